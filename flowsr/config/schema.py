@@ -1,0 +1,118 @@
+"""Every setting of an experiment, typed: one pydantic model per stage.
+
+The same models are read from YAML, overridden with ``--set`` and shown as typed forms by Prefect. They stop at the
+jobs' doors: inside, functions take plain arguments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SimulateSettings(Settings):
+    """Direct numerical simulation in a periodic box of side 2 pi."""
+
+    flow: Literal["forced_isotropic", "taylor_green", "abc"] = Field(
+        "forced_isotropic",
+        description="forced_isotropic: random start, constant power at low wavenumbers; "
+        "taylor_green and abc: unforced decay from that start.",
+    )
+    cells: PositiveInt = Field(64, description="Grid cells along each side.")
+    viscosity: PositiveFloat = Field(0.0075, description="Kinematic viscosity nu.")
+    power: PositiveFloat = Field(0.1, description="Forcing power per unit mass, spent in 0 < k < forcing_cutoff.")
+    forcing_cutoff: PositiveFloat = Field(2.5, description="Wavenumber below which the forcing acts.")
+    seeds: Annotated[list[int], Field(min_length=1)] = Field([0, 1, 2], description="One independent run per seed.")
+    spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid before the first full-grid step.")
+    settle_time: float = Field(2.0, ge=0, description="Time run on the full grid before the first snapshot.")
+    duration: PositiveFloat = Field(19.0, description="Time from the first snapshot to the last.")
+    snapshot_interval: PositiveFloat = Field(1.0, description="Time between snapshots.")
+    cfl: PositiveFloat = Field(0.8, description="Courant number that sets the time step.")
+    precision: Literal["float32", "float64"] = "float32"
+
+
+class SplitSettings(Settings):
+    """Split in time, with gaps: neighbouring snapshots are the same flow."""
+
+    train: float = Field(0.6, gt=0, lt=1, description="Share of the usable time (total less the two gaps) for training.")
+    validation: float = Field(0.2, gt=0, lt=1, description="Share for validation; the rest is for the test.")
+    gap_turnovers: float = Field(2.0, ge=0, description="Gap between splits in eddy turnover times.")
+
+
+class IngestSettings(Settings):
+    """From simulation output to coarse / fine pairs."""
+
+    inputs: list[Path] | None = Field(None, description="Fields to ingest; default: what the simulate stage wrote.")
+    variable: str = Field("velocity", description="Variable to super-resolve.")
+    operator: str = Field("block_mean", description="Degrade operator, by registered name.")
+    factor: PositiveInt = Field(4, description="Coarsening factor per axis.")
+    split: SplitSettings = SplitSettings()
+
+
+class ModelSettings(Settings):
+    """One model to train: a registered name and its options."""
+
+    model: str = Field(description="Registered model name (`flowsr models` lists them).")
+    options: dict[str, Any] = Field({}, description="Options of that model.")
+    match_parameters: str | None = Field(
+        None, description="Name of another trained model: choose the width that comes nearest to its parameter count."
+    )
+
+
+class TrainSettings(Settings):
+    """How the networks are fitted."""
+
+    models: dict[str, ModelSettings] = Field(
+        {
+            "relaxed": ModelSettings(model="relaxed"),
+            "strict": ModelSettings(model="strict"),
+            "cnn": ModelSettings(model="cnn", match_parameters="relaxed"),
+        },
+        description="Networks to train, by the name they carry in the comparison.",
+    )
+    patch: PositiveInt | None = Field(None, description="Coarse cells along a patch's side; default: the whole box.")
+    patch_halo: int = Field(0, ge=0, description="Coarse cells around a patch that are seen but not scored.")
+    samples_per_epoch: PositiveInt = Field(64, description="Patches drawn per epoch.")
+    batch_size: PositiveInt = 4
+    max_epochs: PositiveInt = 30
+    patience: PositiveInt = Field(10, description="Epochs without a better validation loss before stopping early.")
+    learning_rate: PositiveFloat = 2e-3
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
+        "auto", description="auto: bf16 mixed precision on a device that has it, float32 elsewhere."
+    )
+
+
+class UpscaleSettings(Settings):
+    """Trained models over whole fields, tile by tile."""
+
+    tile: PositiveInt = Field(32, description="Coarse cells along a tile's side.")
+
+
+class CompareSettings(Settings):
+    """Everybody on the same held-out snapshots."""
+
+    baselines: list[str] = Field(["nearest", "trilinear", "tricubic", "spectral"], description="Untrained models.")
+    metrics: list[str] | None = Field(None, description="Registered metrics to compute; default: all.")
+
+
+class Experiment(Settings):
+    """One experiment: five stages, one output folder."""
+
+    name: str = Field(description="Shown in reports and in Prefect.")
+    output: Path = Field(description="Folder that everything is written to.")
+    seed: int = Field(0, description="Seed of initialisation and patch sampling.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
+    threads: PositiveInt | None = Field(None, description="CPU threads; default: all cores.")
+    simulate: SimulateSettings = SimulateSettings()
+    ingest: IngestSettings = IngestSettings()
+    train: TrainSettings = TrainSettings()
+    upscale: UpscaleSettings = UpscaleSettings()
+    compare: CompareSettings = CompareSettings()

@@ -1,0 +1,201 @@
+"""How group elements act on what lives on a grid: components, voxels, filter taps and sub-voxels.
+
+The action on a field is (g.v)(x) = rho(g) v(g^-1 x), about the centre of the box. The last three dimensions of a tensor
+are x, y, z in that order. With cell-centred grids the spatial part only reorders array entries: a permutation of the
+three axes and some flips, never an interpolation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache, reduce
+from operator import add
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.group.octahedral import OctahedralGroup
+
+# The axis of a flowsr grid (0 = x, 1 = y, 2 = z) that each of e3nn's three coordinates, and each component of its l = 1
+# irrep, lies along. e3nn 0.6 calls them x, y, z and means the same; should a version ever order them otherwise, this line
+# is the one to change, and `representation` refuses to work until it is.
+E3NN_AXES = (0, 1, 2)
+
+
+@lru_cache(maxsize=64)
+def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
+    """Matrices of a field type for every group element, in e3nn's component order.
+
+    Rotations act through the Wigner matrices; the inversion multiplies an ``e`` part by +1 and an ``o`` part by -1.
+
+    Args:
+        irreps: e3nn irreps, such as ``1o`` (velocity), ``1e`` (vorticity), ``0e + 2e`` (symmetric tensor), ``4x1o``.
+
+    Returns:
+        (n, D, D) float64, orthogonal, read-only; entries within 1e-12 of -1, 0 or 1 are exactly that, so that vectors
+        transform without any rounding.
+
+    Raises:
+        ValueError: an irreps string that e3nn cannot read.
+        RuntimeError: an e3nn whose component order is not the one in ``E3NN_AXES``.
+    """
+    from e3nn.o3 import Irreps  # three seconds to import, and only needed here
+
+    in_e3nn_axes = group.matrices[:, E3NN_AXES][:, :, E3NN_AXES]
+    with _double_precision_on_cpu():
+        rotations = torch.tensor(in_e3nn_axes, dtype=torch.float64)
+        vector, values = (Irreps(name).D_from_matrix(rotations).numpy() for name in ("1o", irreps))
+    if not np.allclose(vector, in_e3nn_axes, atol=1e-12):
+        raise RuntimeError("this e3nn orders the components of a vector otherwise than flowsr.group.fields.E3NN_AXES says")
+    whole = np.rint(values)
+    values = np.where(np.abs(values - whole) < 1e-12, whole + 0.0, values)
+    values.setflags(write=False)
+    return values
+
+
+@contextmanager
+def _double_precision_on_cpu() -> Iterator[None]:
+    """e3nn builds the generators of its Wigner matrices in torch's default dtype, on its default device."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("cpu"), torch.no_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def axis_action(element: int, group: OctahedralGroup) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """The action of an element on an array of three axes, as a permutation and flips.
+
+    Returns:
+        ``(source, flipped)``: axis i of the result is axis ``source[i]`` of the input; then the axes of the result listed
+        in ``flipped`` are reversed. In torch: ``array.permute(source).flip(flipped)``.
+    """
+    matrix = group.matrices[element]
+    source = tuple(int(axis) for axis in np.abs(matrix).argmax(axis=1))
+    flipped = tuple(i for i in range(3) if matrix[i, source[i]] < 0)
+    return source, flipped
+
+
+def transform_scalar(field: Tensor, element: int, group: OctahedralGroup) -> Tensor:
+    """(g.s)(x) = s(g^-1 x): move voxels only.
+
+    Args:
+        field: (..., x, y, z), any number of leading dimensions, any dtype.
+
+    Returns:
+        (..., x', y', z'), the same entries; the sides permuted as the axes are.
+    """
+    source, flipped = axis_action(element, group)
+    lead = field.dim() - 3
+    moved = field.permute(*range(lead), *(lead + axis for axis in source))
+    return moved.flip([lead + axis for axis in flipped]) if flipped else moved
+
+
+def transform_field(field: Tensor, element: int, irreps: str, group: OctahedralGroup) -> Tensor:
+    """(g.v)(x) = rho(g) v(g^-1 x): move voxels and turn components.
+
+    Args:
+        field: (..., component, x, y, z).
+        element: number of g in ``group``.
+        irreps: e3nn irreps of the components.
+
+    Returns:
+        (..., component, x', y', z'). For scalars, vectors and axial vectors every entry of the result is an entry of the
+        input or its negative.
+
+    Raises:
+        ValueError: a number of components that is not the dimension of ``irreps``.
+    """
+    matrix = representation(str(irreps), group)[element]
+    if field.shape[-4] != len(matrix):
+        raise ValueError(f"irreps {irreps} have {len(matrix)} components, the field has {field.shape[-4]}")
+    moved = transform_scalar(field, element, group)
+    return torch.stack([_combination(moved, row) for row in matrix], dim=-4)
+
+
+def _combination(field: Tensor, row: np.ndarray) -> Tensor:
+    """sum_c row[c] field[c]; a sum over the entries that are not zero, because 0 times nan must not spread."""
+    parts = [field.select(-4, int(c)) for c in np.flatnonzero(row)]
+    weights = [float(weight) for weight in row[row != 0]]
+    return reduce(add, (part if weight == 1 else -part if weight == -1 else weight * part for part, weight in zip(parts, weights)))
+
+
+def transform_regular(features: Tensor, element: int, group: OctahedralGroup) -> Tensor:
+    """(g.f)(x, h) = f(g^-1 x, g^-1 h): move voxels and group index.
+
+    Args:
+        features: (..., n, x, y, z) with n the order of ``group``.
+
+    Returns:
+        (..., n, x', y', z'), the same entries.
+
+    Raises:
+        ValueError: a group dimension that is not n.
+    """
+    if features.shape[-4] != group.order:
+        raise ValueError(f"{group.name} has {group.order} elements, the features have {features.shape[-4]}")
+    source = torch.tensor(group.left_quotient[element], device=features.device)
+    return transform_scalar(features, element, group).index_select(-4, source)
+
+
+def transform_grid(grid: Grid, element: int, group: OctahedralGroup) -> Grid:
+    """The grid of a transformed field: sides, spacings and boundaries permuted, the centre of the box where it was."""
+    source, _ = axis_action(element, group)
+    lengths = grid.lengths
+    centre = [o + length / 2 for o, length in zip(grid.origin, lengths)]
+    return replace(
+        grid,
+        shape=tuple(grid.shape[axis] for axis in source),
+        spacing=tuple(grid.spacing[axis] for axis in source),
+        boundary=tuple(grid.boundary[axis] for axis in source),
+        origin=tuple(c - lengths[axis] / 2 for c, axis in zip(centre, source)),
+    )
+
+
+def tap_permutation(group: OctahedralGroup, kernel_size: int) -> np.ndarray:
+    """Where a rotated filter takes its taps from.
+
+    Taps are numbered in C order over (y_x, y_y, y_z), each from -(k//2) to k//2.
+
+    Returns:
+        (n, k^3) int64, read-only: [g, y] is the number of the tap g^-1 y.
+
+    Raises:
+        ValueError: an even or non-positive kernel size, which has no central tap.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel size must be odd and positive, got {kernel_size}")
+    return _cube_permutation(group, kernel_size)
+
+
+def subvoxel_permutation(group: OctahedralGroup, factor: int) -> np.ndarray:
+    """Where the parts of a divided cell go when the cell is rotated about its centre.
+
+    Sub-positions of a cell split into s^3 are numbered in C order over (p_x, p_y, p_z), each from 0 to s - 1.
+
+    Returns:
+        (n, s^3) int64, read-only: [g, p] is the number of the sub-position g^-1 p.
+
+    Raises:
+        ValueError: a factor below 1.
+    """
+    if factor < 1:
+        raise ValueError(f"factor must be at least 1, got {factor}")
+    return _cube_permutation(group, factor)
+
+
+@lru_cache(maxsize=64)
+def _cube_permutation(group: OctahedralGroup, side: int) -> np.ndarray:
+    """(n, side^3): [g, p] is the C-order number of g^-1 p among the cells of a cube, g acting about the cube's centre."""
+    cells = np.indices((side,) * 3).reshape(3, -1)
+    doubled = 2 * cells - (side - 1)  # integers, and the centre at 0, for odd and even sides alike
+    moved = group.matrices[group.inverse] @ doubled
+    numbers = np.ravel_multi_index(tuple(np.moveaxis((moved + side - 1) // 2, 1, 0)), (side,) * 3).astype(np.int64)
+    numbers.setflags(write=False)
+    return numbers

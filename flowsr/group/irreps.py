@@ -1,0 +1,98 @@
+"""Real irreducible representations of O and O_h, and the group Fourier matrix they make.
+
+All of them are algebra on the 3 x 3 matrices R. Four one-dimensional ones are products of two signs, det R and the sign
+of the permutation |R| (R without its signs). The three-dimensional ones are R times such a sign. The two-dimensional ones
+are |R|, which permutes x^2, y^2, z^2, seen in the plane orthogonal to x^2 + y^2 + z^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowsr.group.operations import determinant, permutation_sign
+
+
+@dataclass(frozen=True, eq=False)
+class Irrep:
+    """One irreducible representation over the reals.
+
+    Args:
+        name: Mulliken symbol, ``A1g`` ... ``T2u`` (without g and u for O).
+        matrices: (n, d, d) float64, orthogonal, ``matrices[g] @ matrices[h] == matrices[g h]``; read-only.
+    """
+
+    name: str
+    matrices: np.ndarray
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self.matrices.shape[1]
+
+    @property
+    def characters(self) -> np.ndarray:
+        """(n,) float64: the trace for every group element, integers for O and O_h."""
+        return np.trace(self.matrices, axis1=1, axis2=2).round() + 0.0
+
+
+# Rows: 2 z^2 - x^2 - y^2 and x^2 - y^2, normalized, as combinations of x^2, y^2, z^2.
+E_BASIS = np.array([[-1.0, -1.0, 2.0] / np.sqrt(6.0), [1.0, -1.0, 0.0] / np.sqrt(2.0)])
+
+
+def irreps_of(matrices: np.ndarray) -> tuple[Irrep, ...]:
+    """The irreducible representations of the group of signed permutation matrices ``matrices``.
+
+    Basis functions, in the order of the components: E (2z^2-x^2-y^2, x^2-y^2); T1u (x, y, z); T1g the axial vector
+    about (x, y, z); T2g (yz, zx, xy); T2u as T1u with the sign of the permutation.
+
+    Args:
+        matrices: (n, 3, 3) int64, all of O or all of O_h.
+
+    Returns:
+        A1 A2 E T1 T2 for O; A1g A2g Eg T1g T2g A1u A2u Eu T1u T2u for O_h.
+    """
+    parity = np.array([determinant(r) for r in matrices], dtype=np.float64)
+    if (parity > 0).all():
+        return tuple(_irreps_of_parity(matrices, parity, ""))
+    even = _irreps_of_parity(matrices, parity, "g")
+    odd = _irreps_of_parity(matrices, np.ones_like(parity), "u")
+    return (*even, *odd)
+
+
+def _irreps_of_parity(matrices: np.ndarray, to_vector: np.ndarray, suffix: str) -> Iterator[Irrep]:
+    """A1 A2 E T1 T2 of one parity; ``to_vector`` (n,) times R is the three-dimensional T1 of that parity."""
+    parity = np.array([determinant(r) for r in matrices]) * to_vector
+    swap = np.array([permutation_sign(r) for r in matrices])
+    by_name = {
+        "A1": parity[:, None, None],
+        "A2": (parity * swap)[:, None, None],
+        "E": parity[:, None, None] * (E_BASIS @ np.abs(matrices) @ E_BASIS.T),
+        "T1": to_vector[:, None, None] * matrices,
+        "T2": (to_vector * swap)[:, None, None] * matrices,
+    }
+    for name, values in by_name.items():
+        values = values.astype(np.float64)
+        values.setflags(write=False)
+        yield Irrep(name + suffix, values)
+
+
+def fourier_matrix(irreps: tuple[Irrep, ...]) -> np.ndarray:
+    """The orthogonal group Fourier transform: ``f_hat = F @ f`` for a function f on the group.
+
+    Row (irrep, i, j), in C order within each irrep, holds sqrt(d/n) rho_ij(g); column g. Orthogonality of the rows is
+    Schur's; there are sum d^2 = n of them. Left translation (L_a f)(g) = f(a^-1 g) becomes F L_a F^T = the blocks
+    rho(a) (x) 1_d. Source: J.-P. Serre, Linear Representations of Finite Groups, section 2.2, corollary 3, and 2.4.
+
+    Returns:
+        (n, n) float64, read-only.
+    """
+    rows = []
+    for irrep in irreps:
+        n, d, _ = irrep.matrices.shape
+        rows.append(np.sqrt(d / n) * irrep.matrices.reshape(n, d * d).T)
+    matrix = np.concatenate(rows)
+    matrix.setflags(write=False)
+    return matrix

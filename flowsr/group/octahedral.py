@@ -1,0 +1,148 @@
+"""The octahedral groups: O (24 rotations of the cube) and O_h (all 48 symmetries), as tables of integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from flowsr.errors import FlowsrError
+from flowsr.group.irreps import Irrep, fourier_matrix, irreps_of
+from flowsr.group.operations import Operation, signed_permutation_matrices
+
+# The order in which character tables print the classes: (symbol of the operation, family of its axis).
+CLASS_ORDER = (
+    ("E", ""), ("C3", "111"), ("C2", "110"), ("C4", "100"), ("C2", "100"),
+    ("i", ""), ("S4", "100"), ("S6", "111"), ("sigma_h", "100"), ("sigma_d", "110"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OctahedralGroup:
+    """O or O_h. Get one from :func:`octahedral_group`; copies and unpickled ones are that same object.
+
+    Elements are numbered 0 to n - 1, and every table is indexed by these numbers. Element 0 is the identity.
+
+    Args:
+        name: ``O`` or ``Oh``.
+        matrices: (n, 3, 3) int64, read-only.
+    """
+
+    name: str
+    matrices: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"octahedral_group({self.name!r})"
+
+    def __reduce__(self):
+        return octahedral_group, (self.name,)
+
+    @property
+    def order(self) -> int:
+        """Number of elements n, 24 or 48."""
+        return len(self.matrices)
+
+    @cached_property
+    def _index(self) -> dict[bytes, int]:
+        return {matrix.tobytes(): g for g, matrix in enumerate(self.matrices)}
+
+    def index(self, matrix) -> int:
+        """Number of the element with this matrix.
+
+        Args:
+            matrix: (3, 3), integers or floats that are integers.
+
+        Raises:
+            ValueError: a matrix that is not in the group.
+        """
+        wanted = np.asarray(matrix)
+        key = np.ascontiguousarray(np.rint(wanted), dtype=np.int64)
+        if key.shape != (3, 3) or not np.array_equal(key, wanted) or key.tobytes() not in self._index:
+            raise ValueError(f"not an element of {self.name}: {wanted.tolist()}")
+        return self._index[key.tobytes()]
+
+    @cached_property
+    def multiplication(self) -> np.ndarray:
+        """(n, n) int64: [g, h] is the number of g h (first h, then g)."""
+        products = np.einsum("gij,hjk->ghik", self.matrices, self.matrices)
+        return _frozen([[self._index[gh.tobytes()] for gh in row] for row in products])
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """(n,) int64: [g] is the number of g^-1."""
+        return _frozen(np.argwhere(self.multiplication == 0)[:, 1])
+
+    @cached_property
+    def left_quotient(self) -> np.ndarray:
+        """(n, n) int64: [g, h] is the number of g^-1 h."""
+        return _frozen(self.multiplication[self.inverse])
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """What every element does: symbol, order, axis, label."""
+        return tuple(Operation.of(matrix) for matrix in self.matrices)
+
+    @cached_property
+    def classes(self) -> tuple[tuple[int, ...], ...]:
+        """Conjugacy classes, each a sorted tuple of element numbers, in the order of printed character tables."""
+        conjugates = self.multiplication[self.multiplication, self.inverse[:, None]]  # [a, g] -> a g a^-1
+        found = {tuple(sorted({int(g) for g in conjugates[:, g]})) for g in range(self.order)}
+        return tuple(sorted(found, key=lambda members: CLASS_ORDER.index(self._class_key(members))))
+
+    def _class_key(self, members: tuple[int, ...]) -> tuple[str, str]:
+        operation = self.operations[members[0]]
+        return operation.symbol, operation.family
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """``E``, ``8C3``, ... one for each class: how many elements, and what they do."""
+        return tuple(
+            (str(len(members)) if len(members) > 1 else "") + self.operations[members[0]].symbol
+            for members in self.classes
+        )
+
+    @cached_property
+    def irreps(self) -> tuple[Irrep, ...]:
+        """Real orthogonal irreducible representations, A1 A2 E T1 T2 (O_h: with g, then with u)."""
+        return irreps_of(self.matrices)
+
+    def irrep(self, name: str) -> Irrep:
+        """The irreducible representation of that name.
+
+        Raises:
+            KeyError: a name that is not one of the group's.
+        """
+        by_name = {irrep.name: irrep for irrep in self.irreps}
+        if name not in by_name:
+            raise KeyError(f"{self.name} has no irrep {name!r}, only {', '.join(by_name)}")
+        return by_name[name]
+
+    @cached_property
+    def characters(self) -> np.ndarray:
+        """(irreps, classes) float64: the character table."""
+        return _frozen([irrep.characters[[members[0] for members in self.classes]] for irrep in self.irreps])
+
+    @cached_property
+    def fourier(self) -> np.ndarray:
+        """(n, n) float64, orthogonal: see :func:`flowsr.group.irreps.fourier_matrix`."""
+        return fourier_matrix(self.irreps)
+
+
+@lru_cache
+def octahedral_group(name: str) -> OctahedralGroup:
+    """The group ``O`` (24 elements) or ``Oh`` (48 elements); always the same object.
+
+    Raises:
+        FlowsrError: another name.
+    """
+    if name not in ("O", "Oh"):
+        raise FlowsrError("unknown group", variable="group", expected="O or Oh", found=name)
+    matrices = signed_permutation_matrices()
+    return OctahedralGroup(name, _frozen(matrices if name == "Oh" else matrices[: len(matrices) // 2]))
+
+
+def _frozen(values) -> np.ndarray:
+    array = np.array(values)
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,16 @@
+"""Everything that upscales, in one registry with one call: ``fine = model(coarse, grid)``.
+
+>>> import torch
+>>> from flowsr.grid import Grid
+>>> from flowsr.models import build_model
+>>> coarse = torch.randn(1, 3, 8, 8, 8)
+>>> build_model("tricubic", factor=4)(coarse, Grid((8, 8, 8))).shape
+torch.Size([1, 3, 32, 32, 32])
+"""
+
+from flowsr.models import cnn, interpolation, octahedral  # noqa: F401  (files the models under their names)
+from flowsr.models.base import MODELS, Upscaler, build_model
+from flowsr.models.octahedral import relaxed_weights
+from flowsr.models.saving import ModelCard, load_model, read_card, save_model
+
+__all__ = ["MODELS", "ModelCard", "Upscaler", "build_model", "load_model", "read_card", "relaxed_weights", "save_model"]

@@ -1,0 +1,58 @@
+"""A plain convolutional network with late up-sampling: no symmetry built in but translations."""
+
+from __future__ import annotations
+
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from flowsr.grid import Grid
+from flowsr.models.base import MODELS
+from flowsr.models.network import Network
+from flowsr.nn.padding import pad
+
+
+class PaddedConv(nn.Module):
+    """3 x 3 x 3 convolution that continues the field across the box's sides by their boundary."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.convolution = nn.Conv3d(channels_in, channels_out, 3)
+
+    def forward(self, features: Tensor, boundary: tuple[str, str, str]) -> Tensor:
+        return self.convolution(pad(features, 1, boundary))
+
+
+def subvoxels_to_space(features: Tensor, factor: int) -> Tensor:
+    """(batch, component s^3, x, y, z) to (batch, component, s x, s y, s z): channels become the cells' sub-positions."""
+    batch, channels, *cells = features.shape
+    split = features.reshape(batch, channels // factor**3, factor, factor, factor, *cells)
+    merged = split.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return merged.reshape(batch, -1, *(n * factor for n in cells))
+
+
+@MODELS.register("cnn")
+class CNN(Network):
+    """Residual convolutional network on the coarse grid, one sub-voxel step at the end (Shi et al. 2016, in 3-D).
+
+    Args:
+        width: channels.
+        blocks: residual blocks of two convolutions.
+    """
+
+    def __init__(self, factor: int, irreps: str = "1o", scale: float = 1.0, width: int = 16, blocks: int = 2):
+        super().__init__(factor, irreps, scale)
+        components = Irreps(irreps).dim
+        self.head = PaddedConv(components, width)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([PaddedConv(width, width), PaddedConv(width, width)]) for _ in range(blocks)
+        )
+        self.tail = PaddedConv(width, components * factor**3)
+        self.activation = nn.GELU()
+        self.halo = 2 + 2 * blocks
+
+    def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
+        features = self.head(coarse, grid.boundary)
+        for first, second in self.blocks:
+            inner = first(self.activation(features), grid.boundary)
+            features = features + second(self.activation(inner), grid.boundary)
+        return subvoxels_to_space(self.tail(self.activation(features), grid.boundary), self.factor)

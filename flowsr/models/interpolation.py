@@ -1,0 +1,112 @@
+"""The interpolations every network has to beat. Cell-centred, boundary-aware, the same along x, y and z.
+
+All four commute with the 48 elements of the octahedral group: none of them prefers an axis or a direction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.models.base import MODELS, Upscaler
+
+#: A cubic spline forgets a value by a factor |sqrt(3) - 2| = 0.27 a cell: below float32 round-off after this many.
+_SPLINE_REACH = 14
+
+
+@MODELS.register("nearest")
+class Nearest(Upscaler):
+    """Every fine cell takes the value of the coarse cell it lies in (the adjoint of the block mean)."""
+
+    halo = 0
+
+    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+        for axis in (-3, -2, -1):
+            coarse = coarse.repeat_interleave(self.factor, dim=axis)
+        return coarse
+
+
+def trilinear(coarse: Tensor, factor: int, boundary: tuple[str, str, str]) -> Tensor:
+    """Linear interpolation between cell centres along each axis.
+
+    Args:
+        coarse: (batch, component, x, y, z).
+        factor: refinement along each axis.
+        boundary: per axis; periodic axes wrap, others hold their outermost value.
+
+    Returns:
+        (batch, component, factor x, factor y, factor z).
+    """
+    for axis, kind in enumerate(boundary):
+        pad = [0] * 6
+        pad[4 - 2 * axis : 6 - 2 * axis] = [1, 1]
+        coarse = F.pad(coarse, pad, mode="circular" if kind == "periodic" else "replicate")
+    fine = F.interpolate(coarse, scale_factor=factor, mode="trilinear", align_corners=False)
+    inner = slice(factor, -factor)
+    return fine[..., inner, inner, inner]
+
+
+@MODELS.register("trilinear")
+class Trilinear(Upscaler):
+    """Linear interpolation between cell centres."""
+
+    halo = 1
+
+    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+        return trilinear(coarse, self.factor, grid.boundary)
+
+
+@MODELS.register("tricubic")
+class Tricubic(Upscaler):
+    """Cubic spline through the cell centres along x, y, z in turn (scipy), computed on the CPU in double precision."""
+
+    halo = _SPLINE_REACH
+
+    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+        values = coarse.detach().cpu().double().numpy()
+        for axis, kind in enumerate(grid.boundary, start=2):
+            values = _spline_along(values, axis, self.factor, kind == "periodic")
+        return torch.from_numpy(values).to(coarse)
+
+
+def _spline_along(values: np.ndarray, axis: int, factor: int, periodic: bool) -> np.ndarray:
+    cells = values.shape[axis]
+    positions = (np.arange(cells * factor) + 0.5) / factor - 0.5
+    if not periodic:
+        return CubicSpline(np.arange(cells), values, axis=axis, bc_type="natural")(positions)
+    closed = np.concatenate([values, values.take([0], axis=axis)], axis=axis)
+    return CubicSpline(np.arange(cells + 1), closed, axis=axis, bc_type="periodic")(positions % cells)
+
+
+@MODELS.register("spectral")
+class Spectral(Upscaler):
+    """Fourier interpolation: the coarse field's own modes on the fine grid, nothing added. Periodic boxes only.
+
+    Raises:
+        ValueError: an axis that is not periodic.
+    """
+
+    halo = None
+
+    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+        if not grid.periodic:
+            raise ValueError(f"spectral interpolation needs a periodic box, got boundaries {grid.boundary}")
+        for axis in (-3, -2, -1):
+            coarse = _refine_fourier(coarse, axis, self.factor)
+        return coarse
+
+
+def _refine_fourier(values: Tensor, axis: int, factor: int) -> Tensor:
+    cells = values.shape[axis]
+    modes = torch.fft.rfft(values, dim=axis)
+    k = torch.arange(modes.shape[axis], device=values.device, dtype=values.real.dtype)
+    # Cell centres: the first fine centre lies half a coarse cell less half a fine cell below the first coarse one.
+    shift = torch.exp(-1j * torch.pi * k * (1 - 1 / factor) / cells)
+    if cells % 2 == 0:
+        shift[-1] = shift[-1] / 2 if factor > 1 else shift[-1]  # the Nyquist mode is shared by +k and -k
+    modes = modes.movedim(axis, -1) * (shift * factor)
+    return torch.fft.irfft(modes, n=cells * factor, dim=-1).movedim(-1, axis)

@@ -1,0 +1,82 @@
+"""Octahedral group networks for super-resolution: strict, and relaxed (Wang, Walters & Smidt 2023, arXiv 2310.02299).
+
+Lifting, residual group convolutions on the coarse grid, and one projection that is the sub-voxel step as well: all the
+work is done where there are s^3 times fewer points. Every part commutes with the group; the relaxed weights alone may
+learn not to.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from flowsr.grid import Grid
+from flowsr.group import octahedral_group
+from flowsr.models.base import MODELS
+from flowsr.models.network import Network
+from flowsr.nn import GroupConv, LiftingConv, Projection
+
+
+class OctahedralNetwork(Network):
+    """Group-convolutional up-scaler.
+
+    Args:
+        group: ``O`` (24 rotations) or ``Oh`` (48, with reflections).
+        channels: regular channels, each of them one value per group element.
+        blocks: residual blocks of two group convolutions.
+        filter_banks: filter banks L of each layer, mixed by its relaxed weights.
+        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
+    """
+
+    relaxed: bool
+
+    def __init__(
+        self,
+        factor: int,
+        irreps: str = "1o",
+        scale: float = 1.0,
+        group: str = "O",
+        channels: int = 4,
+        blocks: int = 1,
+        filter_banks: int = 1,
+        wall_padding: str = "replicate",
+    ):
+        super().__init__(factor, irreps, scale)
+        self.group = octahedral_group(group)
+        shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
+        self.lifting = LiftingConv(self.group, irreps, 1, channels, **shared)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(GroupConv(self.group, channels, channels, **shared) for _ in range(2)) for _ in range(blocks)
+        )
+        self.projection = Projection(self.group, channels, irreps, upsample=factor, **shared)
+        self.activation = nn.GELU()
+        self.halo = 2 + 2 * blocks
+
+    def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
+        features = self.lifting(coarse, grid.boundary)
+        for first, second in self.blocks:
+            inner = first(self.activation(features), grid.boundary)
+            features = features + second(self.activation(inner), grid.boundary)
+        return self.projection(self.activation(features), grid.boundary)
+
+
+@MODELS.register("relaxed")
+class Relaxed(OctahedralNetwork):
+    """Starts exactly equivariant; training may break the symmetries that the data break, and says which."""
+
+    relaxed = True
+
+
+@MODELS.register("strict")
+class Strict(OctahedralNetwork):
+    """The same network with its relaxed weights frozen: exactly equivariant for ever."""
+
+    relaxed = False
+
+
+def relaxed_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The relaxed weights of every layer that has them: layer name to (filter bank, group element), detached."""
+    return {
+        name.removesuffix(".relaxed_weights"): weights.detach().cpu()
+        for name, weights in model.named_parameters()
+        if name.endswith("relaxed_weights")
+    }

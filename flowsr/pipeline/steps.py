@@ -1,0 +1,131 @@
+"""One step of a pipeline: done once, reused while its settings and inputs stay, gone on with after a kill."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowsr import __version__
+from flowsr.data.store import partial_path, store_checksum
+from flowsr.errors import FlowsrError
+from flowsr.files import write_json_atomic
+from flowsr.provenance import fingerprint, versions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step makes, from what, and how.
+
+    Args:
+        title: for people, "train relaxed".
+        record: JSON file that says what was done; its folder is the step's.
+        outputs: files or stores the step makes. They are removed when the settings or inputs have changed.
+        settings: everything that decides the result.
+        inputs: name to checksum of what is read.
+        about: further provenance for the record that does not decide the result.
+    """
+
+    title: str
+    record: Path
+    outputs: tuple[Path, ...]
+    settings: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Changes whenever the result would."""
+        return fingerprint({"settings": self.settings, "inputs": self.inputs, "flowsr": __version__})
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step: its record, and whether the work had been done before."""
+
+    step: Step
+    record: dict[str, Any]
+    reused: bool
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Output name to checksum."""
+        return self.record["outputs"]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A step's record, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Done:
+    """Do a step unless it has been done; start over if its settings changed, go on if it was cut short.
+
+    Args:
+        step: what to make.
+        work: makes ``step.outputs``; called again after a kill, it may find its own partial results.
+        fresh: forget earlier results.
+
+    Raises:
+        FlowsrError: another process is at the same step, or ``work`` left an output missing.
+    """
+    step.record.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_with(step):
+        record = read_record(step.record)
+        same = record is not None and record["key"] == step.key
+        if same and not fresh and record["status"] == "finished" and all(path.exists() for path in step.outputs):
+            log.info("%s: done before, reused", step.title)
+            return Done(step, record, reused=True)
+        if fresh or not same:
+            _clear(step, told=record is not None and not fresh)
+        write_json_atomic(step.record, _record_of(step, "running"))
+        start = time.perf_counter()
+        work()
+        record = _record_of(step, "finished", seconds=round(time.perf_counter() - start, 2))
+        write_json_atomic(step.record, record)
+        return Done(step, record, reused=False)
+
+
+def _record_of(step: Step, status: str, **more: Any) -> dict[str, Any]:
+    record = {"step": step.title, "status": status, "key": step.key, "settings": step.settings, "inputs": step.inputs}
+    if status == "finished":
+        missing = [str(path) for path in step.outputs if not path.exists()]
+        if missing:
+            raise FlowsrError(f"{step.title} ended without its output", expected=", ".join(missing), found="nothing")
+        record["outputs"] = {path.name: store_checksum(path) for path in step.outputs}
+    return {**record, **more, "about": step.about, "versions": versions()}
+
+
+def _clear(step: Step, told: bool) -> None:
+    if told:
+        log.info("%s: settings or inputs have changed, starting over", step.title)
+    step.record.unlink(missing_ok=True)
+    for path in step.outputs:
+        for stale in (path, partial_path(path)):
+            if stale.is_dir():
+                shutil.rmtree(stale)
+            else:
+                stale.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_with(step: Step) -> Iterator[None]:
+    lock = step.record.with_name(f".{step.record.stem}.lock")
+    with open(lock, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FlowsrError(f"another process is at '{step.title}'", file=step.record.parent, hint="wait for it to end") from None
+        yield

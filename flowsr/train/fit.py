@@ -1,0 +1,242 @@
+"""Fit one up-scaler to coarse / fine patches with Lightning: early stopping, best weights kept, resumable after a kill."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from flowsr.files import write_text_atomic
+from flowsr.grid import Grid
+from flowsr.models import Upscaler
+
+log = logging.getLogger(__name__)
+HISTORY = "history.jsonl"
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to fit.
+
+    Args:
+        max_epochs: epochs at the most; the learning rate falls to zero over them along half a cosine.
+        patience: epochs without a better validation loss before stopping.
+        batch_size: patches per step.
+        learning_rate: Adam's initial step size.
+        precision: a Lightning precision, or ``auto`` (bf16 mixed on a device that has it, float32 elsewhere).
+    """
+
+    max_epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class PatchPair:
+    """Where patches come from and what they look like.
+
+    Args:
+        train: draws (coarse, fine) patches as a pure function of ``set_epoch`` and the index.
+        validation: the fixed patches that the best epoch is chosen on.
+        grid: grid of a coarse patch, halo included.
+        halo: coarse cells on each side, per axis, that are seen but not scored.
+    """
+
+    train: Dataset
+    validation: Dataset
+    grid: Grid
+    halo: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome: the epoch (from 0) whose weights were kept, its validation loss, and every epoch's line."""
+
+    best_epoch: int
+    best_validation_loss: float
+    history: list[dict]
+
+
+def fit(
+    model: Upscaler,
+    patches: PatchPair,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit ``model`` in place and leave it with the weights of its best epoch.
+
+    The loss is the mean absolute error over the field's scale. ``folder`` receives ``history.jsonl``, one line per
+    epoch, and while the fit runs a checkpoint per epoch: called again after a kill, it goes on from the last whole
+    epoch and ends with the same weights as if nothing had happened.
+
+    Args:
+        model: a trainable up-scaler, freshly initialised.
+        patches: training and validation patches.
+        schedule: length and step size.
+        folder: where history and checkpoints are kept.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: told the fraction done and the losses after each epoch.
+    """
+    _quiet_lightning()
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = schedule.max_epochs * math.ceil(len(patches.train) / schedule.batch_size)
+    task = _Regression(model, patches.grid, patches.halo, schedule.learning_rate, steps)
+    keeper = ModelCheckpoint(
+        dirpath=checkpoints, filename="best", monitor="validation_loss", save_last=True,
+        enable_version_counter=False, save_on_train_epoch_end=True,
+    )  # fmt: skip
+    trainer = L.Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+        devices=1,
+        precision=resolve_precision(schedule.precision, device),
+        max_epochs=schedule.max_epochs,
+        callbacks=[
+            _History(folder / HISTORY, progress),
+            EarlyStopping("validation_loss", patience=schedule.patience, check_on_train_epoch_end=True),
+            keeper,
+        ],
+        plugins=[_AtomicCheckpoints()],
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    data = _Patches(patches, schedule.batch_size)
+    trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+    task.load_state_dict(best["state_dict"])
+    model.cpu().eval()
+    return Fitted(int(best["epoch"]), float(keeper.best_model_score), read_history(folder / HISTORY))
+
+
+def discard_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a finished fit."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def read_history(path: Path) -> list[dict]:
+    """Lines of a ``history.jsonl``, in order of epochs; empty where there is none."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """``auto`` made concrete for a device."""
+    if precision != "auto":
+        return precision
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
+
+
+class _Regression(L.LightningModule):
+    """Mean absolute error over the scored core of each patch, in units of the field's scale."""
+
+    def __init__(self, model: Upscaler, grid: Grid, halo: tuple[int, int, int], learning_rate: float, steps: int):
+        super().__init__()
+        self.model, self.grid, self.learning_rate, self.steps = model, grid, learning_rate, steps
+        edges = [h * model.factor for h in halo]
+        self.core = (..., *(slice(e, -e if e else None) for e in edges))
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        coarse, fine = batch
+        return (self.model(coarse, self.grid)[self.core] - fine).abs().mean() / self.model.scale
+
+    def training_step(self, batch, index):
+        loss = self.loss(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        return loss
+
+    def validation_step(self, batch, index):
+        self.log("validation_loss", self.loss(batch), batch_size=len(batch[0]))
+
+    def configure_optimizers(self):
+        weights = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(weights, lr=self.learning_rate)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+
+class _Patches(L.LightningDataModule):
+    """Loaders made anew at each epoch, so that an epoch's draws depend on its number alone."""
+
+    def __init__(self, patches: PatchPair, batch_size: int):
+        super().__init__()
+        self.patches, self.batch_size = patches, batch_size
+
+    def train_dataloader(self):
+        self.patches.train.set_epoch(self.trainer.current_epoch)
+        return DataLoader(self.patches.train, batch_size=self.batch_size)
+
+    def val_dataloader(self):
+        return DataLoader(self.patches.validation, batch_size=self.batch_size)
+
+
+class _History(Callback):
+    """One JSON line per epoch; lines of an epoch that a kill cut short are dropped on resuming."""
+
+    def __init__(self, path: Path, progress: Progress | None):
+        self.path, self.progress = path, progress
+
+    def on_train_start(self, trainer, module):
+        self.lines = [line for line in read_history(self.path) if line["epoch"] < trainer.current_epoch]
+        self.earlier = self.lines[-1]["seconds"] if self.lines else 0.0
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer, module):
+        metrics = trainer.callback_metrics
+        line = {
+            "epoch": trainer.current_epoch,
+            "train_loss": float(metrics["train_loss"]),
+            "validation_loss": float(metrics["validation_loss"]),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(self.earlier + time.perf_counter() - self.start, 3),
+        }
+        self.lines.append(line)
+        write_text_atomic(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
+        if self.progress is not None:
+            done = (trainer.current_epoch + 1) / trainer.max_epochs
+            self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {line['validation_loss']:.4f}")
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint is there whole or not at all, whatever kills the process."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with open(partial, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+def _quiet_lightning() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")

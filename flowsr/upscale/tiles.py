@@ -1,0 +1,105 @@
+"""Exact tiling: a tile is computed with the halo its model needs and cropped, so that tiles and whole agree to round-off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.models import Upscaler
+
+Reader = Callable[[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a tile: cells ``start`` to ``stop``, the cells to read for it, and where it lies among them.
+
+    Args:
+        start: first coarse cell of the tile.
+        stop: one past its last.
+        cells: indices to read, halo included; they wrap on a periodic axis.
+        before: how many of ``cells`` come before ``start``.
+        boundary: how the axis goes on beyond ``cells``.
+    """
+
+    start: int
+    stop: int
+    cells: np.ndarray
+    before: int
+    boundary: str
+
+
+def spans(length: int, tile: int, halo: int, boundary: str) -> list[Span]:
+    """The tiles of one axis. An axis that fits into one tile is taken whole, with its own boundary and no halo."""
+    if tile >= length:
+        return [Span(0, length, np.arange(length), 0, boundary)]
+    found = []
+    for start in range(0, length, tile):
+        stop = min(start + tile, length)
+        cells = np.arange(start - halo, stop + halo)
+        if boundary == "periodic":
+            found.append(Span(start, stop, cells % length, halo, "open"))
+        else:
+            inside = cells[(cells >= 0) & (cells < length)]
+            touches = start < halo or stop > length - halo
+            found.append(Span(start, stop, inside, start - inside[0], boundary if touches else "open"))
+    return found
+
+
+def tiles_of(grid: Grid, tile: int, halo: int | None) -> list[tuple[Span, Span, Span]]:
+    """All tiles of a coarse grid, ordered along x, then y, then z; one tile where ``halo`` is None."""
+    per_axis = [
+        spans(length, length if halo is None else tile, halo or 0, boundary)
+        for length, boundary in zip(grid.shape, grid.boundary)
+    ]
+    return list(product(*per_axis))
+
+
+@torch.no_grad()
+def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Span, Span], device: str = "cpu") -> Tensor:
+    """One fine tile.
+
+    Args:
+        model: the up-scaler, in eval mode on ``device``.
+        read: gives the coarse field (component, x, y, z) at three index arrays.
+        grid: grid of the whole coarse field.
+        tile: one of :func:`tiles_of`.
+
+    Returns:
+        (component, factor x, factor y, factor z) for the cells ``start`` to ``stop`` of the tile, on the CPU.
+    """
+    coarse = torch.as_tensor(np.ascontiguousarray(read(tuple(span.cells for span in tile))), device=device)
+    around = Grid(tuple(coarse.shape[-3:]), grid.spacing, tuple(span.boundary for span in tile))
+    fine = model(coarse[None], around)[0]
+    core = (
+        slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile
+    )
+    return fine[(slice(None), *core)].cpu()
+
+
+def fine_slices(tile: tuple[Span, Span, Span], factor: int) -> tuple[slice, slice, slice]:
+    """Where a tile lies in the fine field."""
+    return tuple(slice(span.start * factor, span.stop * factor) for span in tile)
+
+
+def upscale_array(model: Upscaler, coarse: np.ndarray, grid: Grid, tile: int, device: str = "cpu") -> np.ndarray:
+    """A field in memory, tile by tile: (component, x, y, z) to (component, factor x, factor y, factor z)."""
+    shape = (coarse.shape[0], *(n * model.factor for n in grid.shape))
+    fine = np.empty(shape, dtype=coarse.dtype)
+    for part, values in upscaled_tiles(model, lambda cells: coarse[(slice(None), *np.ix_(*cells))], grid, tile, device):
+        fine[(slice(None), *part)] = values
+    return fine
+
+
+def upscaled_tiles(
+    model: Upscaler, read: Reader, grid: Grid, tile: int, device: str = "cpu"
+) -> Iterator[tuple[tuple[slice, slice, slice], np.ndarray]]:
+    """Fine tiles one after another, each with its place in the fine field."""
+    for part in tiles_of(grid, tile, model.halo):
+        yield fine_slices(part, model.factor), upscale_tile(model, read, grid, part, device).numpy()

@@ -1,0 +1,184 @@
+"""`flowsr ...`: the jobs from a terminal. No Prefect server is started here; flows/ is for that."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from flowsr import __version__
+from flowsr.errors import FlowsrError
+
+# Threads that spin while they wait cost up to 20 times on a busy machine; this must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+Overrides = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative=(), help="Override a setting: --set train.max_epochs=20. May be repeated."),
+]
+Fresh = Annotated[bool, Parameter(negative=(), help="Forget earlier results of this stage and start over.")]
+Config = Annotated[Path, Parameter(help="Experiment, a YAML file (see configs/).")]
+
+app = App(
+    name="flowsr",
+    version=__version__,
+    help="Super-resolution of 3-D turbulence with a symmetry that is measured, not assumed.\n\n"
+    "Start with: flowsr run configs/demo.yaml",
+    help_format="markdown",
+)
+
+
+@app.command
+def run(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+    """All five stages: simulate, ingest, train, upscale, compare. Finished stages are reused."""
+    from flowsr.pipeline import stages
+
+    experiment = _prepare(config, set)
+    with _shown() as report:
+        outcome = stages.run(experiment, fresh=fresh, report=report)
+    _show_comparison(outcome)
+
+
+@app.command
+def simulate(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+    """Make turbulence: direct numerical simulation in a periodic box, one run per seed."""
+    _stage("simulate", config, set, fresh)
+
+
+@app.command
+def ingest(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+    """Validate fields, degrade them by a named operator, split them in time, write coarse / fine pairs."""
+    _stage("ingest", config, set, fresh)
+
+
+@app.command
+def train(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+    """Fit the experiment's networks; killed and started again, it goes on where it was."""
+    _stage("train", config, set, fresh)
+
+
+@app.command
+def upscale(
+    config: Annotated[Path | None, Parameter(help="Experiment: its networks over its test snapshots.")] = None,
+    *,
+    set: Overrides = None,
+    fresh: Fresh = False,
+    input: Annotated[Path | None, Parameter(help="A coarse field of your own, Zarr or HDF5, instead of an experiment's.")] = None,
+    model: Annotated[Path | None, Parameter(help="Folder of a trained model, such as runs/demo/train/relaxed.")] = None,
+    output: Annotated[Path | None, Parameter(help="Zarr store to write.")] = None,
+    variable: Annotated[str, Parameter(help="Variable to upscale.")] = "velocity",
+    tile: Annotated[int, Parameter(help="Coarse cells along a tile's side: larger is faster, smaller needs less memory.")] = 32,
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+):
+    """Write the fine field from a coarse one, tile by tile, whatever its size.
+
+    Either an experiment's stage: `flowsr upscale configs/demo.yaml`, or a file of your own:
+    `flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr`.
+    """
+    if config is not None and input is None:
+        _stage("upscale", config, set, fresh)
+        return
+    for option, value in (("CONFIG or --input", input), ("--model", model), ("--output", output)):
+        if value is None:
+            raise FlowsrError(f"{option} is missing", hint="flowsr upscale --help shows both ways to call it")
+    from flowsr.progress import about
+    from flowsr.upscale import upscale_store
+
+    _logs()
+    with _shown() as report:
+        upscale_store(
+            input, model, output, variable=variable, tile=tile, device=device, overwrite=fresh, progress=about(report, "upscale")
+        )
+    Console().print(f"upscaled field: {output}", soft_wrap=True)
+
+
+@app.command
+def compare(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+    """Interpolations and networks on the same held-out snapshots: table, metrics.json, report.html."""
+    from flowsr.pipeline import stages
+
+    experiment = _prepare(config, set)
+    with _shown() as report:
+        outcome = stages.compare(experiment, fresh=fresh, report=report)
+    _show_comparison(outcome)
+
+
+@app.command(name="config")
+def show_config(config: Config, *, set: Overrides = None):
+    """Print the resolved experiment, every default written out."""
+    from flowsr.config.loading import dump_experiment, load_experiment
+
+    print(dump_experiment(load_experiment(config, set or ())), end="")
+
+
+@app.command(name="models")
+def show_models():
+    """List the registered models, and what each is."""
+    from flowsr.models import MODELS
+
+    for name, model in MODELS.items():
+        Console().print(f"[bold]{name:<12}[/] {(model.__doc__ or '').strip().splitlines()[0]}", soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (FlowsrError, cyclopts.CycloptsError) as error:
+        message = " ".join(str(error).split())
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; start the same command again to go on from here", soft_wrap=True)
+        return 130
+    return 0
+
+
+def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) -> None:
+    from flowsr.pipeline import stages
+
+    experiment = _prepare(config, overrides)
+    with _shown() as report:
+        stages.STAGES[name](experiment, fresh=fresh, report=report)
+    Console().print(f"{name}: {experiment.output / name}", soft_wrap=True)
+
+
+def _prepare(config: Path, overrides: list[str] | None):
+    from flowsr.config.loading import load_experiment
+
+    _logs()
+    return load_experiment(config, overrides or ())
+
+
+def _shown():
+    from flowsr.progress import shown
+
+    return shown()
+
+
+def _logs() -> None:
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("flowsr").setLevel(logging.INFO)
+
+
+def _show_comparison(outcome) -> None:
+    console = Console()
+    console.print(outcome.table)
+    console.print(outcome.verdict, soft_wrap=True)
+    console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -77,13 +77,13 @@ def create_store(
         if found is None:
             raise FlowsrError("will not be replaced", file=target, expected="no such name, or a store written by flowsr")
         if found == fingerprint and not fresh:
-            shutil.rmtree(_partial(target), ignore_errors=True)
+            shutil.rmtree(partial_path(target), ignore_errors=True)
             return FieldStore(target)
         if not fresh:
             raise FlowsrError(
                 "this store was made from other data or settings", file=target, hint="use --fresh to replace it"
             )
-    partial = _partial(target)
+    partial = partial_path(target)
     partial.mkdir(parents=True, exist_ok=True)
     lock = _lock(partial / "lock", target)
     if fresh:
@@ -123,7 +123,7 @@ class FieldStore:
         self.target = Path(target)
         self._lock = None
         self._arrays = {}
-        self.published = not (_partial(self.target) / "plan.json").exists()
+        self.published = not (partial_path(self.target) / "plan.json").exists()
         if self.published and not self.target.exists():
             raise FlowsrError("no store here, finished or begun", file=self.target)
 
@@ -198,7 +198,7 @@ class FieldStore:
         """
         if self.published:
             return self.target
-        partial = _partial(self.target)
+        partial = partial_path(self.target)
         self._verify()
         for left_over in (partial / "store").rglob("*.partial"):
             left_over.unlink()
@@ -235,7 +235,7 @@ class FieldStore:
     def _variables(self) -> Iterator[tuple[str, str]]:
         import zarr
 
-        root = zarr.open_group(str(_partial(self.target) / "store"), mode="r")
+        root = zarr.open_group(str(partial_path(self.target) / "store"), mode="r")
         for path, node in root.members(max_depth=None):
             group, _, name = path.rpartition("/")
             if isinstance(node, zarr.Array) and node.metadata.dimension_names != (name,):
@@ -245,7 +245,7 @@ class FieldStore:
         import zarr
 
         if (group, variable) not in self._arrays:
-            root = self.target if self.published else _partial(self.target) / "store"
+            root = self.target if self.published else partial_path(self.target) / "store"
             with zarr.config.set({"array.write_empty_chunks": True}):
                 self._arrays[group, variable] = zarr.open_array(
                     str(root / group / variable), mode="r" if self.published else "r+", zarr_format=3
@@ -257,10 +257,10 @@ class FieldStore:
         return product(*(range(s.start // u, -(-s.stop // u)) for s, u in zip(region, _unit(array))))
 
     def _shard_file(self, variable, group, array, key) -> Path:
-        return _partial(self.target) / "store" / group / variable / array.metadata.encode_chunk_key(key)
+        return partial_path(self.target) / "store" / group / variable / array.metadata.encode_chunk_key(key)
 
     def _marker(self, variable, group, key) -> Path:
-        return _partial(self.target) / "done" / group / variable / ".".join(map(str, key))
+        return partial_path(self.target) / "done" / group / variable / ".".join(map(str, key))
 
     def _is_done(self, variable, group, array, key) -> bool:
         marker = _read_json(self._marker(variable, group, key))
@@ -274,7 +274,9 @@ class FieldStore:
         write_json_atomic(self._marker(variable, group, key), marker)
 
 
-def _partial(target: Path) -> Path:
+def partial_path(target: str | os.PathLike) -> Path:
+    """The hidden folder beside ``target`` in which its store grows."""
+    target = Path(target)
     return target.with_name(f".{target.name}.partial")
 
 

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group.octahedral import OctahedralGroup
 
 # The axis of a flowsr grid (0 = x, 1 = y, 2 = z) that each of e3nn's three coordinates, and each component of its l = 1
-# irrep, lies along. e3nn 0.6 calls them x, y, z and means the same; should a version ever order them otherwise, this line
-# is the one to change, and `representation` refuses to work until it is.
+# irrep, lies along. e3nn 0.6 calls them x, y, z and means the same; should a version ever order them otherwise, this
+# line is the one to change, and `representation` refuses to work until it is.
 E3NN_AXES = (0, 1, 2)
 
 
@@ -40,21 +41,33 @@ def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
         transform without any rounding.
 
     Raises:
-        ValueError: an irreps string that e3nn cannot read.
+        FlowsrError: an irreps string that e3nn cannot read, or that has no components.
         RuntimeError: an e3nn whose component order is not the one in ``E3NN_AXES``.
     """
-    from e3nn.o3 import Irreps  # three seconds to import, and only needed here
-
     in_e3nn_axes = group.matrices[:, E3NN_AXES][:, :, E3NN_AXES]
     with _double_precision_on_cpu():
         rotations = torch.tensor(in_e3nn_axes, dtype=torch.float64)
-        vector, values = (Irreps(name).D_from_matrix(rotations).numpy() for name in ("1o", irreps))
+        vector, values = (_parsed(name).D_from_matrix(rotations).numpy() for name in ("1o", irreps))
     if not np.allclose(vector, in_e3nn_axes, atol=1e-12):
-        raise RuntimeError("this e3nn orders the components of a vector otherwise than flowsr.group.fields.E3NN_AXES says")
+        raise RuntimeError("this e3nn orders vector components otherwise than flowsr.group.fields.E3NN_AXES says")
     whole = np.rint(values)
     values = np.where(np.abs(values - whole) < 1e-12, whole + 0.0, values)
     values.setflags(write=False)
     return values
+
+
+def _parsed(irreps: str):
+    """The string as ``e3nn.o3.Irreps``."""
+    from e3nn.o3 import Irreps  # three seconds to import, and only needed here
+
+    try:
+        parsed = Irreps(irreps)
+    except ValueError:
+        parsed = None
+    if not parsed or not parsed.dim:
+        expected = "e3nn irreps, such as 1o or 0e + 2e"
+        raise FlowsrError("no such field type", variable="irreps", expected=expected, found=repr(irreps))
+    return parsed
 
 
 @contextmanager
@@ -73,8 +86,8 @@ def axis_action(element: int, group: OctahedralGroup) -> tuple[tuple[int, int, i
     """The action of an element on an array of three axes, as a permutation and flips.
 
     Returns:
-        ``(source, flipped)``: axis i of the result is axis ``source[i]`` of the input; then the axes of the result listed
-        in ``flipped`` are reversed. In torch: ``array.permute(source).flip(flipped)``.
+        ``(source, flipped)``: axis i of the result is axis ``source[i]`` of the input; then the axes of the result
+        listed in ``flipped`` are reversed. In torch: ``array.permute(source).flip(flipped)``.
     """
     matrix = group.matrices[element]
     source = tuple(int(axis) for axis in np.abs(matrix).argmax(axis=1))
@@ -106,8 +119,8 @@ def transform_field(field: Tensor, element: int, irreps: str, group: OctahedralG
         irreps: e3nn irreps of the components.
 
     Returns:
-        (..., component, x', y', z'). For scalars, vectors and axial vectors every entry of the result is an entry of the
-        input or its negative.
+        (..., component, x', y', z'). For scalars, vectors and axial vectors every entry of the result is an entry of
+        the input or its negative.
 
     Raises:
         ValueError: a number of components that is not the dimension of ``irreps``.
@@ -121,9 +134,14 @@ def transform_field(field: Tensor, element: int, irreps: str, group: OctahedralG
 
 def _combination(field: Tensor, row: np.ndarray) -> Tensor:
     """sum_c row[c] field[c]; a sum over the entries that are not zero, because 0 times nan must not spread."""
-    parts = [field.select(-4, int(c)) for c in np.flatnonzero(row)]
-    weights = [float(weight) for weight in row[row != 0]]
-    return reduce(add, (part if weight == 1 else -part if weight == -1 else weight * part for part, weight in zip(parts, weights)))
+    return reduce(add, (_scaled(field.select(-4, int(c)), float(row[c])) for c in np.flatnonzero(row)))
+
+
+def _scaled(field: Tensor, weight: float) -> Tensor:
+    """weight * field, keeping the dtype, integers too, where the weight is only a sign."""
+    if weight == 1:
+        return field
+    return -field if weight == -1 else weight * field
 
 
 def transform_regular(features: Tensor, element: int, group: OctahedralGroup) -> Tensor:
@@ -192,7 +210,7 @@ def subvoxel_permutation(group: OctahedralGroup, factor: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _cube_permutation(group: OctahedralGroup, side: int) -> np.ndarray:
-    """(n, side^3): [g, p] is the C-order number of g^-1 p among the cells of a cube, g acting about the cube's centre."""
+    """(n, side^3): [g, p] is the C-order number of g^-1 p among the cells of a cube, g about the cube's centre."""
     cells = np.indices((side,) * 3).reshape(3, -1)
     doubled = 2 * cells - (side - 1)  # integers, and the centre at 0, for odd and even sides alike
     moved = group.matrices[group.inverse] @ doubled

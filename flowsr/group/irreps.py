@@ -1,8 +1,8 @@
 """Real irreducible representations of O and O_h, and the group Fourier matrix they make.
 
-All of them are algebra on the 3 x 3 matrices R. Four one-dimensional ones are products of two signs, det R and the sign
-of the permutation |R| (R without its signs). The three-dimensional ones are R times such a sign. The two-dimensional ones
-are |R|, which permutes x^2, y^2, z^2, seen in the plane orthogonal to x^2 + y^2 + z^2.
+All of them are algebra on the 3 x 3 matrices R. The one-dimensional ones are products of two signs, det R and the sign
+of the permutation |R| (R without its signs). The three-dimensional ones are R times such a sign. The two-dimensional
+ones are |R|, which permutes x^2, y^2, z^2, seen in the plane orthogonal to x^2 + y^2 + z^2; Eu has det R in front.
 """
 
 from __future__ import annotations

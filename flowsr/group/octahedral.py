@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -10,6 +11,7 @@ import numpy as np
 from flowsr.errors import FlowsrError
 from flowsr.group.irreps import Irrep, fourier_matrix, irreps_of
 from flowsr.group.operations import Operation, signed_permutation_matrices
+from flowsr.group.subgroups import Subgroup, generated, subgroup_classes
 
 # The order in which character tables print the classes: (symbol of the operation, family of its axis).
 CLASS_ORDER = (
@@ -122,6 +124,51 @@ class OctahedralGroup:
     def characters(self) -> np.ndarray:
         """(irreps, classes) float64: the character table."""
         return _frozen([irrep.characters[[members[0] for members in self.classes]] for irrep in self.irreps])
+
+    @cached_property
+    def subgroup_classes(self) -> tuple[tuple[Subgroup, ...], ...]:
+        """Conjugacy classes of subgroups, by order and name: 11 for O, 33 for O_h."""
+        return subgroup_classes(self.operations, self.multiplication, self.inverse)
+
+    @cached_property
+    def subgroups(self) -> tuple[Subgroup, ...]:
+        """All subgroups, class after class: 30 of O, 98 of O_h."""
+        return tuple(subgroup for members in self.subgroup_classes for subgroup in members)
+
+    @cached_property
+    def _subgroup_of_elements(self) -> dict[tuple[int, ...], Subgroup]:
+        return {subgroup.elements: subgroup for subgroup in self.subgroups}
+
+    def subgroup(self, elements: Iterable[int]) -> Subgroup:
+        """The subgroup made of exactly these elements.
+
+        Raises:
+            ValueError: elements that are not a subgroup.
+        """
+        key = tuple(sorted({int(g) for g in elements}))
+        if key not in self._subgroup_of_elements:
+            raise ValueError(f"these elements of {self.name} are not a subgroup: {key}")
+        return self._subgroup_of_elements[key]
+
+    def generate(self, generators: Iterable[int]) -> Subgroup:
+        """The smallest subgroup that contains ``generators``."""
+        return self.subgroup(generated(self.multiplication, generators))
+
+    def stabilizer(self, representation: str | np.ndarray, vector, tolerance: float = 1e-9) -> Subgroup:
+        """The elements that leave a vector as it is.
+
+        Args:
+            representation: name of an irrep, or the (n, D, D) matrices of any representation.
+            vector: (D,), or (D, m) for m vectors that must all stay.
+            tolerance: how far the vector may move, relative to its length.
+
+        Raises:
+            ValueError: a tolerance so wide that the elements within it are not a subgroup.
+        """
+        matrices = self.irrep(representation).matrices if isinstance(representation, str) else representation
+        vector = np.asarray(vector, dtype=np.float64).reshape(matrices.shape[1], -1)
+        moved = np.linalg.norm(matrices @ vector - vector, axis=(1, 2))
+        return self.subgroup(np.flatnonzero(moved <= tolerance * np.linalg.norm(vector)))
 
     @cached_property
     def fourier(self) -> np.ndarray:

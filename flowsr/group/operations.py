@@ -1,7 +1,7 @@
 """Single point operations: the 48 signed permutation matrices and what each of them does to space.
 
-Everything here is read off one integer matrix: its order (the smallest n > 0 with R^n = 1), its determinant and the axis
-it leaves fixed, up to sign. Nothing is looked up by position in a list.
+Everything here is read off one integer matrix: its order (the smallest n > 0 with R^n = 1), its determinant and the
+axis it leaves fixed, up to sign. Nothing is looked up by position in a list.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def signed_permutation_matrices() -> np.ndarray:
     """All signed permutation matrices of three axes, the symmetries of the cube.
 
     Returns:
-        (48, 3, 3) int64. The 24 rotations (determinant +1) come first, the identity before all others; element 24 + j is
-        element j followed by the inversion, so that O is the first half of O_h = O x {E, i}.
+        (48, 3, 3) int64. The 24 rotations (determinant +1) come first, the identity before all others; element 24 + j
+        is element j followed by the inversion, so that O is the first half of O_h = O x {E, i}.
     """
     eye = np.eye(3, dtype=np.int64)
     every = [
@@ -115,7 +115,7 @@ class Operation:
 
     @property
     def sense(self) -> str:
-        """``+`` where (rotoreflections: apart from the reflection) it turns right-handed about ``axis``, ``-`` where left-handed.
+        """``+`` where it turns right-handed about ``axis`` (a rotoreflection: before it reflects), ``-`` where left-handed.
 
         Empty where the two are the same: E, i, two-fold rotations and mirrors.
         """

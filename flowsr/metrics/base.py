@@ -1,0 +1,115 @@
+"""The two kinds of metric and what they share: totals that add up over voxels and snapshots, divided at the end."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from flowsr.grid import Grid
+from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+from flowsr.registry import Registry
+
+
+class PooledMetric(Metric):
+    """A torchmetrics metric over sums.
+
+    ``compute()`` pools: it sums over everything seen since the last reset (snapshots, batches, processes) and takes
+    ratios last, so that the order and the grouping of the updates do not matter. The value of one snapshot alone is
+    what calling the metric (torchmetrics' ``forward``) returns.
+
+    Args:
+        factor: refinement between the coarse and the fine grid, for metrics that ask what lies beyond the coarse
+            cut-off; None where there is no coarse grid.
+
+    Attributes:
+        scalars, curves: what ``compute()`` returns, by key.
+        totals: names of the states that are summed.
+        axes: names of the states that are the same for every snapshot (wavenumbers, bins).
+        needs_periodic: defined on boxes with three periodic axes only.
+        needs_vector: defined for one vector field (irreps ``1o`` or ``1e``) only.
+    """
+
+    scalars: ClassVar[dict[str, Quantity]] = {}
+    curves: ClassVar[dict[str, CurveQuantity]] = {}
+    totals: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[tuple[str, ...]] = ()
+    needs_periodic: ClassVar[bool] = False
+    needs_vector: ClassVar[bool] = False
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, factor: int | None = None, **options: Any):
+        super().__init__(**options)
+        self.factor = factor
+        for name in self.totals:
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in self.axes:
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="max")
+
+    def _add(self, measured: dict[str, Tensor], axes: dict[str, Tensor] | None = None) -> None:
+        for name, values in (axes or {}).items():
+            held = getattr(self, name)
+            if held.any() and not torch.equal(held, values):
+                raise ValueError(f"{type(self).__name__}: snapshots pooled in one metric need the same {name}")
+            setattr(self, name, values)
+        for name, values in measured.items():
+            setattr(self, name, getattr(self, name) + values.to(torch.float64).sum(0))
+
+    def compute(self) -> dict[str, Tensor | Curve]:
+        """Scalars () and curves, by the keys of ``scalars`` and ``curves``."""
+        return self._finish(**{name: getattr(self, name) for name in (*self.totals, *self.axes)})
+
+    def _finish(self, **states: Tensor) -> dict[str, Tensor | Curve]:
+        raise NotImplementedError
+
+
+class FieldMetric(PooledMetric):
+    """Compares a predicted field with the true one on the same grid."""
+
+    def update(self, prediction: Tensor, target: Tensor, grid: Grid) -> None:
+        """Take in a batch of snapshots.
+
+        Args:
+            prediction, target: (batch, component, x, y, z), same unit.
+            grid: the grid of both.
+
+        Raises:
+            ValueError: shapes that differ from each other or from the grid's.
+        """
+        check_same_grid(prediction, target, grid)
+        self._add(self._measure(prediction, target, grid), self._axes(grid, target.device))
+
+    def _measure(self, prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, Tensor]:
+        """Totals per snapshot, (batch, ...)."""
+        raise NotImplementedError
+
+    def _axes(self, grid: Grid, device: torch.device) -> dict[str, Tensor]:
+        return {}
+
+
+class ModelMetric(PooledMetric):
+    """Measures a model, not its output on one field alone: ``update(model, field, grid)``."""
+
+
+METRICS: Registry[type[PooledMetric]] = Registry("metric")
+
+
+def check_same_grid(prediction: Tensor, target: Tensor, grid: Grid) -> None:
+    """Raise ValueError unless both are (batch, component, x, y, z) on ``grid``."""
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
+    check_on_grid(target, grid)
+
+
+def check_on_grid(field: Tensor, grid: Grid) -> None:
+    """Raise ValueError unless ``field`` is (batch, component, x, y, z) on ``grid``."""
+    if field.ndim != 5 or tuple(field.shape[2:]) != grid.shape:
+        raise ValueError(f"expected (batch, component, {grid.shape}), got {tuple(field.shape)}")
+
+
+def sum_over_space(values: Tensor, keep: int = 1) -> Tensor:
+    """Sum over all but the first ``keep`` dimensions, accumulated in float64."""
+    return values.sum(dim=tuple(range(keep, values.ndim)), dtype=torch.float64)

@@ -1,0 +1,91 @@
+"""First derivatives that follow the grid: Fourier on periodic axes, finite differences on walls and open edges."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import check_on_grid
+from flowsr.metrics.sharing import shareable
+
+STENCIL = 5
+
+
+def derivative(field: Tensor, grid: Grid, axis: int) -> Tensor:
+    """Derivative along one axis.
+
+    Periodic axes: exact for every resolved Fourier mode; the Nyquist mode of an even number of cells, whose derivative
+    the grid cannot hold, gives 0 (Canuto et al., Spectral Methods, 2006, section 2.1.3). Wall and open axes: the
+    polynomial through the five nearest cell centres (Fornberg, Math. Comp. 51, 1988), central inside and one-sided at
+    the edges, fourth order everywhere; nothing is assumed about the value on the wall.
+
+    Args:
+        field: (..., x, y, z).
+        grid: the field's grid.
+        axis: 0, 1, 2 for x, y, z.
+
+    Returns:
+        (..., x, y, z), in units of the field per length; 0 along an axis of one cell.
+    """
+    dim = field.ndim - 3 + axis
+    if grid.shape[axis] == 1:
+        return torch.zeros_like(field)
+    if grid.boundary[axis] == "periodic":
+        return _fourier_derivative(field, dim, grid.spacing[axis])
+    return _stencil_derivative(field, dim, grid.coordinates()[axis])
+
+
+@shareable
+def gradient(field: Tensor, grid: Grid) -> Tensor:
+    """All first derivatives of all components.
+
+    Args:
+        field: (batch, component, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch, component, 3, x, y, z): entry [:, i, j] is the derivative of component i along axis j.
+
+    Raises:
+        ValueError: a field that is not on the grid.
+    """
+    check_on_grid(field, grid)
+    return torch.stack([derivative(field, grid, axis) for axis in range(3)], dim=2)
+
+
+def finite_difference_weights(offsets: np.ndarray) -> np.ndarray:
+    """Weights of the first derivative at 0 of the polynomial through values at ``offsets`` (n,) -> (n,)."""
+    scale = np.abs(offsets).max()
+    powers = np.vander(offsets / scale, increasing=True).T
+    return np.linalg.solve(powers, np.eye(len(offsets))[1]) / scale
+
+
+def _fourier_derivative(field: Tensor, dim: int, spacing: float) -> Tensor:
+    cells = field.shape[dim]
+    wavenumber = 2 * math.pi * torch.fft.rfftfreq(cells, spacing, dtype=field.dtype, device=field.device)
+    if cells % 2 == 0:
+        wavenumber[-1] = 0
+    along = [1] * field.ndim
+    along[dim] = -1
+    return torch.fft.irfft(1j * wavenumber.reshape(along) * torch.fft.rfft(field, dim=dim), n=cells, dim=dim)
+
+
+def _stencil_derivative(field: Tensor, dim: int, coordinates: np.ndarray) -> Tensor:
+    cells = len(coordinates)
+    width = min(STENCIL, cells)
+    first = np.clip(np.arange(cells) - width // 2, 0, cells - width)
+    neighbours = first[:, None] + np.arange(width)
+    offsets = coordinates[neighbours] - coordinates[:, None]
+    weights = np.stack([finite_difference_weights(row) for row in offsets])
+    along = [1] * field.ndim
+    along[dim] = cells
+    result = torch.zeros_like(field)
+    for tap in range(width):
+        index = torch.as_tensor(neighbours[:, tap], device=field.device)
+        weight = torch.as_tensor(weights[:, tap], dtype=field.dtype, device=field.device)
+        result += weight.reshape(along) * field.index_select(dim, index)
+    return result

@@ -1,0 +1,276 @@
+"""Small scales: what the velocity gradient says about incompressibility, dissipation and intermittency."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid, sum_over_space
+from flowsr.metrics.derivatives import gradient
+from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+
+PDF_RANGE = 10.0  # in units of the true gradient's root mean square
+PDF_BINS = 100
+
+_MOMENTS_SOURCE = "Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997)"
+_PDF_SOURCE = "Gotoh, Fukayama & Nakano, Phys. Fluids 14, 1065 (2002)"
+
+
+def velocity_gradient(velocity: Tensor, grid: Grid) -> Tensor:
+    """A_ij = du_i/dx_j of a vector field.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch, 3, 3, x, y, z), 1/time: [:, i, j] is the derivative of component i along axis j.
+
+    Raises:
+        ValueError: a field that has not three components or is not on the grid.
+    """
+    if velocity.ndim != 5 or velocity.shape[1] != 3:
+        raise ValueError(f"expected a velocity (batch, 3, x, y, z), got {tuple(velocity.shape)}")
+    return gradient(velocity, grid)
+
+
+def normalized_divergence(velocity: Tensor, grid: Grid) -> Tensor:
+    """Root mean square divergence over root mean square velocity gradient, sqrt(<A_ii^2> / <A_ij A_ij>).
+
+    0 for an incompressible field, sqrt(1/3) for three unrelated isotropic components, 1 at most for a potential flow.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch,), no unit.
+    """
+    return torch.sqrt(_divergence_power(velocity, grid) / _gradient_power(velocity, grid))
+
+
+def dissipation(velocity: Tensor, grid: Grid, viscosity: float = 1.0) -> Tensor:
+    """Mean dissipation per unit mass, 2 nu <S_ij S_ij> with S the symmetric part of the gradient.
+
+    Source: Pope, Turbulent Flows (2000), section 5.3.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+        viscosity: kinematic viscosity nu.
+
+    Returns:
+        (batch,), velocity^3 / length.
+    """
+    return viscosity * _strain_power(velocity, grid) / _voxels(velocity)
+
+
+def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Predicted over true mean dissipation; the viscosity cancels.
+
+    Args:
+        prediction, target: (batch, 3, x, y, z).
+        grid: the grid of both.
+
+    Returns:
+        (batch,), no unit; 1 is right, less is too smooth.
+    """
+    check_same_grid(prediction, target, grid)
+    return _strain_power(prediction, grid) / _strain_power(target, grid)
+
+
+def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
+    """Skewness of the longitudinal derivatives, the mean over i of <a_i^3> / <a_i^2>^(3/2), a_i = du_i/dx_i about its mean.
+
+    Near -0.5 in developed turbulence, where it measures vortex stretching; 0 for a Gaussian field.
+    Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch,), no unit; a direction whose derivative vanishes everywhere is left out, nan if all do.
+    """
+    return _moments(_power_sums(velocity, grid), _voxels(velocity))[0]
+
+
+def derivative_flatness(velocity: Tensor, grid: Grid) -> Tensor:
+    """Flatness of the longitudinal derivatives, the mean over i of <a_i^4> / <a_i^2>^2: 3 for a Gaussian field.
+
+    Arguments, result and source as in :func:`derivative_skewness`.
+    """
+    return _moments(_power_sums(velocity, grid), _voxels(velocity))[1]
+
+
+def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str) -> Curve:
+    """Probability density of the predicted longitudinal or transverse derivatives, in units of the true ones' rms.
+
+    Longitudinal: du_i/dx_i for all three i. Transverse: du_i/dx_j for all six i != j, with both signs: a reflection
+    turns one into the other.  Source: Gotoh, Fukayama & Nakano, Phys. Fluids 14, 1065 (2002).
+
+    Args:
+        prediction, target: (batch, 3, x, y, z).
+        grid: the grid of both.
+        kind: ``longitudinal`` or ``transverse``.
+
+    Returns:
+        bin centres (bins,) and densities (batch, bins); what lies beyond ``PDF_RANGE`` is missing from the integral.
+    """
+    check_same_grid(prediction, target, grid)
+    counts, samples = _histogram(prediction, target, grid, kind)
+    return Curve(_pdf_centres(target.device), _density(counts, samples[:, None]))
+
+
+@METRICS.register("divergence")
+class Divergence(FieldMetric):
+    """:func:`normalized_divergence` of the prediction; mean squares are pooled over snapshots."""
+
+    needs_vector = True
+    scalars = {"divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)")}
+    totals = ("divergence_power", "gradient_power")
+
+    def _measure(self, prediction, target, grid):
+        return {
+            "divergence_power": _divergence_power(prediction, grid),
+            "gradient_power": _gradient_power(prediction, grid),
+        }
+
+    def _finish(self, divergence_power, gradient_power):
+        return {"divergence": torch.sqrt(divergence_power / gradient_power)}
+
+
+@METRICS.register("dissipation")
+class DissipationCaptured(FieldMetric):
+    """:func:`dissipation_captured`; dissipations are pooled over snapshots."""
+
+    needs_vector = True
+    scalars = {
+        "dissipation_captured": Quantity(
+            "Dissipation captured", "1", "truth", "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3"
+        )
+    }
+    totals = ("prediction_power", "target_power")
+
+    def _measure(self, prediction, target, grid):
+        return {"prediction_power": _strain_power(prediction, grid), "target_power": _strain_power(target, grid)}
+
+    def _finish(self, prediction_power, target_power):
+        return {"dissipation_captured": prediction_power / target_power}
+
+
+@METRICS.register("derivative_moments")
+class DerivativeMoments(FieldMetric):
+    """:func:`derivative_skewness` and :func:`derivative_flatness` of the prediction; moments are pooled over snapshots."""
+
+    needs_vector = True
+    scalars = {
+        "derivative_skewness": Quantity("Derivative skewness", "1", "truth", _MOMENTS_SOURCE),
+        "derivative_flatness": Quantity("Derivative flatness", "1", "truth", _MOMENTS_SOURCE),
+    }
+    totals = ("power_sums", "voxels")
+
+    def _measure(self, prediction, target, grid):
+        sums = _power_sums(prediction, grid)
+        return {"power_sums": sums, "voxels": torch.full((len(sums),), _voxels(prediction), device=sums.device)}
+
+    def _finish(self, power_sums, voxels):
+        skewness, flatness = _moments(power_sums, voxels)
+        return {"derivative_skewness": skewness, "derivative_flatness": flatness}
+
+
+@METRICS.register("gradient_pdf")
+class GradientPdf(FieldMetric):
+    """:func:`gradient_pdf` of both kinds; each snapshot is scaled by its own truth, then counts are pooled."""
+
+    needs_vector = True
+    curves = {
+        "pdf_longitudinal": CurveQuantity(
+            "PDF of longitudinal gradients", "du_i/dx_i / true rms", "probability density", _PDF_SOURCE, y_scale="log"
+        ),
+        "pdf_transverse": CurveQuantity(
+            "PDF of transverse gradients", "du_i/dx_j / true rms", "probability density", _PDF_SOURCE, y_scale="log"
+        ),
+    }
+    totals = ("longitudinal", "longitudinal_samples", "transverse", "transverse_samples")
+
+    def _measure(self, prediction, target, grid):
+        measured = {}
+        for kind in ("longitudinal", "transverse"):
+            measured[kind], measured[f"{kind}_samples"] = _histogram(prediction, target, grid, kind)
+        return measured
+
+    def _finish(self, longitudinal, longitudinal_samples, transverse, transverse_samples):
+        centres = _pdf_centres(longitudinal.device)
+        return {
+            "pdf_longitudinal": Curve(centres, _density(longitudinal, longitudinal_samples)),
+            "pdf_transverse": Curve(centres, _density(transverse, transverse_samples)),
+        }
+
+
+def _voxels(velocity: Tensor) -> int:
+    return velocity.shape[2:].numel()
+
+
+def _divergence_power(velocity: Tensor, grid: Grid) -> Tensor:
+    a = velocity_gradient(velocity, grid)
+    return sum_over_space((a[:, 0, 0] + a[:, 1, 1] + a[:, 2, 2]) ** 2)
+
+
+def _gradient_power(velocity: Tensor, grid: Grid) -> Tensor:
+    return sum_over_space(velocity_gradient(velocity, grid) ** 2)
+
+
+def _strain_power(velocity: Tensor, grid: Grid) -> Tensor:
+    """Sum over voxels of 2 S_ij S_ij = A_ij A_ij + A_ij A_ji, (batch,)."""
+    a = velocity_gradient(velocity, grid)
+    return sum_over_space(a**2) + sum_over_space(a * a.transpose(1, 2))
+
+
+def _power_sums(velocity: Tensor, grid: Grid) -> Tensor:
+    """Sums over voxels of the first four powers of the longitudinal derivatives, (batch, 3, 4)."""
+    a = _components(velocity_gradient(velocity, grid), "longitudinal").to(torch.float64)
+    return torch.stack([sum_over_space(a**power, keep=2) for power in (1, 2, 3, 4)], dim=-1)
+
+
+def _moments(power_sums: Tensor, voxels: int | Tensor) -> tuple[Tensor, Tensor]:
+    mean, second, third, fourth = (power_sums / voxels).unbind(-1)
+    variance = second - mean**2
+    skew = third - 3 * mean * second + 2 * mean**3
+    flat = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
+    return (skew / variance**1.5).nanmean(-1), (flat / variance**2).nanmean(-1)
+
+
+def _components(a: Tensor, kind: str) -> Tensor:
+    """Longitudinal (batch, 3, x, y, z) or transverse (batch, 6, x, y, z) entries of the gradient."""
+    if kind not in ("longitudinal", "transverse"):
+        raise ValueError(f"kind must be longitudinal or transverse, got {kind}")
+    wanted = kind == "longitudinal"
+    return torch.stack([a[:, i, j] for i in range(3) for j in range(3) if (i == j) == wanted], dim=1)
+
+
+def _histogram(prediction: Tensor, target: Tensor, grid: Grid, kind: str) -> tuple[Tensor, Tensor]:
+    """Counts (batch, bins) and number of samples (batch,), those outside the bins included."""
+    values = _components(velocity_gradient(prediction, grid), kind).flatten(1)
+    truth = _components(velocity_gradient(target, grid), kind).flatten(1)
+    rms = torch.sqrt(truth.square().mean(dim=1, keepdim=True, dtype=torch.float64))
+    counts = torch.stack([_count(one) for one in values / rms])
+    if kind == "transverse":
+        counts = (counts + counts.flip(-1)) / 2
+    return counts, torch.full((len(counts),), values.shape[1], dtype=torch.float64, device=counts.device)
+
+
+def _count(values: Tensor) -> Tensor:
+    index = torch.floor((values + PDF_RANGE) * (PDF_BINS / (2 * PDF_RANGE))).to(torch.int64)
+    inside = index[(index >= 0) & (index < PDF_BINS)]
+    return torch.bincount(inside, minlength=PDF_BINS).to(torch.float64)
+
+
+def _pdf_centres(device: torch.device) -> Tensor:
+    edges = torch.linspace(-PDF_RANGE, PDF_RANGE, PDF_BINS + 1, dtype=torch.float64, device=device)
+    return (edges[1:] + edges[:-1]) / 2
+
+
+def _density(counts: Tensor, samples: Tensor) -> Tensor:
+    return counts / samples * (PDF_BINS / (2 * PDF_RANGE))

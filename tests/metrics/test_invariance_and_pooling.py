@@ -1,0 +1,119 @@
+"""What holds for every registered metric: symmetry, pooling, units."""
+
+import pytest
+import torch
+
+from flowsr.group import octahedral_group
+from flowsr.group.fields import transform_field, transform_grid
+from flowsr.metrics import METRICS, Curve, FieldMetric, physical_unit
+from tests.metrics.fields import CHANNEL, UNEQUAL, noise
+
+FIELD_METRICS = [name for name, metric in METRICS.items() if issubclass(metric, FieldMetric)]
+
+
+def build(name):
+    return METRICS[name](factor=2)
+
+
+def snapshots(grid, count):
+    target = noise(grid, seed=1, batch=count)
+    return target + 0.5 * noise(grid, seed=2, batch=count) + 0.1 * target**2, target
+
+
+def assert_same(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        for one, other in zip(found[key], value) if isinstance(value, Curve) else [(found[key], value)]:
+            torch.testing.assert_close(one, other, equal_nan=True, **tolerance)
+
+
+def test_all_promised_metrics_are_registered():
+    scalars = {key for _, metric in METRICS.items() for key in metric.scalars}
+    curves = {key for _, metric in METRICS.items() for key in metric.curves}
+    assert scalars >= {
+        "nrmse", "spectral_error", "spectral_error_beyond_cutoff", "divergence", "dissipation_captured",
+        "derivative_skewness", "derivative_flatness", "equivariance_error",
+    }  # fmt: skip
+    assert curves >= {"energy_spectrum", "spectral_error_per_wavenumber", "pdf_longitudinal", "pdf_transverse"}
+
+
+@pytest.mark.parametrize("grid", [UNEQUAL, CHANNEL], ids=["periodic", "channel"])
+@pytest.mark.parametrize("name", FIELD_METRICS)
+def test_metric_does_not_change_when_both_fields_are_turned(name, grid):
+    if METRICS[name].needs_periodic and not grid.periodic:
+        with pytest.raises(ValueError, match="periodic"):
+            build(name)(*snapshots(grid, 1), grid)
+        return
+    group = octahedral_group("Oh")
+    prediction, target = snapshots(grid, 1)
+    expected = build(name)(prediction, target, grid)
+    tolerance = {"atol": 2e-3, "rtol": 0} if name == "gradient_pdf" else {"atol": 1e-10, "rtol": 1e-10}
+    for element in range(group.order):
+        turned = (transform_field(field, element, "1o", group) for field in (prediction, target))
+        assert_same(build(name)(*turned, transform_grid(grid, element, group)), expected, **tolerance)
+
+
+@pytest.mark.parametrize("name", FIELD_METRICS)
+def test_batches_single_snapshots_and_merged_states_agree(name):
+    prediction, target = snapshots(UNEQUAL, 4)
+    whole, one_by_one, first, second = (build(name) for _ in range(4))
+    whole.update(prediction, target, UNEQUAL)
+    per_snapshot = [one_by_one(p[None], t[None], UNEQUAL) for p, t in zip(prediction, target)]
+    first.update(prediction[:1], target[:1], UNEQUAL)
+    second.update(prediction[1:], target[1:], UNEQUAL)
+    first.merge_state(second)
+    tolerance = {"atol": 1e-12, "rtol": 1e-12}
+    assert_same(one_by_one.compute(), whole.compute(), **tolerance)
+    assert_same(first.compute(), whole.compute(), **tolerance)
+    alone = build(name)
+    alone.update(prediction[2:3], target[2:3], UNEQUAL)
+    assert_same(per_snapshot[2], alone.compute(), **tolerance)
+
+
+@pytest.mark.parametrize("name", FIELD_METRICS)
+def test_states_are_sums_or_common_axes(name):
+    metric = build(name)
+    reductions = {state: reduce.__name__ for state, reduce in metric._reductions.items()}
+    assert set(reductions.values()) <= {"dim_zero_sum", "dim_zero_max"}
+    prediction, target = snapshots(UNEQUAL, 1)
+    metric.update(prediction, target, UNEQUAL)
+    metric.reset()
+    assert all(not getattr(metric, state).any() for state in reductions)
+
+
+@pytest.mark.parametrize("name", FIELD_METRICS)
+def test_result_holds_what_the_class_announces(name):
+    result = build(name)(*snapshots(UNEQUAL, 1), UNEQUAL)
+    assert result.keys() == METRICS[name].scalars.keys() | METRICS[name].curves.keys()
+    assert all(isinstance(result[key], Curve) for key in METRICS[name].curves)
+    assert all(result[key].shape == () for key in METRICS[name].scalars)
+
+
+@pytest.mark.parametrize("name", FIELD_METRICS)
+def test_single_precision_fields_give_the_same_numbers(name):
+    prediction, target = snapshots(UNEQUAL, 1)
+    expected = build(name)(prediction, target, UNEQUAL)
+    assert_same(build(name)(prediction.float(), target.float(), UNEQUAL), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_spectra_of_different_boxes_are_not_pooled():
+    metric = build("spectrum")
+    metric.update(*snapshots(UNEQUAL, 1), UNEQUAL)
+    other = type(UNEQUAL)(UNEQUAL.shape, (1, 1, 1))
+    with pytest.raises(ValueError, match="same"):
+        metric.update(*snapshots(other, 1), other)
+
+
+def test_units_follow_the_data():
+    assert physical_unit("velocity^2 length", "m s-1", "m") == "(m s-1)^2 m"
+    assert physical_unit("velocity^2 length", "U", "L") == "U^2 L"
+    assert physical_unit("velocity^2 length", "1", "m") == "m"
+    assert physical_unit("length^-1", "m/s", "1") == "1"
+    assert physical_unit("1", "m/s", "m") == "1"
+
+
+def test_every_metric_names_unit_and_source():
+    for _, metric in METRICS.items():
+        for quantity in (*metric.scalars.values(), *metric.curves.values()):
+            assert quantity.label and quantity.source
+        assert all(quantity.unit and quantity.better in ("lower", "higher", "truth") for quantity in metric.scalars.values())

@@ -1,0 +1,100 @@
+"""The group's tables on the device of a layer: index permutations and matrices that are never trained nor saved."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowsr.group.fields import representation, subvoxel_permutation, tap_permutation
+from flowsr.group.octahedral import OctahedralGroup
+
+
+class ConvolutionTables(nn.Module):
+    """Constants of a group convolution. They follow the layer to its device, keep their precision whatever the layer's
+    dtype becomes, and are not part of a state_dict.
+
+    Args:
+        group: O or O_h, order n.
+        kernel_size: k, odd.
+        irreps: e3nn irreps of a field the layer reads or writes, dimension D (lifting and projection).
+        upsample: s, sub-positions per axis and cell (sub-voxel up-sampling).
+
+    Attributes:
+        inverse: (n,) [g] is g^-1.
+        group_action: (n, n) [g, h] is g^-1 h.
+        tap_action: (n, k^3) [g, y] is the tap g^-1 y.
+        subvoxel_action: (n, s^3) [g, p] is the sub-position g^-1 p.
+        representation: (n, D, D) float64, rho(g).
+        invariants: (D, number of invariants) float64, see :func:`invariant_basis`.
+        fourier: (n, n) float64, the orthogonal group Fourier matrix.
+
+    Raises:
+        ValueError: an even kernel size, a factor below 1, or irreps that e3nn cannot read.
+    """
+
+    def __init__(self, group: OctahedralGroup, kernel_size: int, irreps: str = "0e", upsample: int = 1):
+        super().__init__()
+        self.group = group
+        self.kernel_size = int(kernel_size)
+        self.upsample = int(upsample)
+        self._exact = {
+            "inverse": group.inverse,
+            "group_action": group.left_quotient,
+            "tap_action": tap_permutation(group, self.kernel_size),
+            "subvoxel_action": subvoxel_permutation(group, self.upsample),
+            "representation": representation(str(irreps), group),
+            "invariants": invariant_basis(representation(str(irreps), group)),
+            "fourier": group.fourier,
+        }
+        for name, values in self._exact.items():
+            self.register_buffer(name, torch.from_numpy(np.array(values)), persistent=False)
+
+    @property
+    def taps(self) -> int:
+        """Number of taps, k^3."""
+        return self.kernel_size**3
+
+    @property
+    def halo(self) -> int:
+        """Cells that the filter reaches beyond its centre, k // 2."""
+        return self.kernel_size // 2
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        for name, values in self._exact.items():  # `layer.float()` must not round the matrices
+            moved = self._buffers[name]
+            exact = torch.from_numpy(np.array(values))
+            if moved.dtype != exact.dtype:
+                self._buffers[name] = exact.to(moved.device)
+        return self
+
+
+def joint_index(axes: list[tuple[Tensor | int, int]], order: int, device) -> Tensor:
+    """Where every entry of a rotated filter is found in the unrotated one.
+
+    Args:
+        axes: for each dimension of the rotated filter, outermost first: the group's action on it, (n, size), or its size
+            where the group leaves it alone; and the stride of that dimension in the unrotated filter.
+        order: n.
+
+    Returns:
+        (n, product of the sizes) int64.
+    """
+    index = torch.zeros(order, 1, dtype=torch.int64, device=device)
+    for action, stride in axes:
+        moved = torch.arange(action, device=device)[None] if isinstance(action, int) else action
+        index = (index[:, :, None] + stride * moved[:, None, :]).flatten(1)
+    return index
+
+def invariant_basis(representation: np.ndarray) -> np.ndarray:
+    """Orthonormal vectors that every element leaves alone.
+
+    Args:
+        representation: (n, D, D), orthogonal matrices.
+
+    Returns:
+        (D, number of invariants) float64. The mean of the matrices projects onto these vectors.
+    """
+    values, vectors = np.linalg.eigh(representation.mean(0))
+    return vectors[:, values > 0.5]

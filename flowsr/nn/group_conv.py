@@ -1,0 +1,82 @@
+"""From regular features to regular features."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from flowsr.group.octahedral import OctahedralGroup
+from flowsr.kernels import ConvolutionTables, group_convolution
+from flowsr.nn.layer import RelaxedLayer, check_shape
+from flowsr.nn.padding import PERIODIC, Boundary, paddings
+
+
+class GroupConv(RelaxedLayer):
+    """f'(x,g) = b + sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h).
+
+    Cohen & Welling 2016 (arXiv 1602.07576), eq. 11, relaxed as in Wang, Walters & Smidt 2023 (arXiv 2310.02299) with w on
+    the output's group index. How it is computed is chosen in :mod:`flowsr.kernels`.
+
+    Args:
+        group: O or O_h, order n.
+        channels_in, channels_out: regular channels, each with one value per group element.
+        kernel_size: k, odd.
+        filter_banks: L.
+        relaxed: train w; otherwise it stays at 1.
+        wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
+        bias: add a constant per output channel, the same for all g.
+        gain: output RMS over input RMS at the start; sqrt(2) makes up for a ReLU before the layer.
+        activation: ``relu``, ``gelu``, ``silu`` or None, applied to the result.
+        kernel: force this kernel, by registered name; None lets :mod:`flowsr.kernels` choose.
+    """
+
+    def __init__(
+        self,
+        group: OctahedralGroup,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int = 3,
+        filter_banks: int = 1,
+        relaxed: bool = True,
+        wall_padding: str = "replicate",
+        bias: bool = True,
+        gain: float = 2**0.5,
+        activation: str | None = None,
+        kernel: str | None = None,
+    ):
+        tables = ConvolutionTables(group, kernel_size)
+        super().__init__(
+            filter_shape=(filter_banks, channels_out, channels_in, group.order, tables.taps),
+            deviation=gain / (channels_in * group.order * tables.taps) ** 0.5,
+            biases=channels_out if bias else 0,
+            tables=tables,
+            relaxed=relaxed,
+            wall_padding=wall_padding,
+        )
+        self.activation = activation
+        self.kernel = kernel
+
+    def forward(self, features: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
+        """
+        Args:
+            features: (batch, channels_in, n, x, y, z).
+            boundary: ``periodic``, ``wall`` or ``open`` along x, y, z.
+
+        Returns:
+            (batch, channels_out, n, x, y, z).
+
+        Raises:
+            ValueError: features of another shape, or an unknown boundary.
+            FlowsrError: a forced kernel that cannot do this case.
+        """
+        check_shape(features, (self.filters.shape[2], self.group.order))
+        return group_convolution(
+            features,
+            self.filters,
+            self.relaxed_weights,
+            self.tables,
+            paddings(boundary, self.wall_padding),
+            bias=self.bias,
+            activation=self.activation,
+            cache=self.cache,
+            kernel=self.kernel,
+        )

@@ -1,0 +1,103 @@
+"""Finer grids, in ways that commute with the group: sub-voxels that the group carries along, and interpolation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowsr.group.octahedral import OctahedralGroup
+from flowsr.kernels.tables import ConvolutionTables
+from flowsr.nn.group_conv import GroupConv
+from flowsr.nn.padding import PERIODIC, Boundary, pad
+
+
+def subvoxels_to_space(features: Tensor, factor: int) -> Tensor:
+    """Put the sub-positions of every cell where they belong.
+
+    Args:
+        features: (batch, ..., s^3, x, y, z), sub-positions in C order over (p_x, p_y, p_z).
+        factor: s.
+
+    Returns:
+        (batch, ..., s x, s y, s z).
+    """
+    if factor == 1:
+        return features.squeeze(-4)
+    *lead, _, x, y, z = features.shape
+    split = features.reshape(-1, factor, factor, factor, x, y, z).permute(0, 4, 1, 5, 2, 6, 3)
+    return split.reshape(*lead, factor * x, factor * y, factor * z)
+
+
+class SubVoxelUpsample(nn.Module):
+    """f'(X, p, g) = sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h, g^-1 p) f(X+y, h): each cell X becomes s^3.
+
+    A group convolution with s^3 times the channels, one for each sub-position in the frame of g; in the frame of the
+    grid that is sub-position p = g q. The group counterpart of the sub-pixel convolution of Shi et al. 2016
+    (arXiv 1609.05158).
+
+    Args:
+        group: O or O_h, order n.
+        channels_in, channels_out: regular channels.
+        factor: s.
+        options: those of :class:`~flowsr.nn.GroupConv`.
+    """
+
+    def __init__(self, group: OctahedralGroup, channels_in: int, channels_out: int, factor: int, **options):
+        super().__init__()
+        self.tables = ConvolutionTables(group, kernel_size=1, upsample=factor)
+        self.convolution = GroupConv(group, channels_in, channels_out * factor**3, **options)
+
+    def forward(self, features: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
+        """
+        Args:
+            features: (batch, channels_in, n, x, y, z).
+            boundary: ``periodic``, ``wall`` or ``open`` along x, y, z.
+
+        Returns:
+            (batch, channels_out, n, s x, s y, s z).
+        """
+        in_body_frame = self.convolution(features, boundary).unflatten(1, (-1, self.tables.upsample**3))
+        elements = torch.arange(self.tables.group.order, device=features.device)[:, None]
+        on_grid = in_body_frame[:, :, self.tables.subvoxel_action, elements]
+        return subvoxels_to_space(on_grid, self.tables.upsample)
+
+
+class InterpolatedUpsample(nn.Module):
+    """Interpolation between cell centres, then a group convolution on the fine grid.
+
+    Args:
+        group: O or O_h, order n.
+        channels_in, channels_out: regular channels.
+        factor: s.
+        mode: ``trilinear`` or ``nearest``.
+        options: those of :class:`~flowsr.nn.GroupConv`.
+
+    Raises:
+        ValueError: another mode.
+    """
+
+    def __init__(
+        self, group: OctahedralGroup, channels_in: int, channels_out: int, factor: int, mode: str = "trilinear", **options
+    ):
+        super().__init__()
+        if mode not in ("trilinear", "nearest"):
+            raise ValueError(f"mode must be trilinear or nearest, got {mode!r}")
+        self.factor = int(factor)
+        self.mode = mode
+        self.convolution = GroupConv(group, channels_in, channels_out, **options)
+
+    def forward(self, features: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
+        """
+        Args:
+            features: (batch, channels_in, n, x, y, z).
+            boundary: ``periodic``, ``wall`` or ``open`` along x, y, z.
+
+        Returns:
+            (batch, channels_out, n, s x, s y, s z).
+        """
+        padded = pad(features, 1, boundary, self.convolution.wall_padding).flatten(1, 2)
+        options = {"align_corners": False} if self.mode == "trilinear" else {}
+        fine = F.interpolate(padded, scale_factor=float(self.factor), mode=self.mode, **options)
+        inner = slice(self.factor, -self.factor)
+        return self.convolution(fine[..., inner, inner, inner].unflatten(1, features.shape[1:3]), boundary)

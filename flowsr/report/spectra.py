@@ -1,0 +1,105 @@
+"""Energy spectra, compensated spectra, and the spectral error at every wavenumber."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flowsr.report.curves import Curve, curves_of, draw_curves, set_axes, shared_legend, truth_curve
+from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, styled
+
+SPECTRUM = "energy_spectrum"
+SPECTRAL_ERROR = "spectral_error_per_wavenumber"
+_DECADES_SHOWN = 2.0  # below the lowest value of the truth
+
+
+@styled
+def spectra_figure(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Figure:
+    """Three panels: E(k) with the inertial-range slope, k^(5/3) E(k), and the relative error of E(k).
+
+    Args:
+        comparison: see :func:`flowsr.report.write_report`.
+        looks: look of each model.
+    """
+    figure = Figure(figsize=(13.0, 4.6))
+    panels = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0.062, right=0.99, bottom=0.125, top=0.84, wspace=0.27)
+    spectra, truth = curves_of(comparison, SPECTRUM), truth_curve(comparison, SPECTRUM)
+    cutoff = comparison.get("cutoff_wavenumber")
+
+    draw_spectrum(panels[0], comparison, looks)
+    set_axes(panels[1], comparison["curves"].get(SPECTRUM, {}) | {"x_scale": "log", "y_scale": "log"})
+    panels[1].set_ylabel(r"$k^{5/3}\,E(k)$")
+    compensated = {name: _compensated(curve) for name, curve in spectra.items()}
+    draw_curves(panels[1], compensated, truth and _compensated(truth), looks)
+    _limit(panels[1], _compensated(truth) if truth else None)
+
+    set_axes(panels[2], comparison["curves"].get(SPECTRAL_ERROR, {}) | {"x_scale": "log", "y_scale": "log"})
+    draw_curves(panels[2], curves_of(comparison, SPECTRAL_ERROR), None, looks)
+    panels[2].axhline(1.0, color=FAINT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    low, high = panels[2].get_ylim()
+    panels[2].set_ylim(max(low, 1e-4), min(max(high, 1.6), 30.0))
+    for axes, letter in zip(panels, "abc"):
+        mark_cutoff(axes, cutoff)
+        panel_letter(axes, letter)
+    shared_legend(figure, panels[0], top=0.995)
+    return figure
+
+
+def draw_spectrum(axes: Axes, comparison: Mapping, looks: Mapping[str, ModelLook]) -> None:
+    """E(k) of the truth and of every model of ``looks``, with a k^(-5/3) guide, on logarithmic axes."""
+    set_axes(axes, comparison["curves"].get(SPECTRUM, {}) | {"x_scale": "log", "y_scale": "log"})
+    truth = truth_curve(comparison, SPECTRUM)
+    spectra = {name: curve for name, curve in curves_of(comparison, SPECTRUM).items() if name in looks}
+    draw_curves(axes, spectra, truth, looks)
+    _limit(axes, truth)
+    if truth is not None:
+        _guide(axes, truth)
+
+
+def mark_cutoff(axes: Axes, cutoff: float | None) -> None:
+    """Shade the wavenumbers that the coarse grid does not hold, and say so."""
+    if not cutoff:
+        return
+    low, high = axes.get_xlim()
+    axes.axvspan(cutoff, max(high, cutoff), color="#f4f1ea", zorder=0, linewidth=0)
+    axes.axvline(cutoff, color=FAINT, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    axes.set_xlim(low, high)
+    axes.annotate(
+        "$k_c$", (cutoff, 1), (0, 5), xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="center", fontsize=12
+    )
+
+
+def _compensated(curve: Curve) -> Curve:
+    return Curve(curve.x, curve.x ** (5 / 3) * curve.y)
+
+
+def _limit(axes: Axes, truth: Curve | None) -> None:
+    """Show the truth and some decades below it: an interpolation's spectrum may fall to round-off."""
+    if truth is None:
+        return
+    shown = truth.y[(truth.x > 0) & (truth.y > 0)]
+    if shown.size:
+        axes.set_ylim(shown.min() * 10**-_DECADES_SHOWN, shown.max() * 4)
+        axes.set_xlim(truth.x[truth.x > 0].min() * 0.9, truth.x.max() * 1.08)
+
+
+def _guide(axes: Axes, truth: Curve) -> None:
+    """A straight k^(-5/3) above the truth in the low wavenumbers, with its name."""
+    positive = truth.x > 0
+    k, energy = truth.x[positive], truth.y[positive]
+    start, end = k[0] * 1.6, min(k[0] * 8, k[-1])
+    if not (end > start and np.any(energy > 0)):
+        return
+    here = np.array([start, end])
+    inside = (k >= start) & (k <= end)
+    lift = 2.2 * np.max(energy[inside] * k[inside] ** (5 / 3)) if inside.any() else energy.max()
+    line = lift * here ** (-5 / 3)
+    axes.plot(here, line, color=INK, linewidth=0.9, zorder=1)
+    middle = np.sqrt(start * end)
+    axes.annotate(
+        "$k^{-5/3}$", (middle, lift * middle ** (-5 / 3)), (4, 4), textcoords="offset points", fontsize=12, color=INK
+    )

@@ -1,0 +1,152 @@
+"""One look for every figure: fonts, line styles and a colour per model that is the same wherever the model appears.
+
+Colours are those of Okabe and Ito (2008, "Color universal design"), which people with any common colour-vision
+deficiency can tell apart. Interpolations are greys told apart by their dashes, networks are colours, truth is black.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+
+RC = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "mathtext.fontset": "stix",
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.labelsize": 13,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "#333333",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.frameon": False,
+    "legend.fontsize": 11.5,
+    "legend.handlelength": 2.4,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "flowsr",
+    "path.simplify": True,
+}
+
+TRUTH_COLOUR = "#000000"
+INK = "#222222"
+FAINT = "#8a8a8a"
+SIGNED_MAP = "RdBu_r"
+POSITIVE_MAP = "inferno"
+ERROR_MAP = "PuOr_r"
+
+_NETWORK_COLOURS = {"relaxed": "#D55E00", "strict": "#0072B2", "cnn": "#009E73"}
+_MORE_NETWORK_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99", "#AA4499", "#332288")
+_BASELINE_LOOKS = (
+    ("#b5b5b5", (0, (1, 1.2))),
+    ("#999999", (0, (5, 1.5, 1, 1.5))),
+    ("#7d7d7d", (0, (4, 2))),
+    ("#5e5e5e", (0, (8, 2))),
+    ("#8c7b6b", (0, (3, 1, 1, 1, 1, 1))),
+    ("#6b7b8c", (0, (2, 2))),
+)
+_BASELINE_ORDER = ("nearest", "trilinear", "tricubic", "spectral")
+
+
+@dataclass(frozen=True)
+class ModelLook:
+    """How one model is drawn and called, in every figure.
+
+    Args:
+        label: the name people read (plain text; may hold any character).
+        colour: hexadecimal colour.
+        line: matplotlib line style.
+        width: line width in points.
+        trained: whether the model was fitted to data.
+    """
+
+    label: str
+    colour: str
+    line: str | tuple
+    width: float
+    trained: bool
+
+
+def model_looks(models: Mapping[str, Mapping]) -> dict[str, ModelLook]:
+    """A look for each model of a comparison, in the comparison's order.
+
+    The well-known names keep their colour in every report; others take the next free one.
+
+    Args:
+        models: the ``models`` mapping of a comparison: name -> {"label", "trained", ...}.
+    """
+    spare_colours = iter(_MORE_NETWORK_COLOURS * (1 + len(models)))
+    spare_looks = iter(_BASELINE_LOOKS[len(_BASELINE_ORDER) :] * (1 + len(models)))
+    looks = {}
+    for name, model in models.items():
+        label = str(model.get("label") or name)
+        if model.get("trained"):
+            colour = _NETWORK_COLOURS.get(name) or next(spare_colours)
+            looks[name] = ModelLook(label, colour, "-", 1.9, True)
+        else:
+            known = name in _BASELINE_ORDER
+            colour, line = _BASELINE_LOOKS[_BASELINE_ORDER.index(name)] if known else next(spare_looks)
+            looks[name] = ModelLook(label, colour, line, 1.5, False)
+    return looks
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator: run a figure function under the common settings, leaving matplotlib's own as they were."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        with matplotlib.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def plain(text: object) -> str:
+    """Text that matplotlib shows as it stands: dollar signs do not start mathematics."""
+    return str(text).replace("\\", "\u29f5").replace("$", r"\$")
+
+
+@functools.lru_cache(maxsize=256)
+def label_text(text: str) -> str:
+    """An axis label: mathematics between dollar signs where that parses, plain text where it does not."""
+    if text.count("$") < 2:
+        return plain(text)
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return plain(text)
+    return text
+
+
+def with_unit(label: str, unit: str | None) -> str:
+    """``label`` followed by its unit in brackets; dimensionless quantities (unit ``1`` or empty) get none."""
+    return f"{label} [{plain(unit)}]" if unit and unit != "1" else label
+
+
+def without_mathematics(text: str) -> str:
+    """A label as running text: dollar signs, backslashes, braces and underscores of mathematics removed."""
+    return re.sub(r"\s+", " ", re.sub(r"[${}\\]", "", text)).strip()
+
+
+def panel_letter(axes, letter: str, dark: bool = False) -> None:
+    """Letter a panel, as journals do, in its upper left corner outside the frame."""
+    axes.set_title(f"({letter})", loc="left", fontsize=12.5, fontstyle="italic", color="white" if dark else INK, pad=6)

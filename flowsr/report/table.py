@@ -1,0 +1,123 @@
+"""The comparison as rows of text cells: numbers rounded to what they are worth, the best of each column marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowsr.report.style import ModelLook
+from flowsr.report.verdict import mean_of
+
+_AIMS = {"lower": ("↓", "lower is better"), "higher": ("↑", "higher is better"), "truth": ("→ truth", "best nearest the truth")}
+_ROUND_OFF = 1e-5  # what float32 makes of an exact zero; below it nobody is better than another
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of a column and what its tooltip and the legend say."""
+
+    label: str
+    unit: str
+    aim: str
+    sign: str
+    source: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number as text, its spread over the snapshots, and whether it is the best of its column."""
+
+    text: str
+    spread: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, or the truth."""
+
+    label: str
+    colour: str
+    kind: str
+    cells: tuple[Cell, ...]
+
+
+def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tuple[list[Column], list[Row]]:
+    """Columns and rows: every metric, then parameters and seconds per snapshot; models in order, the truth last."""
+    models, truth, metrics = comparison["models"], comparison.get("truth") or {}, comparison["metrics"]
+    best = {key: _best(models, truth, key, metric.get("better")) for key, metric in metrics.items()}
+    columns = [
+        Column(
+            label=str(metric.get("label") or key),
+            unit="" if metric.get("unit") in (None, "1") else str(metric["unit"]),
+            aim=_AIMS.get(metric.get("better"), ("", ""))[1],
+            sign=_AIMS.get(metric.get("better"), ("", ""))[0],
+            source=str(metric.get("source") or ""),
+            meaning=str(metric.get("description") or ""),
+        )
+        for key, metric in metrics.items()
+    ]
+    columns.append(Column("Parameters", "", "", "", "", "Numbers fitted to the training data."))
+    columns.append(Column("Time", "s", "", "", "", "Wall time to upscale one snapshot on the machine of this run."))
+    rows = [
+        Row(
+            look.label,
+            look.colour,
+            "network" if look.trained else "interpolation",
+            tuple(_score(models[name], key, name in best[key]) for key in metrics)
+            + (Cell(_count(models[name].get("parameters"))), Cell(number(models[name].get("seconds"), 2))),
+        )
+        for name, look in looks.items()
+    ]
+    if truth.get("scalars"):
+        cells = tuple(_score(truth, key, False) for key in metrics) + (Cell("–"), Cell("–"))
+        rows.append(Row("Truth", "#000000", "truth", cells))
+    return columns, rows
+
+
+def _best(models: Mapping[str, Mapping], truth: Mapping, key: str, better: str | None) -> set[str]:
+    """The models that share the best value of a column, as it is printed."""
+    means = {name: mean_of(model, key) for name, model in models.items()}
+    means = {name: mean for name, mean in means.items() if math.isfinite(mean)}
+    aim = mean_of(truth, key)
+    penalties = {
+        "lower": {name: mean if mean > _ROUND_OFF else 0.0 for name, mean in means.items()},
+        "higher": {name: -mean for name, mean in means.items()},
+        "truth": {name: abs(mean - aim) for name, mean in means.items()} if math.isfinite(aim) else {},
+    }.get(better, {})
+    if not penalties:
+        return set()
+    winner = min(penalties, key=penalties.get)
+    return {name for name in penalties if penalties[name] == penalties[winner] or number(means[name]) == number(means[winner])}
+
+
+def _score(model: Mapping, key: str, best: bool) -> Cell:
+    score = model.get("scalars", {}).get(key) or {}
+    mean, spread = mean_of(model, key), score.get("std")
+    if not math.isfinite(mean):
+        return Cell("–")
+    several = len(score.get("values") or []) > 1
+    return Cell(number(mean), number(spread, 2) if several and spread else "", best)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to ``digits`` significant digits, powers of ten only where they are needed."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -4 or exponent > 5:
+        mantissa = f"{value / 10.0**exponent:.{max(digits - 2, 1)}f}"
+        return f"{mantissa}·10{_superscript(exponent)}".replace("-", "−")
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
+
+
+def _superscript(exponent: int) -> str:
+    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _count(value: int | None) -> str:
+    return "–" if not value else f"{int(value):,}".replace(",", "\u2009")

@@ -1,0 +1,248 @@
+"""The relaxed weights drawn: one row per layer and filter bank, one column per group element, and what they amount to.
+
+A weight vector w(g) is a function on the group. Its group Fourier transform splits it into irreps: the trivial part is
+the mean, which keeps every symmetry; the rest says in which way, and by how much, the layer is not isotropic.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
+
+from flowsr.group import octahedral_group
+from flowsr.report.style import FAINT, INK, SIGNED_MAP, panel_letter, plain, styled
+
+_ROW = 0.4  # inches
+
+# What the lowest polynomials of an irrep look like: textbook character tables of O and O_h.
+_TRANSFORMS_LIKE = {
+    "A2": "xyz",
+    "E": "x² − y²",
+    "T1": "a direction in space",
+    "T2": "yz, zx, xy",
+    "A2g": "x⁴ (y² − z²) + y⁴ (z² − x²) + z⁴ (x² − y²)",
+    "Eg": "x² − y²",
+    "T1g": "an axial vector, such as a rotation rate",
+    "T2g": "yz, zx, xy, such as a shear",
+    "A1u": "a handedness",
+    "A2u": "xyz",
+    "Eu": "a handedness that differs between the axes",
+    "T1u": "a polar vector, such as gravity",
+    "T2u": "x (y² − z²) and its like",
+}
+
+
+@dataclass(frozen=True)
+class RelaxedWeights:
+    """The relaxed weights of one network.
+
+    Args:
+        model: the network's name in the comparison.
+        group: ``O`` or ``Oh``.
+        layers: layer name -> (filter_banks, |G|) array, in the order of the layers.
+
+    Raises:
+        ValueError: an array whose last side is not the order of the group.
+    """
+
+    model: str
+    group: str
+    layers: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        order = octahedral_group(self.group).order
+        arrays = {name: np.atleast_2d(np.asarray(array, dtype=np.float64)) for name, array in self.layers.items()}
+        for name, array in arrays.items():
+            if array.ndim != 2 or array.shape[1] != order:
+                raise ValueError(f"weights of layer '{name}' have shape {array.shape}, expected (banks, {order})")
+        object.__setattr__(self, "layers", arrays)
+
+    def rows(self) -> tuple[list[str], np.ndarray]:
+        """Names of all layers and banks, and their weights, (rows, |G|)."""
+        names = [
+            name if len(array) == 1 else f"{name}, bank {bank + 1}"
+            for name, array in self.layers.items()
+            for bank in range(len(array))
+        ]
+        order = octahedral_group(self.group).order
+        return names, np.concatenate(list(self.layers.values())) if self.layers else np.empty((0, order))
+
+
+@dataclass(frozen=True)
+class WeightsSummary:
+    """What the relaxed weights of a network amount to. All fractions are of the r.m.s. weight.
+
+    Args:
+        spread: r.m.s. over rows of each row's spread.
+        row_spreads: row -> r.m.s. deviation of its weights from their mean.
+        irrep_shares: irrep name, trivial one left out -> r.m.s. over rows of the part of the weights in it. The squares
+            sum to the square of ``spread``.
+    """
+
+    spread: float
+    row_spreads: dict[str, float]
+    irrep_shares: dict[str, float]
+
+
+def irrep_shares(weights: np.ndarray, group: str) -> tuple[list[str], np.ndarray]:
+    """Part of every weight vector in each irrep, over its length: names (i,), shares (rows, i); squares sum to 1.
+
+    Args:
+        weights: (rows, |G|).
+        group: ``O`` or ``Oh``.
+    """
+    table = octahedral_group(group)
+    transformed = weights @ table.fourier.T
+    ends = np.cumsum([irrep.dimension**2 for irrep in table.irreps])
+    power = np.stack([np.sum(block**2, axis=1) for block in np.split(transformed, ends[:-1], axis=1)], axis=1)
+    total = power.sum(axis=1, keepdims=True)
+    return [irrep.name for irrep in table.irreps], np.sqrt(power / np.where(total > 0, total, 1.0))
+
+
+def summarize_weights(relaxed: RelaxedWeights) -> WeightsSummary:
+    """Spread of the weights and its irreps."""
+    names, weights = relaxed.rows()
+    if not names:
+        return WeightsSummary(0.0, {}, {})
+    irreps, shares = irrep_shares(weights, relaxed.group)
+    spreads = np.sqrt(np.sum(shares[:, 1:] ** 2, axis=1))
+    mean_shares = np.sqrt(np.mean(shares[:, 1:] ** 2, axis=0))
+    return WeightsSummary(
+        spread=float(np.sqrt(np.mean(spreads**2))),
+        row_spreads={name: float(spread) for name, spread in zip(names, spreads)},
+        irrep_shares={name: float(share) for name, share in zip(irreps[1:], mean_shares)},
+    )
+
+
+def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
+    """What the weights say, in plain words.
+
+    Args:
+        relaxed: the weights.
+        label: what the network is called.
+    """
+    summary = summarize_weights(relaxed)
+    if not summary.row_spreads:
+        return f"{label} has no relaxed weights."
+    if summary.spread < 1e-6:
+        return f"The weights of {label} are the same for every group element: the network is exactly equivariant."
+    layer = max(summary.row_spreads, key=summary.row_spreads.get)
+    irrep = max(summary.irrep_shares, key=summary.irrep_shares.get)
+    departure = (
+        f"The relaxed weights of {label} depart from their mean over the group by {_percent(summary.spread)} (r.m.s.): the network is "
+        "isotropic to within that."
+    )
+    where = f"Most in {layer}, {_percent(summary.row_spreads[layer])}." if len(summary.row_spreads) > 1 else ""
+    how = (
+        f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, {_percent(summary.irrep_shares[irrep])}; "
+        f"it transforms like {_TRANSFORMS_LIKE[irrep]}."
+    )
+    doubt = "A finite set of snapshots is never quite isotropic either: a small departure need not be a property of the flow."
+    return " ".join(filter(None, (departure, where, how, doubt)))
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2g} %"
+
+
+@styled
+def weights_figure(relaxed: RelaxedWeights) -> Figure:
+    """Left, each weight's deviation from its row's mean; right, the part of each row in every non-trivial irrep.
+
+    Raises:
+        ValueError: no layers.
+    """
+    names, weights = relaxed.rows()
+    if not names:
+        raise ValueError("no relaxed weights to draw")
+    height = 1.5 + _ROW * len(names)
+    figure = Figure(figsize=(13.0, height))
+    bottom, tall = 0.8 / height, _ROW * len(names) / height
+    left_edge = 0.3 + 0.092 * min(max(len(name) for name in names), 24)
+    irreps_wide = 0.62 * (len(octahedral_group(relaxed.group).irreps) - 1)
+    elements_wide = 13.0 - left_edge - irreps_wide - 1.45
+    elements = figure.add_axes((left_edge / 13, bottom, elements_wide / 13, tall))
+    bar = figure.add_axes(((left_edge + elements_wide + 0.1) / 13, bottom, 0.13 / 13, tall))
+    irreps = figure.add_axes(((left_edge + elements_wide + 1.2) / 13, bottom, irreps_wide / 13, tall))
+    _draw_elements(figure, elements, bar, relaxed.group, names, weights)
+    _draw_irreps(irreps, relaxed.group, weights)
+    elements.set_title("(a)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26, x=-left_edge * 0.6 / elements_wide)
+    panel_letter(irreps, "b")
+    irreps.set_title("(b)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26)
+    return figure
+
+
+def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: list[str], weights: np.ndarray) -> None:
+    """Heat map rows x elements, the elements in their conjugacy classes."""
+    table = octahedral_group(group)
+    order = [g for members in table.classes for g in sorted(members, key=lambda g: element_key(group, g))]
+    scale = np.sqrt(np.mean(weights**2, axis=1, keepdims=True))
+    deviation = 100 * (weights - weights.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1.0)
+    limit = max(float(np.abs(deviation).max()), 1e-4)
+    image = axes.imshow(deviation[:, order], aspect="auto", cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.set_yticks(range(len(names)), [plain(name if len(name) <= 24 else name[:23] + "…") for name in names])
+    axes.set_xticks(range(len(order)), [_element_text(group, g) for g in order], rotation=90, fontsize=10)
+    axes.tick_params(length=0, top=False, right=False)
+    above = blended_transform_factory(axes.transData, axes.transAxes)
+    start = 0
+    for members, name in zip(table.classes, table.class_names):
+        axes.text(
+            start + len(members) / 2 - 0.5, 1.0, _symbol(name), transform=above, ha="center", va="bottom",
+            fontsize=12.5 if len(members) > 1 else 11, color=INK,
+        )  # fmt: skip
+        start += len(members)
+        if start < len(order):
+            axes.axvline(start - 0.5, color="white", linewidth=4)
+    for row in range(1, len(names)):
+        axes.axhline(row - 0.5, color="white", linewidth=1)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, cax=bar)
+    bar.set_ylabel("deviation [%]", fontsize=11)
+    bar.locator_params(nbins=5)
+
+
+def _draw_irreps(axes: Axes, group: str, weights: np.ndarray) -> None:
+    """Table of shares, rows x non-trivial irreps, shaded."""
+    irreps, shares = irrep_shares(weights, group)
+    shares = 100 * shares[:, 1:]
+    highest = max(float(shares.max()), 1e-4)
+    axes.imshow(shares, aspect="auto", cmap="Greys", vmin=0, vmax=1.25 * highest, interpolation="nearest")
+    for (row, column), share in np.ndenumerate(shares):
+        dark = share > 0.6 * highest
+        text = "0" if share < 5e-4 else f"{share:.2g}" if share < 10 else f"{share:.0f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=10, color="white" if dark else INK)
+    axes.set_xticks(range(len(irreps) - 1), [_symbol(name) for name in irreps[1:]], fontsize=12.5)
+    axes.set_yticks([])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
+    axes.set_xlabel("part of the weights\nin each irrep [%]", fontsize=11, color=FAINT)
+    axes.spines[:].set_visible(False)
+
+
+def element_key(group: str, element: int) -> tuple:
+    """Sort key within a class: by axis, x before y before z, then by sense."""
+    operation = octahedral_group(group).operations[element]
+    axis = operation.axis or (0, 0, 0)
+    return tuple(-abs(n) for n in axis), tuple(-n for n in axis), operation.sense
+
+
+def _element_text(group: str, element: int) -> str:
+    """Axis and sense of an element as crystallographers write them: minus signs become bars."""
+    operation = octahedral_group(group).operations[element]
+    if operation.axis is None:
+        return ""
+    axis = "".join(rf"\bar{{{-n}}}" if n < 0 else str(n) for n in operation.axis)
+    sense = {"+": "^{+}", "-": "^{-}", "": ""}[operation.sense]
+    return f"$[{axis}]{sense}$"
+
+
+def _symbol(name: str) -> str:
+    """``8C3``, ``3sigma_h``, ``A1g`` as mathematics."""
+    count, letters, rest = re.fullmatch(r"(\d*)(sigma|[A-Za-z])_?(\w*)", name).groups()
+    letters = r"\sigma" if letters == "sigma" else rf"\mathrm{{{letters}}}" if letters in "EAT" else letters
+    return f"${count}{letters}" + (rf"_{{\mathrm{{{rest}}}}}$" if rest else "$")

@@ -21,17 +21,15 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group.octahedral import OctahedralGroup
 
-# The axis of a flowsr grid (0 = x, 1 = y, 2 = z) that each of e3nn's three coordinates, and each component of its l = 1
-# irrep, lies along. e3nn 0.6 calls them x, y, z and means the same; should a version ever order them otherwise, this
-# line is the one to change, and `representation` refuses to work until it is.
-E3NN_AXES = (0, 1, 2)
-
 
 @lru_cache(maxsize=64)
 def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
     """Matrices of a field type for every group element, in e3nn's component order.
 
-    Rotations act through the Wigner matrices; the inversion multiplies an ``e`` part by +1 and an ``o`` part by -1.
+    This is the one place where e3nn's order enters flowsr. e3nn 0.6 orders the components of l = 1 as (x, y, z), which
+    is our (u, v, w), so that ``1o`` is represented by R itself; another e3nn is refused. For l = 2 the order is
+    (xz, xy, 2y^2 - x^2 - z^2, yz, z^2 - x^2), up to positive factors: the polar axis is y. Rotations act through the Wigner
+    matrices; the inversion multiplies an ``e`` part by +1 and an ``o`` part by -1.
 
     Args:
         irreps: e3nn irreps, such as ``1o`` (velocity), ``1e`` (vorticity), ``0e + 2e`` (symmetric tensor), ``4x1o``.
@@ -42,14 +40,14 @@ def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
 
     Raises:
         FlowsrError: an irreps string that e3nn cannot read, or that has no components.
-        RuntimeError: an e3nn whose component order is not the one in ``E3NN_AXES``.
+        RuntimeError: an e3nn whose l = 1 components are not in the order (x, y, z).
     """
-    in_e3nn_axes = group.matrices[:, E3NN_AXES][:, :, E3NN_AXES]
+    vector_type, field_type = _parsed("1o"), _parsed(irreps)
     with _double_precision_on_cpu():
-        rotations = torch.tensor(in_e3nn_axes, dtype=torch.float64)
-        vector, values = (_parsed(name).D_from_matrix(rotations).numpy() for name in ("1o", irreps))
-    if not np.allclose(vector, in_e3nn_axes, atol=1e-12):
-        raise RuntimeError("this e3nn orders vector components otherwise than flowsr.group.fields.E3NN_AXES says")
+        matrices = torch.tensor(group.matrices, dtype=torch.float64)
+        vector, values = (kind.D_from_matrix(matrices).numpy() for kind in (vector_type, field_type))
+    if not np.allclose(vector, group.matrices, rtol=0, atol=1e-12):
+        raise RuntimeError("flowsr needs an e3nn that orders the components of 1o as (x, y, z), as version 0.6 does")
     whole = np.rint(values)
     values = np.where(np.abs(values - whole) < 1e-12, whole + 0.0, values)
     values.setflags(write=False)

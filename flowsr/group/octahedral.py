@@ -184,7 +184,7 @@ def octahedral_group(name: str) -> OctahedralGroup:
         FlowsrError: another name.
     """
     if name not in ("O", "Oh"):
-        raise FlowsrError("unknown group", variable="group", expected="O or Oh", found=name)
+        raise FlowsrError("unknown group", variable="group", expected="O or Oh", found=repr(name))
     matrices = signed_permutation_matrices()
     return OctahedralGroup(name, _frozen(matrices if name == "Oh" else matrices[: len(matrices) // 2]))
 

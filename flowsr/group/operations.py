@@ -115,7 +115,7 @@ class Operation:
 
     @property
     def sense(self) -> str:
-        """``+`` where it turns right-handed about ``axis`` (a rotoreflection: before it reflects), ``-`` where left-handed.
+        """``+`` where it turns right-handed about ``axis`` (a rotoreflection: before it reflects), else ``-``.
 
         Empty where the two are the same: E, i, two-fold rotations and mirrors.
         """

@@ -76,7 +76,7 @@ def subgroup_classes(
 
 
 def all_subgroups(multiplication: np.ndarray) -> set[tuple[int, ...]]:
-    """Every subgroup, a sorted tuple of elements each: the cyclic ones, joined with cyclic ones until nothing new comes."""
+    """Every subgroup, a sorted tuple of elements each: cyclic ones, joined with cyclic ones until nothing new comes."""
     cyclic = {generated(multiplication, [g]) for g in range(len(multiplication))}
     found, frontier = set(cyclic), set(cyclic)
     while frontier:
@@ -87,7 +87,7 @@ def all_subgroups(multiplication: np.ndarray) -> set[tuple[int, ...]]:
 
 
 def generated(multiplication: np.ndarray, generators: Iterable[int]) -> tuple[int, ...]:
-    """The smallest subgroup with these ``generators``, a sorted tuple: a finite set closed under products is a group."""
+    """The smallest subgroup with these ``generators``, sorted; a finite set closed under products is a group."""
     member = np.zeros(len(multiplication), dtype=bool)
     member[[0, *generators]] = True
     size = 0

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from flowsr import __version__
-from flowsr.data.store import partial_path, store_checksum
+from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
-from flowsr.files import write_json_atomic
+from flowsr.files import tree_checksum, write_json_atomic
 from flowsr.provenance import fingerprint, versions
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Step:
         title: for people, "train relaxed".
         record: JSON file that says what was done; its folder is the step's.
         outputs: files or stores the step makes. They are removed when the settings or inputs have changed.
+        scratch: what it may leave behind when killed, removed likewise.
         settings: everything that decides the result.
         inputs: name to checksum of what is read.
         about: further provenance for the record that does not decide the result.
@@ -41,6 +42,7 @@ class Step:
     settings: dict[str, Any]
     inputs: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    scratch: tuple[Path, ...] = ()
 
     @property
     def key(self) -> str:
@@ -84,8 +86,8 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Don
     step.record.parent.mkdir(parents=True, exist_ok=True)
     with _alone_with(step):
         record = read_record(step.record)
-        same = record is not None and record["key"] == step.key
-        if same and not fresh and record["status"] == "finished" and all(path.exists() for path in step.outputs):
+        same = record is not None and record.get("key") == step.key
+        if same and not fresh and record.get("status") == "finished" and all(path.exists() for path in step.outputs):
             log.info("%s: done before, reused", step.title)
             return Done(step, record, reused=True)
         if fresh or not same:
@@ -104,7 +106,7 @@ def _record_of(step: Step, status: str, **more: Any) -> dict[str, Any]:
         missing = [str(path) for path in step.outputs if not path.exists()]
         if missing:
             raise FlowsrError(f"{step.title} ended without its output", expected=", ".join(missing), found="nothing")
-        record["outputs"] = {path.name: store_checksum(path) for path in step.outputs}
+        record["outputs"] = {path.name: tree_checksum(path) for path in step.outputs}
     return {**record, **more, "about": step.about, "versions": versions()}
 
 
@@ -112,7 +114,7 @@ def _clear(step: Step, told: bool) -> None:
     if told:
         log.info("%s: settings or inputs have changed, starting over", step.title)
     step.record.unlink(missing_ok=True)
-    for path in step.outputs:
+    for path in (*step.outputs, *step.scratch):
         for stale in (path, partial_path(path)):
             if stale.is_dir():
                 shutil.rmtree(stale)

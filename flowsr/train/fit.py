@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 import time
 import warnings
@@ -20,7 +19,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from flowsr.files import write_text_atomic
+from flowsr.files import fsync_file, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 
@@ -227,11 +226,9 @@ class _AtomicCheckpoints(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        torch.save(checkpoint, partial)
+        fsync_file(partial)
+        partial.replace(path)
 
 
 def _quiet_lightning() -> None:

@@ -1,0 +1,28 @@
+"""Which device the tensors live on, and how many threads work there."""
+
+from __future__ import annotations
+
+import torch
+
+from flowsr.errors import FlowsrError
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` made concrete: CUDA where there is a device.
+
+    Raises:
+        FlowsrError: CUDA is asked for and there is none, or an unknown name.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise FlowsrError("unknown device", variable="device", expected="auto, cpu or cuda", found=device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise FlowsrError("no CUDA device here", variable="device", expected="a CUDA device", found="none", hint="use cpu or auto")
+    return device
+
+
+def use_threads(threads: int | None) -> None:
+    """Let CPU work use this many threads; None leaves torch's own choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)

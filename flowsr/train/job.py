@@ -1,0 +1,127 @@
+"""Train one network on the pairs of an experiment and leave weights, card and learning curve in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowsr.devices import resolve_device
+from flowsr.errors import FlowsrError
+from flowsr.files import file_checksum
+from flowsr.models import MODELS, ModelCard, Upscaler, build_model, save_model
+from flowsr.models.budget import matching_width
+from flowsr.models.saving import WEIGHTS
+from flowsr.progress import Report
+from flowsr.provenance import versions
+from flowsr.train.fit import Fitted, PatchPair, Schedule, discard_checkpoints, fit
+from flowsr.train.patches import patch_pair
+
+#: The option that sets a network's width, where widths are to be matched.
+WIDTH_OPTIONS = ("width", "channels")
+
+
+def resolve_options(models: dict[str, tuple[str, dict[str, Any], str | None]], pairs: Path) -> dict[str, dict[str, Any]]:
+    """Every option of every network, those given by the data and by matching budgets included.
+
+    Args:
+        models: name to (registered model, options, name of the network whose parameter count to match or None).
+        pairs: folder of the ingest stage; its statistics give factor, field type and scale.
+
+    Raises:
+        FlowsrError: options that a model does not take, or a budget matched to an unknown or matched network.
+    """
+    data = data_options(pairs)
+    resolved = {name: {**data, **options} for name, (_, options, _) in models.items()}
+    for name, (model, _, other) in models.items():
+        if other is None:
+            _parameters(model, resolved[name])
+            continue
+        if other == name or other not in models or models[other][2] is not None:
+            free = ", ".join(n for n, (_, _, matched) in models.items() if matched is None)
+            raise FlowsrError("a budget is matched to a network with a width of its own", variable=f"train.models.{name}.match_parameters", expected=f"one of {free}", found=other)
+        target = _parameters(models[other][0], resolved[other])
+        width = _width_option(model, resolved[name])
+        resolved[name][width] = matching_width(lambda n: build_model(model, **{**resolved[name], width: n}), target)
+    return resolved
+
+
+def data_options(pairs: Path) -> dict[str, Any]:
+    """What the data decide of a network: factor, field type, scale (the RMS of the coarse training field)."""
+    statistics = json.loads((pairs / "statistics.json").read_text(encoding="utf-8"))
+    return {"factor": statistics["factor"], "irreps": statistics["irreps"], "scale": statistics["scale"]["coarse"]}
+
+
+def train_model(
+    name: str,
+    options: dict[str, Any],
+    pairs: Path,
+    folder: Path,
+    *,
+    patch: int | None,
+    patch_halo: int,
+    samples_per_epoch: int,
+    seed: int,
+    device: str = "auto",
+    progress: Report | None = None,
+    **schedule,
+) -> Fitted:
+    """Fit the registered model ``name`` and save it.
+
+    Args:
+        name: registered model.
+        options: all its options (:func:`resolve_options`).
+        pairs: folder of the ingest stage.
+        folder: receives ``model.safetensors``, ``model.json`` and ``history.jsonl``; a killed fit goes on from here.
+        patch: coarse cells along a patch's side; None for the whole box.
+        patch_halo: coarse cells around a patch that are seen but not scored.
+        samples_per_epoch: patches per epoch.
+        seed: of the initial weights and of the patches drawn.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        schedule: the fields of :class:`flowsr.train.fit.Schedule`.
+    """
+    device = resolve_device(device)
+    torch.manual_seed(seed)
+    model = build_model(name, **options)
+    patches = patch_pair(pairs, patch=patch, halo=patch_halo, samples=samples_per_epoch, seed=seed)
+    fitted = fit(model, patches, Schedule(**schedule), folder, device=device, progress=progress)
+    _save(model, name, options, folder, fitted, seed)
+    discard_checkpoints(folder)
+    return fitted
+
+
+def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fitted: Fitted, seed: int) -> None:
+    training = {
+        "parameters": model.parameter_count,
+        "best_epoch": fitted.best_epoch,
+        "best_validation_loss": fitted.best_validation_loss,
+        "epochs": len(fitted.history),
+        "seed": seed,
+        "versions": versions(),
+    }
+    save_model(folder, model, ModelCard(name, options, training))
+    training["weights_sha256"] = file_checksum(folder / WEIGHTS)
+    save_model(folder, model, ModelCard(name, options, training))
+
+
+def _parameters(model: str, options: dict[str, Any]) -> int:
+    if not MODELS[model].trainable:
+        raise FlowsrError(f"model '{model}' has nothing to train", variable="train.models", hint="list it in compare.baselines")
+    try:
+        return build_model(model, **options).parameter_count
+    except TypeError as error:
+        raise FlowsrError(f"model '{model}' does not take these options", variable="train.models", found=str(error)) from None
+
+
+def _width_option(model: str, options: dict[str, Any]) -> str:
+    import inspect
+
+    taken = inspect.signature(MODELS[model].__init__).parameters
+    for option in WIDTH_OPTIONS:
+        if option in taken:
+            if option in options:
+                raise FlowsrError(f"{option} is both given and to be matched", variable=f"train.models ... options.{option}")
+            return option
+    raise FlowsrError(f"model '{model}' has no width to match parameters with", variable="train.models")

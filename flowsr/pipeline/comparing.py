@@ -1,0 +1,109 @@
+"""Comparison and report of one experiment: who takes part, what is drawn, how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flowsr.compare import Entry
+from flowsr.compare import compare as compare_models
+from flowsr.config.schema import Experiment
+from flowsr.data import grid_of, open_field
+from flowsr.devices import resolve_device
+from flowsr.models import MODELS, build_model, load_model, relaxed_weights
+from flowsr.pipeline.steps import read_record
+from flowsr.progress import Report
+from flowsr.provenance import versions
+from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
+from flowsr.train import HISTORY, data_options, read_history
+from flowsr.upscale import upscale_array
+
+HERO = "hero.png"
+_LABELS = {
+    "nearest": "Nearest cell",
+    "trilinear": "Trilinear",
+    "tricubic": "Tricubic",
+    "spectral": "Spectral (Fourier)",
+    "cnn": "Plain CNN",
+    "strict": "Strict octahedral",
+    "relaxed": "Relaxed octahedral",
+}
+
+
+def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, page: Path, progress: Report | None) -> None:
+    """Compare every baseline and network of ``experiment`` on its test stores, then write the page and the picture."""
+    entries = _entries(experiment, tests)
+    comparison = compare_models(
+        tests, entries, folder, experiment=experiment.name, variable=experiment.ingest.variable,
+        metrics=experiment.compare.metrics, device=resolve_device(experiment.device), progress=progress,
+    )  # fmt: skip
+    slices = _slices(experiment, tests[0], entries)
+    networks = list(experiment.train.models)
+    write_report(
+        page,
+        comparison,
+        slices,
+        {name: read_history(experiment.output / "train" / name / HISTORY) for name in networks},
+        [weights for entry in entries if (weights := _weights(entry)) is not None],
+        _how_made(experiment),
+    )
+    if networks and any(not MODELS[name].trainable for name in experiment.compare.baselines):
+        hero_figure(folder / HERO, comparison, slices[0], "relaxed" if "relaxed" in networks else None)
+
+
+def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:
+    data = data_options(experiment.output / "ingest")
+    shared = {"factor": data["factor"], "irreps": data["irreps"]}
+    baselines = [Entry(name, _LABELS.get(name, name), build_model(name, **shared)) for name in experiment.compare.baselines]
+    networks = [
+        Entry(
+            name,
+            _LABELS.get(name, name),
+            load_model(experiment.output / "train" / name),
+            [experiment.output / "upscale" / name / test.name for test in tests],
+        )
+        for name in experiment.train.models
+    ]
+    return baselines + networks
+
+
+def _slices(experiment: Experiment, test: Path, entries: list[Entry]) -> tuple[SliceSet, ...]:
+    """The last snapshot of the first held-out run, farthest in time from anything trained on."""
+    variable, last = experiment.ingest.variable, -1
+
+    def snapshot(path, group=None) -> np.ndarray:
+        return open_field(path, group=group)[variable].isel(time=last).values
+
+    truth, coarse = open_field(test, group="fine"), snapshot(test, "coarse")
+    coarse_grid = grid_of(open_field(test, group="coarse"))
+    fields = {
+        entry.name: upscale_array(entry.model, coarse, coarse_grid, max(coarse_grid.shape))
+        if entry.stores is None
+        else snapshot(entry.stores[0])
+        for entry in entries
+    }
+    return collect_slices(
+        truth[variable].isel(time=last).values, coarse, fields, grid_of(truth),
+        velocity_unit=truth[variable].attrs.get("units", "1"), length_unit=truth.attrs.get("length_units", "1"),
+    )  # fmt: skip
+
+
+def _weights(entry: Entry) -> RelaxedWeights | None:
+    trained = {
+        name: weights.numpy()
+        for name, weights in relaxed_weights(entry.model).items()
+        if entry.model.get_parameter(f"{name}.relaxed_weights").requires_grad
+    }
+    return RelaxedWeights(entry.name, entry.model.group.name, trained) if trained else None
+
+
+def _how_made(experiment: Experiment) -> HowMade:
+    record = read_record(experiment.output / "ingest" / "run.json") or {}
+    return HowMade(
+        command=f"flowsr run {experiment.output / 'config.yaml'}",
+        config=experiment.model_dump(mode="json"),
+        versions=versions(),
+        seeds={"networks and patches": experiment.seed, "simulations": ", ".join(map(str, experiment.simulate.seeds))},
+        checksums=record.get("inputs", {}),
+    )

@@ -1,0 +1,33 @@
+"""Training and validation patches of an experiment's pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowsr.data.patches import PatchPairs
+from flowsr.train.fit import PatchPair
+
+
+def patch_pair(pairs: Path, *, patch: int | None, halo: int, samples: int, seed: int) -> PatchPair:
+    """Patches of the splits ``train`` and ``validation`` under ``pairs``.
+
+    Validation draws the same patches at every epoch: each snapshot once where a patch is the whole box, otherwise as
+    many patches as cover the split's volume once.
+
+    Args:
+        pairs: folder of the ingest stage.
+        patch: coarse cells along a patch's side; None for the whole box.
+        halo: coarse cells around a patch that are seen but not scored.
+        samples: training patches per epoch.
+        seed: of the draws.
+    """
+
+    def drawn(split: str, count: int) -> PatchPairs:
+        return PatchPairs(sorted((pairs / split).glob("*.zarr")), patch=patch, halo=halo, samples=count, seed=seed)
+
+    train, probe = drawn("train", samples), drawn("validation", 1)
+    per_snapshot = 1
+    for side, length in zip(probe.box.shape, probe.patch):
+        per_snapshot *= -(-side // length)
+    validation = drawn("validation", len(probe.snapshots) * per_snapshot)
+    return PatchPair(train, validation, train.grid, train.halo)

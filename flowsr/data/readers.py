@@ -63,11 +63,13 @@ def read(path: Path, *, group: str | None = None, reader: str | None = None) -> 
     """:func:`open_field` for a file or store, without the validation: a manifest may add what the file leaves out."""
     chosen = READERS[reader or _recognized(path)]
     try:
-        return chosen().open(path, group)
+        dataset = chosen().open(path, group)
     except FlowsrError:
         raise
     except Exception as error:  # a damaged file raises whatever its library happens to trip over
         raise unreadable(error, _label(path, group)) from error
+    dataset.encoding["source"] = str(path)
+    return dataset
 
 
 def _recognized(path: Path) -> str:

@@ -8,7 +8,8 @@ A store grows in a hidden folder beside its target::
         store/        the Zarr hierarchy
         done/         one small marker per shard that is on the disk, with its sha256
 
-and takes its name in one step when every shard is there and matches its marker. A writer that starts again after a
+and takes its name in one step when every shard is there and matches its marker. Whoever fills it may keep files of their
+own there (a restart file, say); they go with the partial store. A writer that starts again after a
 kill skips the shards that are whole, and the published bytes do not depend on how often it was killed.
 
 Each array is chunked over space; a chunk holds one time and all components. A shard (one file) has one writer: writes
@@ -409,8 +410,11 @@ def _read_json(path: Path):
 def _clear(partial: Path) -> None:
     """Empty a partial store, its plan first, so that a kill half-way leaves nothing that looks begun."""
     (partial / "plan.json").unlink(missing_ok=True)
-    for name in ("done", "store"):
-        shutil.rmtree(partial / name, ignore_errors=True)
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
 
 
 def _give_name(store: Path, target: Path) -> None:

@@ -1,0 +1,373 @@
+"""The ingest job: strangers' fields in, coarse / fine pairs out, split in time, with their statistics.
+
+The output folder holds ``<split>/<run>.zarr`` for the splits train, validation and test, each with the groups ``coarse`` and
+``fine``, and ``statistics.json``, which is written last: where it is, all of the rest is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from flowsr import __version__
+from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
+from flowsr.data.layout import grid_of
+from flowsr.data.quality import BadValues
+from flowsr.data.readers import open_field
+from flowsr.data.split import SPLITS, SplitRule, split_times
+from flowsr.data.store import create_store, store_checksum
+from flowsr.data.turnover import FlowScales, SpectralMoments, flow_scales, spectral_moments
+from flowsr.errors import FlowsrError
+from flowsr.files import write_json_atomic
+from flowsr.grid import Grid
+
+STATISTICS = "statistics.json"
+Progress = Callable[[float, str], None]
+
+# Share of the job's progress that the first look at the inputs takes.
+SURVEY_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What a pair is.
+
+    Args:
+        variable: the variable to super-resolve.
+        operator: a registered degrade operator.
+        factor: coarse cell size over fine cell size.
+    """
+
+    variable: str = "velocity"
+    operator: str = "block_mean"
+    factor: int = 4
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first look at a run found; see :func:`survey_run`."""
+
+    run: str
+    path: Path
+    checksum: str
+    fine: xr.Dataset
+    grid: Grid
+    mean_square: np.ndarray
+    scales: FlowScales | None
+    splits: dict[str, range]
+    gap: float
+
+
+def ingest(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    variable: str = "velocity",
+    operator: str = "block_mean",
+    factor: int = 4,
+    train: float = 0.6,
+    validation: float = 0.2,
+    gap_turnovers: float = 2.0,
+    turnover_time: float | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Validate runs, degrade them, split them in time, write pairs and statistics.
+
+    All inputs are looked at from end to end before anything is written. Killed at any moment and started again with the
+    same arguments, it goes on where it was and ends with the same bytes.
+
+    Args:
+        inputs: fields that :func:`flowsr.data.open_field` opens, one a run; a run is named after its file.
+        output: folder for the pairs.
+        variable, operator, factor: what a pair is, see :class:`Pairing`.
+        train, validation, gap_turnovers, turnover_time: how runs are split, see :class:`flowsr.data.split.SplitRule`.
+        fresh: replace the stores of an earlier ingest instead of using them.
+        progress: told the fraction done and a short message.
+
+    Returns:
+        Path of ``statistics.json``.
+
+    Raises:
+        FlowsrError: an input that cannot be read, is not in the layout, has values that are no numbers, is too short to
+            be split, or differs from the others in grid or field type; a folder with pairs of other inputs or settings.
+    """
+    pairing = Pairing(variable, operator, factor)
+    rule = SplitRule(train, validation, gap_turnovers, turnover_time)
+    report = progress or (lambda fraction, message: None)
+    output = Path(output)
+    surveys = []
+    for number, (run, path) in enumerate(_named(inputs).items()):
+        share = SURVEY_SHARE / len(inputs)
+        part = _part(report, number * share, share, f"reading {run}")
+        surveys.append(survey_run(run, path, pairing, rule, part))
+    _check_alike(surveys, pairing.variable)
+    _check_strays(output, {s.run for s in surveys}, fresh)
+    total = sum(len(indices) for s in surveys for indices in s.splits.values())
+    done = 0
+    for survey in surveys:
+        for split, indices in survey.splits.items():
+            share = (1 - SURVEY_SHARE) / total
+            part = _part(report, SURVEY_SHARE + done * share, len(indices) * share, f"writing {split}/{survey.run}")
+            _write_pairs(survey, split, output, pairing, fresh, part)
+            done += len(indices)
+    path = write_json_atomic(output / STATISTICS, _statistics(surveys, output, pairing, rule))
+    report(1.0, f"{total} pairs")
+    return path
+
+
+def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress: Progress | None = None) -> Survey:
+    """Open one run as a stranger's, look at every value, measure its scales and split it.
+
+    Raises:
+        FlowsrError: as :func:`ingest`.
+    """
+    dataset = open_field(path)
+    source = Path(dataset.encoding["source"])
+    if pairing.variable not in dataset.data_vars:
+        raise FlowsrError("no such variable", file=path, expected=pairing.variable, found=", ".join(dataset.data_vars))
+    grid = grid_of(dataset, path)
+    # the velocity's scales split the run, whichever of its variables is learned
+    watched = list(dict.fromkeys(v for v in (pairing.variable, "velocity") if v in dataset.data_vars))
+    bad = {name: BadValues(dataset[name]) for name in watched}
+    moments: list[SpectralMoments] = []
+    mean_square = np.zeros(dataset.sizes["time"])
+    for time in range(dataset.sizes["time"]):
+        for name in watched:
+            values = dataset[name].isel(time=time).values
+            bad[name].update(time, values)
+            if bad[name].count:
+                continue
+            if name == pairing.variable:
+                mean_square[time] = _mean_square(values, grid)
+            if name == "velocity" and grid.periodic:
+                moments.append(spectral_moments(values, grid))
+        if progress is not None:
+            progress((time + 1) / dataset.sizes["time"], "")
+    for found in bad.values():
+        found.refuse(path)
+    scales = _scales(moments, dataset.attrs.get("viscosity"), path)
+    turnover = rule.turnover_time if rule.turnover_time is not None else scales and scales.turnover_time
+    if turnover is None:
+        raise FlowsrError(
+            "the eddy turnover time cannot be measured here",
+            file=path,
+            variable="split.turnover_time",
+            expected="a number, where the box is not periodic or there is no velocity",
+            found="nothing",
+        )
+    return Survey(
+        run=run,
+        path=Path(path),
+        checksum=store_checksum(source),
+        fine=dataset[[pairing.variable]],
+        grid=grid,
+        mean_square=mean_square,
+        scales=scales,
+        splits=split_times(dataset["time"].values, turnover, rule, file=path),
+        gap=rule.gap_turnovers * turnover,
+    )
+
+
+def pair_store(output: Path, split: str, run: str) -> Path:
+    """Where the pairs of a run and split are."""
+    return Path(output) / split / f"{run}.zarr"
+
+
+def read_statistics(output: Path) -> dict:
+    """What :func:`ingest` wrote about its pairs.
+
+    Raises:
+        FlowsrError: there is no finished ingest in this folder.
+    """
+    path = Path(output) / STATISTICS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise FlowsrError("no finished ingest here", file=path, hint="run `flowsr ingest` first") from None
+
+
+def pair_stores(output: Path, split: str) -> list[Path]:
+    """The stores of a split, in the order of the inputs."""
+    return [pair_store(output, split, run) for run in read_statistics(output)["runs"]]
+
+
+def _named(inputs: Sequence[Path]) -> dict[str, Path]:
+    runs: dict[str, Path] = {}
+    for path in map(Path, inputs):
+        if path.stem in runs:
+            raise FlowsrError("two inputs of the same name", file=path, variable="inputs", found=str(runs[path.stem]))
+        runs[path.stem] = path
+    if not runs:
+        raise FlowsrError("nothing to ingest", variable="inputs", expected="one field or more", found="none")
+    return runs
+
+
+def _part(report: Progress, start: float, share: float, message: str) -> Progress:
+    return lambda fraction, _="": report(start + share * fraction, message)
+
+
+def _scales(moments: list[SpectralMoments], viscosity, path) -> FlowScales | None:
+    if not moments:
+        return None
+    try:
+        return flow_scales(moments, viscosity)
+    except ValueError as error:
+        raise FlowsrError(str(error), file=path, variable="velocity") from None
+
+
+def _mean_square(values: np.ndarray, grid: Grid) -> float:
+    """Mean over the box of the squared length of the vector (or of the square of the scalar)."""
+    return float(np.sum(np.square(values, dtype=np.float64)) / np.prod(grid.shape))
+
+
+def _check_alike(surveys: list[Survey], variable: str) -> None:
+    first = surveys[0]
+    field_type = first.fine[variable].attrs["irreps"]
+    if len(_irreps_of(field_type)) != 1:
+        raise FlowsrError(
+            "more than one field type in one variable", file=first.path, variable=variable,
+            expected="one irrep, which has one scale", found=field_type,
+        )  # fmt: skip
+    for other in surveys[1:]:
+        pairs = {
+            "shape": (first.grid.shape, other.grid.shape),
+            "boundary": (first.grid.boundary, other.grid.boundary),
+            "irreps": (field_type, other.fine[variable].attrs["irreps"]),
+            "dtype": (first.fine[variable].dtype, other.fine[variable].dtype),
+            "viscosity": (first.fine.attrs.get("viscosity"), other.fine.attrs.get("viscosity")),
+        }
+        if not np.allclose(first.grid.spacing, other.grid.spacing, rtol=1e-5):
+            pairs["spacing"] = (first.grid.spacing, other.grid.spacing)
+        for what, (wanted, found) in pairs.items():
+            if wanted != found:
+                raise FlowsrError(
+                    f"runs differ in {what}", file=other.path, variable=variable,
+                    expected=f"{wanted} as in {first.path}", found=found,
+                )  # fmt: skip
+
+
+def _irreps_of(field_type: str) -> list:
+    from e3nn.o3 import Irreps
+
+    return list(Irreps(field_type).simplify())
+
+
+def _check_strays(output: Path, runs: set[str], fresh: bool) -> None:
+    """Pairs of runs that are not among the inputs would be trained on unnoticed."""
+    strays = sorted(s for split in SPLITS for s in (output / split).glob("*.zarr") if s.stem not in runs)
+    if strays and not fresh:
+        raise FlowsrError(
+            "pairs of another ingest are here", file=strays[0], expected=", ".join(sorted(runs)), found=strays[0].stem,
+            hint="use --fresh to replace them",
+        )  # fmt: skip
+    if fresh:
+        (output / STATISTICS).unlink(missing_ok=True)
+    for stray in strays:
+        shutil.rmtree(stray)
+
+
+def _write_pairs(survey: Survey, split: str, output: Path, pairing: Pairing, fresh: bool, progress: Progress) -> None:
+    fine = survey.fine.isel(time=slice(survey.splits[split].start, survey.splits[split].stop))
+    fine = fine.assign_attrs(provenance=_provenance(survey, split, pairing))
+    coarse = degrade(fine, pairing.operator, pairing.factor)
+    target = pair_store(output, split, survey.run)
+    with create_store(target, {"coarse": coarse, "fine": fine}, fresh=fresh) as store:
+        for time in range(fine.sizes["time"]):
+            for group, dataset in (("coarse", coarse), ("fine", fine)):
+                if not store.is_written(pairing.variable, time, group=group):
+                    store.write(pairing.variable, dataset[pairing.variable].isel(time=time).values, time=time, group=group)
+            progress((time + 1) / fine.sizes["time"])
+        store.publish()
+
+
+def _provenance(survey: Survey, split: str, pairing: Pairing) -> dict:
+    return {
+        "source": str(survey.path),
+        "sha256": survey.checksum,
+        "source_provenance": survey.fine.attrs.get("provenance"),
+        "flowsr": __version__,
+        "split": split,
+        "operator": pairing.operator,
+        "factor": pairing.factor,
+    }
+
+
+def _statistics(surveys: list[Survey], output: Path, pairing: Pairing, rule: SplitRule) -> dict:
+    first = surveys[0]
+    variable = first.fine[pairing.variable]
+    coarse_grid = first.grid.coarsened(pairing.factor)
+    measured = [s.scales.as_dict() for s in surveys if s.scales is not None]
+    return {
+        "variable": pairing.variable,
+        "irreps": str(variable.attrs["irreps"]),
+        "units": variable.attrs.get("units", "1"),
+        "components": variable.sizes.get("component", 1),
+        "viscosity": first.fine.attrs.get("viscosity"),
+        "operator": pairing.operator,
+        "commutes": DEGRADE_OPERATORS[pairing.operator].commutes,
+        "factor": pairing.factor,
+        "transfer_function": _transfer_samples(pairing),
+        "coarse": _grid_entry(coarse_grid),
+        "fine": _grid_entry(first.grid),
+        "scale": {"coarse": _coarse_rms(surveys, output, pairing, coarse_grid), "fine": _fine_rms(surveys)},
+        "flow": {k: _mean([m[k] for m in measured]) for k in measured[0]} if measured else None,
+        "snapshots": {split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
+        "split": {"train": rule.train, "validation": rule.validation, "gap_turnovers": rule.gap_turnovers},
+        "runs": {s.run: _run_entry(s) for s in surveys},
+        "flowsr": __version__,
+    }
+
+
+def _run_entry(survey: Survey) -> dict:
+    times = survey.fine["time"].values
+    return {
+        "source": str(survey.path),
+        "sha256": survey.checksum,
+        "gap": survey.gap,
+        "snapshots": {split: len(indices) for split, indices in survey.splits.items()},
+        "times": {split: [float(t) for t in times[list(indices)]] for split, indices in survey.splits.items()},
+        "scales": None if survey.scales is None else survey.scales.as_dict(),
+    }
+
+
+def _grid_entry(grid: Grid) -> dict:
+    return {
+        "shape": list(grid.shape),
+        "spacing": list(grid.spacing),
+        "boundary": list(grid.boundary),
+        "origin": list(grid.origin),
+    }
+
+
+def _mean(values: list) -> float | None:
+    return None if any(v is None for v in values) else float(np.mean(values))
+
+
+def _fine_rms(surveys: list[Survey]) -> float:
+    return float(np.sqrt(np.mean([s.mean_square[t] for s in surveys for t in s.splits["train"]])))
+
+
+def _coarse_rms(surveys: list[Survey], output: Path, pairing: Pairing, grid: Grid) -> float:
+    squares = []
+    for survey in surveys:
+        coarse = open_field(pair_store(output, "train", survey.run), group="coarse")[pairing.variable]
+        squares += [_mean_square(coarse.isel(time=time).values, grid) for time in range(coarse.sizes["time"])]
+    return float(np.sqrt(np.mean(squares)))
+
+
+def _transfer_samples(pairing: Pairing, count: int = 65) -> dict:
+    """T along an axis, against k d from 0 to pi, the fine grid's Nyquist wavenumber."""
+    scaled = np.linspace(0, np.pi, count)
+    values = DEGRADE_OPERATORS[pairing.operator]().transfer_function(scaled, 1.0, pairing.factor)
+    return {
+        "wavenumber_times_fine_spacing": scaled.tolist(),
+        "real": np.real(values).tolist(),
+        "imaginary": np.imag(values).tolist(),
+    }

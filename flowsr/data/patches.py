@@ -1,0 +1,267 @@
+"""Random patches of coarse / fine pairs for training, read from stores that may be far larger than memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from flowsr.data.layout import SPACE, field_variables, grid_of
+from flowsr.data.readers import open_field
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+
+Augmentation = Callable[[Tensor, Tensor, Grid, np.random.Generator], tuple[Tensor, Tensor]]
+
+
+class PatchPairs(Dataset):
+    """Pairs (coarse patch with halo, fine core), drawn at random places of random snapshots.
+
+    Along an axis a patch is one of two things. Either it is as long as the box: then a periodic axis is rolled by a
+    random number of coarse cells and stays periodic, a wall stays a wall, and there is no halo. Or it is shorter: then it has
+    ``halo`` coarse cells on either side, wrapped around periodic boxes, and its ends are ``open``; on an axis that is not
+    periodic, patch and halo stay inside the box, so cells within a halo of a wall are seen but not scored.
+
+    What is drawn is a function of (seed, epoch, index) alone, whatever the workers and whatever came before. Every snapshot
+    is drawn equally often, up to one draw.
+
+    Args:
+        stores: stores with the groups ``coarse`` and ``fine``, as :func:`flowsr.data.pairs.ingest` writes them.
+        patch: coarse cells along a patch's sides, halo not counted; one number, three, or ``None`` for the whole box.
+        halo: coarse cells on either side that are seen and not scored.
+        samples: draws in an epoch.
+        seed: of the draws.
+        variable: field variable of the stores; default: their only one.
+        cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by patch.
+        augment: called as ``augment(coarse, fine, grid, generator)`` with each pair, and returns a pair.
+
+    Attributes:
+        grid: the grid of a coarse patch, halo included; its boundary says how a model continues it.
+        halo: halo along x, y, z, in coarse cells.
+        factor: coarse cell size over fine cell size.
+
+    Raises:
+        FlowsrError: stores that differ in grid, or a patch that does not fit into them.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[str | os.PathLike],
+        *,
+        patch: int | tuple[int, int, int] | None = None,
+        halo: int = 0,
+        samples: int,
+        seed: int,
+        variable: str | None = None,
+        cache_bytes: int = 1 << 30,
+        augment: Augmentation | None = None,
+    ):
+        self.stores = [Path(store) for store in stores]
+        self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
+        self.seed = int(seed) % (1 << 64)
+        self._process, self._opened, self._cache, self._cached_bytes = None, {}, {}, 0
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        pairs = [self._pair(number) for number in range(len(self.stores))]
+        if not pairs:
+            raise FlowsrError("no stores to draw patches from", variable="stores", expected="one or more", found="none")
+        self.variable = variable or _only_variable(pairs[0][0], self.stores[0])
+        self.box = _common_grid([coarse for coarse, _ in pairs], self.stores)
+        self.factor = _factor(self.box, grid_of(pairs[0][1]), self.stores[0])
+        self.patch, self.halo = _fit_patch(self.box, patch, int(halo), self.stores[0])
+        self.grid = _patch_grid(self.box, self.patch, self.halo)
+        self.snapshots = [(n, t) for n, (coarse, _) in enumerate(pairs) for t in range(coarse.sizes["time"])]
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw for this epoch from now on; workers that are running hear of it too."""
+        self._epoch[0] = int(epoch)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Draw number ``index`` of the epoch.
+
+        Returns:
+            coarse (C, p + 2 h, ...) and fine (C, s p, ...), where p is the patch, h the halo along the axis, s the factor.
+
+        Raises:
+            IndexError: an index that is not in 0 .. samples - 1.
+        """
+        if not 0 <= index < self.samples:
+            raise IndexError(index)
+        epoch = int(self._epoch[0])
+        generator = np.random.default_rng([self.seed, epoch, index])
+        store, time = self._snapshot_of(epoch * self.samples + index)
+        start = self._place(generator)
+        coarse, fine = self._read(store, time, start)
+        pair = torch.from_numpy(coarse), torch.from_numpy(fine)
+        return pair if self.augment is None else self.augment(*pair, self.grid, generator)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_process": None, "_opened": {}, "_cache": {}, "_cached_bytes": 0}
+
+    def _snapshot_of(self, draw: int) -> tuple[int, int]:
+        """Go through all snapshots in a random order, then through all of them in another one."""
+        lap, place = divmod(draw, len(self.snapshots))
+        order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
+        return self.snapshots[order[place]]
+
+    def _place(self, generator: np.random.Generator) -> tuple[int, int, int]:
+        """First coarse cell of the core along each axis."""
+        start = []
+        for side, patch, halo, boundary in zip(self.box.shape, self.patch, self.halo, self.box.boundary):
+            if boundary == "periodic":
+                start.append(int(generator.integers(side)))
+            else:
+                start.append(int(generator.integers(halo, side - patch - halo + 1)))
+        return tuple(start)
+
+    def _read(self, store: int, time: int, start) -> tuple[np.ndarray, np.ndarray]:
+        coarse, fine = self._snapshot(store, time)
+        seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
+        scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
+        return _cut(coarse, seen), _cut(fine, scored)
+
+    def _snapshot(self, store: int, time: int):
+        """Both fields at one time: arrays where they are in memory or may be, lazy ones where they are too large."""
+        self._forget_other_process()
+        if (store, time) in self._cache:
+            return self._cache[store, time]
+        lazy = tuple(dataset[self.variable].isel(time=time) for dataset in self._pair(store))
+        size = sum(array.nbytes for array in lazy)
+        if self._cached_bytes + size > self.cache_bytes:
+            return lazy
+        self._cached_bytes += size
+        self._cache[store, time] = tuple(array.values for array in lazy)
+        return self._cache[store, time]
+
+    def _pair(self, store: int) -> tuple[xr.Dataset, xr.Dataset]:
+        self._forget_other_process()
+        if store not in self._opened:
+            self._opened[store] = tuple(open_field(self.stores[store], group=group) for group in ("coarse", "fine"))
+        return self._opened[store]
+
+    def _forget_other_process(self) -> None:
+        """Handles do not survive a fork: each worker opens its own."""
+        if self._process != os.getpid():
+            self._process, self._opened = os.getpid(), {}
+
+
+class OctahedralAugmentation:
+    """Turns both fields of a pair by the same random element of a group.
+
+    Args:
+        group: ``O`` (rotations) or ``Oh`` (and reflections).
+        irreps: field type of the variable.
+    """
+
+    def __init__(self, group: str = "Oh", irreps: str = "1o"):
+        self.group, self.irreps = group, irreps
+
+    def __call__(self, coarse: Tensor, fine: Tensor, grid: Grid, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The pair, turned. Elements that would change the sides, spacings or boundaries of the patch are not drawn."""
+        from flowsr.group import octahedral_group
+        from flowsr.group.fields import transform_field
+
+        group = octahedral_group(self.group)
+        elements = _elements_that_keep(grid, self.group)
+        element = elements[int(generator.integers(len(elements)))]
+        return tuple(transform_field(field, element, self.irreps, group).contiguous() for field in (coarse, fine))
+
+
+@lru_cache
+def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
+    from flowsr.group import octahedral_group
+    from flowsr.group.fields import transform_grid
+
+    group = octahedral_group(name)
+    turned = [transform_grid(grid, element, group) for element in range(group.order)]
+    return tuple(element for element, other in enumerate(turned) if _same_cells(grid, other))
+
+
+def _cut(field, spans: list[tuple[int, int]]) -> np.ndarray:
+    """(component, x, y, z) of a box given by start and length along each axis, wrapped around the sides of the field.
+
+    A lazy field is read piece by piece, each piece one contiguous box.
+    """
+    sides = field.shape[-3:]
+    lengths = tuple(length for _, length in spans)
+    out = np.empty((*field.shape[:-3], *lengths), dtype=field.dtype)
+    pieces = [_pieces(start, length, side) for (start, length), side in zip(spans, sides)]
+    for x_from, x_to in pieces[0]:
+        for y_from, y_to in pieces[1]:
+            for z_from, z_to in pieces[2]:
+                out[(..., x_to, y_to, z_to)] = np.asarray(field[(..., x_from, y_from, z_from)])
+    return out if out.ndim == 4 else out[None]
+
+
+def _pieces(start: int, length: int, side: int) -> list[tuple[slice, slice]]:
+    """Contiguous stretches of an axis of ``side`` cells that make up ``length`` cells from ``start``, and where they go."""
+    pieces, done = [], 0
+    while done < length:
+        first = (start + done) % side
+        count = min(side - first, length - done)
+        pieces.append((slice(first, first + count), slice(done, done + count)))
+        done += count
+    return pieces
+
+
+def _only_variable(dataset: xr.Dataset, store: Path) -> str:
+    names = field_variables(dataset)
+    if len(names) != 1:
+        raise FlowsrError("which variable?", file=store, variable="variable", expected="one of " + ", ".join(names))
+    return names[0]
+
+
+def _common_grid(datasets: list[xr.Dataset], stores: list[Path]) -> Grid:
+    grids = [grid_of(dataset) for dataset in datasets]
+    first = grids[0]
+    for grid, store in zip(grids[1:], stores[1:]):
+        if not _same_cells(first, grid):
+            raise FlowsrError("stores differ in their grid", file=store, expected=f"{first} as in {stores[0]}", found=grid)
+    return first
+
+
+def _same_cells(one: Grid, other: Grid) -> bool:
+    same = one.shape == other.shape and one.boundary == other.boundary
+    return same and np.allclose(one.spacing, other.spacing, rtol=1e-5)
+
+
+def _factor(coarse: Grid, fine: Grid, store: Path) -> int:
+    factors = {f / c for f, c in zip(fine.shape, coarse.shape)}
+    factor = factors.pop()
+    if factors or factor != int(factor):
+        raise FlowsrError("coarse and fine do not match", file=store, expected=f"multiples of {coarse.shape}", found=fine.shape)
+    return int(factor)
+
+
+def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    wanted = box.shape if patch is None else (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)
+    wanted = tuple(int(p) for p in wanted)
+    if halo < 0:
+        raise FlowsrError("a halo is not negative", variable="patch_halo", found=halo)
+    for axis, side, length, boundary in zip(SPACE, box.shape, wanted, box.boundary):
+        room = side if boundary == "periodic" or length == side else side - 2 * halo
+        if not 1 <= length <= room:
+            raise FlowsrError(
+                f"a patch of {length} coarse cells does not fit along {axis}", file=store, variable="patch",
+                expected=f"1 to {room}", found=f"{length} and a halo of {halo} in {side} {boundary} cells",
+            )  # fmt: skip
+    return wanted, tuple(0 if length == side else halo for length, side in zip(wanted, box.shape))
+
+
+def _patch_grid(box: Grid, patch, halo) -> Grid:
+    return replace(
+        box,
+        shape=tuple(p + 2 * h for p, h in zip(patch, halo)),
+        boundary=tuple(b if p == n else "open" for b, p, n in zip(box.boundary, patch, box.shape)),
+        origin=(0.0, 0.0, 0.0),
+    )

@@ -8,6 +8,7 @@ import torch
 
 from flowsr.kernels.dispatch import KERNELS, Case, Kernel
 from flowsr.kernels.dense import dense_convolution
+from flowsr.kernels.fourier import fourier_convolution
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,4 @@ def never(case: Case) -> str | None:
 
 
 KERNELS.register("dense")(Kernel(convolve=dense_convolution, refusal=never, cost=dense_cost))
+KERNELS.register("fourier")(Kernel(convolve=fourier_convolution, refusal=never, cost=lambda case: 1e9))

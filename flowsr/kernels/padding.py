@@ -15,17 +15,19 @@ def pad(features: Tensor, width: int, padding: tuple[str, str, str]) -> Tensor:
     Args:
         features: (batch, ..., x, y, z).
         width: cells to add on each side.
-        padding: ``periodic``, ``zero``, ``replicate`` or ``reflect`` along x, y, z. ``reflect`` mirrors about the centre of
-            the edge cell, ``replicate`` repeats that cell.
+        padding: ``periodic``, ``zero``, ``replicate`` or ``reflect`` along x, y, z; ``none`` leaves an axis as it is.
+            ``reflect`` mirrors about the centre of the edge cell, ``replicate`` repeats that cell.
 
     Returns:
-        (batch, ..., x + 2 width, y + 2 width, z + 2 width).
+        (batch, ..., x + 2 width, y + 2 width, z + 2 width), fewer where the padding is ``none``.
 
     Raises:
         ValueError: an unknown padding, or an axis too short for it.
     """
-    check_padding(padding)
-    if width == 0:
+    known = (*PADDINGS, "none")
+    if len(padding) != 3 or any(mode not in known for mode in padding):
+        raise ValueError(f"padding must be one of {', '.join(known)} for each of three axes, got {padding}")
+    if width == 0 or set(padding) == {"none"}:
         return features
     for mode, cells in zip(padding, features.shape[-3:]):
         if width > cells - (mode == "reflect") and mode in ("periodic", "reflect"):
@@ -36,12 +38,3 @@ def pad(features: Tensor, width: int, padding: tuple[str, str, str]) -> Tensor:
         if any(axes):
             padded = F.pad(padded, [axes[axis] for axis in (2, 2, 1, 1, 0, 0)], mode=name)
     return padded.reshape(*features.shape[:-3], *padded.shape[-3:])
-
-
-def check_padding(padding: tuple[str, ...]) -> None:
-    """
-    Raises:
-        ValueError: not three known paddings.
-    """
-    if len(padding) != 3 or any(mode not in PADDINGS for mode in padding):
-        raise ValueError(f"padding must be one of {', '.join(PADDINGS)} for each of three axes, got {padding}")

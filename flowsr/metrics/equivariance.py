@@ -54,9 +54,11 @@ class EquivarianceError(ModelMetric):
 
     scalars = {
         "equivariance_error": Quantity("Equivariance error", "1", "lower", f"mean over the 48 elements of {_SOURCE}"),
-        "equivariance_error_max": Quantity("Equivariance error, max", "1", "lower", f"largest of the 48 of {_SOURCE}"),
+        "equivariance_error_max": Quantity(
+            "Equivariance error, max", "1", "lower", f"largest of the 48 of {_SOURCE}", headline=False
+        ),
         "equivariance_error_rotations": Quantity(
-            "Equivariance error, rotations", "1", "lower", f"mean over the 24 rotations of {_SOURCE}"
+            "Equivariance error, rotations", "1", "lower", f"mean over the 24 rotations of {_SOURCE}", headline=False
         ),
     }
     curves = {

@@ -136,7 +136,8 @@ class Spectrum(FieldMetric):
             "Spectral error, k > k_c", "1", "lower", "the same over shells beyond the coarse Nyquist wavenumber"
         ),
         "nrmse_beyond_cutoff": Quantity(
-            "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber"
+            "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber",
+            headline=False,
         ),
     }
     curves = {

@@ -1,0 +1,188 @@
+"""The job: every model on the same held-out snapshots, row by row, to one dictionary and two tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowsr.compare.entry import TRUTH, Entry, check_entries, entry_identity
+from flowsr.compare.rows import Bench, applicable_metrics, model_row, truth_row
+from flowsr.compare.runs import HeldOutRun, open_runs
+from flowsr.compare.scores import round_or_none
+from flowsr.compare.table import csv_table, markdown_table
+from flowsr.files import write_json_atomic, write_text_atomic
+from flowsr.metrics import METRICS, cutoff_wavenumber, physical_unit
+from flowsr.progress import Report
+from flowsr.provenance import fingerprint, versions
+
+log = logging.getLogger(__name__)
+
+
+def compare(
+    test_stores: Sequence[Path],
+    entries: Sequence[Entry],
+    output: Path,
+    *,
+    experiment: str = "",
+    variable: str = "velocity",
+    metrics: Sequence[str] | None = None,
+    equivariance_snapshots: int = 1,
+    device: str = "cpu",
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Compare models on held-out snapshots.
+
+    Writes ``metrics.json`` (the returned dictionary), ``table.csv`` and ``table.md`` into ``output``, each whole or not
+    at all. Every model's row is also kept under ``output/rows`` with a key made of the checksums of its inputs, so that
+    a comparison that was killed goes on at the model where it stopped; equal inputs give equal files, but for
+    ``seconds``, which are measured again whenever a row is.
+
+    Scalars are averages over snapshots of the snapshots' own values, which are kept too; curves are averaged likewise.
+    ``std`` is the sample's standard deviation over snapshots: how much snapshots differ, not how sure the mean is.
+
+    Args:
+        test_stores: ingested test stores, each with groups ``coarse`` and ``fine``.
+        entries: who takes part, in the order of the result.
+        output: folder for the results.
+        experiment: its name, for the record.
+        variable: the field to compare.
+        metrics: registered names; default: all. Those that the field does not allow (spectra at walls) are left out.
+        equivariance_snapshots: snapshots on which the equivariance error is taken; 49 calls of the model each.
+        device: a torch device.
+        progress: told the fraction of snapshots done.
+
+    Returns:
+        ``experiment``, ``factor``, ``operator``, ``coarse_shape``, ``fine_shape``, ``snapshots``, ``runs``,
+        ``cutoff_wavenumber``, ``flow``; ``metrics`` and ``curves``, which describe the keys of each model's
+        ``scalars`` and ``curves``; ``models`` by name, and ``truth``. All plain JSON; what is not finite is None.
+
+    Raises:
+        FlowsrError: stores, models or metrics that do not fit together.
+    """
+    runs = open_runs(test_stores, variable)
+    check_entries(entries, len(runs))
+    names, left_out = applicable_metrics(metrics, runs[0])
+    if left_out:
+        log.info("not defined for this field, left out: %s", ", ".join(left_out))
+    tick = _ticks(progress, (len(entries) + 1) * sum(run.snapshots for run in runs))
+    bench = Bench(runs, names, equivariance_snapshots, torch.device(device), tick)
+    common = _common_identity(bench)
+
+    def row(name: str, identity: dict, measure: Callable[[], dict]) -> dict:
+        key = fingerprint({**common, **identity})
+        return _kept_row(Path(output) / "rows" / f"{name}.json", key, measure, lambda: _skip(bench))
+
+    truth = row(TRUTH, {}, lambda: truth_row(bench))
+    models = {
+        entry.name: {"label": entry.label, **row(entry.name, entry_identity(entry), lambda: model_row(entry, bench))}
+        for entry in entries
+    }
+    comparison = {**_setting(experiment, runs), "flow": truth.pop("flow"), **_descriptions(names, runs[0])}
+    comparison |= {"models": models, "truth": {"label": "Truth", **truth}}
+    _write(comparison, Path(output))
+    return comparison
+
+
+def _ticks(progress: Report | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done / total, f"{done} of {total} snapshots")
+
+    return tick
+
+
+def _skip(bench: Bench) -> None:
+    for _ in range(sum(run.snapshots for run in bench.runs)):
+        bench.tick()
+
+
+def _common_identity(bench: Bench) -> dict:
+    """What decides every row: data, metrics, and the versions that measure."""
+    return {
+        "data": [(run.name, run.variable, run.checksum) for run in bench.runs],
+        "metrics": list(bench.metrics),
+        "equivariance_snapshots": bench.equivariance_snapshots,
+        "versions": versions(),
+    }
+
+
+def _kept_row(path: Path, key: str, measure: Callable[[], dict], skip: Callable[[], None]) -> dict:
+    """The row under ``path`` if it was measured from the same inputs, otherwise a new one, kept there."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == key:
+            skip()
+            return kept["row"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    row = measure()
+    write_json_atomic(path, {"key": key, "row": row})
+    return row
+
+
+def _setting(experiment: str, runs: Sequence[HeldOutRun]) -> dict:
+    first = runs[0]
+    return {
+        "experiment": experiment,
+        "variable": first.variable,
+        "factor": first.factor,
+        "operator": str(first.coarse.attrs.get("degrade_operator", "unknown")),
+        "coarse_shape": list(first.coarse_grid.shape),
+        "fine_shape": list(first.fine_grid.shape),
+        "snapshots": sum(run.snapshots for run in runs),
+        "runs": [run.name for run in runs],
+        "cutoff_wavenumber": round_or_none(cutoff_wavenumber(first.fine_grid, first.factor)),
+    }
+
+
+def _descriptions(names: Sequence[str], run: HeldOutRun) -> dict:
+    """What the keys of scalars and curves mean, with units in those of the data."""
+    velocity = str(run.fine[run.variable].attrs.get("units", "1"))
+    length = str(run.fine.attrs.get("length_units", "1"))
+
+    def unit(of: str) -> str:
+        return physical_unit(of, velocity, length)
+
+    def axis(label: str, of: str) -> str:
+        return label if unit(of) == "1" else f"{label} [{unit(of)}]"
+
+    scalars = {key: quantity for name in names for key, quantity in METRICS[name].scalars.items()}
+    curves = {key: curve for name in names for key, curve in METRICS[name].curves.items()}
+    return {
+        "metrics": {
+            key: {
+                "label": quantity.label,
+                "unit": unit(quantity.unit),
+                "better": quantity.better,
+                "source": quantity.source,
+                "headline": quantity.headline,
+            }
+            for key, quantity in scalars.items()
+        },
+        "curves": {
+            key: {
+                "label": curve.label,
+                "x_label": axis(curve.x_label, curve.x_unit),
+                "y_label": axis(curve.y_label, curve.y_unit),
+                "x_scale": curve.x_scale,
+                "y_scale": curve.y_scale,
+                "source": curve.source,
+            }
+            for key, curve in curves.items()
+        },
+    }
+
+
+def _write(comparison: dict, output: Path) -> None:
+    write_text_atomic(output / "table.csv", csv_table(comparison))
+    write_text_atomic(output / "table.md", markdown_table(comparison))
+    write_json_atomic(output / "metrics.json", comparison)

@@ -1,0 +1,155 @@
+"""One row of the comparison: a model, or the truth itself, on every held-out snapshot."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowsr.compare.entry import Entry
+from flowsr.compare.runs import HeldOutRun, every_snapshot, open_upscaled, read_snapshot
+from flowsr.compare.scores import Scores, round_or_none, summary
+from flowsr.errors import FlowsrError
+from flowsr.metrics import METRICS, EquivarianceError, FieldMetric, flow_statistics, shared_work
+from flowsr.models.base import Upscaler
+
+TIMINGS = 3
+VECTORS = ("1o", "1e", "1x1o", "1x1e")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every row is measured with.
+
+    Args:
+        runs: the held-out runs.
+        metrics: registered names, those that the field allows.
+        equivariance_snapshots: coarse snapshots on which the equivariance error is taken, spread over all of them;
+            each costs 49 calls of the model.
+        device: where models and metrics work.
+        tick: called after each snapshot.
+    """
+
+    runs: Sequence[HeldOutRun]
+    metrics: Sequence[str]
+    equivariance_snapshots: int
+    device: torch.device
+    tick: Callable[[], None]
+
+
+def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> tuple[list[str], list[str]]:
+    """The wanted metrics (default: all) that make sense for this field, and those that do not.
+
+    Raises:
+        FlowsrError: an unknown name.
+    """
+    wanted = list(METRICS) if names is None else list(dict.fromkeys(names))
+    fits = {
+        name: (run.fine_grid.periodic or not METRICS[name].needs_periodic)
+        and (run.irreps in VECTORS or not METRICS[name].needs_vector)
+        for name in wanted
+    }
+    return [name for name in wanted if fits[name]], [name for name in wanted if not fits[name]]
+
+
+def model_row(entry: Entry, bench: Bench) -> dict:
+    """Scores, cost and curves of one model, as the comparison's ``models`` holds them, without the label."""
+    model = entry.model.to(bench.device).eval()
+    scores = _field_scores(_predictions(entry, bench), bench)
+    if "equivariance" in bench.metrics:
+        _add_equivariance(scores, model, bench)
+    return {
+        "trained": bool(model.trainable),
+        "parameters": int(model.parameter_count),
+        "seconds": seconds_per_snapshot(model, bench.runs[0], bench.device),
+        "scalars": scores.scalars(),
+        "curves": scores.curves(),
+    }
+
+
+def truth_row(bench: Bench) -> dict:
+    """The true field's own scores and curves, and the ``flow`` it is: means over all snapshots."""
+    truths = ((run.read_fine(time), run, time) for run, time in every_snapshot(bench.runs))
+    scores = _field_scores(truths, bench)
+    return {"scalars": scores.scalars(), "curves": scores.curves(), "flow": _flow(bench)}
+
+
+def seconds_per_snapshot(model: Upscaler, run: HeldOutRun, device: torch.device) -> float:
+    """Wall time of one whole snapshot through the model: the median of several calls after one that is not counted."""
+    coarse = run.read_coarse(0).to(device)
+    _timed(model, coarse, run.coarse_grid)
+    return float(f"{statistics.median(_timed(model, coarse, run.coarse_grid) for _ in range(TIMINGS)):.4g}")
+
+
+def _timed(model, coarse, grid) -> float:
+    _wait_for(coarse.device)
+    start = time.perf_counter()
+    with torch.no_grad():
+        model(coarse, grid)
+    _wait_for(coarse.device)
+    return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _predictions(entry: Entry, bench: Bench) -> Iterator[tuple[Tensor, HeldOutRun, int]]:
+    stores = [None] * len(bench.runs) if entry.stores is None else entry.stores
+    for run, store in zip(bench.runs, stores):
+        upscaled = None if store is None else open_upscaled(store, run)
+        for number in range(run.snapshots):
+            if upscaled is None:
+                yield _upscale(entry, run, number, bench.device), run, number
+            else:
+                yield read_snapshot(upscaled, run.variable, number, store), run, number
+
+
+def _upscale(entry: Entry, run: HeldOutRun, number: int, device: torch.device) -> Tensor:
+    try:
+        with torch.no_grad():
+            return entry.model(run.read_coarse(number).to(device), run.coarse_grid)
+    except ValueError as error:
+        raise FlowsrError(f"model '{entry.name}' cannot upscale this field", file=run.path, found=str(error)) from error
+
+
+def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], bench: Bench) -> Scores:
+    factor = bench.runs[0].factor
+    classes = [METRICS[name] for name in bench.metrics]
+    metrics = [cls(factor=factor).to(bench.device) for cls in classes if issubclass(cls, FieldMetric)]
+    scores = Scores()
+    for prediction, run, number in predictions:
+        prediction, target = prediction.to(bench.device), run.read_fine(number).to(bench.device)
+        with torch.no_grad(), shared_work():
+            for metric in metrics:
+                scores.add(metric(prediction, target, run.fine_grid))
+        bench.tick()
+    return scores
+
+
+def _add_equivariance(scores: Scores, model: Upscaler, bench: Bench) -> None:
+    """In double precision, on a copy of the model: an exact symmetry shows as 1e-15."""
+    exact = copy.deepcopy(model).double()
+    snapshots = list(every_snapshot(bench.runs))
+    count = min(bench.equivariance_snapshots, len(snapshots))
+    for run, number in (snapshots[i * len(snapshots) // count] for i in range(count)):
+        metric = EquivarianceError(irreps=run.irreps, irreps_out=model.irreps).to(bench.device)
+        scores.add(metric(exact, run.read_coarse(number).double().to(bench.device), run.coarse_grid))
+
+
+def _flow(bench: Bench) -> dict[str, float | None]:
+    first = bench.runs[0]
+    values: dict[str, list[float]] = {}
+    if first.irreps in VECTORS:
+        for run, number in every_snapshot(bench.runs):
+            statistics_of = flow_statistics(run.read_fine(number).to(bench.device), run.fine_grid, run.viscosity)
+            for key, value in statistics_of.items():
+                values.setdefault(key, []).append(float(value))
+    means = {key: summary(found)["mean"] for key, found in values.items()}
+    return means if first.viscosity is None else {"viscosity": round_or_none(first.viscosity), **means}

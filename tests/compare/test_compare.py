@@ -1,0 +1,263 @@
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from flowsr.compare import Entry, compare
+from flowsr.data import open_field
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from flowsr.metrics import energy_spectrum, nrmse
+from flowsr.models import build_model
+from tests.compare.stores import FACTOR, FINE, Learned, Repeated, velocity, write
+from tests.compare.stores import test_store as make_store
+
+
+@pytest.fixture(scope="module")
+def tests(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ingest")
+    return [make_store(folder, seed) for seed in (0, 1)]
+
+
+def upscaled(folder, error=0.1):
+    """What a network with a known relative error would have stored for both runs."""
+    return [write(folder / f"seed_{s:03d}.zarr", {"": ((1 + error) * velocity(s), FINE)}) for s in (0, 1)]
+
+
+def entries(folder=None):
+    found = [
+        Entry("nearest", "Nearest", Repeated()),
+        Entry("spectral", "Fourier", build_model("spectral", factor=FACTOR, irreps="1o")),
+    ]
+    if folder is not None:
+        found.append(Entry("network", "Network", Learned((1.0, 1.1, 1.0)), upscaled(folder)))
+    return found
+
+
+def without_seconds(comparison):
+    kept = json.loads(json.dumps(comparison))
+    for model in kept["models"].values():
+        model.pop("seconds")
+    return kept
+
+
+@pytest.fixture(scope="module")
+def done(tests, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done")
+    told = []
+    comparison = compare(
+        tests, entries(folder / "upscale"), folder / "compare", experiment="trial",
+        progress=lambda fraction, message: told.append((fraction, message)),
+    )  # fmt: skip
+    return comparison, folder, told
+
+
+def test_the_dictionary_says_what_was_compared(done):
+    comparison, folder, _ = done
+    assert json.loads((folder / "compare/metrics.json").read_text()) == comparison
+    expected = {
+        "experiment": "trial", "variable": "velocity", "factor": 2, "operator": "block_mean", "snapshots": 6,
+        "coarse_shape": [8, 6, 4], "fine_shape": [16, 12, 8], "runs": ["seed_000", "seed_001"],
+    }  # fmt: skip
+    assert expected.items() <= comparison.items()
+    assert comparison["cutoff_wavenumber"] == pytest.approx(np.pi / 1.0)  # coarse spacing 1 along y and z
+    assert list(comparison["models"]) == ["nearest", "spectral", "network"]
+    assert comparison["flow"]["viscosity"] == 0.01 and comparison["flow"]["reynolds_lambda"] > 0
+    network = comparison["models"]["network"]
+    assert network["trained"] and network["parameters"] == 3 and network["seconds"] > 0 and network["label"] == "Network"
+    assert not comparison["models"]["nearest"]["trained"]
+
+
+def test_values_are_those_of_the_metrics(done, tests):
+    comparison, _, _ = done
+    scores = comparison["models"]["nearest"]["scalars"]["nrmse"]
+    expected = []
+    for store in tests:
+        coarse, fine = (open_field(store, group=group)["velocity"].values for group in ("coarse", "fine"))
+        for c, f in zip(coarse, fine):
+            p = Repeated()(torch.tensor(c)[None], FINE.coarsened(FACTOR))
+            expected.append(nrmse(p, torch.tensor(f)[None], FINE).item())
+    assert scores["values"] == pytest.approx(expected, rel=1e-6)
+    assert scores["mean"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert scores["std"] == pytest.approx(np.std(expected, ddof=1), rel=1e-5)
+
+
+def test_stored_fields_are_what_is_scored(done):
+    scalars = done[0]["models"]["network"]["scalars"]
+    assert scalars["nrmse"]["values"] == pytest.approx([0.1] * 6, rel=1e-5)
+    assert scalars["spectral_error"]["mean"] == pytest.approx(0.21, rel=1e-4)
+    assert scalars["dissipation_captured"]["mean"] == pytest.approx(1.21, rel=1e-5)
+    truth = done[0]["truth"]["scalars"]
+    assert scalars["derivative_skewness"]["mean"] == pytest.approx(truth["derivative_skewness"]["mean"], abs=1e-5)
+
+
+def test_equivariance_is_the_models_own(done):
+    models = done[0]["models"]
+    for name in ("nearest", "spectral"):
+        assert models[name]["scalars"]["equivariance_error_max"]["mean"] < 1e-12
+    error = models["network"]["scalars"]["equivariance_error"]
+    assert 0.01 < error["mean"] < 0.2 and len(error["values"]) == 1
+    assert len(models["network"]["curves"]["equivariance_error_per_element"]["y"]) == 48
+
+
+def test_truth_is_the_reference_row(done):
+    scalars = done[0]["truth"]["scalars"]
+    assert scalars["nrmse"]["values"] == [0.0] * 6
+    assert scalars["dissipation_captured"]["mean"] == 1
+    assert "equivariance_error" not in scalars
+
+
+def test_curves_are_averages_over_snapshots_with_units(done, tests):
+    comparison = done[0]
+    curve = comparison["truth"]["curves"]["energy_spectrum"]
+    spectra = [
+        energy_spectrum(torch.tensor(f)[None], FINE).y[0]
+        for store in tests
+        for f in open_field(store, group="fine")["velocity"].values
+    ]
+    shown = len(curve["x"])
+    assert curve["y"] == pytest.approx(torch.stack(spectra).mean(0)[1 : shown + 1].tolist(), rel=1e-6)
+    assert comparison["curves"]["energy_spectrum"]["y_label"] == "E(k) [(m/s)^2 m]"
+    assert comparison["curves"]["energy_spectrum"]["x_label"] == "wavenumber k [m^-1]"
+    for model in comparison["models"].values():
+        assert model["curves"].keys() <= comparison["curves"].keys()
+        assert model["scalars"].keys() <= comparison["metrics"].keys()
+
+
+def test_progress_ends_at_one(done):
+    fractions = [fraction for fraction, _ in done[2]]
+    assert fractions == sorted(fractions) and fractions[-1] == 1 and len(fractions) == 24
+
+
+def test_csv_has_a_row_per_model_and_full_precision(done):
+    comparison, folder, _ = done
+    rows = list(csv.DictReader(io.StringIO((folder / "compare/table.csv").read_text())))
+    assert [row["model"] for row in rows] == ["truth", "network", "spectral", "nearest"]
+    for row in rows[1:]:
+        model = comparison["models"][row["model"]]
+        assert float(row["nrmse"]) == model["scalars"]["nrmse"]["mean"]
+        assert float(row["nrmse_std"]) == model["scalars"]["nrmse"]["std"]
+        assert int(row["parameters"]) == model["parameters"]
+
+
+def test_equal_inputs_give_equal_results_and_nothing_is_measured_twice(tests, done, tmp_path):
+    first = compare(tests, entries(tmp_path / "upscale"), tmp_path / "out", experiment="trial")
+    assert without_seconds(first) == without_seconds(done[0])
+    before = (tmp_path / "out/metrics.json").read_bytes()
+    again = entries(tmp_path / "upscale")
+    second = compare(tests, again, tmp_path / "out", experiment="trial")
+    assert again[0].model.calls == 0
+    assert second == first and (tmp_path / "out/metrics.json").read_bytes() == before
+
+
+def test_a_changed_model_or_store_is_measured_again_and_only_that_one(tests, tmp_path):
+    models = [Entry("a", "A", Repeated()), Entry("b", "B", Learned())]
+    compare(tests, models, tmp_path, metrics=["nrmse"])
+    with torch.no_grad():
+        models[1].model.weights[0] = 2
+    models[0].model.calls = models[1].model.calls = 0
+    changed = compare(tests, models, tmp_path, metrics=["nrmse"])
+    assert models[0].model.calls == 0 and models[1].model.calls > 0
+    assert changed["models"]["b"]["scalars"]["nrmse"]["mean"] > changed["models"]["a"]["scalars"]["nrmse"]["mean"]
+    stored = [Entry("a", "A", Repeated(), upscaled(tmp_path / "one", 0.2))]
+    assert compare(tests, stored, tmp_path, metrics=["nrmse"])["models"]["a"]["scalars"]["nrmse"]["mean"] == pytest.approx(0.2)
+    stored = [Entry("a", "A", Repeated(), upscaled(tmp_path / "two", 0.3))]
+    assert compare(tests, stored, tmp_path, metrics=["nrmse"])["models"]["a"]["scalars"]["nrmse"]["mean"] == pytest.approx(0.3)
+
+
+def test_a_damaged_row_is_measured_again(tests, tmp_path):
+    model = [Entry("a", "A", Repeated())]
+    first = compare(tests, model, tmp_path, metrics=["nrmse"])
+    (tmp_path / "rows/a.json").write_text('{"key": "')
+    assert without_seconds(compare(tests, model, tmp_path, metrics=["nrmse"])) == without_seconds(first)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from flowsr.compare import Entry, compare
+from tests.compare.stores import Repeated
+
+class Deadly(Repeated):
+    def forward(self, coarse, grid):
+        if self.calls == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(coarse, grid)
+
+compare([Path(p) for p in {tests!r}], [Entry("a", "A", Repeated(0.5)), Entry("b", "B", Deadly())], Path({out!r}), metrics=["nrmse"])
+"""
+
+
+def test_killed_and_started_again_ends_in_the_same_metrics(tests, tmp_path):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    code = KILLED.format(root=root, tests=[str(t) for t in tests], out=str(tmp_path / "out"))
+    ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=root, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out/metrics.json").exists() and (tmp_path / "out/rows/a.json").exists()
+    models = [Entry("a", "A", Repeated(0.5)), Entry("b", "B", Repeated())]
+    resumed = compare(tests, models, tmp_path / "out", metrics=["nrmse"])
+    assert models[0].model.calls == 0
+    assert without_seconds(resumed) == without_seconds(compare(tests, models, tmp_path / "whole", metrics=["nrmse"]))
+
+
+def test_walls_leave_out_spectra_and_scalars_leave_out_gradients(tmp_path):
+    channel = Grid(FINE.shape, FINE.spacing, ("periodic", "wall", "periodic"))
+    comparison = compare([make_store(tmp_path, 5, channel)], [Entry("a", "A", Repeated())], tmp_path / "a")
+    assert "divergence" in comparison["metrics"] and "spectral_error" not in comparison["metrics"]
+    scalar = make_store(tmp_path / "scalar", 6, components=1)
+    comparison = compare([scalar], [Entry("a", "A", Repeated(irreps="0e"))], tmp_path / "b")
+    assert "spectral_error" in comparison["metrics"] and "divergence" not in comparison["metrics"]
+    assert comparison["models"]["a"]["scalars"]["equivariance_error"]["mean"] < 1e-12
+    assert comparison["flow"] == {"viscosity": 0.01}
+
+
+def one(name="a", model=None, stores=None):
+    return [Entry(name, name, model or Repeated(), stores)]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "says"),
+    [
+        (lambda t, p: (t, one(), {"metrics": ["nrmsee"]}), "did you mean 'nrmse'"),
+        (lambda t, p: (t, one(), {"variable": "pressure"}), "pressure"),
+        (lambda t, p: (t, one("truth"), {}), "one row"),
+        (lambda t, p: (t, one() + one(), {}), "one row"),
+        (lambda t, p: (t, one(stores=[t[0]]), {}), "one upscaled store per test run"),
+        (lambda t, p: ([], one(), {}), "nothing to compare on"),
+        (lambda t, p: ([t[0], make_store(p, 9, Grid((8, 12, 8), FINE.spacing))], one(), {}), "one grid"),
+        (
+            lambda t, p: (t[:1], one(stores=[write(p / "x.zarr", {"": (velocity(0)[:2], FINE)})]), {}),
+            "not the shape of the truth",
+        ),
+        (
+            lambda t, p: (t[:1], one(stores=[write(p / "x.zarr", {"": (velocity(0), FINE)}, times=[0, 1, 5])]), {}),
+            "not the times of the truth",
+        ),
+        (
+            lambda t, p: (t[:1], one(stores=[write(p / "x.zarr", {"": (velocity(0) * np.nan, FINE)})]), {}),
+            "values that are no numbers",
+        ),
+        (
+            lambda t, p: (
+                [make_store(p, 7, Grid(FINE.shape, FINE.spacing, ("wall",) * 3))],
+                one(model=build_model("spectral", factor=FACTOR, irreps="1o")), {},
+            ),
+            "cannot upscale this field",
+        ),
+    ],
+    ids=["metric", "variable", "reserved", "twice", "stores", "none", "grids", "shape", "times", "nan", "boundary"],
+)  # fmt: skip
+def test_what_does_not_fit_is_said_in_one_line(arrange, says, tests, tmp_path):
+    stores, models, options = arrange(tests, tmp_path)
+    with pytest.raises(FlowsrError, match=says) as error:
+        compare(stores, models, tmp_path / "out", **options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out/metrics.json").exists()

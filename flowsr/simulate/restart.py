@@ -1,0 +1,63 @@
+"""Restart files: the whole state of a run, in the precision of the run, as one npz file that is never unpickled."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowsr.files import write_bytes_atomic
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Where a run stands.
+
+    Args:
+        settings: what the run was asked for.
+        target: index of the output time it is on its way to.
+        time, step: clock and step count.
+        velocity: (3, Nx, Ny, Nz // 2 + 1) coefficients, on the CPU.
+        rows: (n, columns) float64, the diagnostics so far.
+    """
+
+    settings: dict
+    target: int
+    time: float
+    step: int
+    velocity: Tensor
+    rows: np.ndarray
+
+
+def save_restart(path: Path, restart: Restart) -> None:
+    """Replace the restart file at ``path`` in one step; a kill leaves the old one or the new one."""
+    header = {name: getattr(restart, name) for name in ("settings", "target", "time", "step")}
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.array(json.dumps(header)), velocity=restart.velocity.numpy(), rows=restart.rows)
+    write_bytes_atomic(path, buffer.getvalue())
+
+
+def load_restart(path: Path, settings: dict) -> Restart | None:
+    """The restart file at ``path``, or None where there is none that is whole and of these settings."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            velocity, rows = torch.from_numpy(file["velocity"]), file["rows"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("the restart file %s is damaged (%s): the run starts again", path.name, error)
+        return None
+    if header.get("settings") != settings:
+        log.warning("the restart file %s is of other settings: the run starts again", path.name)
+        return None
+    return Restart(velocity=velocity, rows=rows, **header)

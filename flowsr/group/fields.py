@@ -28,8 +28,8 @@ def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
 
     This is the one place where e3nn's order enters flowsr. e3nn 0.6 orders the components of l = 1 as (x, y, z), which
     is our (u, v, w), so that ``1o`` is represented by R itself; another e3nn is refused. For l = 2 the order is
-    (xz, xy, 2y^2 - x^2 - z^2, yz, z^2 - x^2), up to positive factors: the polar axis is y. Rotations act through the Wigner
-    matrices; the inversion multiplies an ``e`` part by +1 and an ``o`` part by -1.
+    (xz, xy, 2y^2 - x^2 - z^2, yz, z^2 - x^2), up to positive factors: the polar axis is y. Rotations act through the
+    Wigner matrices; the inversion multiplies an ``e`` part by +1 and an ``o`` part by -1.
 
     Args:
         irreps: e3nn irreps, such as ``1o`` (velocity), ``1e`` (vorticity), ``0e + 2e`` (symmetric tensor), ``4x1o``.
@@ -70,7 +70,10 @@ def _parsed(irreps: str):
 
 @contextmanager
 def _double_precision_on_cpu() -> Iterator[None]:
-    """e3nn builds the generators of its Wigner matrices in torch's default dtype, on its default device."""
+    """e3nn builds the generators of its Wigner matrices in torch's default dtype, on its default device.
+
+    The default is the process's own: for the milliseconds this lasts, another thread's new tensors are float64 too.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -164,13 +167,12 @@ def transform_grid(grid: Grid, element: int, group: OctahedralGroup) -> Grid:
     """The grid of a transformed field: sides, spacings and boundaries permuted, the centre of the box where it was."""
     source, _ = axis_action(element, group)
     lengths = grid.lengths
-    centre = [o + length / 2 for o, length in zip(grid.origin, lengths)]
     return replace(
         grid,
         shape=tuple(grid.shape[axis] for axis in source),
         spacing=tuple(grid.spacing[axis] for axis in source),
         boundary=tuple(grid.boundary[axis] for axis in source),
-        origin=tuple(c - lengths[axis] / 2 for c, axis in zip(centre, source)),
+        origin=tuple(grid.origin[i] + (lengths[i] - lengths[axis]) / 2 for i, axis in enumerate(source)),
     )
 
 

@@ -273,10 +273,11 @@ def test_axis_action_is_permute_then_flip(group):
 
 
 def test_grid_sides_spacings_and_boundaries_go_along(full_group):
-    grid = Grid((2, 3, 4), (0.1, 0.2, 0.3), ("periodic", "wall", "open"), (1.0, 1.0, 1.0))
+    grid = Grid((2, 3, 4), (0.1, 0.2, 0.3), ("periodic", "wall", "open"), (0.1, 0.7, -0.3))
     turned = transform_grid(grid, number(full_group, "C4+[001]"), full_group)
     assert turned.shape == (3, 2, 4) and turned.spacing == (0.2, 0.1, 0.3)
     assert turned.boundary == ("wall", "periodic", "open")
+    assert transform_grid(grid, 0, full_group) == grid
     centres = [[o + length / 2 for o, length in zip(g.origin, g.lengths)] for g in (grid, turned)]
     assert centres[0] == pytest.approx(centres[1])
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels import ConvolutionTables, group_convolution
-from flowsr.nn.layer import RelaxedLayer, check_shape
+from flowsr.nn.layer import ACTIVATION_GAIN, RelaxedLayer, check_shape
 from flowsr.nn.padding import PERIODIC, Boundary, paddings
 
 
@@ -16,6 +17,10 @@ class GroupConv(RelaxedLayer):
     Cohen & Welling 2016 (arXiv 1602.07576), eq. 11, relaxed as in Wang, Walters & Smidt 2023 (arXiv 2310.02299) with w on
     the output's group index. How it is computed is chosen in :mod:`flowsr.kernels`.
 
+    Every filter starts with mean zero over all it sums. What an activation puts out has a mean, and with random filters of
+    few channels that mean takes over within a few layers and the signal fades; without it the variance stays (as in Brock
+    et al. 2021, arXiv 2101.08692, there by constraint, here at the start only).
+
     Args:
         group: O or O_h, order n.
         channels_in, channels_out: regular channels, each with one value per group element.
@@ -24,7 +29,7 @@ class GroupConv(RelaxedLayer):
         relaxed: train w; otherwise it stays at 1.
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         bias: add a constant per output channel, the same for all g.
-        gain: output RMS over input RMS at the start; sqrt(2) makes up for a ReLU before the layer.
+        gain: output deviation over input deviation at the start; the default makes up for an activation before the layer.
         activation: ``relu``, ``gelu``, ``silu`` or None, applied to the result.
         kernel: force this kernel, by registered name; None lets :mod:`flowsr.kernels` choose.
     """
@@ -39,19 +44,22 @@ class GroupConv(RelaxedLayer):
         relaxed: bool = True,
         wall_padding: str = "replicate",
         bias: bool = True,
-        gain: float = 2**0.5,
+        gain: float = ACTIVATION_GAIN,
         activation: str | None = None,
         kernel: str | None = None,
     ):
         tables = ConvolutionTables(group, kernel_size)
+        fan_in = channels_in * group.order * tables.taps
         super().__init__(
             filter_shape=(filter_banks, channels_out, channels_in, group.order, tables.taps),
-            deviation=gain / (channels_in * group.order * tables.taps) ** 0.5,
+            deviation=gain / (fan_in - 1) ** 0.5,
             biases=channels_out if bias else 0,
             tables=tables,
             relaxed=relaxed,
             wall_padding=wall_padding,
         )
+        with torch.no_grad():
+            self.filters -= self.filters.mean((2, 3, 4), keepdim=True)
         self.activation = activation
         self.kernel = kernel
 

@@ -8,7 +8,7 @@ from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.dense import convolve, expanded
 from flowsr.kernels.expansion import expand_projection
 from flowsr.kernels.tables import ConvolutionTables
-from flowsr.nn.layer import RelaxedLayer, check_shape
+from flowsr.nn.layer import ACTIVATION_GAIN, RelaxedLayer, check_shape
 from flowsr.nn.padding import PERIODIC, Boundary, paddings
 from flowsr.nn.upsample import subvoxels_to_space
 
@@ -32,7 +32,7 @@ class Projection(RelaxedLayer):
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         upsample: s, cells of the result per cell and axis.
         bias: add a constant invariant field, where the representation has one.
-        gain: output RMS over input RMS at the start; sqrt(2) makes up for a ReLU before the layer.
+        gain: output deviation over input deviation at the start; the default makes up for an activation before the layer.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Projection(RelaxedLayer):
         wall_padding: str = "replicate",
         upsample: int = 1,
         bias: bool = True,
-        gain: float = 2**0.5,
+        gain: float = ACTIVATION_GAIN,
     ):
         tables = ConvolutionTables(group, kernel_size, irreps=irreps_out, upsample=upsample)
         dimension, invariants = tables.invariants.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 
 import matplotlib
 from markupsafe import Markup
@@ -25,10 +26,8 @@ def svg_markup(figure: Figure, name: str) -> Markup:
         figure: what to draw.
         name: unique in the page; letters, digits and dashes.
     """
-    buffer = io.StringIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
+    unsaid = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    text = _saved(figure, format="svg", metadata=unsaid).decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
     text = re.sub(r"<style[^>]*>.*?</style>\s*", "", text, flags=re.S)
@@ -43,15 +42,22 @@ def svg_markup(figure: Figure, name: str) -> Markup:
 
 def png_bytes(figure: Figure, dots_per_inch: int = 180, limit: int | None = None) -> bytes:
     """The figure as PNG, in 256 colours of its own where full colour would exceed ``limit`` bytes."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
-    if limit is None or buffer.tell() <= limit:
-        return buffer.getvalue()
+    png = _saved(figure, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    if limit is None or len(png) <= limit:
+        return png
     reduced = io.BytesIO()
-    picture = Image.open(buffer).convert("RGB")
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
     return reduced.getvalue()
+
+
+def _saved(figure: Figure, **options) -> bytes:
+    """What ``savefig`` writes under the common settings; a name in a script the fonts lack is drawn as boxes, silently."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()
 
 
 def data_address(png: bytes) -> str:

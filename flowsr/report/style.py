@@ -122,7 +122,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def plain(text: object) -> str:
     """Text that matplotlib shows as it stands: dollar signs do not start mathematics."""
-    return str(text).replace("\\", "\u29f5").replace("$", r"\$")
+    return str(text).replace("$", r"\$")
 
 
 @functools.lru_cache(maxsize=256)

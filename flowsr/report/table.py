@@ -47,7 +47,7 @@ class Row:
 def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tuple[list[Column], list[Row]]:
     """Columns and rows: every metric, then parameters and seconds per snapshot; models in order, the truth last."""
     models, truth, metrics = comparison["models"], comparison.get("truth") or {}, comparison["metrics"]
-    best = {key: _best(models, truth, key, metric.get("better")) for key, metric in metrics.items()}
+    best = {key: _best(models, truth, key, metric) for key, metric in metrics.items()}
     columns = [
         Column(
             label=str(metric.get("label") or key),
@@ -77,18 +77,20 @@ def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tup
     return columns, rows
 
 
-def _best(models: Mapping[str, Mapping], truth: Mapping, key: str, better: str | None) -> set[str]:
-    """The models that share the best value of a column, as it is printed."""
+def _best(models: Mapping[str, Mapping], truth: Mapping, key: str, metric: Mapping) -> set[str]:
+    """The models that share the best value of a column, as it is printed; errors at round-off are alike."""
     means = {name: mean_of(model, key) for name, model in models.items()}
     means = {name: mean for name, mean in means.items() if math.isfinite(mean)}
     aim = mean_of(truth, key)
     penalties = {
-        "lower": {name: mean if mean > _ROUND_OFF else 0.0 for name, mean in means.items()},
+        "lower": means,
         "higher": {name: -mean for name, mean in means.items()},
         "truth": {name: abs(mean - aim) for name, mean in means.items()} if math.isfinite(aim) else {},
-    }.get(better, {})
+    }.get(metric.get("better"), {})
     if not penalties:
         return set()
+    if metric.get("unit") in (None, "", "1") and metric["better"] != "higher":
+        penalties = {name: penalty if penalty > _ROUND_OFF else 0.0 for name, penalty in penalties.items()}
     winner = min(penalties, key=penalties.get)
     return {name for name in penalties if penalties[name] == penalties[winner] or number(means[name]) == number(means[winner])}
 

@@ -1,0 +1,198 @@
+import copy
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from flowsr.report import HowMade, RelaxedWeights, render_report, write_report
+from tests.report import synthetic
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and gathers text, tags and attributes."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def every(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    weights = [synthetic.relaxed_weights("O"), synthetic.relaxed_weights("Oh")]
+    return write_report(
+        path, synthetic.comparison(), synthetic.slices(), synthetic.histories(), weights, synthetic.how_made()
+    )
+
+
+@pytest.fixture(scope="module")
+def text(written):
+    return written.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def assert_self_contained(text):
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}:
+                assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:80])
+            if name in {"style", "clip-path", "fill", "stroke", "filter", "mask"}:
+                assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", value or ""))
+    style = "".join(re.findall(r"<style>(.*?)</style>", text, flags=re.S))
+    assert style and "url(" not in style and "@import" not in style
+
+
+def test_the_page_loads_nothing(text, page):
+    assert_self_contained(text)
+    assert "://" not in text
+    (policy,) = [m["content"] for m in page.every("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+
+
+def test_the_page_is_small_and_begins_as_a_page_should(written, text):
+    assert written.stat().st_size < 4_000_000
+    assert text.startswith("<!DOCTYPE html>")
+
+
+def test_every_model_metric_and_section_is_there(page):
+    compared = synthetic.comparison()
+    for model in compared["models"].values():
+        assert model["label"] in page.text
+    for metric in compared["metrics"].values():
+        assert metric["label"] in page.text and metric["source"] in page.text
+    for heading in ("The numbers", "Scale by scale", "Velocity gradients", "Learning", "What the relaxed weights say"):
+        assert heading in page.text
+    assert "% ahead on NRMSE" in page.text.replace("</b>", "")
+    for fact in ("8³ coarse, 32³ fine", "block mean", "47.3", "seed_000, seed_001, seed_002"):
+        assert fact in page.text
+    for made in ("flowsr run configs/demo.yaml", "2.13.0", "9f" * 32, "max_epochs: 20", "CPU, 2 threads"):
+        assert made in page.text
+
+
+def test_figures_are_numbered_and_described(page):
+    figures = page.every("figure")
+    numbers = re.findall(r"Figure (\d+)\.", page.text)
+    assert numbers == [str(i + 1) for i in range(len(figures))] and len(figures) == 8
+    pictures = page.every("img")
+    drawings = [a for a in page.every("div") if a.get("role") == "img"]
+    assert len(pictures) == 2 and len(drawings) == len(page.every("svg")) == 6
+    assert all(len(p["alt"]) > 40 for p in pictures) and all(len(d["aria-label"]) > 20 for d in drawings)
+
+
+def test_identifiers_are_unique_and_references_resolve(page):
+    ids = Counter(a["id"] for _, a in page.tags if "id" in a)
+    assert max(ids.values()) == 1
+    wanted = {a[n][1:] for _, a in page.tags for n in ("href", "xlink:href") if a.get(n, "").startswith("#")}
+    wanted |= {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a}
+    wanted |= {m for _, a in page.tags for v in a.values() if v for m in re.findall(r"url\(#([^)]*)\)", v)}
+    assert wanted and wanted <= set(ids)
+
+
+def test_the_same_input_gives_the_same_bytes(written, tmp_path):
+    weights = [synthetic.relaxed_weights("O"), synthetic.relaxed_weights("Oh")]
+    again = write_report(
+        tmp_path / "deep" / "report.html",
+        synthetic.comparison(),
+        synthetic.slices(),
+        synthetic.histories(),
+        weights,
+        synthetic.how_made(),
+    )
+    assert again.read_bytes() == written.read_bytes()
+
+
+HOSTILE = '<script>alert("1")</script> $x_{$ & \' "><img src=http://evil.example/x.png>'
+
+
+def test_hostile_names_are_shown_and_not_obeyed():
+    compared = copy.deepcopy(synthetic.comparison())
+    compared["experiment"] = compared["operator"] = HOSTILE
+    compared["runs"] = [HOSTILE]
+    compared["flow"] = {HOSTILE: HOSTILE}
+    compared["models"][HOSTILE] = compared["models"].pop("relaxed") | {"label": HOSTILE}
+    for entry in (*compared["metrics"].values(), *compared["curves"].values()):
+        entry.update({key: HOSTILE for key in ("label", "source", "unit", "x_label", "y_label") if key in entry})
+    compared["curves"]["extra " + HOSTILE] = {"label": HOSTILE, "x_label": HOSTILE, "y_label": HOSTILE}
+    compared["models"]["cnn"]["curves"]["extra " + HOSTILE] = {"x": [1, 2], "y": [1, 3]}
+    relaxed = RelaxedWeights(HOSTILE, "O", {HOSTILE: np.ones((1, 24)), "b": 1 + np.arange(24)[None] / 100})
+    how = HowMade(HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE})
+    slices = [copy.deepcopy(s) for s in synthetic.slices()]
+    for plane in slices:
+        plane.panels[HOSTILE] = plane.panels.pop("relaxed")
+        for name in ("label", "unit", "length_unit", "plane"):
+            object.__setattr__(plane, name, HOSTILE)
+    text = render_report(compared, slices, {HOSTILE: synthetic.histories()["relaxed"]}, [relaxed], how)
+    assert "<script" not in text and "<img src=http" not in text
+    assert_self_contained(text)
+    assert HOSTILE in " ".join(Page(text).words)
+
+
+def test_a_bare_comparison_makes_a_page():
+    compared = synthetic.comparison() | {"truth": {}, "curves": {}, "flow": {}, "cutoff_wavenumber": None, "runs": []}
+    compared["models"] = {
+        name: model | {"curves": {}} for name, model in compared["models"].items() if not model["trained"]
+    }
+    text = render_report(compared, [], {}, [], HowMade())
+    page = Page(text)
+    assert "No network was trained" in page.text and len(page.every("figure")) == 1
+    for heading in ("Scale by scale", "Velocity gradients", "Learning", "What the relaxed weights say"):
+        assert heading not in page.text
+    assert_self_contained(text)
+
+
+def test_empty_histories_and_weights_are_left_out():
+    histories = {"relaxed": [], "unknown": synthetic.histories()["cnn"]}
+    text = render_report(synthetic.comparison(), [], histories, [RelaxedWeights("relaxed", "O", {})], HowMade())
+    page = Page(text)
+    assert "Learning curves" not in text and "Relaxed octahedral has no relaxed weights." in page.text
+
+
+def test_curves_of_further_metrics_are_drawn():
+    compared = copy.deepcopy(synthetic.comparison())
+    compared["curves"]["structure"] = {"label": "Third-order structure function", "x_label": "r", "y_label": "S3"}
+    compared["truth"]["curves"]["structure"] = {"x": [1, 2, 3], "y": [0.1, 0.2, 0.4]}
+    page = Page(render_report(compared, [], {}, [], HowMade()))
+    assert "Further statistics" in page.text and "Third-order structure function." in page.text
+
+
+def test_a_report_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(KeyError):
+        write_report(path, {"models": {}})
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["report.html"]

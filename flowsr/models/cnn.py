@@ -47,6 +47,8 @@ class CNN(Network):
             nn.ModuleList([PaddedConv(width, width), PaddedConv(width, width)]) for _ in range(blocks)
         )
         self.tail = PaddedConv(width, components * factor**3)
+        nn.init.zeros_(self.tail.convolution.weight)  # training starts from the interpolation
+        nn.init.zeros_(self.tail.convolution.bias)
         self.activation = nn.GELU()
         self.halo = 2 + 2 * blocks
 

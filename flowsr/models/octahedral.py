@@ -48,6 +48,7 @@ class OctahedralNetwork(Network):
             nn.ModuleList(GroupConv(self.group, channels, channels, **shared) for _ in range(2)) for _ in range(blocks)
         )
         self.projection = Projection(self.group, channels, irreps, upsample=factor, **shared)
+        nn.init.zeros_(self.projection.filters)  # training starts from the interpolation
         self.activation = nn.GELU()
         self.halo = 2 + 2 * blocks
 

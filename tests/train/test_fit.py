@@ -1,0 +1,144 @@
+"""Fitting: the best epoch is kept, a cut fit ends as if it had not been cut, every epoch leaves a line."""
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from flowsr.grid import Grid
+from flowsr.models import build_model
+from flowsr.train.fit import HISTORY, PatchPair, Schedule, discard_checkpoints, fit, read_history, resolve_precision
+
+CELLS = 4
+
+
+class Draws(Dataset):
+    """Patches drawn from (epoch, index) alone: fine = nearest neighbours of coarse, times two."""
+
+    def __init__(self, samples, offset=0):
+        self.samples, self.offset, self.epoch = samples, offset, 0
+
+    def __len__(self):
+        return self.samples
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(1000 * self.offset + 100 * self.epoch + index)
+        coarse = torch.randn(3, CELLS, CELLS, CELLS, generator=generator)
+        return coarse, 2 * coarse.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def patches():
+    return PatchPair(Draws(6), Draws(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return build_model("cnn", factor=2, width=3, blocks=1)
+
+
+SCHEDULE = Schedule(max_epochs=5, patience=5, batch_size=2, learning_rate=1e-2)
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_after(epochs):
+    seen = []
+
+    def progress(fraction, message):
+        seen.append(fraction)
+        if len(seen) == epochs:
+            raise Cut
+
+    return progress
+
+
+def test_fitting_lowers_the_validation_loss_and_logs_every_epoch(tmp_path):
+    fitted = fit(network(), patches(), SCHEDULE, tmp_path, device="cpu")
+    assert [line["epoch"] for line in fitted.history] == list(range(5))
+    losses = [line["validation_loss"] for line in fitted.history]
+    assert losses[-1] < 0.9 * losses[0]
+    assert fitted.best_validation_loss == pytest.approx(min(losses))
+    assert losses[fitted.best_epoch] == min(losses)
+    assert {"epoch", "train_loss", "validation_loss", "learning_rate", "seconds"} == set(fitted.history[0])
+    assert read_history(tmp_path / HISTORY) == fitted.history
+    assert fitted.history[-1]["learning_rate"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_cut_fit_ends_bit_identical_to_an_uncut_one(tmp_path, epochs):
+    whole, cut = network(), network()
+    expected = fit(whole, patches(), SCHEDULE, tmp_path / "whole", device="cpu")
+    with pytest.raises(Cut):
+        fit(cut, patches(), SCHEDULE, tmp_path / "cut", device="cpu", progress=cut_after(epochs))
+    resumed = network()
+    fitted = fit(resumed, patches(), SCHEDULE, tmp_path / "cut", device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+    assert fitted.best_epoch == expected.best_epoch
+    without_time = [{k: v for k, v in line.items() if k != "seconds"} for line in fitted.history]
+    assert without_time == [{k: v for k, v in line.items() if k != "seconds"} for line in expected.history]
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path):
+    class Worsening(Draws):
+        """Validation whose target moves away from what training teaches: the first epoch stays the best."""
+
+        def __getitem__(self, index):
+            coarse, fine = super().__getitem__(index)
+            return coarse, -fine
+
+    model = network()
+    pair = PatchPair(Draws(6), Worsening(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+    fitted = fit(model, pair, Schedule(max_epochs=4, patience=4, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
+    assert fitted.best_epoch == 0
+    with torch.no_grad():
+        coarse, fine = torch.utils.data.default_collate([pair.validation[i] for i in range(2)])
+        loss = (model(coarse, pair.grid) - fine).abs().mean().item()
+    assert loss == pytest.approx(fitted.best_validation_loss, rel=1e-5)
+
+
+def test_patience_stops_early(tmp_path):
+    class Noise(Draws):
+        def __getitem__(self, index):
+            coarse, fine = super().__getitem__(index)
+            return coarse, -fine
+
+    pair = PatchPair(Draws(4), Noise(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+    fitted = fit(network(), pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
+    assert len(fitted.history) == fitted.best_epoch + 1 + 2
+
+
+def test_the_halo_is_seen_but_not_scored(tmp_path):
+    class Framed(Draws):
+        """The frame of the coarse patch is nonsense; the core's target does not depend on it."""
+
+        def __getitem__(self, index):
+            coarse, fine = super().__getitem__(index)
+            return torch.nn.functional.pad(coarse, [1] * 6, value=0.0), fine
+
+    grid = Grid((CELLS + 2,) * 3, boundary=("open",) * 3)
+    pair = PatchPair(Framed(6), Framed(2, offset=9), grid, (1, 1, 1))
+    assert fit(network(), pair, SCHEDULE, tmp_path, device="cpu").best_validation_loss < 1.5
+
+
+def test_checkpoints_can_be_discarded(tmp_path):
+    fit(network(), patches(), SCHEDULE, tmp_path, device="cpu")
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    discard_checkpoints(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [HISTORY]
+
+
+def test_precision_is_full_on_the_cpu_unless_asked():
+    assert resolve_precision("auto", "cpu") == "32-true"
+    assert resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+def test_mixed_precision_trains_too(tmp_path):
+    torch.manual_seed(0)
+    model = build_model("relaxed", factor=2, channels=1, group="O")
+    schedule = Schedule(max_epochs=2, patience=2, batch_size=2, learning_rate=1e-2, precision="bf16-mixed")
+    fitted = fit(model, patches(), schedule, tmp_path, device="cpu")
+    assert fitted.history[-1]["validation_loss"] < fitted.history[0]["train_loss"]

@@ -77,7 +77,7 @@ def _everything(ndim: int):
 def _settle(name: str, item: Found, lengths: dict[str, int], file) -> tuple[str, ...]:
     shape = item.array.shape
     candidates = {1: SERIES_DIMS, 4: SCALAR_DIMS, 5: VECTOR_DIMS}.get(len(shape), ())
-    if not candidates or any(d not in lengths for d in candidates):
+    if not candidates or any(d not in lengths for d in candidates if d != "component"):
         raise FlowsrError(
             "dims are not named, and coordinates are missing that would settle them",
             file=file,
@@ -85,7 +85,7 @@ def _settle(name: str, item: Found, lengths: dict[str, int], file) -> tuple[str,
             expected=f"dims {SCALAR_DIMS} or {VECTOR_DIMS} with their coordinates",
             found=f"shape {shape}",
         )
-    fitting = [p for p in permutations(candidates) if tuple(lengths[d] for d in p) == shape]
+    fitting = [p for p in permutations(candidates) if all(lengths.get(d, n) == n for d, n in zip(p, shape))]
     if len(fitting) > 1:
         raise FlowsrError(
             "the order of the axes is ambiguous",

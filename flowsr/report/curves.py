@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowsr.report.style import TRUTH_COLOUR, ModelLook, label_text, plain, styled
+from flowsr.report.style import TRUTH_COLOUR, ModelLook, plain, styled, typeset
 
 _KINDS = {"log": "log", "symlog": "symlog"}
 
@@ -77,8 +77,8 @@ def set_axes(axes: Axes, description: Mapping) -> None:
     """Scales and labels as a comparison's ``curves`` entry describes them."""
     axes.set_xscale(_KINDS.get(description.get("x_scale"), "linear"))
     axes.set_yscale(_KINDS.get(description.get("y_scale"), "linear"))
-    axes.set_xlabel(label_text(str(description.get("x_label", ""))))
-    axes.set_ylabel(label_text(str(description.get("y_label", ""))))
+    axes.set_xlabel(typeset(str(description.get("x_label", ""))))
+    axes.set_ylabel(typeset(str(description.get("y_label", ""))))
 
 
 def shared_legend(figure: Figure, axes: Axes, top: float, columns: int = 8) -> None:

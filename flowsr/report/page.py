@@ -24,7 +24,7 @@ from flowsr.report.planes import SliceSet
 from flowsr.report.scores import scores_figure
 from flowsr.report.slices import slices_figure
 from flowsr.report.spectra import spectra_figure
-from flowsr.report.style import ModelLook, model_looks, without_mathematics
+from flowsr.report.style import ModelLook, model_looks, with_subscripts, without_mathematics
 from flowsr.report.table import comparison_table, number
 from flowsr.report.verdict import BEYOND_CUTOFF, NRMSE, best_of, mean_of, verdict
 from flowsr.report.weights import RelaxedWeights, weights_figure, weights_sentence
@@ -131,6 +131,7 @@ def render_report(
     environment = Environment(
         loader=PackageLoader("flowsr.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["subscripts"] = with_subscripts
     return environment.get_template("report.html").render(
         comparison=comparison,
         title=_title(comparison),
@@ -224,11 +225,12 @@ def _scores(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Picture | No
     if not keys or not comparison["models"]:
         return None
     labels = " and ".join(str(comparison["metrics"][key].get("label") or key) for key in keys)
+    named = Markup(" and ").join(with_subscripts(comparison["metrics"][key].get("label") or key) for key in keys)
     values = "; ".join(
         f"{look.label} " + ", ".join(number(mean_of(comparison["models"][name], key)) for key in keys)
         for name, look in looks.items()
     )
-    caption = f"{labels}: a dot for each held-out snapshot, a tick and its value at the mean. Shorter is better."
+    caption = named + Markup(": a dot for each held-out snapshot, a tick and its value at the mean. Shorter is better.")
     return _drawn(scores_figure(comparison, looks, keys), "scores", f"{labels} of every model: {values}.", caption)
 
 

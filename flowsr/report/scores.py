@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, plain, styled, with_unit
+from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, plain, styled, typeset, with_unit
 from flowsr.report.table import number
+from flowsr.report.verdict import mean_of
 
 
 @styled
@@ -26,11 +27,11 @@ def scores_figure(comparison: Mapping, looks: Mapping[str, ModelLook], keys: Seq
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for axes, key, letter in zip(panels, keys, "abcdefgh"):
         metric = comparison["metrics"].get(key, {})
+        edge = _edge([mean_of(comparison["models"][name], key) for name in names])
+        axes.set_xlim(0, edge)
         for row, name in enumerate(names):
             _row(axes, row, comparison["models"][name]["scalars"].get(key), looks[name])
-        axes.set_xlabel(with_unit(plain(metric.get("label", key)), metric.get("unit")))
-        axes.margins(x=0.16)
-        axes.set_xlim(left=0)
+        axes.set_xlabel(with_unit(typeset(str(metric.get("label") or key)), metric.get("unit")))
         axes.grid(True, axis="x")
         panel_letter(axes, letter)
     panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
@@ -43,11 +44,23 @@ def scores_figure(comparison: Mapping, looks: Mapping[str, ModelLook], keys: Seq
     return figure
 
 
+def _edge(means: Sequence[float]) -> float:
+    """Right end of the axis: the largest mean, or thrice the median where one is so far out that it would dwarf the rest."""
+    finite = [mean for mean in means if np.isfinite(mean)]
+    return 1.2 * min(max(finite), 3 * float(np.median(finite))) or 1.0 if finite else 1.0
+
+
 def _row(axes: Axes, row: int, score: Mapping | None, look: ModelLook) -> None:
     """Dots for the snapshots, a thick tick at their mean, and the mean's value beside it."""
     if not score or score.get("mean") is None or not np.isfinite(score["mean"]):
         return
     values = np.array([v for v in score.get("values") or [] if v is not None and np.isfinite(v)])
+    edge = axes.get_xlim()[1]
+    if score["mean"] > edge:
+        axes.hlines(row, 0, edge, color=look.colour, linewidth=5, alpha=0.22, zorder=2)
+        beyond = f"{number(score['mean'])} \N{RIGHTWARDS ARROW}"
+        axes.annotate(beyond, (edge, row), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=11, color=INK)
+        return
     axes.hlines(row, 0, score["mean"], color=look.colour, linewidth=5, alpha=0.22, zorder=2)
     axes.plot(values, np.full(len(values), row), "o", color=look.colour, markersize=4.5, alpha=0.55, mew=0, zorder=3)
     axes.plot([score["mean"]] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=2.6, zorder=4)

@@ -13,7 +13,8 @@ from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, styled
 
 SPECTRUM = "energy_spectrum"
 SPECTRAL_ERROR = "spectral_error_per_wavenumber"
-_DECADES_SHOWN = 2.0  # below the lowest value of the truth
+_RESOLVED = 1e-12  # of the highest value: below it a float32 spectrum is round-off
+_MARGIN = 30.0  # shown below the lowest resolved value of the truth
 
 
 @styled
@@ -78,13 +79,15 @@ def _compensated(curve: Curve) -> Curve:
 
 
 def _limit(axes: Axes, truth: Curve | None) -> None:
-    """Show the truth and some decades below it: an interpolation's spectrum may fall to round-off."""
+    """Show what the truth resolves and a little below it: spectra may fall to round-off from one shell to the next."""
     if truth is None:
         return
-    shown = truth.y[(truth.x > 0) & (truth.y > 0)]
-    if shown.size:
-        axes.set_ylim(shown.min() * 10**-_DECADES_SHOWN, shown.max() * 4)
-        axes.set_xlim(truth.x[truth.x > 0].min() * 0.9, truth.x.max() * 1.08)
+    positive = (truth.x > 0) & (truth.y > 0)
+    k, values = truth.x[positive], truth.y[positive]
+    if k.size:
+        resolved = values > _RESOLVED * values.max()
+        axes.set_ylim(values[resolved].min() / _MARGIN, values.max() * 8)
+        axes.set_xlim(k[resolved].min() * 0.9, k[resolved].max() * 1.06)
 
 
 def _guide(axes: Axes, truth: Curve) -> None:
@@ -99,7 +102,4 @@ def _guide(axes: Axes, truth: Curve) -> None:
     lift = 2.2 * np.max(energy[inside] * k[inside] ** (5 / 3)) if inside.any() else energy.max()
     line = lift * here ** (-5 / 3)
     axes.plot(here, line, color=INK, linewidth=0.9, zorder=1)
-    middle = np.sqrt(start * end)
-    axes.annotate(
-        "$k^{-5/3}$", (middle, lift * middle ** (-5 / 3)), (4, 4), textcoords="offset points", fontsize=12, color=INK
-    )
+    axes.annotate("$k^{-5/3}$", (start, line[0]), (6, 3), textcoords="offset points", fontsize=12, color=INK)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import matplotlib
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 
@@ -65,6 +66,11 @@ _BASELINE_LOOKS = (
     ("#6b7b8c", (0, (2, 2))),
 )
 _BASELINE_ORDER = ("nearest", "trilinear", "tricubic", "spectral")
+
+
+_SYMBOL = re.compile(
+    r"\bd([a-z]_\w)/d([a-z]_\w)\b|(?<![A-Za-z0-9])[A-Za-z]_(?:\w\b|\{[^{}]*\})|\b[A-Z]\(k\)|(?<=wavenumber )k\b"
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,18 @@ def label_text(text: str) -> str:
     except ValueError:
         return plain(text)
     return text
+
+
+def typeset(label: str) -> str:
+    """A plain label, its symbols set as mathematics: ``du_i/dx_j``, ``E(k)``, ``k_c``, ``wavenumber k``."""
+    if "$" in label:
+        return label_text(label)
+    return label_text(_SYMBOL.sub(lambda m: rf"$\partial {m[1]}/\partial {m[2]}$" if m[1] else f"${m[0]}$", label))
+
+
+def with_subscripts(label: str) -> Markup:
+    """A plain label for HTML, escaped, its symbols in italics and their indices lowered."""
+    return Markup(re.sub(r"\b([A-Za-z])_(\w)\b", r"<i>\1</i><sub>\2</sub>", str(escape(label))))
 
 
 def with_unit(label: str, unit: str | None) -> str:

@@ -10,7 +10,7 @@ from flowsr.report.curves import curve_figure, curve_of
 from flowsr.report.learning import learning_figure
 from flowsr.report.scores import scores_figure
 from flowsr.report.slices import slices_figure
-from flowsr.report.style import label_text, model_looks, plain
+from flowsr.report.style import label_text, model_looks, plain, typeset
 from tests.report import synthetic
 
 
@@ -153,6 +153,30 @@ def test_pictures_over_the_limit_lose_colours_and_not_size(looks):
     full, reduced = embedding.png_bytes(figure, 60), embedding.png_bytes(figure, 60, 1000)
     assert len(reduced) < len(full)
     assert Image.open(BytesIO(reduced)).size == Image.open(BytesIO(full)).size
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("E(k)", "$E(k)$"),
+        ("wavenumber k", "wavenumber $k$"),
+        ("|E_p - E_t| / E_t", "|$E_p$ - $E_t$| / $E_t$"),
+        ("E_{p-t} / E_t", "$E_{p-t}$ / $E_t$"),
+        ("du_i/dx_j / true rms", r"$\partial u_i/\partial x_j$ / true rms"),
+        ("Spectral error, k > k_c", "Spectral error, k > $k_c$"),
+        ("my_metric", "my_metric"),
+    ],
+)
+def test_symbols_in_labels_are_set_as_mathematics(label, shown):
+    assert typeset(label) == shown
+
+
+def test_an_outlier_does_not_dwarf_the_rest(comparison, looks):
+    far = copy.deepcopy(comparison)
+    far["models"]["nearest"]["scalars"]["nrmse"] = {"mean": 25.5, "std": 0.0, "values": [25.5]}
+    axes = scores_figure(far, looks, ["nrmse"]).axes[0]
+    assert axes.get_xlim()[1] < 3
+    assert "25.5 →" in [text.get_text() for text in axes.texts]
 
 
 @pytest.mark.parametrize("text", [r"$\frac{1}$", "$x$ $", "cost: 5 $", r"a\b$c$d_$", "$<script>$", "乱流", r"\$"])

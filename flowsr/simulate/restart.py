@@ -25,7 +25,7 @@ class Restart:
     Args:
         settings: what the run was asked for.
         target: index of the output time it is on its way to.
-        time, step: clock and step count.
+        time, step, courant: clock, step count and Courant number of the last step.
         velocity: (3, Nx, Ny, Nz // 2 + 1) coefficients, on the CPU.
         rows: (n, columns) float64, the diagnostics so far.
     """
@@ -34,13 +34,14 @@ class Restart:
     target: int
     time: float
     step: int
+    courant: float
     velocity: Tensor
     rows: np.ndarray
 
 
 def save_restart(path: Path, restart: Restart) -> None:
     """Replace the restart file at ``path`` in one step; a kill leaves the old one or the new one."""
-    header = {name: getattr(restart, name) for name in ("settings", "target", "time", "step")}
+    header = {name: getattr(restart, name) for name in ("settings", "target", "time", "step", "courant")}
     buffer = io.BytesIO()
     np.savez(buffer, header=np.array(json.dumps(header)), velocity=restart.velocity.numpy(), rows=restart.rows)
     write_bytes_atomic(path, buffer.getvalue())

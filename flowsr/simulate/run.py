@@ -57,9 +57,11 @@ class Settings:
                 "unknown precision", variable="precision", expected=" or ".join(PRECISIONS), found=self.precision
             )
         for name in ("viscosity", "power", "forcing_cutoff", "duration", "snapshot_interval", "cfl"):
-            self._require(name, getattr(self, name) > 0, "a positive number")
+            self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
         for name in ("spin_up_time", "settle_time"):
-            self._require(name, getattr(self, name) >= 0, "a number of zero or more")
+            self._require(name, 0 <= getattr(self, name) < math.inf, "a number of zero or more")
+        slowest = 2 * math.pi / SIDE
+        self._require("forcing_cutoff", self.forcing_cutoff > slowest, f"above {slowest:g}, the box's lowest wavenumber")
         self._require("snapshot_interval", self.snapshot_interval <= self.duration, "at most the duration")
         self._require("cells", self.cells >= FEWEST_CELLS, f"{FEWEST_CELLS} or more")
         if self.spin_up > 0:
@@ -195,6 +197,7 @@ class _Run:
         log.info("%s: goes on from step %d, time %.4g", self.store.target.name, restart.step, restart.time)
         box = self._box(restart.velocity.shape[1])
         self.solver = self._solver(box, restart.velocity, time=restart.time, step=restart.step)
+        self.solver.courant = restart.courant
         self.rows = restart.rows.tolist()
         return restart.target
 
@@ -247,11 +250,16 @@ class _Run:
 
     def _save(self, target: int) -> None:
         solver = self.solver
-        rows = np.array(self.rows, dtype=np.float64).reshape(-1, len(COLUMNS))
-        velocity = solver.velocity.cpu()
-        save_restart(
-            self.restart_file, Restart(asdict(self.settings), target, solver.time, solver.step, velocity, rows)
+        state = Restart(
+            settings=asdict(self.settings),
+            target=target,
+            time=solver.time,
+            step=solver.step,
+            courant=solver.courant,
+            velocity=solver.velocity.cpu(),
+            rows=np.array(self.rows, dtype=np.float64).reshape(-1, len(COLUMNS)),
         )
+        save_restart(self.restart_file, state)
         self.saved_at = clock.monotonic()
 
 

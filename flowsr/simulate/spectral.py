@@ -20,6 +20,7 @@ from flowsr.grid import Grid
 
 DEALIASING = ("sphere", "cube")
 SPATIAL = (-3, -2, -1)
+ROUND_OFF = 1e-12  # a mode on the edge of the truncation is out, whichever way its sum was rounded
 MEBIBYTE = 1 << 20
 LARGEST_BATCH = 16 * MEBIBYTE  # of coefficients to transform at once on a CPU
 
@@ -106,9 +107,10 @@ class PeriodicBox:
         """1.0 on the modes that survive truncation."""
         reduced = [n.abs() / size for n, size in zip(modes, self.grid.shape)]
         if self.dealiasing == "sphere":
-            kept = sum(r**2 for r in reduced) < 2 / 9
+            kept = sum(r**2 for r in reduced) < 2 / 9 - ROUND_OFF
         else:
-            kept = (reduced[0] < 1 / 3) & (reduced[1] < 1 / 3) & (reduced[2] < 1 / 3)
+            inside = [r < 1 / 3 - ROUND_OFF for r in reduced]
+            kept = inside[0] & inside[1] & inside[2]
         return kept.to(torch.float64)
 
     def empty(self, components: int = 3) -> Tensor:

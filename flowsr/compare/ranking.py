@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 COSTS = {"parameters": "Parameters", "seconds": "Seconds"}
-ROUNDING = 1e-9  # differences below this are the arithmetic's, not the models'
+ROUNDING = 1e-6  # differences below this are single precision's, not the models'
 
 
 def mean_of(row: Mapping, key: str) -> float:
@@ -45,7 +45,7 @@ def best_in_column(comparison: Mapping, key: str) -> set[str]:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; a dash for what is missing."""
+    """Three significant digits, one of what is very small; a dash for what is missing."""
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+    return f"{value:.0e}" if value and abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")

@@ -19,7 +19,27 @@ from flowsr.metrics import METRICS, EquivarianceError, FieldMetric, flow_statist
 from flowsr.models.base import Upscaler
 
 TIMINGS = 3
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 VECTORS = ("1o", "1e", "1x1o", "1x1e")
+
+
+@dataclass(frozen=True)
+class SymmetryTest:
+    """How the equivariance error is taken.
+
+    Args:
+        snapshots: number of coarse snapshots, spread over all of them; each costs 49 calls of the model.
+        precision: ``float32`` or ``float64``, of fields and weights.
+    """
+
+    snapshots: int
+    precision: str
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise FlowsrError(
+                "unknown precision", variable="equivariance_precision", expected=" or ".join(PRECISIONS), found=self.precision
+            )
 
 
 @dataclass(frozen=True)
@@ -29,15 +49,14 @@ class Bench:
     Args:
         runs: the held-out runs.
         metrics: registered names, those that the field allows.
-        equivariance_snapshots: coarse snapshots on which the equivariance error is taken, spread over all of them;
-            each costs 49 calls of the model.
+        symmetry: how the equivariance error is taken.
         device: where models and metrics work.
         tick: called after each snapshot.
     """
 
     runs: Sequence[HeldOutRun]
     metrics: Sequence[str]
-    equivariance_snapshots: int
+    symmetry: SymmetryTest
     device: torch.device
     tick: Callable[[], None]
 
@@ -134,13 +153,13 @@ def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], bench: 
 
 
 def _add_equivariance(scores: Scores, model: Upscaler, bench: Bench) -> None:
-    """In double precision, on a copy of the model: an exact symmetry shows as 1e-15."""
-    exact = copy.deepcopy(model).double()
+    precision = PRECISIONS[bench.symmetry.precision]
+    model = copy.deepcopy(model).to(precision)
     snapshots = list(every_snapshot(bench.runs))
-    count = min(bench.equivariance_snapshots, len(snapshots))
+    count = min(bench.symmetry.snapshots, len(snapshots))
     for run, number in (snapshots[i * len(snapshots) // count] for i in range(count)):
         metric = EquivarianceError(irreps=run.irreps, irreps_out=model.irreps).to(bench.device)
-        scores.add(metric(exact, run.read_coarse(number).double().to(bench.device), run.coarse_grid))
+        scores.add(metric(model, run.read_coarse(number).to(bench.device, precision), run.coarse_grid))
 
 
 def _flow(bench: Bench) -> dict[str, float | None]:

@@ -22,13 +22,15 @@ class Cell(NamedTuple):
 
 
 def screen_table(comparison: Mapping) -> Table:
-    """The headline metrics as a rich table: the true field first, then the models, the lowest NRMSE first."""
-    keys = [key for key, metric in comparison["metrics"].items() if metric["headline"]]
-    table = Table(title=_title(comparison), box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
-    table.add_column("", no_wrap=True)
-    for head in _heads(comparison, keys):
-        table.add_column(Text(head), justify="right", vertical="bottom", min_width=6)
-    for label, cells in _rows(comparison, keys):
+    """The main metrics as a rich table that fits 80 columns: the true field first, then the models by NRMSE."""
+    shorts = {key: metric["short"] for key, metric in comparison["metrics"].items() if metric["short"]}
+    caption = f"k_c = {comparison['cutoff_wavenumber']:.3g}, the end of the coarse grid. Green: best, or nearest to the truth."
+    table = Table(title=_title(comparison), caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("", min_width=10)
+    for head in (*shorts.values(), "Para-\nmeters", "s"):
+        table.add_column(Text(head), justify="right", vertical="bottom", no_wrap=True)
+    for label, cells in _rows(comparison, list(shorts)):
         style = "dim" if label == comparison["truth"]["label"] else None
         marked = (Text(cell.text, style="bold green" if cell.best else "") for cell in cells)
         table.add_row(Text(label), *marked, style=style)

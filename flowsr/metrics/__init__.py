@@ -1,5 +1,6 @@
 """Physics metrics: torchmetrics classes over functional twins, collected by name in ``METRICS``."""
 
+from flowsr.metrics import fields, spectra, gradients, equivariance  # noqa: F401  # isort: skip  (the order of METRICS)
 from flowsr.metrics.base import METRICS, FieldMetric, ModelMetric, PooledMetric
 from flowsr.metrics.derivatives import derivative, gradient
 from flowsr.metrics.equivariance import EquivarianceError, equivariance_error

@@ -53,13 +53,13 @@ class EquivarianceError(ModelMetric):
     """
 
     scalars = {
-        "equivariance_error": Quantity("Equivariance error", "1", "lower", f"mean over the 48 elements of {_SOURCE}"),
-        "equivariance_error_max": Quantity(
-            "Equivariance error, max", "1", "lower", f"largest of the 48 of {_SOURCE}", headline=False
-        ),
         "equivariance_error_rotations": Quantity(
-            "Equivariance error, rotations", "1", "lower", f"mean over the 24 rotations of {_SOURCE}", headline=False
+            "Equivariance error, 24 rotations", "1", "lower", f"mean over O of {_SOURCE}", "Equiv.\nerror\nO"
         ),
+        "equivariance_error": Quantity(
+            "Equivariance error, all 48", "1", "lower", f"mean over O_h of {_SOURCE}", "Equiv.\nerror\nO_h"
+        ),
+        "equivariance_error_max": Quantity("Equivariance error, largest", "1", "lower", f"largest over O_h of {_SOURCE}"),
     }
     curves = {
         "equivariance_error_per_element": CurveQuantity(

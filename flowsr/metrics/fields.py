@@ -34,7 +34,7 @@ class NormalizedError(FieldMetric):
     """:func:`nrmse`, pooled: the squared norms are summed over snapshots before the ratio is taken."""
 
     scalars = {
-        "nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components"),
+        "nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE"),
     }
     totals = ("error", "power")
 

@@ -128,7 +128,7 @@ class Divergence(FieldMetric):
     """:func:`normalized_divergence` of the prediction; mean squares are pooled over snapshots."""
 
     needs_vector = True
-    scalars = {"divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)")}
+    scalars = {"divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)", "div u")}
     totals = ("divergence_power", "gradient_power")
 
     def _measure(self, prediction, target, grid):
@@ -148,9 +148,10 @@ class DissipationCaptured(FieldMetric):
     needs_vector = True
     scalars = {
         "dissipation_captured": Quantity(
-            "Dissipation captured", "1", "truth", "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3"
+            "Dissipation captured", "1", "truth",
+            "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3", "Dissi-\npation",
         )
-    }
+    }  # fmt: skip
     totals = ("prediction_power", "target_power")
 
     def _measure(self, prediction, target, grid):
@@ -166,8 +167,8 @@ class DerivativeMoments(FieldMetric):
 
     needs_vector = True
     scalars = {
-        "derivative_skewness": Quantity("Derivative skewness", "1", "truth", _MOMENTS_SOURCE),
-        "derivative_flatness": Quantity("Derivative flatness", "1", "truth", _MOMENTS_SOURCE),
+        "derivative_skewness": Quantity("Derivative skewness", "1", "truth", _MOMENTS_SOURCE, "Skew-\nness"),
+        "derivative_flatness": Quantity("Derivative flatness", "1", "truth", _MOMENTS_SOURCE, "Flat-\nness"),
     }
     totals = ("power_sums", "voxels")
 

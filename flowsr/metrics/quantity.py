@@ -19,14 +19,15 @@ class Quantity:
         unit: product of powers of ``velocity`` and ``length`` (``velocity^2 length``), ``1`` without dimension.
         better: ``lower``, ``higher``, ``truth`` (the nearer the true field's value the better), or None: no ranking.
         source: paper and equation.
-        headline: worth a column where there is room for few.
+        short: head of its column, in lines of seven letters at most, where there is room for few and narrow ones; None: no
+            column there.
     """
 
     label: str
     unit: str
     better: Better | None
     source: str
-    headline: bool = True
+    short: str | None = None
 
 
 @dataclass(frozen=True)

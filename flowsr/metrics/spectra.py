@@ -133,13 +133,13 @@ class Spectrum(FieldMetric):
     scalars = {
         "spectral_error": Quantity("Spectral error", "1", "lower", "mean over shells of |E_p(k) - E_t(k)| / E_t(k)"),
         "spectral_error_beyond_cutoff": Quantity(
-            "Spectral error, k > k_c", "1", "lower", "the same over shells beyond the coarse Nyquist wavenumber"
+            "Spectral error, k > k_c", "1", "lower",
+            "mean over shells beyond the coarse Nyquist wavenumber k_c of |E_p(k) - E_t(k)| / E_t(k)", "E(k)\nerror\nk>k_c",
         ),
         "nrmse_beyond_cutoff": Quantity(
-            "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber",
-            headline=False,
+            "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber k_c"
         ),
-    }
+    }  # fmt: skip
     curves = {
         "energy_spectrum": CurveQuantity(
             "Energy spectrum", "wavenumber k", "E(k)", "Pope, Turbulent Flows (2000), eq. 3.166",

@@ -41,6 +41,10 @@ def entries(folder=None):
     return found
 
 
+def one(name="a", model=None, stores=None):
+    return [Entry(name, name, model or Repeated(), stores)]
+
+
 def without_seconds(comparison):
     kept = json.loads(json.dumps(comparison))
     for model in kept["models"].values():
@@ -53,7 +57,7 @@ def done(tests, tmp_path_factory):
     folder = tmp_path_factory.mktemp("done")
     told = []
     comparison = compare(
-        tests, entries(folder / "upscale"), folder / "compare", experiment="trial",
+        tests, entries(folder / "upscale"), folder / "compare", experiment="trial", equivariance_precision="float64",
         progress=lambda fraction, message: told.append((fraction, message)),
     )  # fmt: skip
     return comparison, folder, told
@@ -107,6 +111,16 @@ def test_equivariance_is_the_models_own(done):
     assert len(models["network"]["curves"]["equivariance_error_per_element"]["y"]) == 48
 
 
+def test_equivariance_snapshots_are_spread_over_the_runs(tests, tmp_path):
+    comparison = compare(
+        tests, one(model=Learned((1.0, 1.1, 1.0))), tmp_path, metrics=["equivariance"], equivariance_snapshots=3
+    )
+    values = comparison["models"]["a"]["scalars"]["equivariance_error"]["values"]
+    assert len(set(values)) == 3
+    exact = compare(tests, one(), tmp_path / "exact", metrics=["equivariance"])["models"]["a"]["scalars"]
+    assert exact["equivariance_error_max"]["mean"] < 1e-6
+
+
 def test_truth_is_the_reference_row(done):
     scalars = done[0]["truth"]["scalars"]
     assert scalars["nrmse"]["values"] == [0.0] * 6
@@ -148,11 +162,12 @@ def test_csv_has_a_row_per_model_and_full_precision(done):
 
 
 def test_equal_inputs_give_equal_results_and_nothing_is_measured_twice(tests, done, tmp_path):
-    first = compare(tests, entries(tmp_path / "upscale"), tmp_path / "out", experiment="trial")
+    options = {"experiment": "trial", "equivariance_precision": "float64"}
+    first = compare(tests, entries(tmp_path / "upscale"), tmp_path / "out", **options)
     assert without_seconds(first) == without_seconds(done[0])
     before = (tmp_path / "out/metrics.json").read_bytes()
     again = entries(tmp_path / "upscale")
-    second = compare(tests, again, tmp_path / "out", experiment="trial")
+    second = compare(tests, again, tmp_path / "out", **options)
     assert again[0].model.calls == 0
     assert second == first and (tmp_path / "out/metrics.json").read_bytes() == before
 
@@ -219,15 +234,12 @@ def test_walls_leave_out_spectra_and_scalars_leave_out_gradients(tmp_path):
     assert comparison["flow"] == {"viscosity": 0.01}
 
 
-def one(name="a", model=None, stores=None):
-    return [Entry(name, name, model or Repeated(), stores)]
-
-
 @pytest.mark.parametrize(
     ("arrange", "says"),
     [
         (lambda t, p: (t, one(), {"metrics": ["nrmsee"]}), "did you mean 'nrmse'"),
         (lambda t, p: (t, one(), {"variable": "pressure"}), "pressure"),
+        (lambda t, p: (t, one(), {"equivariance_precision": "half"}), "float32 or float64"),
         (lambda t, p: (t, one("truth"), {}), "one row"),
         (lambda t, p: (t, one() + one(), {}), "one row"),
         (lambda t, p: (t, one(stores=[t[0]]), {}), "one upscaled store per test run"),
@@ -253,7 +265,7 @@ def one(name="a", model=None, stores=None):
             "cannot upscale this field",
         ),
     ],
-    ids=["metric", "variable", "reserved", "twice", "stores", "none", "grids", "shape", "times", "nan", "boundary"],
+    ids=["metric", "variable", "precision", "reserved", "twice", "stores", "none", "grids", "shape", "times", "nan", "boundary"],
 )  # fmt: skip
 def test_what_does_not_fit_is_said_in_one_line(arrange, says, tests, tmp_path):
     stores, models, options = arrange(tests, tmp_path)

@@ -39,7 +39,8 @@ def check_entries(entries: Sequence[Entry], runs: int) -> None:
     names = [entry.name for entry in entries]
     for name in names:
         if name == TRUTH or "/" in name or names.count(name) > 1:
-            raise FlowsrError("a model's name stands for one row", variable=name, expected="unique names without / other than truth")
+            expected = "unique names, without /, other than truth"
+            raise FlowsrError("a model's name stands for one row", variable=name, expected=expected)
     for entry in entries:
         if entry.stores is not None and len(entry.stores) != runs:
             raise FlowsrError(

@@ -37,8 +37,9 @@ class SymmetryTest:
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
+            expected = " or ".join(PRECISIONS)
             raise FlowsrError(
-                "unknown precision", variable="equivariance_precision", expected=" or ".join(PRECISIONS), found=self.precision
+                "unknown precision", variable="equivariance_precision", expected=expected, found=self.precision
             )
 
 

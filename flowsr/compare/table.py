@@ -24,7 +24,8 @@ class Cell(NamedTuple):
 def screen_table(comparison: Mapping) -> Table:
     """The main metrics as a rich table that fits 80 columns: the true field first, then the models by NRMSE."""
     shorts = {key: metric["short"] for key, metric in comparison["metrics"].items() if metric["short"]}
-    caption = f"k_c = {comparison['cutoff_wavenumber']:.3g}, the end of the coarse grid. Green: best, or nearest to the truth."
+    cutoff = comparison["cutoff_wavenumber"]
+    caption = f"k_c = {cutoff:.3g}, the end of the coarse grid. Green: best, or nearest to the truth."
     table = Table(title=_title(comparison), caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.title_justify = table.caption_justify = "left"
     table.add_column("", min_width=10)
@@ -38,7 +39,7 @@ def screen_table(comparison: Mapping) -> Table:
 
 
 def markdown_table(comparison: Mapping) -> str:
-    """Every metric as a Markdown table, mean and standard deviation over the snapshots, the best of each column bold."""
+    """Every metric as Markdown: mean and standard deviation over the snapshots, the best of each column bold."""
     keys = list(comparison["metrics"])
     heads = ["Model", *(head.replace("|", r"\|") for head in _heads(comparison, keys))]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
@@ -78,7 +79,8 @@ def _heads(comparison: Mapping, keys: list[str]) -> list[str]:
 
 def _rows(comparison: Mapping, keys: list[str], spread: bool = False) -> list[tuple[str, list[Cell]]]:
     best = {key: best_in_column(comparison, key) for key in keys}
-    rows = [(comparison["truth"]["label"], [_score(comparison["truth"], key, spread) for key in keys] + [Cell("-")] * len(COSTS))]
+    truth = comparison["truth"]
+    rows = [(truth["label"], [_score(truth, key, spread) for key in keys] + [Cell("-")] * len(COSTS))]
     for name in ranked(comparison):
         model = comparison["models"][name]
         cells = [_score(model, key, spread, name in best[key]) for key in keys]

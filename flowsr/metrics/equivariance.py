@@ -59,7 +59,9 @@ class EquivarianceError(ModelMetric):
         "equivariance_error": Quantity(
             "Equivariance error, all 48", "1", "lower", f"mean over O_h of {_SOURCE}", "Equiv.\nerror\nO_h"
         ),
-        "equivariance_error_max": Quantity("Equivariance error, largest", "1", "lower", f"largest over O_h of {_SOURCE}"),
+        "equivariance_error_max": Quantity(
+            "Equivariance error, largest", "1", "lower", f"largest over O_h of {_SOURCE}"
+        ),
     }
     curves = {
         "equivariance_error_per_element": CurveQuantity(
@@ -91,7 +93,8 @@ class EquivarianceError(ModelMetric):
 
 def rotation_elements() -> list[int]:
     """Numbers of the 24 proper rotations among the 48 elements of ``octahedral_group("Oh")``."""
-    return [element for element, operation in enumerate(octahedral_group("Oh").operations) if operation.determinant == 1]
+    operations = octahedral_group("Oh").operations
+    return [element for element, operation in enumerate(operations) if operation.determinant == 1]
 
 
 @torch.no_grad()
@@ -102,6 +105,7 @@ def _error_powers(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_o
     output = model(field, grid)
     errors = []
     for element in range(group.order):
-        turned = model(transform_field(field, element, irreps, group).contiguous(), transform_grid(grid, element, group))
+        turned_field = transform_field(field, element, irreps, group).contiguous()
+        turned = model(turned_field, transform_grid(grid, element, group))
         errors.append(sum_over_space((turned - transform_field(output, element, irreps_out, group)) ** 2))
     return torch.stack(errors, dim=1), sum_over_space(output**2)

@@ -81,10 +81,10 @@ def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tens
 
 
 def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
-    """Skewness of the longitudinal derivatives, the mean over i of <a_i^3> / <a_i^2>^(3/2), a_i = du_i/dx_i about its mean.
+    """Skewness of the longitudinal derivatives, the mean over i of <a_i^3> / <a_i^2>^(3/2).
 
-    Near -0.5 in developed turbulence, where it measures vortex stretching; 0 for a Gaussian field.
-    Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
+    a_i = du_i/dx_i less its mean; no sum over i. Near -0.5 in developed turbulence, where it measures vortex stretching;
+    0 for a Gaussian field. Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
 
     Args:
         velocity: (batch, 3, x, y, z).
@@ -163,7 +163,10 @@ class DissipationCaptured(FieldMetric):
 
 @METRICS.register("derivative_moments")
 class DerivativeMoments(FieldMetric):
-    """:func:`derivative_skewness` and :func:`derivative_flatness` of the prediction; moments are pooled over snapshots."""
+    """Skewness and flatness of the prediction's longitudinal derivatives; moments are pooled over snapshots.
+
+    See :func:`derivative_skewness` and :func:`derivative_flatness`.
+    """
 
     needs_vector = True
     scalars = {

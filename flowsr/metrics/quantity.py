@@ -19,8 +19,8 @@ class Quantity:
         unit: product of powers of ``velocity`` and ``length`` (``velocity^2 length``), ``1`` without dimension.
         better: ``lower``, ``higher``, ``truth`` (the nearer the true field's value the better), or None: no ranking.
         source: paper and equation.
-        short: head of its column, in lines of seven letters at most, where there is room for few and narrow ones; None: no
-            column there.
+        short: head of its column, in lines of seven letters at most, where there is room for few and narrow ones; None:
+            no column there.
     """
 
     label: str

@@ -122,7 +122,7 @@ def nrmse_beyond(prediction: Tensor, target: Tensor, grid: Grid, wavenumber: flo
 
 @METRICS.register("spectrum")
 class Spectrum(FieldMetric):
-    """The energy spectrum of the prediction and its errors; spectra are averaged over snapshots before ratios are taken.
+    """The energy spectrum of the prediction and its errors; energies are pooled over snapshots before ratios are taken.
 
     Args:
         factor: refinement from coarse to fine; it sets the cut-off, the smallest coarse Nyquist wavenumber.
@@ -134,7 +134,8 @@ class Spectrum(FieldMetric):
         "spectral_error": Quantity("Spectral error", "1", "lower", "mean over shells of |E_p(k) - E_t(k)| / E_t(k)"),
         "spectral_error_beyond_cutoff": Quantity(
             "Spectral error, k > k_c", "1", "lower",
-            "mean over shells beyond the coarse Nyquist wavenumber k_c of |E_p(k) - E_t(k)| / E_t(k)", "E(k)\nerror\nk>k_c",
+            "mean over shells beyond the coarse Nyquist wavenumber k_c of |E_p(k) - E_t(k)| / E_t(k)",
+            "E(k)\nerror\nk>k_c",
         ),
         "nrmse_beyond_cutoff": Quantity(
             "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber k_c"

@@ -10,7 +10,8 @@ from flowsr.metrics import METRICS
 
 def row(label, trained=False, **means):
     scalars = {key: {"mean": mean, "std": 0.01, "values": [mean, mean]} for key, mean in means.items()}
-    return {"label": label, "trained": trained, "parameters": 41880 if trained else 0, "seconds": 0.0123, "scalars": scalars}
+    cost = {"parameters": 41880 if trained else 0, "seconds": 0.0123}
+    return {"label": label, "trained": trained, "scalars": scalars, **cost}
 
 
 def metric(label, better, short="short head", unit="1"):

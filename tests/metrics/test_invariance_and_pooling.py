@@ -116,4 +116,6 @@ def test_every_metric_names_unit_and_source():
     for _, metric in METRICS.items():
         for quantity in (*metric.scalars.values(), *metric.curves.values()):
             assert quantity.label and quantity.source
-        assert all(quantity.unit and quantity.better in ("lower", "higher", "truth") for quantity in metric.scalars.values())
+        for scalar in metric.scalars.values():
+            assert scalar.unit and scalar.better in ("lower", "higher", "truth")
+            assert all(len(line) <= 7 for line in (scalar.short or "").splitlines())

@@ -39,7 +39,7 @@ def curves_of(comparison: Mapping, key: str) -> dict[str, Curve]:
 
 def truth_curve(comparison: Mapping, key: str) -> Curve | None:
     """The truth's curve ``key``, or None."""
-    return curve_of(comparison.get("truth") or {}, key)
+    return curve_of(comparison["truth"], key)
 
 
 def has_curve(comparison: Mapping, key: str) -> bool:
@@ -50,17 +50,22 @@ def has_curve(comparison: Mapping, key: str) -> bool:
 def draw_curves(axes: Axes, curves: Mapping[str, Curve], truth: Curve | None, looks: Mapping[str, ModelLook]) -> None:
     """Lines of all models, networks over interpolations, and the truth below the networks as a broad black line."""
     for name, curve in curves.items():
-        look = looks[name]
-        axes.plot(
-            *_drawable(axes, curve),
-            color=look.colour,
-            linestyle=look.line,
-            linewidth=look.width,
-            label=plain(look.label),
-            zorder=4 if look.trained else 2,
-        )
+        look, (x, y) = looks[name], _drawable(axes, curve)
+        if x.size:
+            order = 4 if look.trained else 2
+            axes.plot(
+                x,
+                y,
+                color=look.colour,
+                linestyle=look.line,
+                linewidth=look.width,
+                label=plain(look.label),
+                zorder=order,
+            )
     if truth is not None:
-        axes.plot(*_drawable(axes, truth), color=TRUTH_COLOUR, linewidth=2.2, label="Truth", zorder=3)
+        x, y = _drawable(axes, truth)
+        if x.size:
+            axes.plot(x, y, color=TRUTH_COLOUR, linewidth=2.2, label="Truth", zorder=3)
 
 
 def _drawable(axes: Axes, curve: Curve) -> tuple[np.ndarray, np.ndarray]:

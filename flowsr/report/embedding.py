@@ -36,7 +36,9 @@ def svg_markup(figure: Figure, name: str) -> Markup:
     used = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", text))
     text = re.sub(r"\sid=\"([^\"]*)\"", lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r"(href=\"|url\()#", rf"\1#{name}-", text)
-    text = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true" focusable="false">', text, count=1)
+    text = re.sub(
+        r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true" focusable="false">', text, count=1
+    )
     return Markup(re.sub(r"\n\s*", "\n", text).strip())
 
 
@@ -52,7 +54,7 @@ def png_bytes(figure: Figure, dots_per_inch: int = 180, limit: int | None = None
 
 
 def _saved(figure: Figure, **options) -> bytes:
-    """What ``savefig`` writes under the common settings; a name in a script the fonts lack is drawn as boxes, silently."""
+    """What ``savefig`` writes under the common settings; letters that the fonts lack become boxes, silently."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

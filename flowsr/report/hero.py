@@ -8,12 +8,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from flowsr.compare.ranking import mean_of
 from flowsr.report.embedding import png_bytes
 from flowsr.report.planes import SliceSet
 from flowsr.report.slices import colour_limits, draw_plane, field_colours
 from flowsr.report.spectra import draw_spectrum, mark_cutoff
-from flowsr.report.style import INK, ModelLook, model_looks, plain, styled, with_unit
-from flowsr.report.verdict import NRMSE, best_of, mean_of
+from flowsr.report.style import INK, model_looks, plain, styled, with_unit
+from flowsr.report.verdict import NRMSE, best_of
 
 log = logging.getLogger(__name__)
 _DOTS, _WIDE, _TALL = 100, 16.0, 3.66
@@ -72,7 +73,16 @@ def draw_hero(comparison: Mapping, slices: SliceSet, names: list[str]) -> Figure
         image = draw_plane(axes, slices, values, limits, field_colours(slices))
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        axes.text(0, 1.105, plain(title), transform=axes.transAxes, fontsize=16, fontweight="bold", color=colour, va="baseline")
+        axes.text(
+            0,
+            1.105,
+            plain(title),
+            transform=axes.transAxes,
+            fontsize=16,
+            fontweight="bold",
+            color=colour,
+            va="baseline",
+        )
         axes.text(0, 1.03, plain(note), transform=axes.transAxes, fontsize=13, color="#555555", va="baseline")
     start = left + 4 * (side + gap)
     bar = figure.add_axes((start / _WIDE, bottom / _TALL, 0.12 / _WIDE, side / _TALL))
@@ -81,7 +91,9 @@ def draw_hero(comparison: Mapping, slices: SliceSet, names: list[str]) -> Figure
     spectrum = figure.add_axes(((start + 1.25) / _WIDE, 0.62 / _TALL, (_WIDE - start - 1.37) / _WIDE, 2.42 / _TALL))
     draw_spectrum(spectrum, comparison, {name: looks[name] for name in names})
     mark_cutoff(spectrum, comparison.get("cutoff_wavenumber"))
-    spectrum.text(0, 1.105 * side / 2.42 - 0.148, "Energy spectrum", transform=spectrum.transAxes, fontsize=16, fontweight="bold")
+    spectrum.text(
+        0, 1.105 * side / 2.42 - 0.148, "Energy spectrum", transform=spectrum.transAxes, fontsize=16, fontweight="bold"
+    )
     spectrum.set_xlabel("wavenumber $k$", labelpad=1)
     spectrum.set_ylabel("$E(k)$", labelpad=1)
     spectrum.legend(loc="lower left", fontsize=11, handlelength=1.7, borderaxespad=0.2)

@@ -53,7 +53,9 @@ def learning_figure(histories: Mapping[str, Sequence[Mapping]], looks: Mapping[s
     panels[1].tick_params(labelleft=False, which="both")
     drawn = [name for name, history in histories.items() if history]
     figure.legend(
-        handles=[Line2D([], [], color=looks[name].colour, linewidth=2, label=plain(looks[name].label)) for name in drawn]
+        handles=[
+            Line2D([], [], color=looks[name].colour, linewidth=2, label=plain(looks[name].label)) for name in drawn
+        ]
         + [
             Line2D([], [], color=INK, linewidth=1.9, label="validation"),
             Line2D([], [], color=INK, linewidth=1.0, linestyle=(0, (2, 1.5)), label="training"),

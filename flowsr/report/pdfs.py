@@ -48,6 +48,8 @@ def _gaussian(axes: Axes, truth: Curve) -> None:
     variance = np.trapezoid((x - mean) ** 2 * density, x) / mass
     normal = np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
     low = density.min() / 2
-    axes.fill_between(x, low / 10, np.maximum(normal, low / 10), color="#ececec", linewidth=0, label="Gaussian", zorder=0)
+    axes.fill_between(
+        x, low / 10, np.maximum(normal, low / 10), color="#ececec", linewidth=0, label="Gaussian", zorder=0
+    )
     axes.set_ylim(low, max(density.max(), normal.max()) * 2)
     axes.set_xlim(x.min(), x.max())

@@ -58,7 +58,7 @@ class SliceSet:
         return self.panels[name] - self.truth
 
     def relative_error(self, name: str) -> float:
-        """r.m.s. error on the plane over the r.m.s. of the truth about its mean there; NaN where the truth is constant."""
+        """r.m.s. error on the plane over the truth's standard deviation there; NaN where the truth is constant."""
         scale = float(np.std(self.truth))
         return float(np.sqrt(np.mean(self.error(name) ** 2))) / scale if scale > 0 else float("nan")
 
@@ -109,7 +109,8 @@ def collect_slices(
             grid.origin[1],
             grid.origin[1] + grid.lengths[1],
         ),
-        "plane": f"z = {grid.coordinates()[2][middle]:.3g}" + (f" {length_unit}" if length_unit not in ("", "1") else ""),
+        "plane": f"z = {grid.coordinates()[2][middle]:.3g}"
+        + (f" {length_unit}" if length_unit not in ("", "1") else ""),
     }
     component = SliceSet(
         label="Velocity component u" if len(truth) == 3 else "First component",
@@ -156,7 +157,7 @@ def vorticity_magnitude(velocity: np.ndarray, grid: Grid, layer: int) -> np.ndar
 
 
 def differentiation_matrix(grid: Grid, axis: int) -> np.ndarray:
-    """The matrix (cells, cells) that differentiates along one axis, as :func:`flowsr.metrics.derivatives.derivative` does."""
+    """The matrix (cells, cells) of :func:`flowsr.metrics.derivatives.derivative` along one axis."""
     cells = grid.shape[axis]
     line = Grid((cells, 1, 1), (grid.spacing[axis], 1.0, 1.0), (grid.boundary[axis], "periodic", "periodic"))
     identity = torch.eye(cells, dtype=torch.float64).reshape(cells, cells, 1, 1)

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flowsr.compare.ranking import mean_of
 from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, plain, styled, typeset, with_unit
 from flowsr.report.table import number
-from flowsr.report.verdict import mean_of
 
 
 @styled
@@ -45,7 +45,7 @@ def scores_figure(comparison: Mapping, looks: Mapping[str, ModelLook], keys: Seq
 
 
 def _edge(means: Sequence[float]) -> float:
-    """Right end of the axis: the largest mean, or thrice the median where one is so far out that it would dwarf the rest."""
+    """Right end of the axis: the largest mean, or thrice the median where one would dwarf the rest."""
     finite = [mean for mean in means if np.isfinite(mean)]
     return 1.2 * min(max(finite), 3 * float(np.median(finite))) or 1.0 if finite else 1.0
 
@@ -59,7 +59,9 @@ def _row(axes: Axes, row: int, score: Mapping | None, look: ModelLook) -> None:
     if score["mean"] > edge:
         axes.hlines(row, 0, edge, color=look.colour, linewidth=5, alpha=0.22, zorder=2)
         beyond = f"{number(score['mean'])} \N{RIGHTWARDS ARROW}"
-        axes.annotate(beyond, (edge, row), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=11, color=INK)
+        axes.annotate(
+            beyond, (edge, row), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=11, color=INK
+        )
         return
     axes.hlines(row, 0, score["mean"], color=look.colour, linewidth=5, alpha=0.22, zorder=2)
     axes.plot(values, np.full(len(values), row), "o", color=look.colour, markersize=4.5, alpha=0.55, mew=0, zorder=3)

@@ -70,7 +70,13 @@ def mark_cutoff(axes: Axes, cutoff: float | None) -> None:
     axes.axvline(cutoff, color=FAINT, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     axes.set_xlim(low, high)
     axes.annotate(
-        "$k_c$", (cutoff, 1), (0, 5), xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="center", fontsize=12
+        "$k_c$",
+        (cutoff, 1),
+        (0, 5),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        ha="center",
+        fontsize=12,
     )
 
 

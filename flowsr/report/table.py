@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flowsr.compare.ranking import best_in_column, mean_of
 from flowsr.report.style import ModelLook
-from flowsr.report.verdict import mean_of
 
-_AIMS = {"lower": ("↓", "lower is better"), "higher": ("↑", "higher is better"), "truth": ("→ truth", "best nearest the truth")}
-_ROUND_OFF = 1e-5  # what float32 makes of an exact zero; below it nobody is better than another
+_AIMS = {
+    "lower": ("↓", "lower is better"),
+    "higher": ("↑", "higher is better"),
+    "truth": ("→ truth", "best nearest the truth"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,6 @@ class Column:
     aim: str
     sign: str
     source: str
-    meaning: str
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Row:
 
 def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tuple[list[Column], list[Row]]:
     """Columns and rows: every metric, then parameters and seconds per snapshot; models in order, the truth last."""
-    models, truth, metrics = comparison["models"], comparison.get("truth") or {}, comparison["metrics"]
-    best = {key: _best(models, truth, key, metric) for key, metric in metrics.items()}
+    models, truth, metrics = comparison["models"], comparison["truth"], comparison["metrics"]
+    best = {key: best_in_column(comparison, key) for key in metrics}
     columns = [
         Column(
             label=str(metric.get("label") or key),
@@ -55,12 +57,11 @@ def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tup
             aim=_AIMS.get(metric.get("better"), ("", ""))[1],
             sign=_AIMS.get(metric.get("better"), ("", ""))[0],
             source=str(metric.get("source") or ""),
-            meaning=str(metric.get("description") or ""),
         )
         for key, metric in metrics.items()
     ]
-    columns.append(Column("Parameters", "", "", "", "", "Numbers fitted to the training data."))
-    columns.append(Column("Time", "s", "", "", "", "Wall time to upscale one snapshot on the machine of this run."))
+    columns.append(Column("Parameters", "", "", "", "Numbers fitted to the training data."))
+    columns.append(Column("Time", "s", "", "", "Wall time to upscale one snapshot on the machine of this run."))
     rows = [
         Row(
             look.label,
@@ -71,28 +72,10 @@ def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tup
         )
         for name, look in looks.items()
     ]
-    if truth.get("scalars"):
+    if truth["scalars"]:
         cells = tuple(_score(truth, key, False) for key in metrics) + (Cell("–"), Cell("–"))
         rows.append(Row("Truth", "#000000", "truth", cells))
     return columns, rows
-
-
-def _best(models: Mapping[str, Mapping], truth: Mapping, key: str, metric: Mapping) -> set[str]:
-    """The models that share the best value of a column, as it is printed; errors at round-off are alike."""
-    means = {name: mean_of(model, key) for name, model in models.items()}
-    means = {name: mean for name, mean in means.items() if math.isfinite(mean)}
-    aim = mean_of(truth, key)
-    penalties = {
-        "lower": means,
-        "higher": {name: -mean for name, mean in means.items()},
-        "truth": {name: abs(mean - aim) for name, mean in means.items()} if math.isfinite(aim) else {},
-    }.get(metric.get("better"), {})
-    if not penalties:
-        return set()
-    if metric.get("unit") in (None, "", "1") and metric["better"] != "higher":
-        penalties = {name: penalty if penalty > _ROUND_OFF else 0.0 for name, penalty in penalties.items()}
-    winner = min(penalties, key=penalties.get)
-    return {name for name in penalties if penalties[name] == penalties[winner] or number(means[name]) == number(means[winner])}
 
 
 def _score(model: Mapping, key: str, best: bool) -> Cell:
@@ -110,10 +93,10 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if value == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(value)))
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding
     if exponent < -4 or exponent > 5:
-        mantissa = f"{value / 10.0**exponent:.{max(digits - 2, 1)}f}"
-        return f"{mantissa}·10{_superscript(exponent)}".replace("-", "−")
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}·10{_superscript(int(exponent))}".replace("-", "−")
     return f"{value:.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flowsr.compare.ranking import mean_of
+
 NRMSE = "nrmse"
 BEYOND_CUTOFF = "spectral_error_beyond_cutoff"
 _WORDS = {NRMSE: "NRMSE", BEYOND_CUTOFF: "spectral error beyond the cut-off"}
@@ -35,12 +37,6 @@ class Lead:
     def fraction(self) -> float:
         """Error spared, over the interpolation's error; negative where the network is behind."""
         return 1 - self.value / self.rival_value if self.rival_value > 0 else float("nan")
-
-
-def mean_of(model: Mapping, key: str) -> float:
-    """Mean of a scalar over the snapshots; NaN where it is missing."""
-    value = (model.get("scalars", {}).get(key) or {}).get("mean")
-    return float("nan") if value is None else float(value)
 
 
 def best_of(models: Mapping[str, Mapping], key: str, trained: bool) -> str | None:
@@ -83,7 +79,9 @@ def verdict(comparison: Mapping) -> list[str]:
     if not any(model.get("trained") for model in models.values()):
         return ["No network was trained: this report compares interpolations with each other."]
     if not by_error:
-        return ["There is nothing to measure the networks by: no interpolation, or no finite NRMSE, is in the comparison."]
+        return [
+            "There is nothing to measure the networks by: no interpolation, or no finite NRMSE, is in the comparison."
+        ]
     sentences = [_mark(by_error[0], next(iter(by_spectrum.values()), None), labels)]
     for lead in by_error:
         parts = [_part(lead, NRMSE)] + [_part(by_spectrum[lead.network], BEYOND_CUTOFF)] * (lead.network in by_spectrum)
@@ -101,8 +99,8 @@ def _mark(error: Lead, spectrum: Lead | None, labels: Mapping[str, str]) -> str:
             f"{spectrum.rival_value:.3f})."
         )
     return (
-        f"The best interpolation by NRMSE is {labels[error.rival]} ({error.rival_value:.3f}), by {_WORDS[BEYOND_CUTOFF]} "
-        f"{labels[spectrum.rival]} ({spectrum.rival_value:.3f})."
+        f"The best interpolation by NRMSE is {labels[error.rival]} ({error.rival_value:.3f}), "
+        f"by {_WORDS[BEYOND_CUTOFF]} {labels[spectrum.rival]} ({spectrum.rival_value:.3f})."
     )
 
 
@@ -121,5 +119,9 @@ def _snapshot_by_snapshot(every: list[Lead], by_error: list[Lead], labels: Mappi
     if all(lead.snapshots_ahead == lead.snapshots for lead in counted):
         who = "Every network is" if len(by_error) > 1 else "It is"
         return [f"{who} ahead on every one of the {counted[0].snapshots} held-out snapshots."]
-    shares = [f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}" for lead in by_error if lead.snapshots > 1]
+    shares = [
+        f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}"
+        for lead in by_error
+        if lead.snapshots > 1
+    ]
     return [f"Snapshot by snapshot they are ahead on NRMSE: {', '.join(shares)}."] if shares else []

@@ -135,15 +135,15 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
     layer = max(summary.row_spreads, key=summary.row_spreads.get)
     irrep = max(summary.irrep_shares, key=summary.irrep_shares.get)
     departure = (
-        f"The relaxed weights of {label} depart from their mean over the group by {_percent(summary.spread)} (r.m.s.): the network is "
-        "isotropic to within that."
+        f"In {label} the relaxed weights depart from their mean over the group by {_percent(summary.spread)} (r.m.s.): "
+        "the network is isotropic to within that."
     )
     where = f"Most in {layer}, {_percent(summary.row_spreads[layer])}." if len(summary.row_spreads) > 1 else ""
     how = (
-        f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, {_percent(summary.irrep_shares[irrep])}; "
-        f"it transforms like {_TRANSFORMS_LIKE[irrep]}."
+        f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, "
+        f"{_percent(summary.irrep_shares[irrep])}; it transforms like {_TRANSFORMS_LIKE[irrep]}."
     )
-    doubt = "A finite set of snapshots is never quite isotropic either: a small departure need not be a property of the flow."
+    doubt = "A finite set of snapshots is never quite isotropic: a small departure need not be a property of the flow."
     return " ".join(filter(None, (departure, where, how, doubt)))
 
 
@@ -172,7 +172,9 @@ def weights_figure(relaxed: RelaxedWeights) -> Figure:
     irreps = figure.add_axes(((left_edge + elements_wide + 1.2) / 13, bottom, irreps_wide / 13, tall))
     _draw_elements(figure, elements, bar, relaxed.group, names, weights)
     _draw_irreps(irreps, relaxed.group, weights)
-    elements.set_title("(a)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26, x=-left_edge * 0.6 / elements_wide)
+    elements.set_title(
+        "(a)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26, x=-left_edge * 0.6 / elements_wide
+    )
     panel_letter(irreps, "b")
     irreps.set_title("(b)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26)
     return figure
@@ -185,7 +187,9 @@ def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: lis
     scale = np.sqrt(np.mean(weights**2, axis=1, keepdims=True))
     deviation = 100 * (weights - weights.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1.0)
     limit = max(float(np.abs(deviation).max()), 1e-4)
-    image = axes.imshow(deviation[:, order], aspect="auto", cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    image = axes.imshow(
+        deviation[:, order], aspect="auto", cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest"
+    )
     axes.set_yticks(range(len(names)), [plain(name if len(name) <= 24 else name[:23] + "…") for name in names])
     axes.set_xticks(range(len(order)), [_element_text(group, g) for g in order], rotation=90, fontsize=10)
     axes.tick_params(length=0, top=False, right=False)

@@ -37,7 +37,9 @@ def random_velocity(cells: int, seed: int) -> np.ndarray:
     vectors, length = wavenumbers(cells)
     white = np.fft.fftn(np.random.default_rng(seed).standard_normal((3, cells, cells, cells)), axes=(1, 2, 3))
     safe = np.where(length > 0, length, 1.0)
-    amplitude = np.where((length > 0) & (length < cells / 2), safe ** (-11 / 6) * np.exp(-((safe / (0.3 * cells)) ** 2)), 0.0)
+    amplitude = np.where(
+        (length > 0) & (length < cells / 2), safe ** (-11 / 6) * np.exp(-((safe / (0.3 * cells)) ** 2)), 0.0
+    )
     shaped = white * amplitude
     shaped -= vectors * np.sum(vectors * shaped, axis=0) / safe**2
     field = np.fft.ifftn(shaped, axes=(1, 2, 3)).real
@@ -72,9 +74,9 @@ def blurred(truth: np.ndarray, name: str, seed: int) -> np.ndarray:
     width, noise = BLUR_AND_NOISE[name]
     _, length = wavenumbers(truth.shape[1])
     keep = np.exp(-0.5 * (width * length * 2 * np.pi / truth.shape[1]) ** 2)
-    return np.fft.ifftn(np.fft.fftn(truth, axes=(1, 2, 3)) * keep, axes=(1, 2, 3)).real + np.sqrt(noise) * random_velocity(
-        truth.shape[1], 1000 + seed
-    )
+    return np.fft.ifftn(np.fft.fftn(truth, axes=(1, 2, 3)) * keep, axes=(1, 2, 3)).real + np.sqrt(
+        noise
+    ) * random_velocity(truth.shape[1], 1000 + seed)
 
 
 def curves(field: np.ndarray) -> dict:
@@ -120,7 +122,8 @@ def comparison(cells: int = 32, snapshots: int = 3) -> dict:
                 "derivative_flatness": scalar([3 + 0.2 * index] * snapshots),
                 "equivariance_error": scalar([3.1e-7 if name != "cnn" else 0.11] * snapshots),
             },
-            "curves": curves(made[name][0]) | {"spectral_error_per_wavenumber": {"x": k.tolist(), "y": relative[0].tolist()}},
+            "curves": curves(made[name][0])
+            | {"spectral_error_per_wavenumber": {"x": k.tolist(), "y": relative[0].tolist()}},
         }
     wavenumber = {"x_label": "k", "x_scale": "log", "y_scale": "log"}
     gradient = {"x_scale": "linear", "y_scale": "log", "y_label": "probability density"}
@@ -146,6 +149,7 @@ def comparison(cells: int = 32, snapshots: int = 3) -> dict:
         },
         "models": models,
         "truth": {
+            "label": "Truth",
             "scalars": {
                 "dissipation_captured": scalar([1.0] * snapshots),
                 "derivative_skewness": scalar([-0.48] * snapshots),
@@ -155,7 +159,8 @@ def comparison(cells: int = 32, snapshots: int = 3) -> dict:
         },
         "curves": {
             "energy_spectrum": wavenumber | {"label": "Energy spectrum", "y_label": "E(k)"},
-            "spectral_error_per_wavenumber": wavenumber | {"label": "Spectral error", "y_label": "relative error of E(k)"},
+            "spectral_error_per_wavenumber": wavenumber
+            | {"label": "Spectral error", "y_label": "relative error of E(k)"},
             "pdf_longitudinal": gradient | {"label": "Longitudinal", "x_label": "longitudinal gradient / r.m.s."},
             "pdf_transverse": gradient | {"label": "Transverse", "x_label": "transverse gradient / r.m.s."},
         },

@@ -61,7 +61,9 @@ def test_truth_is_black_and_spectra_show_the_cutoff(comparison, looks):
     assert energy.get_xscale() == energy.get_yscale() == "log"
     for axes in figure.axes:
         assert any(np.allclose(line.get_xdata(), comparison["cutoff_wavenumber"]) for line in axes.get_lines())
-    guide = [line for line in energy.get_lines() if len(line.get_xdata()) == 2 and line.get_xdata()[0] != line.get_xdata()[1]]
+    guide = [
+        line for line in energy.get_lines() if len(line.get_xdata()) == 2 and line.get_xdata()[0] != line.get_xdata()[1]
+    ]
     (slope,) = {round(float(np.diff(np.log(g.get_ydata()))[0] / np.diff(np.log(g.get_xdata()))[0]), 6) for g in guide}
     assert slope == pytest.approx(-5 / 3, abs=1e-5)
 
@@ -137,7 +139,9 @@ def test_figures_leave_matplotlib_as_it_was(comparison, looks):
 
 
 def test_drawings_are_deterministic_and_have_names_of_their_own(comparison, looks):
-    first, again, other = (embedding.svg_markup(spectra.spectra_figure(comparison, looks), name) for name in ("a", "a", "b"))
+    first, again, other = (
+        embedding.svg_markup(spectra.spectra_figure(comparison, looks), name) for name in ("a", "a", "b")
+    )
     assert first == again
     ids = [set(part.split('"')[0] for part in svg.split(' id="')[1:]) for svg in (first, other)]
     assert ids[0] and all(name.startswith("a-") for name in ids[0]) and not ids[0] & ids[1]

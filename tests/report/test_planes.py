@@ -34,7 +34,9 @@ def test_planes_are_the_middle_ones_and_vorticity_is_over_its_rms():
     grid = box((16, 8, 12))
     truth = np.random.default_rng(0).standard_normal((3, *grid.shape))
     coarse = np.random.default_rng(1).standard_normal((3, 4, 2, 3))
-    vorticity, component = collect_slices(truth, coarse, {"double": 2 * truth}, grid, velocity_unit="m/s", length_unit="m")
+    vorticity, component = collect_slices(
+        truth, coarse, {"double": 2 * truth}, grid, velocity_unit="m/s", length_unit="m"
+    )
     np.testing.assert_array_equal(component.truth, truth[0, :, :, 6])
     np.testing.assert_array_equal(component.coarse, coarse[0, :, :, 1])
     assert component.signed and component.unit == "m/s" and component.plane.endswith(" m")
@@ -59,4 +61,16 @@ def test_fields_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="coarse"):
         collect_slices(truth, np.zeros((3, 2, 2, 4)), {}, grid)
     with pytest.raises(ValueError, match="'bad'"):
-        SliceSet("a", "a", "1", True, ("x", "y"), "1", (0, 1, 0, 1), "z = 0", truth[0, 0], {"bad": np.zeros((2, 2))}, truth[0, 0])
+        SliceSet(
+            "a",
+            "a",
+            "1",
+            True,
+            ("x", "y"),
+            "1",
+            (0, 1, 0, 1),
+            "z = 0",
+            truth[0, 0],
+            {"bad": np.zeros((2, 2))},
+            truth[0, 0],
+        )

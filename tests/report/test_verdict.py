@@ -45,7 +45,9 @@ def test_equal_is_level():
 
 def test_networks_come_best_first():
     compared = comparison(
-        spectral=FOURIER, poor=model("Poor", True, (0.35,) * 2, (0.9,) * 2), good=model("Good", True, (0.2,) * 2, (0.5,) * 2)
+        spectral=FOURIER,
+        poor=model("Poor", True, (0.35,) * 2, (0.9,) * 2),
+        good=model("Good", True, (0.2,) * 2, (0.5,) * 2),
     )
     text = " ".join(verdict(compared))
     assert text.index("Good is") < text.index("Poor is")
@@ -53,7 +55,9 @@ def test_networks_come_best_first():
 
 @pytest.mark.parametrize("models", [{}, {"spectral": FOURIER}])
 def test_without_networks_nothing_is_claimed(models):
-    assert verdict(comparison(**models)) == ["No network was trained: this report compares interpolations with each other."]
+    assert verdict(comparison(**models)) == [
+        "No network was trained: this report compares interpolations with each other."
+    ]
 
 
 def test_values_that_are_not_numbers_are_no_rivals():

@@ -39,7 +39,9 @@ def test_the_sentence_says_what_the_weights_are():
     layers = {"first": np.ones((1, 24)), "second": in_irrep("O", "E", 0.02)[None]}
     text = weights_sentence(RelaxedWeights("net", "O", layers), "Our <net>")
     assert "isotropic" in text and "Most in second, 2 %" in text and "irrep E" in text and "1.4 %" in text
-    assert "exactly equivariant" in weights_sentence(RelaxedWeights("net", "O", {"first": np.full((1, 24), 0.7)}), "Net")
+    assert "exactly equivariant" in weights_sentence(
+        RelaxedWeights("net", "O", {"first": np.full((1, 24), 0.7)}), "Net"
+    )
     assert "no relaxed weights" in weights_sentence(RelaxedWeights("net", "O", {}), "Net")
 
 

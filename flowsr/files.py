@@ -16,6 +16,16 @@ def write_bytes_atomic(path: str | os.PathLike, data: bytes) -> Path:
     The bytes go to a hidden neighbour, are flushed to the disk, and take the name in one step. Folders that are missing
     on the way are made.
     """
+    path = replace_bytes(path, data)
+    fsync_folder(path.parent)
+    return path
+
+
+def replace_bytes(path: str | os.PathLike, data: bytes) -> Path:
+    """:func:`write_bytes_atomic` but for the last step: after a loss of power the *old* file may be back, still whole.
+
+    Half the cost, for files that can be made again.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     neighbour = path.with_name(f".{path.name}.tmp")
@@ -24,7 +34,6 @@ def write_bytes_atomic(path: str | os.PathLike, data: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
     os.replace(neighbour, path)
-    fsync_folder(path.parent)
     return path
 
 

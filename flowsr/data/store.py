@@ -33,7 +33,7 @@ import xarray as xr
 
 from flowsr.data.layout import SPACE
 from flowsr.errors import FlowsrError
-from flowsr.files import file_checksum, fsync_file, fsync_folder, tree_checksum, write_json_atomic
+from flowsr.files import file_checksum, fsync_file, fsync_folder, replace_bytes, tree_checksum, write_json_atomic
 
 CHUNK = 64
 SHARD = 256
@@ -203,8 +203,7 @@ class FieldStore:
         self._verify()
         for left_over in (partial / "store").rglob("*.partial"):
             left_over.unlink()
-        for folder in [partial / "store", *(p for p in (partial / "store").rglob("*") if p.is_dir())]:
-            fsync_folder(folder)
+        fsync_folder(partial / "store")
         _give_name(partial / "store", self.target)
         shutil.rmtree(partial)
         self.published = True
@@ -272,7 +271,7 @@ class FieldStore:
         file = self._shard_file(variable, group, array, key)
         fsync_file(file)
         marker = {"bytes": file.stat().st_size, "sha256": file_checksum(file)}
-        write_json_atomic(self._marker(variable, group, key), marker)
+        replace_bytes(self._marker(variable, group, key), json.dumps(marker).encode())
 
 
 def partial_path(target: str | os.PathLike) -> Path:

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from flowsr.config.manifest import read_manifest
+from flowsr.data import grid_of, open_field
+from flowsr.data.pairs import ingest
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from tests.data.fields import random_field, store_field
+
+SHIPPED = sorted((Path(__file__).parents[2] / "data_manifests").glob("*.yaml"))
+GRID = Grid((4, 6, 8), (0.5, 0.25, 0.1), ("periodic", "wall", "periodic"))
+
+
+def write(folder, **changes):
+    content = {
+        "name": "test",
+        "description": "a test",
+        "source": "here",
+        "licence": "none",
+        "files": {"a": "a.zarr"},
+        "variables": {"velocity": {"irreps": "1o"}},
+        "grid": {"cells": [4, 6, 8], "lengths": [2.0, 1.5, 0.8]},
+        "boundary": ["periodic", "wall", "periodic"],
+        "viscosity": 0.01,
+    }
+    path = folder / "manifest.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in {**content, **changes}.items() if v is not None}))
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_manifests_are_valid_and_say_what_to_do(path):
+    manifest = read_manifest(path)
+    assert manifest["name"] == path.stem
+    Grid(manifest["grid"]["cells"], (1, 1, 1), manifest["boundary"])
+    run = next(iter(manifest["files"]))
+    try:
+        open_field(path, run=run)
+    except FlowsrError as error:
+        assert manifest["obtain"] in str(error)
+
+
+def test_a_manifest_opens_its_run(tmp_path):
+    dataset = random_field(GRID, [0.0, 1.0])
+    store_field(dataset, tmp_path / "a.zarr")
+    found = open_field(write(tmp_path))
+    np.testing.assert_array_equal(found["velocity"].values, dataset["velocity"].values)
+    two = write(tmp_path, files={"a": "a.zarr", "b": "b.zarr"})
+    assert grid_of(open_field(two, run="a")).shape == GRID.shape
+    with pytest.raises(FlowsrError, match="which run.*a, b"):
+        open_field(two)
+    with pytest.raises(FlowsrError, match="no such run.*found: c"):
+        open_field(two, run="c")
+    with pytest.raises(FlowsrError, match="runs are named by manifests"):
+        open_field(tmp_path / "a.zarr", run="a")
+
+
+def test_a_manifest_says_what_the_file_leaves_out(tmp_path):
+    x, y, z = GRID.coordinates()
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["velocity"] = np.random.default_rng(0).normal(size=(2, 3, 4, 6, 8))
+        for name, values in (("time", [0.0, 1.0]), ("x", x), ("y", y), ("z", z)):
+            file[name] = values
+    with pytest.raises(FlowsrError, match="field type is not stated"):
+        open_field(tmp_path / "a.h5")
+    found = open_field(write(tmp_path, files={"a": "a.h5"}))
+    assert grid_of(found).boundary == GRID.boundary and found.attrs["viscosity"] == 0.01
+    assert found["velocity"].attrs["irreps"] == "1o"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"viscosity": 0.02}, "disagree; variable: viscosity; expected: 0.02 .manifest.; found: 0.01"),
+        ({"boundary": ["periodic"] * 3}, "disagree; variable: boundary"),
+        ({"variables": {"velocity": {"irreps": "1e"}}}, "disagree; variable: velocity.irreps"),
+        ({"variables": {"pressure": {"irreps": "0e"}}}, "no such variable; variable: pressure"),
+        ({"grid": {"cells": [4, 6, 7], "lengths": [2.0, 1.5, 0.8]}}, "disagree; variable: grid"),
+        ({"grid": {"cells": [4, 6, 8], "lengths": [2.0, 1.5, 0.9]}}, "disagree; variable: grid"),
+        ({"files": {"a": "../a.zarr"}}, "outside the root"),
+        ({"files": {"a": "/etc/passwd"}}, "outside the root"),
+        ({"files": {"a": "b.zarr"}, "obtain": "ask Ann"}, "no such file; ask Ann"),
+        ({"licence": None}, "variable: licence"),
+        ({"lisence": "MIT"}, "unknown key; variable: lisence; did you mean 'licence'"),
+        ({"boundary": ["periodic", "wall", "sticky"]}, "variable: boundary.2; .*found: 'sticky'"),
+        ({"reader": "hdf4"}, "unknown reader 'hdf4'"),
+        ({"files": {}}, "variable: files"),
+    ],
+)
+def test_manifests_that_are_wrong(tmp_path, changes, line):
+    store_field(random_field(GRID, [0.0]), tmp_path / "a.zarr")
+    with pytest.raises(FlowsrError, match=line) as caught:
+        open_field(write(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_can_be_ingested(tmp_path):
+    store_field(random_field(GRID, np.arange(8.0)), tmp_path / "a.zarr")
+    statistics = ingest([write(tmp_path)], tmp_path / "pairs", factor=2, turnover_time=0.5)
+    assert statistics.exists() and (tmp_path / "pairs" / "test" / "manifest.zarr").exists()

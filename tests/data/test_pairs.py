@@ -1,0 +1,190 @@
+import json
+
+import numpy as np
+import pytest
+
+from flowsr.data import grid_of, open_field, store_checksum, write_hdf5
+from flowsr.data.degrade import DEGRADE_OPERATORS
+from flowsr.data.pairs import ingest, pair_store, pair_stores, read_statistics
+from flowsr.data.split import SPLITS
+from flowsr.data.turnover import flow_scales, spectral_moments
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from tests.data.fields import VISCOSITY, die, in_child, random_field, store_field
+
+GRID = Grid((8, 4, 12), (2 * np.pi / 8, 2 * np.pi / 4, 2 * np.pi / 12))
+TIMES = np.arange(10) * 2.0
+SMALL = {"factor": 2, "gap_turnovers": 3.0}
+
+
+def runs(folder, count=2, grid=GRID, times=TIMES, **options):
+    return [
+        store_field(random_field(grid, times, seed, **options), folder / f"seed_{seed}.zarr")
+        for seed in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ingest")
+    inputs = runs(folder)
+    ingest(inputs, folder / "pairs", **SMALL)
+    return inputs, folder / "pairs"
+
+
+def test_pairs_hold_the_snapshots_of_their_split(ingested):
+    inputs, output = ingested
+    for path in inputs:
+        source = open_field(path)
+        seen = []
+        for split in SPLITS:
+            store = pair_store(output, split, path.stem)
+            fine, coarse = open_field(store, group="fine"), open_field(store, group="coarse")
+            whole = source["velocity"].sel(time=fine["time"]).values
+            np.testing.assert_array_equal(fine["velocity"].values, whole)
+            wanted = whole.astype("float64").reshape(-1, 3, 4, 2, 2, 2, 6, 2).mean(axis=(3, 5, 7))
+            np.testing.assert_allclose(coarse["velocity"].values, wanted, rtol=1e-5, atol=1e-6)
+            assert grid_of(coarse).shape == (4, 2, 6) and coarse.attrs["degrade_operator"] == "block_mean"
+            np.testing.assert_allclose(grid_of(fine).lengths, grid_of(coarse).lengths)
+            provenance = fine.attrs["provenance"]
+            assert provenance["sha256"] == store_checksum(path) and provenance["split"] == split
+            assert fine.attrs["viscosity"] == VISCOSITY
+            seen += list(fine["time"].values)
+        assert len(set(seen)) == len(seen) < len(TIMES)
+
+
+def test_no_test_snapshot_within_the_gap_of_what_was_seen(ingested):
+    _, output = ingested
+    for run, entry in read_statistics(output)["runs"].items():
+        assert entry["gap"] == pytest.approx(3 * entry["scales"]["turnover_time"])
+        stored = {s: open_field(pair_store(output, s, run), group="fine")["time"].values for s in SPLITS}
+        assert {s: list(t) for s, t in stored.items()} == entry["times"]
+        assert stored["test"].min() - max(stored["train"].max(), stored["validation"].max()) >= entry["gap"]
+        assert stored["validation"].min() - stored["train"].max() >= entry["gap"]
+
+
+def test_statistics_are_those_of_the_data(ingested):
+    inputs, output = ingested
+    found = read_statistics(output)
+    train = [open_field(store, group="fine")["velocity"].values.astype("float64") for store in pair_stores(output, "train")]
+    for group, fields in (("fine", train), ("coarse", [DEGRADE_OPERATORS["block_mean"]()(f, 2) for f in train])):
+        square = np.concatenate([(f**2).sum(axis=1) for f in fields]).mean()
+        np.testing.assert_allclose(found["scale"][group], np.sqrt(square), rtol=1e-5)
+    for path in inputs:
+        velocity = open_field(path)["velocity"].values
+        scales = flow_scales([spectral_moments(v, GRID) for v in velocity], VISCOSITY)
+        assert found["runs"][path.stem]["scales"] == pytest.approx(scales.as_dict())
+        assert found["runs"][path.stem]["sha256"] == store_checksum(path)
+    assert found["flow"]["energy"] == pytest.approx(np.mean([e["scales"]["energy"] for e in found["runs"].values()]))
+    assert found["snapshots"] == {s: sum(e["snapshots"][s] for e in found["runs"].values()) for s in SPLITS}
+    assert found["factor"] == 2 and found["operator"] == "block_mean" and found["irreps"] == "1o"
+    assert found["coarse"]["shape"] == [4, 2, 6] and found["fine"]["boundary"] == ["periodic"] * 3
+    transfer = found["transfer_function"]
+    k = np.array(transfer["wavenumber_times_fine_spacing"])
+    np.testing.assert_allclose(transfer["real"], np.cos(k / 2), atol=1e-12)  # a mean of two cells
+    assert found["viscosity"] == VISCOSITY and not any(transfer["imaginary"])
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.4, 0.7, 0.97])
+def test_killed_and_resumed_is_the_same_to_the_byte(ingested, tmp_path, fraction):
+    inputs, whole = ingested
+
+    def begin():
+        ingest(inputs, tmp_path / "pairs", progress=lambda done, _: die() if done > fraction else None, **SMALL)
+
+    assert in_child(begin) == -9
+    assert not (tmp_path / "pairs" / "statistics.json").exists()
+    ingest(inputs, tmp_path / "pairs", **SMALL)
+    assert store_checksum(tmp_path / "pairs") == store_checksum(whole)
+
+
+def test_again_changes_nothing_and_progress_rises(ingested):
+    inputs, output = ingested
+    before, stamps = store_checksum(output), {p: p.stat().st_mtime_ns for p in output.rglob("c/*") if p.is_file()}
+    told = []
+    ingest(inputs, output, progress=lambda done, message: told.append(done), **SMALL)
+    assert store_checksum(output) == before and told == sorted(told) and told[-1] == 1.0
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+def test_other_settings_need_fresh(tmp_path):
+    inputs = runs(tmp_path)
+    ingest(inputs, tmp_path / "pairs", **SMALL)
+    with pytest.raises(FlowsrError, match="other data or settings.*--fresh"):
+        ingest(inputs, tmp_path / "pairs", operator="spectral_cutoff", **SMALL)
+    with pytest.raises(FlowsrError, match="pairs of another ingest.*seed_1"):
+        ingest(inputs[:1], tmp_path / "pairs", **SMALL)
+    ingest(inputs[:1], tmp_path / "pairs", operator="spectral_cutoff", fresh=True, **SMALL)
+    assert pair_stores(tmp_path / "pairs", "test") == [tmp_path / "pairs" / "test" / "seed_0.zarr"]
+    assert len(list((tmp_path / "pairs").rglob("seed_1.zarr"))) == 0
+
+
+def test_hdf5_and_zarr_give_the_same_pairs(tmp_path):
+    [store] = runs(tmp_path, 1)
+    copy = write_hdf5(open_field(store), tmp_path / "seed_0.h5")
+    for path in (store, copy):
+        ingest([path], tmp_path / path.suffix, **SMALL)
+    one, other = (read_statistics(tmp_path / path.suffix) for path in (store, copy))
+    assert one["scale"] == other["scale"] and one["flow"] == other["flow"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda d: d["velocity"].values.__setitem__((7, 1, 2, 3, 4), np.nan), "velocity.*1 of 11520.*time 7, component 1"),
+        (lambda d: d["velocity"].values.fill(0), "at rest"),
+        (lambda d: d["velocity"].attrs.update(irreps="0e+0o+0e"), "more than one field type"),
+    ],
+)
+def test_bad_inputs_leave_nothing_behind(tmp_path, spoil, line):
+    dataset = random_field(GRID, TIMES)
+    spoil(dataset)
+    path = store_field(dataset, tmp_path / "seed_0.zarr")
+    with pytest.raises(FlowsrError, match=line) as caught:
+        ingest([path], tmp_path / "pairs", **SMALL)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_requests_that_cannot_be_met(tmp_path):
+    inputs = runs(tmp_path)
+    output = tmp_path / "pairs"
+    with pytest.raises(FlowsrError, match="no such variable.*expected: pressure; found: velocity"):
+        ingest(inputs, output, variable="pressure", **SMALL)
+    with pytest.raises(FlowsrError, match="cannot be coarsened"):
+        ingest(inputs, output, factor=3)
+    with pytest.raises(FlowsrError, match="seed_0.zarr.*too short"):
+        ingest(inputs, output, factor=2, gap_turnovers=50.0)
+    with pytest.raises(FlowsrError, match="two inputs of the same name"):
+        ingest([inputs[0], inputs[0]], output, **SMALL)
+    with pytest.raises(FlowsrError, match="nothing to ingest"):
+        ingest([], output, **SMALL)
+    other = store_field(random_field(Grid((8, 8, 8)), TIMES), tmp_path / "other.zarr")
+    with pytest.raises(FlowsrError, match="other.zarr.*runs differ in shape"):
+        ingest([inputs[0], other], output, **SMALL)
+    with pytest.raises(FlowsrError, match="no finished ingest here"):
+        read_statistics(output)
+    assert not output.exists()
+
+
+def test_a_box_with_walls_needs_to_be_told_its_turnover_time(tmp_path):
+    grid = Grid((8, 4, 12), boundary=("periodic", "wall", "periodic"))
+    [path] = runs(tmp_path, 1, grid=grid)
+    with pytest.raises(FlowsrError, match="turnover_time"):
+        ingest([path], tmp_path / "pairs", **SMALL)
+    ingest([path], tmp_path / "pairs", turnover_time=1.0, **SMALL)
+    found = json.loads((tmp_path / "pairs" / "statistics.json").read_text())
+    assert found["flow"] is None and found["runs"]["seed_0"]["gap"] == 3.0
+    assert found["coarse"]["boundary"] == ["periodic", "wall", "periodic"]
+
+
+def test_a_scalar_is_ingested_by_the_velocity_beside_it(tmp_path):
+    dataset = random_field(GRID, TIMES)
+    dataset["pressure"] = (("time", "x", "y", "z"), dataset["velocity"].values[:, 0] ** 2, {"irreps": "0e", "units": "1"})
+    path = store_field(dataset, tmp_path / "a.zarr")
+    ingest([path], tmp_path / "pairs", variable="pressure", **SMALL)
+    found = read_statistics(tmp_path / "pairs")
+    train = open_field(pair_store(tmp_path / "pairs", "train", "a"), group="fine")
+    assert list(train.data_vars) == ["pressure"]
+    np.testing.assert_allclose(found["scale"]["fine"], np.sqrt((train["pressure"].values.astype("f8") ** 2).mean()), rtol=1e-6)
+    assert found["flow"]["turnover_time"] > 0 and found["components"] == 1

@@ -1,0 +1,55 @@
+"""What a comparison leaves in Prefect: a table, the picture, a link to the report."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+
+def artifact_key(*parts: str) -> str:
+    """Lower-case letters, numbers and dashes, all that Prefect allows in a key."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+
+
+def publish_comparison(name: str, comparison: Mapping[str, Any], report: Path, picture: Path | None) -> None:
+    """Attach a comparison to the current run.
+
+    Args:
+        name: of the experiment; later runs of it become versions of the same artifacts.
+        comparison: content of ``metrics.json``.
+        report: the page, linked to.
+        picture: PNG shown above the full table, or None.
+    """
+    from flowsr.compare import markdown_table, verdict
+
+    create_table_artifact(comparison_rows(comparison), artifact_key(name, "comparison"), description=verdict(comparison))
+    create_link_artifact(report.resolve().as_uri(), "report.html", artifact_key(name, "report"), description="The full report")
+    image = f"![coarse, interpolated, network, truth]({_data_uri(picture)})\n\n" if picture is not None else ""
+    create_markdown_artifact(image + markdown_table(comparison), artifact_key(name, "picture"), description="Every metric")
+
+
+def comparison_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every metric, one row for the truth and one per model, in the order of the comparison's table."""
+    from flowsr.compare import csv_table
+
+    labels = {key: metric["label"] for key, metric in comparison["metrics"].items()}
+    rows = []
+    for row in csv.DictReader(io.StringIO(csv_table(comparison))):
+        scores = {label: _number(row[key]) for key, label in labels.items()}
+        rows.append({"model": row["label"], **scores, **{cost: _number(row[cost]) for cost in ("parameters", "seconds")}})
+    return rows
+
+
+def _number(text: str) -> float | None:
+    return float(f"{float(text):.4g}") if text else None
+
+
+def _data_uri(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

@@ -1,0 +1,84 @@
+"""A flowsr command in a process of its own, from inside a flow run.
+
+Children forked inside a flow run of Prefect 3.8 die, so what needs worker processes (data loaders, several GPUs) starts
+a fresh interpreter. Its process group ends with the flow: when it is cancelled, runs out of time, or is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from flowsr.errors import FlowsrError
+from flowsr.progress import StageReport
+
+log = logging.getLogger("flowsr.flows")
+
+#: A line of :func:`flowsr.progress.plain_lines`.
+PROGRESS = re.compile(r"(?P<title>\S.*?) +(?P<percent>\d+) % +[\d.]+ s *(?P<message>.*)")
+ERROR = "error: "
+
+
+def run_flowsr(arguments: Sequence[str], report: StageReport) -> None:
+    """Run ``flowsr ARGUMENTS``: its progress lines go to ``report``, its other lines to the log.
+
+    Raises:
+        FlowsrError: it failed; the message is its own error line, or else its last words.
+    """
+    reason = ""
+
+    def take(line: str) -> None:
+        nonlocal reason
+        if match := PROGRESS.fullmatch(line):
+            report(match["title"], int(match["percent"]) / 100, match["message"])
+            return
+        log.log(logging.ERROR if line.startswith(ERROR) else logging.INFO, "%s", line)
+        reason = line if line.startswith(ERROR) or not reason.startswith(ERROR) else reason
+
+    status = run_module("flowsr", arguments, take)
+    if status:
+        raise FlowsrError(_why(arguments[0], status, reason))
+
+
+def run_module(module: str, arguments: Sequence[str], take: Callable[[str], None]) -> int:
+    """Run ``python -m MODULE ARGUMENTS``, hand over each line it prints that is not empty, return its exit status."""
+    with _running([sys.executable, "-u", "-m", "flows.lifeline", module, *arguments]) as process:
+        for line in process.stdout:
+            if line.strip():
+                take(line.rstrip())
+        return process.wait()
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True, env=_plain_environment(),
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def _plain_environment() -> dict[str, str]:
+    """This process's environment, without what makes rich draw bars and colours into a pipe."""
+    drawing = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    return {**{name: value for name, value in os.environ.items() if name not in drawing}, "NO_COLOR": "1"}
+
+
+def _why(job: str, status: int, reason: str) -> str:
+    if reason.startswith(ERROR):
+        return reason.removeprefix(ERROR)
+    ending = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"{job} {ending}; its last line: {reason or 'none'}"

@@ -1,0 +1,30 @@
+"""A flow from a terminal, its experiment from a file: ``python -m flows.pipeline configs/demo.yaml --set seed=1``."""
+
+from __future__ import annotations
+
+import sys
+
+import cyclopts
+from prefect import Flow
+
+from flowsr.cli import Config, Fresh, Overrides
+from flowsr.config.loading import load_experiment
+from flowsr.errors import FlowsrError
+
+
+def launch(flow: Flow, arguments: list[str] | None = None) -> None:
+    """Run ``flow`` as the command line says and leave with 0, or with 2 after one line on stderr."""
+    app = cyclopts.App(name=f"python -m flows.{flow.name}", help=flow.description, version_flags=[])
+
+    @app.default
+    def run(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+        state = flow(load_experiment(config, set or ()), fresh=fresh, return_state=True)
+        if not state.is_completed():
+            raise FlowsrError(state.message or state.name)
+        print(state.message)
+
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (FlowsrError, cyclopts.CycloptsError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,4 +1,4 @@
-"""The three layers as loops over their formulas, with g^-1 y computed from the matrices. Slow; what tests compare with.
+"""The three layers as their formulas, element by element, with g^-1 y computed from the matrices. Slow; for tests.
 
 Nothing here uses the tables or the padding of the fast kernels, so that a mistake in those cannot hide.
 """
@@ -28,16 +28,13 @@ def reference_lifting(features, filters, relaxed_weights, group, irreps, padding
         (batch, channels_out, n, x, y, z).
     """
     rho = torch.tensor(representation(irreps, group), dtype=features.dtype)
-    offsets = _offsets(filters.shape[-1])
-    shifted = [_shift(features, y, padding) for y in offsets]
-    result = features.new_zeros(features.shape[0], filters.shape[1], group.order, *features.shape[-3:])
-    for g, g_inverse in enumerate(_inverses(group)):
-        turned_back = rho[group.index(g_inverse)]
-        for bank, weight in enumerate(relaxed_weights[:, g]):
-            for y, field in zip(offsets, shifted):
-                psi = filters[bank, ..., offsets.index(tuple(g_inverse @ y))]
-                result[:, :, g] += weight * torch.einsum("ocd,de,bcexyz->boxyz", psi, turned_back, field)
-    return result
+    neighbours = _neighbours(features, filters.shape[-1], padding)
+    parts = []
+    for g in range(group.order):
+        turned_back = rho[group.index(group.matrices[g].T)]
+        psi = filters[..., _taps_seen_by(group, g, filters.shape[-1])]
+        parts.append(torch.einsum("l,locdt,de,tbcexyz->boxyz", relaxed_weights[:, g], psi, turned_back, neighbours))
+    return torch.stack(parts, 2)
 
 
 def reference_convolution(features, filters, relaxed_weights, group, padding) -> Tensor:
@@ -50,17 +47,13 @@ def reference_convolution(features, filters, relaxed_weights, group, padding) ->
     Returns:
         (batch, channels_out, n, x, y, z).
     """
-    offsets = _offsets(filters.shape[-1])
-    shifted = [_shift(features, y, padding) for y in offsets]
-    result = features.new_zeros(features.shape[0], filters.shape[1], group.order, *features.shape[-3:])
-    for g, g_inverse in enumerate(_inverses(group)):
-        quotients = [group.index(g_inverse @ h) for h in group.matrices]
-        for bank, weight in enumerate(relaxed_weights[:, g]):
-            for y, field in zip(offsets, shifted):
-                psi = filters[bank, ..., offsets.index(tuple(g_inverse @ y))]
-                for h, quotient in enumerate(quotients):
-                    result[:, :, g] += weight * torch.einsum("oc,bcxyz->boxyz", psi[..., quotient], field[:, :, h])
-    return result
+    neighbours = _neighbours(features, filters.shape[-1], padding)
+    parts = []
+    for g, matrix in enumerate(group.matrices):
+        quotients = [group.index(matrix.T @ h) for h in group.matrices]
+        psi = filters[..., quotients, :][..., _taps_seen_by(group, g, filters.shape[-1])]
+        parts.append(torch.einsum("l,locht,tbchxyz->boxyz", relaxed_weights[:, g], psi, neighbours))
+    return torch.stack(parts, 2)
 
 
 def reference_projection(features, filters, relaxed_weights, group, irreps, padding, upsample=1) -> Tensor:
@@ -74,29 +67,32 @@ def reference_projection(features, filters, relaxed_weights, group, irreps, padd
         (batch, D, s x, s y, s z).
     """
     rho = torch.tensor(representation(irreps, group), dtype=features.dtype)
-    offsets, s = _offsets(filters.shape[-1]), upsample
+    neighbours, s = _neighbours(features, filters.shape[-1], padding), upsample
     cells = list(product(range(s), repeat=3))
-    shifted = [_shift(features, y, padding) for y in offsets]
     result = features.new_zeros(features.shape[0], filters.shape[1], *(s * side for side in features.shape[-3:]))
-    for g, g_inverse in enumerate(_inverses(group)):
-        for bank, weight in enumerate(relaxed_weights[:, g]):
-            for p in cells:
-                centred = 2 * np.array(p) - (s - 1)
-                source = cells.index(tuple((g_inverse @ centred + s - 1) // 2))
-                for y, field in zip(offsets, shifted):
-                    phi = filters[bank, :, source, :, offsets.index(tuple(g_inverse @ y))]
-                    part = torch.einsum("ed,dc,bcxyz->bexyz", rho[g], phi, field[:, :, g])
-                    result[:, :, p[0] :: s, p[1] :: s, p[2] :: s] += weight * part / group.order
+    for g, matrix in enumerate(group.matrices):
+        for p in cells:
+            source = cells.index(tuple((matrix.T @ (2 * np.array(p) - (s - 1)) + s - 1) // 2))
+            phi = filters[:, :, source][..., _taps_seen_by(group, g, filters.shape[-1])]
+            part = torch.einsum("l,ed,ldct,tbcxyz->bexyz", relaxed_weights[:, g], rho[g], phi, neighbours[:, :, :, g])
+            result[:, :, p[0] :: s, p[1] :: s, p[2] :: s] += part / group.order
     return result
-
-
-def _inverses(group: OctahedralGroup) -> list[np.ndarray]:
-    return [matrix.T for matrix in group.matrices]
 
 
 def _offsets(taps: int) -> list[tuple[int, int, int]]:
     half = round(taps ** (1 / 3)) // 2
     return list(product(range(-half, half + 1), repeat=3))
+
+
+def _taps_seen_by(group: OctahedralGroup, g: int, taps: int) -> list[int]:
+    """The number of the tap g^-1 y, for every y."""
+    offsets = _offsets(taps)
+    return [offsets.index(tuple(group.matrices[g].T @ y)) for y in offsets]
+
+
+def _neighbours(features: Tensor, taps: int, padding: tuple[str, str, str]) -> Tensor:
+    """f(x + y) for every y, stacked in front."""
+    return torch.stack([_shift(features, y, padding) for y in _offsets(taps)])
 
 
 def _shift(features: Tensor, offset: tuple[int, int, int], padding: tuple[str, str, str]) -> Tensor:

@@ -44,7 +44,8 @@ class Flow:
 
 FLOWS: Registry[Flow] = Registry("flow")
 
-# Measured in statistically steady runs: K (P / cutoff)^(-2/3) is 3.6 at Re_lambda 24, 4.3 at 48. Starting there saves spin-up.
+# K (P / cutoff)^(-2/3), measured in statistically steady runs: 3.6 at Re_lambda 24, 4.3 at 48. To start there saves
+# spin-up.
 STEADY_ENERGY = 4.0
 
 

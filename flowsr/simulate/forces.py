@@ -28,8 +28,8 @@ class Force(Protocol):
 class BandPower:
     """Constant power per unit mass, spent on the large scales: f = P u_band / <u_band . u_band>.
 
-    u_band is the part of the velocity with 0 < |k| < cutoff, so that <f . u> = P at every instant (Ghosal, Lund, Moin and
-    Akselvoll, J. Fluid Mech. 286, 229, 1995, use it with P the dissipation; Machiels, Phys. Rev. Lett. 79, 3411, 1997).
+    u_band is the part of the velocity with 0 < |k| < cutoff, so that <f . u> = P at every instant (Ghosal, Lund, Moin
+    and Akselvoll, J. Fluid Mech. 286, 229, 1995; Machiels, Phys. Rev. Lett. 79, 3411, 1997).
 
     Args:
         box: the Fourier space it acts in.

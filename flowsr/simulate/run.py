@@ -6,7 +6,7 @@ import logging
 import math
 import time as clock
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +60,8 @@ class Settings:
             self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
         for name in ("spin_up_time", "settle_time"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a number of zero or more")
-        slowest = 2 * math.pi / SIDE
-        self._require("forcing_cutoff", self.forcing_cutoff > slowest, f"above {slowest:g}, the box's lowest wavenumber")
+        lowest = 2 * math.pi / SIDE
+        self._require("forcing_cutoff", self.forcing_cutoff > lowest, f"above {lowest:g}, the box's lowest wavenumber")
         self._require("snapshot_interval", self.snapshot_interval <= self.duration, "at most the duration")
         self._require("cells", self.cells >= FEWEST_CELLS, f"{FEWEST_CELLS} or more")
         if self.spin_up > 0:
@@ -84,10 +84,6 @@ class Settings:
         first = self.spin_up + self.settle_time if FLOWS[self.flow].steady else 0.0
         count = math.floor(self.duration / self.snapshot_interval * (1 + 1e-12)) + 1
         return [first + i * self.snapshot_interval for i in range(count)]
-
-    @property
-    def grid(self) -> Grid:
-        return Grid((self.cells,) * 3, (SIDE / self.cells,) * 3)
 
 
 @dataclass(frozen=True)
@@ -119,13 +115,13 @@ def simulate_run(
 ) -> Path:
     """Simulate a flow in a periodic cube of side 2 pi and store snapshots of its velocity.
 
-    A statistically steady flow is spun up on half the grid, zero-padded to the whole one and left to settle; a decaying
-    flow begins with its first snapshot, whatever ``spin_up_time`` and ``settle_time`` say. Times in the store count from
-    the start of the run. Beside the store lies its table of diagnostics, ``<name>.csv``, with the columns of
+    A statistically steady flow is spun up on half the grid, zero-padded to the whole one and left to settle; a
+    decaying flow begins with its first snapshot, whatever ``spin_up_time`` and ``settle_time`` say. Times in the store
+    count from the start of the run. Beside the store lies its table of diagnostics, ``<name>.csv``, with the columns of
     :func:`flowsr.simulate.diagnostics.diagnose`.
 
-    The run may be killed at any moment. Called again with the same settings it goes on from its last restart file and, on
-    the same device and number of threads, ends with the same bits; a store that is finished is returned at once.
+    The run may be killed at any moment. Called again with the same settings it goes on from its last restart file and,
+    on the same device and number of threads, ends with the same bits; a finished store is returned at once.
 
     Args:
         output: the Zarr store to write: variable ``velocity`` (time, component, x, y, z), float32.
@@ -224,8 +220,7 @@ class _Run:
             self.solver = self._solver(box, velocity, time=old.time, step=old.step)
 
     def _box(self, cells: int) -> PeriodicBox:
-        grid = replace(self.settings.grid, shape=(cells,) * 3, spacing=(SIDE / cells,) * 3)
-        return PeriodicBox(grid, dtype=PRECISIONS[self.settings.precision], device=self.device)
+        return PeriodicBox(_cube(cells), dtype=PRECISIONS[self.settings.precision], device=self.device)
 
     def _solver(self, box: PeriodicBox, velocity, **clock_state) -> BoxSolver:
         forces = self.flow.forces(box, self.drive)
@@ -263,6 +258,10 @@ class _Run:
         self.saved_at = clock.monotonic()
 
 
+def _cube(cells: int) -> Grid:
+    return Grid((cells,) * 3, (SIDE / cells,) * 3)
+
+
 def _targets(settings: Settings) -> list[Target]:
     """Output times in order: the end of the spin-up, then the snapshots."""
     snapshots = [Target(t, settings.cells, i) for i, t in enumerate(settings.snapshot_times)]
@@ -292,7 +291,7 @@ def _template(settings: Settings):
         "config": asdict(settings),
     }
     attrs = {"viscosity": settings.viscosity, "length_units": "1", "provenance": provenance}
-    return field_template(settings.grid, settings.snapshot_times, long_name="velocity", attrs=attrs)
+    return field_template(_cube(settings.cells), settings.snapshot_times, long_name="velocity", attrs=attrs)
 
 
 def _table(rows: list[list[float]]) -> str:

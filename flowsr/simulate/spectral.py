@@ -1,12 +1,12 @@
 """Fourier coefficients of fields in a periodic box: transforms, wavenumbers, de-aliasing, curl and projection.
 
-A real field of shape (component, x, y, z) has coefficients of shape (component, Nx, Ny, Nz // 2 + 1): the half spectrum
-over z of :func:`torch.fft.rfftn`, normalized so that a coefficient is the amplitude of its wave. Phases are counted from
-the centre of the first cell. The other half of the spectrum is the complex conjugate, so sums over all modes are sums
-over the half spectrum with :attr:`PeriodicBox.weight` (2, or 1 where k_z = 0).
+A real field of shape (component, x, y, z) has coefficients of shape (component, Nx, Ny, Nz // 2 + 1): the half
+spectrum over z of :func:`torch.fft.rfftn`, normalized so that a coefficient is the amplitude of its wave. Phases are
+counted from the centre of the first cell. The other half of the spectrum is the complex conjugate, so sums over all
+modes are sums over the half spectrum with :attr:`PeriodicBox.weight` (2, or 1 where k_z = 0).
 
-Spectral arithmetic is real numbers times complex ones. It is done on :func:`flat_real` views, whose last axis interleaves
-real and imaginary parts: plain real, contiguous, vectorized passes.
+Spectral arithmetic is real numbers times complex ones. It is done on :func:`flat_real` views, whose last axis
+interleaves real and imaginary parts: plain real, contiguous, vectorized passes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class PeriodicBox:
 
     Args:
         grid: a periodic grid; any three sizes and side lengths.
-        dealiasing: which modes are kept. ``sphere``: sum_i (n_i / N_i)^2 < 2/9, that is a radius of sqrt(2)/3 N on a cube
-            (Patterson and Orszag, Phys. Fluids 14, 2538, 1971: beyond it aliasing errors of the product come from one
-            axis only); ``cube``: |n_i| / N_i < 1/3, free of aliasing (Orszag, J. Atmos. Sci. 28, 1074, 1971).
+        dealiasing: which modes are kept. ``sphere``: sum_i (n_i / N_i)^2 < 2/9, that is a radius of sqrt(2)/3 N on a
+            cube (Patterson and Orszag, Phys. Fluids 14, 2538, 1971: a product then aliases along one axis at most);
+            ``cube``: |n_i| / N_i < 1/3, free of aliasing (Orszag, J. Atmos. Sci. 28, 1074, 1971).
         dtype: torch.float32 or torch.float64, of the fields; coefficients are the complex type of the same precision.
         device: where fields and coefficients live.
 
@@ -55,6 +55,7 @@ class PeriodicBox:
         k_squared: (Nx, Ny, Nz // 2 + 1), zero at the mean mode.
         weight: (1, 1, Nz // 2 + 1), how often a stored mode counts in a sum over all modes.
         mask: (Nx, Ny, Nz // 2 + 1), 1 on kept modes and 0 elsewhere.
+        radius: of the truncation, in cells^-1: sqrt(2)/3 or 1/3.
         k_max: radius of the largest ball of wavenumbers that is kept whole.
 
     Raises:
@@ -84,7 +85,8 @@ class PeriodicBox:
         self.k_squared = k_squared.to(**place)
         self.weight = weight.to(**place)
         self.mask = mask.to(**place)
-        self.k_max = (math.sqrt(2) / 3 if dealiasing == "sphere" else 1 / 3) * min(2 * math.pi / d for d in grid.spacing)
+        self.radius = math.sqrt(2) / 3 if dealiasing == "sphere" else 1 / 3
+        self.k_max = self.radius * min(2 * math.pi / d for d in grid.spacing)
 
         inverse = torch.where(k_squared > 0, mask / k_squared.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
 
@@ -94,7 +96,6 @@ class PeriodicBox:
         self._k_flat = (self.wavenumber[0], self.wavenumber[1], doubled(exact[2]))
         self.k_squared_flat = doubled(k_squared)
         self._inverse_k_squared_flat = doubled(inverse)
-        self._mask_flat = doubled(mask)
         self._scaled_mask_flat = doubled(torch.where(k_squared > 0, mask, 0.0) / math.prod(grid.shape))
 
     def _mode_numbers(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,7 +137,7 @@ class PeriodicBox:
         return out
 
     def _batches(self, source: Tensor, target: Tensor):
-        """What to transform at once: all components, or one by one where temporary arrays would outgrow malloc's cache."""
+        """What to transform at once: everything, or one by one where temporary arrays would outgrow malloc."""
         if source.dim() == 3 or source.device.type != "cpu" or source.nbytes <= LARGEST_BATCH:
             return ((source, target),)
         return zip(source, target)

@@ -25,7 +25,7 @@ def _coefficients(box: PeriodicBox, u, v, w) -> Tensor:
 def taylor_green(box: PeriodicBox) -> Tensor:
     """Taylor-Green vortex: u = sin x cos y cos z, v = -cos x sin y cos z, w = 0, with x in radians of each side.
 
-    On unequal sides v is scaled by L_y / L_x, which keeps it solenoidal. Brachet et al., J. Fluid Mech. 130, 411 (1983).
+    On unequal sides v is scaled by L_y / L_x, so it stays solenoidal (Brachet et al., J. Fluid Mech. 130, 411, 1983).
 
     Returns:
         (3, Nx, Ny, Nz // 2 + 1); kinetic energy 1/8 on a cube.

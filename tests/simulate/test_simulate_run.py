@@ -275,5 +275,6 @@ def test_a_run_that_blows_up_says_so_and_publishes_nothing(tmp_path):
 
 
 def test_importing_the_solver_needs_no_zarr():
-    script = "import sys; sys.modules.update(dict.fromkeys(['zarr', 'pydantic', 'prefect', 'dask'])); import flowsr.simulate"
+    blocked = "sys.modules.update(dict.fromkeys(['zarr', 'pydantic', 'prefect', 'dask']))"
+    script = f"import sys; {blocked}; import flowsr.simulate"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)

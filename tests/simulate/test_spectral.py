@@ -21,7 +21,11 @@ def noise(box, components=3, seed=0):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shape=st.tuples(SIZES, SIZES, SIZES), sides=st.tuples(SIDES, SIDES, SIDES), dealiasing=st.sampled_from(["sphere", "cube"]))
+@given(
+    shape=st.tuples(SIZES, SIZES, SIZES),
+    sides=st.tuples(SIDES, SIDES, SIDES),
+    dealiasing=st.sampled_from(["sphere", "cube"]),
+)
 def test_transforms_are_inverse_and_the_inner_product_is_the_volume_average(shape, sides, dealiasing):
     grid = Grid(shape, tuple(side / n for side, n in zip(sides, shape)))
     box = PeriodicBox(grid, dealiasing=dealiasing, dtype=torch.float64)

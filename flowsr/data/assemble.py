@@ -60,7 +60,11 @@ def _coordinate(name: str, item: Found, file) -> np.ndarray:
         raise FlowsrError("a coordinate has one dim", file=file, variable=name, expected=f"{name}({name})", found=shape)
     if shape[0] > LONGEST_COORDINATE:
         raise FlowsrError(
-            "a coordinate too long to be true", file=file, variable=name, expected=f"<= {LONGEST_COORDINATE}", found=shape[0]
+            "a coordinate too long to be true",
+            file=file,
+            variable=name,
+            expected=f"<= {LONGEST_COORDINATE}",
+            found=shape[0],
         )
     values = item.array[_everything(1)]
     if values.dtype.kind in "OST":

@@ -103,9 +103,9 @@ class BlockMean(DegradeOperator):
 class GaussianBlockMean(BlockMean):
     """A Gaussian filter as wide as a coarse cell, then the mean over the coarse cell.
 
-    The filter of width D has variance D^2 / 12 and, in the continuum, T(k) = exp(-k^2 D^2 / 24) (Pope 2000, table 13.2).
-    Here it is sampled on the fine grid out to six standard deviations and normalized, and T(k) is that of the samples.
-    Walls and open edges mirror the field.
+    The filter of width D has variance D^2 / 12 and, in the continuum, T(k) = exp(-k^2 D^2 / 24) (Pope, Turbulent Flows,
+    2000, table 13.2). Here it is sampled on the fine grid out to six standard deviations and normalized, and T(k) is that
+    of the samples. Walls and open edges mirror the field.
     """
 
     name = "gaussian_block_mean"
@@ -135,9 +135,9 @@ class GaussianBlockMean(BlockMean):
 class SpectralCutoff(DegradeOperator):
     """All Fourier modes that the coarse grid resolves, and none of the others; periodic boxes only.
 
-    A mode is kept where each |k_i| is *below* the coarse Nyquist wavenumber pi / D. The mode at it has no phase of its own on
-    the coarse grid and is dropped. Coefficients are shifted by the half cells between the first fine and the first coarse
-    cell centre, so that the coarse values are those of the band-limited field at the coarse cell centres.
+    A mode is kept where each |k_i| is *below* the coarse Nyquist wavenumber pi / D. The mode at it has no phase of its
+    own on the coarse grid and is dropped. Coefficients are shifted by the half cells between the first fine and the first
+    coarse cell centre, so that the coarse values are those of the band-limited field at the coarse cell centres.
     """
 
     name = "spectral_cutoff"
@@ -160,9 +160,9 @@ class SpectralCutoff(DegradeOperator):
 class Strided(DegradeOperator):
     """Every s-th cell, ``x[::s]``, taken for the whole coarse cell. Aliases, and does *not* commute with the group.
 
-    The sample sits (s - 1) / 2 fine cells below the coarse cell's centre: T(k) = exp(-i k (s - 1) d / 2). About the box's
-    centre only the six permutations of the axes survive; a network trained on such pairs finds a symmetry breaking
-    that is not the flow's.
+    The sample sits (s - 1) / 2 fine cells below the coarse cell's centre: T(k) = exp(-i k (s - 1) d / 2). About the
+    box's centre only the six permutations of the axes survive; a network trained on such pairs finds a symmetry
+    breaking that is not the flow's.
     """
 
     name = "strided"
@@ -189,8 +189,8 @@ def degrade(dataset: xr.Dataset, operator: str, factor: int) -> xr.Dataset:
         Dataset on the coarse grid of the same box, with the attributes ``degrade_operator`` and ``degrade_factor``.
 
     Raises:
-        FlowsrError: an unknown operator, one that the box's boundaries rule out, or a factor that does not divide the box
-            into at least two coarse cells a side.
+        FlowsrError: an unknown operator, one that the box's boundaries rule out, or a factor that does not divide the
+            box into at least two coarse cells a side.
     """
     chosen = DEGRADE_OPERATORS[operator]()
     grid = grid_of(dataset)
@@ -206,7 +206,9 @@ def degrade(dataset: xr.Dataset, operator: str, factor: int) -> xr.Dataset:
             f"{operator} is defined on periodic boxes only", variable="boundary", expected=PERIODIC, found=grid.boundary
         )
     if not chosen.commutes:
-        message = f"{operator} does not commute with the octahedral group: a network will learn its asymmetry as the flow's"
+        message = (
+            f"{operator} does not commute with the octahedral group: a network will learn its asymmetry as the flow's"
+        )
         warnings.warn(message, SymmetryWarning, stacklevel=2)
     attrs = {**dataset.attrs, "degrade_operator": operator, "degrade_factor": int(factor)}
     coarse = xr.Dataset(coords=field_template(grid.coarsened(factor), dataset["time"].values).coords, attrs=attrs)

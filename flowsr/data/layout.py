@@ -2,8 +2,8 @@
 
 A dataset holds
 
-- field variables with dims ``(time, component, x, y, z)``, or ``(time, x, y, z)`` for a scalar, each with the attributes
-  ``irreps`` (e3nn), ``units`` and ``long_name``;
+- field variables with dims ``(time, component, x, y, z)``, or ``(time, x, y, z)`` for a scalar, each with the
+  attributes ``irreps`` (e3nn), ``units`` and ``long_name``;
 - optionally series with dims ``(time,)``, one number a snapshot;
 - coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres;
 - the attributes ``boundary`` (three of periodic, wall, open), ``viscosity`` (kinematic, in the units of the data, where
@@ -104,7 +104,9 @@ def validate(dataset: xr.Dataset, file=None) -> xr.Dataset:
     names = field_variables(dataset)
     if not names:
         found = ", ".join(map(str, dataset.variables)) or "nothing"
-        raise FlowsrError("no field in this file", file=file, expected=f"a variable with dims {VECTOR_DIMS}", found=found)
+        raise FlowsrError(
+            "no field in this file", file=file, expected=f"a variable with dims {VECTOR_DIMS}", found=found
+        )
     for name in names:
         _check_variable(dataset, name, file)
     grid_of(dataset, file)
@@ -148,7 +150,11 @@ def _check_variable(dataset, name, file) -> None:
         dimension = irreps_dimension(irreps)
     except (ValueError, TypeError):
         raise FlowsrError(
-            "not an e3nn irreps string", file=file, variable=f"{name}.irreps", expected="such as '1o'", found=repr(irreps)
+            "not an e3nn irreps string",
+            file=file,
+            variable=f"{name}.irreps",
+            expected="such as '1o'",
+            found=repr(irreps),
         ) from None
     if dimension != components:
         raise FlowsrError(
@@ -165,10 +171,18 @@ def _axis(dataset, name, file) -> np.ndarray:
         raise FlowsrError("a coordinate is missing", file=file, variable=name, expected=f"cell centres {name}({name})")
     centers = np.asarray(dataset.coords[name].values)
     if centers.dtype.kind not in "fiu" or centers.ndim != 1:
-        raise FlowsrError("not a coordinate", file=file, variable=name, expected="one real number a cell", found=centers.dtype)
+        raise FlowsrError(
+            "not a coordinate", file=file, variable=name, expected="one real number a cell", found=centers.dtype
+        )
     centers = centers.astype("float64")
     if len(centers) < 2:
-        raise FlowsrError("an axis of one cell has no spacing", file=file, variable=name, expected="2 cells or more", found=len(centers))
+        raise FlowsrError(
+            "an axis of one cell has no spacing",
+            file=file,
+            variable=name,
+            expected="2 cells or more",
+            found=len(centers),
+        )
     steps = np.diff(centers)
     if not np.all(np.isfinite(centers)) or not np.all(steps > 0):
         raise FlowsrError("coordinates do not increase", file=file, variable=name, expected="increasing cell centres")
@@ -188,7 +202,9 @@ def _boundary(dataset, file) -> tuple[str, str, str]:
     boundary = dataset.attrs.get("boundary")
     known = f"three of {', '.join(BOUNDARIES)}"
     if boundary is None:
-        raise FlowsrError("the boundaries are not stated", file=file, variable="boundary", expected=f"an attribute with {known}")
+        raise FlowsrError(
+            "the boundaries are not stated", file=file, variable="boundary", expected=f"an attribute with {known}"
+        )
     listed = [boundary] if isinstance(boundary, str) else list(np.ravel(boundary))
     if len(listed) != 3 or any(b not in BOUNDARIES for b in listed):
         raise FlowsrError("unknown boundaries", file=file, variable="boundary", expected=known, found=listed)
@@ -214,4 +230,6 @@ def _check_viscosity(dataset, file) -> None:
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise FlowsrError("not a viscosity", file=file, variable="viscosity", expected="a number", found=repr(viscosity))
+        raise FlowsrError(
+            "not a viscosity", file=file, variable="viscosity", expected="a number", found=repr(viscosity)
+        )

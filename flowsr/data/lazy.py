@@ -37,7 +37,9 @@ class LazyArray(BackendArray):
         return xr.Variable(dims, indexing.LazilyIndexedArray(self), attrs)
 
     def __getitem__(self, key):
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._load_or_say_why)
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._load_or_say_why
+        )
 
     def _load_or_say_why(self, index):
         try:

@@ -47,7 +47,9 @@ def _file_of(manifest: dict[str, Any], path: Path, run: str | None) -> Path:
     root = (path.parent / manifest["root"]).resolve()
     file = (root / files[name]).resolve()
     if not file.is_relative_to(root):
-        raise FlowsrError("a file outside the root", file=path, variable=f"files.{name}", expected=root, found=files[name])
+        raise FlowsrError(
+            "a file outside the root", file=path, variable=f"files.{name}", expected=root, found=files[name]
+        )
     if not file.exists():
         raise FlowsrError("no such file", file=file, hint=manifest["obtain"])
     return file
@@ -74,7 +76,11 @@ def _lay_over(attrs: dict, stated: dict, prefix: str, file: Path) -> None:
         found = attrs.setdefault(name, value)
         if found != value:
             raise FlowsrError(
-                "file and manifest disagree", file=file, variable=prefix + name, expected=f"{value} (manifest)", found=found
+                "file and manifest disagree",
+                file=file,
+                variable=prefix + name,
+                expected=f"{value} (manifest)",
+                found=found,
             )
 
 

@@ -1,7 +1,7 @@
 """The ingest job: strangers' fields in, coarse / fine pairs out, split in time, with their statistics.
 
-The output folder holds ``<split>/<run>.zarr`` for the splits train, validation and test, each with the groups ``coarse`` and
-``fine``, and ``statistics.json``, which is written last: where it is, all of the rest is.
+The output folder holds ``<split>/<run>.zarr`` for the splits train, validation and test, each with the groups
+``coarse`` and ``fine``, and ``statistics.json``, which is written last: where it is, all of the rest is.
 """
 
 from __future__ import annotations
@@ -282,7 +282,9 @@ def _write_pairs(survey: Survey, split: str, output: Path, pairing: Pairing, fre
         for time in range(fine.sizes["time"]):
             for group, dataset in (("coarse", coarse), ("fine", fine)):
                 if not store.is_written(pairing.variable, time, group=group):
-                    store.write(pairing.variable, dataset[pairing.variable].isel(time=time).values, time=time, group=group)
+                    store.write(
+                        pairing.variable, dataset[pairing.variable].isel(time=time).values, time=time, group=group
+                    )
             progress((time + 1) / fine.sizes["time"])
         store.publish()
 

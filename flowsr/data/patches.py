@@ -26,12 +26,12 @@ class PatchPairs(Dataset):
     """Pairs (coarse patch with halo, fine core), drawn at random places of random snapshots.
 
     Along an axis a patch is one of two things. Either it is as long as the box: then a periodic axis is rolled by a
-    random number of coarse cells and stays periodic, a wall stays a wall, and there is no halo. Or it is shorter: then it has
-    ``halo`` coarse cells on either side, wrapped around periodic boxes, and its ends are ``open``; on an axis that is not
-    periodic, patch and halo stay inside the box, so cells within a halo of a wall are seen but not scored.
+    random number of coarse cells and stays periodic, a wall stays a wall, and there is no halo. Or it is shorter: then
+    it has ``halo`` coarse cells on either side, wrapped around periodic boxes, and its ends are ``open``; on an axis that
+    is not periodic, patch and halo stay inside the box, so cells within a halo of a wall are seen but not scored.
 
-    What is drawn is a function of (seed, epoch, index) alone, whatever the workers and whatever came before. Every snapshot
-    is drawn equally often, up to one draw.
+    What is drawn is a function of (seed, epoch, index) alone, whatever the workers and whatever came before. Every
+    snapshot is drawn equally often, up to one draw.
 
     Args:
         stores: stores with the groups ``coarse`` and ``fine``, as :func:`flowsr.data.pairs.ingest` writes them.
@@ -40,12 +40,16 @@ class PatchPairs(Dataset):
         samples: draws in an epoch.
         seed: of the draws.
         variable: field variable of the stores; default: their only one.
-        cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by patch.
+        cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by
+            patch.
         augment: called as ``augment(coarse, fine, grid, generator)`` with each pair, and returns a pair.
 
     Attributes:
         grid: the grid of a coarse patch, halo included; its boundary says how a model continues it.
-        halo: halo along x, y, z, in coarse cells.
+        patch: coarse cells along x, y, z that are scored.
+        halo: coarse cells on either side along x, y, z; none where the patch is as long as the box.
+        box: the grid of a whole coarse snapshot.
+        snapshots: all (store, time) there are to draw from.
         factor: coarse cell size over fine cell size.
 
     Raises:
@@ -90,7 +94,7 @@ class PatchPairs(Dataset):
         """Draw number ``index`` of the epoch.
 
         Returns:
-            coarse (C, p + 2 h, ...) and fine (C, s p, ...), where p is the patch, h the halo along the axis, s the factor.
+            coarse (C, p + 2 h, ...) and fine (C, s p, ...): p the patch, h the halo along the axis, s the factor.
 
         Raises:
             IndexError: an index that is not in 0 .. samples - 1.
@@ -166,7 +170,9 @@ class OctahedralAugmentation:
     def __init__(self, group: str = "Oh", irreps: str = "1o"):
         self.group, self.irreps = group, irreps
 
-    def __call__(self, coarse: Tensor, fine: Tensor, grid: Grid, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, coarse: Tensor, fine: Tensor, grid: Grid, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         """The pair, turned. Elements that would change the sides, spacings or boundaries of the patch are not drawn."""
         from flowsr.group import octahedral_group
         from flowsr.group.fields import transform_field
@@ -204,7 +210,7 @@ def _cut(field, spans: list[tuple[int, int]]) -> np.ndarray:
 
 
 def _pieces(start: int, length: int, side: int) -> list[tuple[slice, slice]]:
-    """Contiguous stretches of an axis of ``side`` cells that make up ``length`` cells from ``start``, and where they go."""
+    """Contiguous stretches of an axis of ``side`` cells that make up ``length`` cells from ``start``; where they go."""
     pieces, done = [], 0
     while done < length:
         first = (start + done) % side
@@ -226,7 +232,9 @@ def _common_grid(datasets: list[xr.Dataset], stores: list[Path]) -> Grid:
     first = grids[0]
     for grid, store in zip(grids[1:], stores[1:]):
         if not _same_cells(first, grid):
-            raise FlowsrError("stores differ in their grid", file=store, expected=f"{first} as in {stores[0]}", found=grid)
+            raise FlowsrError(
+                "stores differ in their grid", file=store, expected=f"{first} as in {stores[0]}", found=grid
+            )
     return first
 
 
@@ -239,7 +247,9 @@ def _factor(coarse: Grid, fine: Grid, store: Path) -> int:
     factors = {f / c for f, c in zip(fine.shape, coarse.shape)}
     factor = factors.pop()
     if factors or factor != int(factor):
-        raise FlowsrError("coarse and fine do not match", file=store, expected=f"multiples of {coarse.shape}", found=fine.shape)
+        raise FlowsrError(
+            "coarse and fine do not match", file=store, expected=f"multiples of {coarse.shape}", found=fine.shape
+        )
     return int(factor)
 
 

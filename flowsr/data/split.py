@@ -82,11 +82,11 @@ def split_times(times, turnover_time: float, rule: SplitRule, file=None) -> dict
         distance = ((counts / counts.sum(axis=0) - shares[:, None]) ** 2).sum(axis=0)
         nearest = int(np.argmin(distance))
         if distance[nearest] < best_distance - 1e-12:
-            stop = int(stops[nearest])
-            best, best_distance = (range(first), range(int(start), stop), range(int(after[stop]), count)), distance[nearest]
+            best, best_distance = (first, int(start), int(stops[nearest])), distance[nearest]
     if best is None:
         raise _too_short(times, gap, turnover_time, rule, file)
-    return dict(zip(SPLITS, best))
+    first, start, stop = best
+    return dict(zip(SPLITS, (range(first), range(start, stop), range(int(after[stop]), count))))
 
 
 def _too_short(times, gap, turnover_time, rule, file) -> FlowsrError:

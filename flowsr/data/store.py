@@ -8,9 +8,9 @@ A store grows in a hidden folder beside its target::
         store/        the Zarr hierarchy
         done/         one small marker per shard that is on the disk, with its sha256
 
-and takes its name in one step when every shard is there and matches its marker. Whoever fills it may keep files of their
-own there (a restart file, say); they go with the partial store. A writer that starts again after a
-kill skips the shards that are whole, and the published bytes do not depend on how often it was killed.
+and takes its name in one step when every shard is there and matches its marker. Whoever fills it may keep files of
+their own there (a restart file, say); they go with the partial store. A writer that starts again after a kill skips the
+shards that are whole, and the published bytes do not depend on how often it was killed.
 
 Each array is chunked over space; a chunk holds one time and all components. A shard (one file) has one writer: writes
 that are not aligned to shards are refused, since two writers in one shard corrupt it without a word.
@@ -71,12 +71,14 @@ def create_store(
             building it.
     """
     target = Path(target)
-    plan = _plan(groups if isinstance(groups, Mapping) and not isinstance(groups, xr.Dataset) else {"": groups}, chunk, shard)
+    plan = _plan({"": groups} if isinstance(groups, xr.Dataset) else groups, chunk, shard)
     fingerprint = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
     if target.exists() or target.is_symlink():
         found = _published_fingerprint(target)
         if found is None:
-            raise FlowsrError("will not be replaced", file=target, expected="no such name, or a store written by flowsr")
+            raise FlowsrError(
+                "will not be replaced", file=target, expected="no such name, or a store written by flowsr"
+            )
         if found == fingerprint and not fresh:
             shutil.rmtree(partial_path(target), ignore_errors=True)
             return FieldStore(target)
@@ -292,7 +294,9 @@ def _region(array, time: int, box: Box | None) -> tuple[slice, ...]:
         inner[-3:] = [slice(s.start or 0, n if s.stop is None else s.stop) for s, n in zip(box, array.shape[-3:])]
     for name, part, side, unit in zip(SPACE, inner[-3:], array.shape[-3:], _unit(array)[-3:]):
         if not 0 <= part.start < part.stop <= side or part.start % unit or (part.stop % unit and part.stop != side):
-            raise ValueError(f"{name} from {part.start} to {part.stop} is not aligned to shards of {unit} in {side} cells")
+            raise ValueError(
+                f"{name} from {part.start} to {part.stop} is not aligned to shards of {unit} in {side} cells"
+            )
     return (slice(time, time + 1), *inner)
 
 

@@ -36,7 +36,9 @@ class ZarrReader(Reader):
         arrays = dict(opened.arrays())
         groups = sorted(opened.group_keys())
         if not arrays and groups:
-            raise FlowsrError("no field at the top of this store", file=folder, hint=f"name a group: {', '.join(groups)}")
+            raise FlowsrError(
+                "no field at the top of this store", file=folder, hint=f"name a group: {', '.join(groups)}"
+            )
         found = {name: _found(folder, name, array) for name, array in sorted(arrays.items())}
         attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
         return assemble(found, attrs, folder)

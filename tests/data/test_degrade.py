@@ -90,11 +90,19 @@ def test_spectral_cutoff_samples_the_band_limited_field():
         return 1.5 + np.sin(2 * np.pi * x + 0.3) * np.cos(2 * np.pi * z) + 0 * y
 
     np.testing.assert_allclose(operator(field(grid), factor), field(grid.coarsened(factor)), atol=1e-13)
-    assert abs(operator(field(grid) + 1e3 * np.cos(2 * np.pi * 2 * grid.coordinates()[2]), factor) - field(grid.coarsened(4))).max() < 1e-9
+    assert (
+        abs(
+            operator(field(grid) + 1e3 * np.cos(2 * np.pi * 2 * grid.coordinates()[2]), factor)
+            - field(grid.coarsened(4))
+        ).max()
+        < 1e-9
+    )
 
 
 @settings(max_examples=20, deadline=None)
-@given(sides=st.tuples(*[st.integers(2, 4)] * 3), factor=st.integers(1, 4), name=st.sampled_from(sorted(DEGRADE_OPERATORS)))
+@given(
+    sides=st.tuples(*[st.integers(2, 4)] * 3), factor=st.integers(1, 4), name=st.sampled_from(sorted(DEGRADE_OPERATORS))
+)
 def test_constants_stay_and_means_are_kept(sides, factor, name):
     operator = DEGRADE_OPERATORS[name]()
     shape = tuple(n * factor for n in sides)

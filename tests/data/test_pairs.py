@@ -19,8 +19,7 @@ SMALL = {"factor": 2, "gap_turnovers": 3.0}
 
 def runs(folder, count=2, grid=GRID, times=TIMES, **options):
     return [
-        store_field(random_field(grid, times, seed, **options), folder / f"seed_{seed}.zarr")
-        for seed in range(count)
+        store_field(random_field(grid, times, seed, **options), folder / f"seed_{seed}.zarr") for seed in range(count)
     ]
 
 
@@ -66,7 +65,9 @@ def test_no_test_snapshot_within_the_gap_of_what_was_seen(ingested):
 def test_statistics_are_those_of_the_data(ingested):
     inputs, output = ingested
     found = read_statistics(output)
-    train = [open_field(store, group="fine")["velocity"].values.astype("float64") for store in pair_stores(output, "train")]
+    train = [
+        open_field(store, group="fine")["velocity"].values.astype("float64") for store in pair_stores(output, "train")
+    ]
     for group, fields in (("fine", train), ("coarse", [DEGRADE_OPERATORS["block_mean"]()(f, 2) for f in train])):
         square = np.concatenate([(f**2).sum(axis=1) for f in fields]).mean()
         np.testing.assert_allclose(found["scale"][group], np.sqrt(square), rtol=1e-5)
@@ -131,7 +132,10 @@ def test_hdf5_and_zarr_give_the_same_pairs(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda d: d["velocity"].values.__setitem__((7, 1, 2, 3, 4), np.nan), "velocity.*1 of 11520.*time 7, component 1"),
+        (
+            lambda d: d["velocity"].values.__setitem__((7, 1, 2, 3, 4), np.nan),
+            "velocity.*1 of 11520.*time 7, component 1",
+        ),
         (lambda d: d["velocity"].values.fill(0), "at rest"),
         (lambda d: d["velocity"].attrs.update(irreps="0e+0o+0e"), "more than one field type"),
     ],
@@ -180,11 +184,17 @@ def test_a_box_with_walls_needs_to_be_told_its_turnover_time(tmp_path):
 
 def test_a_scalar_is_ingested_by_the_velocity_beside_it(tmp_path):
     dataset = random_field(GRID, TIMES)
-    dataset["pressure"] = (("time", "x", "y", "z"), dataset["velocity"].values[:, 0] ** 2, {"irreps": "0e", "units": "1"})
+    dataset["pressure"] = (
+        ("time", "x", "y", "z"),
+        dataset["velocity"].values[:, 0] ** 2,
+        {"irreps": "0e", "units": "1"},
+    )
     path = store_field(dataset, tmp_path / "a.zarr")
     ingest([path], tmp_path / "pairs", variable="pressure", **SMALL)
     found = read_statistics(tmp_path / "pairs")
     train = open_field(pair_store(tmp_path / "pairs", "train", "a"), group="fine")
     assert list(train.data_vars) == ["pressure"]
-    np.testing.assert_allclose(found["scale"]["fine"], np.sqrt((train["pressure"].values.astype("f8") ** 2).mean()), rtol=1e-6)
+    np.testing.assert_allclose(
+        found["scale"]["fine"], np.sqrt((train["pressure"].values.astype("f8") ** 2).mean()), rtol=1e-6
+    )
     assert found["flow"]["turnover_time"] > 0 and found["components"] == 1

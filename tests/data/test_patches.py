@@ -41,7 +41,10 @@ def find(patch, fields):
     for number, field in enumerate(fields):
         for time, snapshot in enumerate(field):
             for start in zip(*np.nonzero(snapshot[0] == patch[0, 0, 0, 0])):
-                index = np.ix_(range(3), *[(o + np.arange(n)) % side for o, n, side in zip(start, patch.shape[1:], snapshot.shape[1:])])
+                index = np.ix_(
+                    range(3),
+                    *[(o + np.arange(n)) % side for o, n, side in zip(start, patch.shape[1:], snapshot.shape[1:])],
+                )
                 if np.array_equal(snapshot[index], patch):
                     hits.append((number, time, tuple(int(o) for o in start)))
     assert len(hits) == 1, "the patch is not one piece of one snapshot"

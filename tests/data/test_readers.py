@@ -158,19 +158,30 @@ DEFECTS = [
     (broken("times back", content={"time": np.array([1.0, 0.5])}), "variable: time; expected: increasing"),
     (broken("text axis", content={"x": np.array([b"a", b"b", b"c", b"d"])}), "variable: x"),
     (broken("2-d axis", content={"x": np.zeros((4, 1))}), "variable: x; expected: x\\(x\\)"),
-    (broken("whole numbers", content={"velocity": arrays(dtype="int32")["velocity"]}), "expected: a float dtype; found: int32"),
+    (
+        broken("whole numbers", content={"velocity": arrays(dtype="int32")["velocity"]}),
+        "expected: a float dtype; found: int32",
+    ),
     (broken("complex", content={"velocity": arrays(dtype="complex64")["velocity"]}), "found: complex64"),
     (broken("no boundary", attrs={"boundary": None}), "variable: boundary"),
     (broken("odd boundary", attrs={"boundary": ["periodic", "wall", "sticky"]}), "found: .*sticky"),
     (broken("two boundaries", attrs={"boundary": ["periodic", "wall"]}), "expected: three of"),
-    (broken("viscosity in words", attrs={"viscosity": "small"}), "variable: viscosity; expected: a number; found: 'small'"),
+    (
+        broken("viscosity in words", attrs={"viscosity": "small"}),
+        "variable: viscosity; expected: a number; found: 'small'",
+    ),
     (broken("negative viscosity", attrs={"viscosity": -1.0}), "variable: viscosity"),
-    (broken("two components", content={"velocity": arrays()["velocity"][:, :2]}), "expected: 3 components for irreps 1o; found: 2"),
+    (
+        broken("two components", content={"velocity": arrays()["velocity"][:, :2]}),
+        "expected: 3 components for irreps 1o; found: 2",
+    ),
     (broken("other dims", labels=("time", "component", "z", "y", "x")), "velocity"),
 ]
 
 
-@pytest.mark.parametrize(("content", "changes", "line"), [pytest.param(*p.values, line, id=p.id) for p, line in DEFECTS])
+@pytest.mark.parametrize(
+    ("content", "changes", "line"), [pytest.param(*p.values, line, id=p.id) for p, line in DEFECTS]
+)
 def test_defects_are_one_line_that_says_where(tmp_path, content, changes, line):
     path = write_h5(tmp_path / "a.h5", content, **changes)
     with pytest.raises(FlowsrError, match=line) as caught:
@@ -207,7 +218,9 @@ def test_text_is_not_a_field_whatever_its_name(tmp_path, name):
         open_field(path)
 
 
-@pytest.mark.parametrize("metadata", ["", "{", "[]", "null", '{"zarr_format": 9}', '{"zarr_format": 3, "node_type": "group"}'])
+@pytest.mark.parametrize(
+    "metadata", ["", "{", "[]", "null", '{"zarr_format": 9}', '{"zarr_format": 3, "node_type": "group"}']
+)
 def test_broken_zarr_metadata(tmp_path, metadata):
     path = tmp_path / "a.zarr"
     path.mkdir()

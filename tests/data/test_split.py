@@ -51,7 +51,11 @@ def test_counts_come_near_the_shares(count, train, validation, gap):
 
 def test_the_demo():
     found = split_times(14 + np.arange(20.0), 2.3, SplitRule())
-    assert {name: (r.start, r.stop) for name, r in found.items()} == {"train": (0, 7), "validation": (11, 13), "test": (17, 20)}
+    assert {name: (r.start, r.stop) for name, r in found.items()} == {
+        "train": (0, 7),
+        "validation": (11, 13),
+        "test": (17, 20),
+    }
 
 
 def test_a_short_run_says_how_long_it_would_have_to_be():

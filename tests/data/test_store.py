@@ -210,7 +210,9 @@ def test_whatever_decides_the_bytes_decides_the_template(tmp_path, change):
         create_store(tmp_path / "a.zarr", other, **options)
 
 
-@pytest.mark.parametrize("make", [lambda p: p.write_text("mine"), lambda p: (p.mkdir(), (p / "thesis.tex").write_text("mine"))])
+@pytest.mark.parametrize(
+    "make", [lambda p: p.write_text("mine"), lambda p: (p.mkdir(), (p / "thesis.tex").write_text("mine"))]
+)
 @pytest.mark.parametrize("fresh", [False, True])
 def test_somebody_elses_file_is_never_replaced(tmp_path, make, fresh):
     path = tmp_path / "a.zarr"
@@ -241,7 +243,9 @@ def test_workers_attach_and_are_picklable(tmp_path):
         attached = FieldStore(tmp_path / "a.zarr")
         assert fill(attached, dataset) == len(list(store.boxes("velocity"))), "the worker's shards are not seen"
         store.publish()
-    assert store_checksum(tmp_path / "a.zarr") == store_checksum(store_field(dataset, tmp_path / "b.zarr", chunk=2, shard=4))
+    assert store_checksum(tmp_path / "a.zarr") == store_checksum(
+        store_field(dataset, tmp_path / "b.zarr", chunk=2, shard=4)
+    )
     with pytest.raises(FlowsrError, match="no store here"):
         FieldStore(tmp_path / "nothing.zarr")
 

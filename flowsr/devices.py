@@ -6,6 +6,8 @@ import torch
 
 from flowsr.errors import FlowsrError
 
+_ALL_THREADS = torch.get_num_threads()
+
 
 def resolve_device(device: str) -> str:
     """``auto`` made concrete: CUDA where there is a device.
@@ -23,6 +25,5 @@ def resolve_device(device: str) -> str:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let CPU work use this many threads; None leaves torch's own choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+    """Let CPU work use this many threads; None for as many as the machine or OMP_NUM_THREADS allows."""
+    torch.set_num_threads(threads or _ALL_THREADS)

@@ -29,13 +29,13 @@ class SimulateSettings(Settings):
     cells: PositiveInt = Field(64, description="Grid cells along each side.")
     viscosity: PositiveFloat = Field(0.0075, description="Kinematic viscosity nu.")
     power: PositiveFloat = Field(0.1, description="Forcing power per unit mass, spent in 0 < k < forcing_cutoff.")
-    forcing_cutoff: PositiveFloat = Field(2.5, description="Wavenumber below which the forcing acts.")
+    forcing_cutoff: float = Field(2.5, gt=1, description="Wavenumber below which the forcing acts.")
     seeds: Annotated[list[int], Field(min_length=1)] = Field([0, 1, 2], description="One independent run per seed.")
-    spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid before the first full-grid step.")
-    settle_time: float = Field(2.0, ge=0, description="Time run on the full grid before the first snapshot.")
-    duration: PositiveFloat = Field(19.0, description="Time from the first snapshot to the last.")
+    spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid first (forced flows).")
+    settle_time: float = Field(2.0, ge=0, description="Time run on the full grid before the first snapshot (forced flows).")
+    duration: PositiveFloat = Field(20.0, description="Time from the first snapshot to the last.")
     snapshot_interval: PositiveFloat = Field(1.0, description="Time between snapshots.")
-    cfl: PositiveFloat = Field(0.8, description="Courant number that sets the time step.")
+    cfl: PositiveFloat = Field(1.25, description="Courant number that sets the time step, max of sum |u_i| dt / dx_i.")
     precision: Literal["float32", "float64"] = "float32"
 
 

@@ -19,12 +19,16 @@ from flowsr.files import tree_checksum, write_text_atomic
 from flowsr.pipeline.steps import Done, Step, perform, read_record
 from flowsr.progress import StageReport, about
 
+#: Up to this many cells a side, a second thread costs a transform more than it brings.
+ONE_THREAD_CELLS = 64
+
 
 def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
     """One direct numerical simulation per seed, to ``simulate/seed_NNN.zarr``."""
     from flowsr.simulate import simulate_run
 
     _start(experiment)
+    use_threads(experiment.threads or (1 if experiment.simulate.cells <= ONE_THREAD_CELLS else None))
     folder = experiment.output / "simulate"
     settings = experiment.simulate.model_dump(mode="json", exclude={"seeds"})
     finished = []
@@ -33,7 +37,7 @@ def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport
         step = Step(
             title=f"simulate seed {seed}",
             record=store.with_suffix(".json"),
-            outputs=(store,),
+            outputs=(store, store.with_suffix(".csv")),
             settings={**settings, "seed": seed},
             about=_about(experiment),
         )

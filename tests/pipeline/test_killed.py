@@ -1,0 +1,97 @@
+"""The whole chain as a user runs it: SIGKILL in every stage, started again each time, ends in the same metrics."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flowsr.data import open_field
+from flowsr.files import tree_checksum
+from tests.experiments import write_tiny
+
+STAGES = ["simulate seed 0", "simulate seed 1", "ingest", "train relaxed", "train cnn", "upscale cnn seed_000", "compare"]
+
+
+def start(config):
+    command = [sys.executable, "-m", "flowsr", "run", str(config)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def killed_at(config, stage):
+    """Start a run and kill it at the first progress of a stage; True if it got there."""
+    with start(config) as process:
+        for line in process.stdout:
+            if line.startswith(stage):
+                process.kill()
+                return True
+    return False
+
+
+def finished(config):
+    with start(config) as process:
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    return output
+
+
+def metrics(folder):
+    comparison = json.loads((folder / "compare" / "metrics.json").read_text())
+    for model in comparison["models"].values():
+        del model["seconds"]
+    return comparison
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder / "run", finished(write_tiny(folder)), folder
+
+
+def test_a_run_ends_with_a_table_a_verdict_and_a_report(whole):
+    folder, output, _ = whole
+    assert "Relaxed octahedral" in output and "best interpolation" in output
+    assert f"report: {folder / 'report.html'}" in output.replace("\n", "")
+    page = (folder / "report.html").read_text()
+    assert "Relaxed octahedral" in page and "<svg" in page
+    assert metrics(folder)["models"].keys() == {"nearest", "spectral", "relaxed", "cnn"}
+    assert (folder / "train" / "relaxed" / "history.jsonl").read_text().count("\n") == 3
+
+
+def test_upscaled_fields_carry_coordinates_units_and_provenance(whole):
+    folder, _, _ = whole
+    upscaled = open_field(folder / "upscale" / "relaxed" / "seed_000.zarr")
+    truth = open_field(folder / "ingest" / "test" / "seed_000.zarr", group="fine")
+    for name in ("time", "component", "x", "y", "z"):
+        if name == "component":
+            assert list(upscaled[name].values) == ["u", "v", "w"]
+        else:
+            np.testing.assert_allclose(upscaled[name].values, truth[name].values, rtol=1e-12)
+    assert upscaled.velocity.attrs["units"] == truth.velocity.attrs["units"]
+    assert upscaled.attrs["provenance"]["model"] == "relaxed" and upscaled.attrs["provenance"]["weights_sha256"]
+
+
+def test_a_second_run_reuses_everything(whole):
+    folder, _, parent = whole
+    before = tree_checksum(folder / "compare"), tree_checksum(folder / "train" / "relaxed")
+    output = finished(parent / "run.yaml")
+    assert output.count("reused") >= 8 and "done" not in output.replace("reused", "").split("best interpolation")[0]
+    assert (tree_checksum(folder / "compare"), tree_checksum(folder / "train" / "relaxed")) == before
+
+
+def test_killed_in_every_stage_it_ends_in_the_same_metrics(whole, tmp_path):
+    folder, _, _ = whole
+    config = write_tiny(tmp_path)
+    for stage in STAGES:
+        assert killed_at(config, stage), stage
+        assert not (tmp_path / "run" / "report.html").exists()
+    finished(config)
+    again = tmp_path / "run"
+    assert metrics(again) == metrics(folder)
+    for network in ("relaxed", "cnn"):
+        weights = f"train/{network}/model.safetensors"
+        assert tree_checksum(again / weights) == tree_checksum(folder / weights)
+    for seed in ("seed_000", "seed_001"):
+        mine, theirs = (open_field(path / "simulate" / f"{seed}.zarr") for path in (again, folder))
+        assert (mine.velocity.values == theirs.velocity.values).all()

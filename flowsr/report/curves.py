@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from flowsr.report.style import TRUTH_COLOUR, ModelLook, plain, styled, typeset
 
+_INCHES_PER_LETTER, _INCHES_PER_HANDLE = 0.083, 0.72
 _KINDS = {"log": "log", "symlog": "symlog"}
 
 
@@ -86,20 +88,25 @@ def set_axes(axes: Axes, description: Mapping) -> None:
     axes.set_ylabel(typeset(str(description.get("y_label", ""))))
 
 
-def shared_legend(figure: Figure, axes: Axes, top: float, columns: int = 8) -> None:
-    """One legend above all panels of a figure: truth first, then the models in their order."""
+def shared_legend(figure: Figure, axes: Axes, top: float) -> None:
+    """One legend above all panels of a figure, truth first, in as many rows as its names need."""
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i] != "Truth")
-    if order:
-        figure.legend(
-            [handles[i] for i in order],
-            [labels[i] for i in order],
-            loc="upper center",
-            bbox_to_anchor=(0.5, top),
-            ncols=min(columns, len(order)),
-            columnspacing=1.6,
-            handlelength=2.3,
-        )
+    if not order:
+        return
+    wanted = sum(_INCHES_PER_LETTER * len(label) + _INCHES_PER_HANDLE for label in labels)
+    rows = math.ceil(wanted / figure.get_figwidth())
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="upper center",
+        bbox_to_anchor=(0.5, top),
+        ncols=math.ceil(len(order) / rows),
+        columnspacing=1.4,
+        handlelength=2.1,
+        labelspacing=0.25,
+        borderaxespad=0.1,
+    )
 
 
 @styled
@@ -115,5 +122,5 @@ def curve_figure(comparison: Mapping, key: str, looks: Mapping[str, ModelLook]) 
     axes = figure.add_subplot()
     set_axes(axes, comparison["curves"][key])
     draw_curves(axes, curves_of(comparison, key), truth_curve(comparison, key), looks)
-    axes.legend(fontsize=10.5)
+    axes.legend(fontsize=10.5, frameon=True, framealpha=0.9, edgecolor="none")
     return figure

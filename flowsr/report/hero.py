@@ -63,7 +63,7 @@ def draw_hero(comparison: Mapping, slices: SliceSet, names: list[str]) -> Figure
     side, gap, left, bottom = 2.78, 0.09, 0.10, 0.26
     shape = "³ cells" if len(set(comparison["fine_shape"])) == 1 else " cells"
     coarse, fine = (_size(comparison[key]) + shape for key in ("coarse_shape", "fine_shape"))
-    panels = [("Coarse simulation", coarse, INK, slices.coarse)]
+    panels = [("Coarse input", coarse, INK, slices.coarse)]
     panels += [(looks[n].label, _score(comparison, n), looks[n].colour, slices.panels[n]) for n in names]
     panels += [("Truth", fine, "#000000", slices.truth)]
     limits = colour_limits(slices)

@@ -33,7 +33,7 @@ def pdfs_figure(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Figure:
         if truth is not None:
             _gaussian(axes, truth)
         panel_letter(axes, letter)
-    shared_legend(figure, panels[0], top=0.995, columns=9)
+    shared_legend(figure, panels[0], top=0.995)
     return figure
 
 

@@ -12,8 +12,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP, _ROW_GAP, _BAR = 0.50, 0.78, 0.36, 0.52, 0.0
 
 
 def colour_limits(slices: SliceSet) -> tuple[float, float]:
-    """The common colour scale of the fields: 99.7 % of the truth, symmetric about zero for signed quantities."""
-    high = float(np.nanpercentile(np.abs(slices.truth), 99.7)) or 1.0
+    """The common colour scale of the fields: 99 % of the truth, symmetric about zero for signed quantities."""
+    high = float(np.nanpercentile(np.abs(slices.truth), 99)) or 1.0
     return (-high, high) if slices.signed else (0.0, high)
 
 

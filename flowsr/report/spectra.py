@@ -92,7 +92,7 @@ def _limit(axes: Axes, truth: Curve | None) -> None:
     k, values = truth.x[positive], truth.y[positive]
     if k.size:
         resolved = values > _RESOLVED * values.max()
-        axes.set_ylim(values[resolved].min() / _MARGIN, values.max() * 8)
+        axes.set_ylim(values[resolved].min() / _MARGIN, values.max() * 15)
         axes.set_xlim(k[resolved].min() * 0.9, k[resolved].max() * 1.06)
 
 

@@ -69,7 +69,8 @@ _BASELINE_ORDER = ("nearest", "trilinear", "tricubic", "spectral")
 
 
 _SYMBOL = re.compile(
-    r"\bd([a-z]_\w)/d([a-z]_\w)\b|(?<![A-Za-z0-9])[A-Za-z]_(?:\w\b|\{[^{}]*\})|\b[A-Z]\(k\)|(?<=wavenumber )k\b"
+    r"\bd([a-z]_\w)/d([a-z]_\w)\b|(?<![A-Za-z0-9])[A-Za-z]_(?:\w\b|\{[^{}]*\})"
+    r"|\b[A-Z]\(k\)|(?<=wavenumber )k\b|\bk(?= [<>])"
 )
 
 
@@ -152,7 +153,8 @@ def typeset(label: str) -> str:
 
 def with_subscripts(label: str) -> Markup:
     """A plain label for HTML, escaped, its symbols in italics and their indices lowered."""
-    return Markup(re.sub(r"\b([A-Za-z])_(\w)\b", r"<i>\1</i><sub>\2</sub>", str(escape(label))))
+    lowered = re.sub(r"\b([A-Za-z])_(\w)\b", r"<i>\1</i><sub>\2</sub>", str(escape(label)))
+    return Markup(re.sub(r"\bk(?= &[lg]t;)", "<i>k</i>", lowered))
 
 
 def with_unit(label: str, unit: str | None) -> str:

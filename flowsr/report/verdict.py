@@ -86,7 +86,7 @@ def verdict(comparison: Mapping) -> list[str]:
     for lead in by_error:
         parts = [_part(lead, NRMSE)] + [_part(by_spectrum[lead.network], BEYOND_CUTOFF)] * (lead.network in by_spectrum)
         sentences.append(f"{labels[lead.network]} is {' and '.join(parts)}.")
-    return sentences + _snapshot_by_snapshot([*by_error, *by_spectrum.values()], by_error, labels)
+    return sentences + _snapshot_by_snapshot(by_error, list(by_spectrum.values()), labels)
 
 
 def _mark(error: Lead, spectrum: Lead | None, labels: Mapping[str, str]) -> str:
@@ -111,17 +111,15 @@ def _part(lead: Lead, key: str) -> str:
     return f"{stand} on {_WORDS[key]} ({lead.value:.3f})"
 
 
-def _snapshot_by_snapshot(every: list[Lead], by_error: list[Lead], labels: Mapping[str, str]) -> list[str]:
-    """Whether each network is ahead on each snapshot, and if not, on how many by NRMSE."""
-    counted = [lead for lead in every if lead.snapshots > 1]
+def _snapshot_by_snapshot(by_error: list[Lead], by_spectrum: list[Lead], labels: Mapping[str, str]) -> list[str]:
+    """Whether the networks are ahead on each snapshot, on both metrics or on NRMSE, and if not, on how many."""
+    counted = [lead for lead in by_error if lead.snapshots > 1]
     if not counted:
         return []
+    who = "Every network is" if len(by_error) > 1 else f"{labels[by_error[0].network]} is"
+    every = f"{who} ahead on every one of the {counted[0].snapshots} held-out snapshots"
     if all(lead.snapshots_ahead == lead.snapshots for lead in counted):
-        who = "Every network is" if len(by_error) > 1 else "It is"
-        return [f"{who} ahead on every one of the {counted[0].snapshots} held-out snapshots."]
-    shares = [
-        f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}"
-        for lead in by_error
-        if lead.snapshots > 1
-    ]
-    return [f"Snapshot by snapshot they are ahead on NRMSE: {', '.join(shares)}."] if shares else []
+        both = by_spectrum and all(lead.snapshots_ahead == lead.snapshots for lead in by_spectrum)
+        return [every + (", on both." if both else ", on NRMSE.")]
+    shares = [f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}" for lead in counted]
+    return [f"Snapshots on which they are ahead on NRMSE: {', '.join(shares)}."]

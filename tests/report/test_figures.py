@@ -167,7 +167,7 @@ def test_pictures_over_the_limit_lose_colours_and_not_size(looks):
         ("|E_p - E_t| / E_t", "|$E_p$ - $E_t$| / $E_t$"),
         ("E_{p-t} / E_t", "$E_{p-t}$ / $E_t$"),
         ("du_i/dx_j / true rms", r"$\partial u_i/\partial x_j$ / true rms"),
-        ("Spectral error, k > k_c", "Spectral error, k > $k_c$"),
+        ("Spectral error, k > k_c", "Spectral error, $k$ > $k_c$"),
         ("my_metric", "my_metric"),
     ],
 )

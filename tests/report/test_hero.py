@@ -27,7 +27,7 @@ def test_it_shows_the_best_interpolation_and_the_best_network():
     plane = synthetic.slices()[0]
     figure = draw_hero(synthetic.comparison(), plane, ["spectral", "relaxed"])
     titles = [text.get_text() for axes in figure.axes for text in axes.texts]
-    for title in ("Coarse simulation", "Fourier", "Relaxed octahedral", "Truth", "8³ cells", "32³ cells"):
+    for title in ("Coarse input", "Fourier", "Relaxed octahedral", "Truth", "8³ cells", "32³ cells"):
         assert title in titles
     images = [axes.images[0] for axes in figure.axes if axes.images and axes.images[0].get_array().ndim == 2]
     assert len({image.get_clim() for image in images[:4]}) == 1

@@ -28,7 +28,7 @@ def test_each_metric_has_its_own_best_interpolation():
     text = " ".join(verdict(compared))
     assert "by NRMSE is Fourier (0.400)" in text and "Tricubic (0.800)" in text
     assert "Net is 25 % ahead on NRMSE (0.300) and 50 % ahead on spectral error beyond the cut-off (0.400)." in text
-    assert "ahead on every one of the 2 held-out snapshots" in text
+    assert "Net is ahead on every one of the 2 held-out snapshots, on both." in text
 
 
 def test_a_network_that_is_behind_is_said_to_be_behind():
@@ -36,6 +36,11 @@ def test_a_network_that_is_behind_is_said_to_be_behind():
     text = " ".join(verdict(compared))
     assert "Net is 12 % behind on NRMSE" in text and "50 % behind on spectral error" in text
     assert "Net on 1 of 2" in text and "every one" not in text
+
+
+def test_ahead_everywhere_on_one_metric_only_is_said_so():
+    text = " ".join(verdict(comparison(spectral=FOURIER, net=model("Net", True, (0.3, 0.3), (1.5, 0.5)))))
+    assert "Net is ahead on every one of the 2 held-out snapshots, on NRMSE." in text
 
 
 def test_equal_is_level():

@@ -104,8 +104,8 @@ class GaussianBlockMean(BlockMean):
     """A Gaussian filter as wide as a coarse cell, then the mean over the coarse cell.
 
     The filter of width D has variance D^2 / 12 and, in the continuum, T(k) = exp(-k^2 D^2 / 24) (Pope, Turbulent Flows,
-    2000, table 13.2). Here it is sampled on the fine grid out to six standard deviations and normalized, and T(k) is that
-    of the samples. Walls and open edges mirror the field.
+    2000, table 13.2). Here it is sampled on the fine grid out to six standard deviations and normalized, and T(k) is
+    that of the samples. Walls and open edges mirror the field.
     """
 
     name = "gaussian_block_mean"
@@ -136,8 +136,8 @@ class SpectralCutoff(DegradeOperator):
     """All Fourier modes that the coarse grid resolves, and none of the others; periodic boxes only.
 
     A mode is kept where each |k_i| is *below* the coarse Nyquist wavenumber pi / D. The mode at it has no phase of its
-    own on the coarse grid and is dropped. Coefficients are shifted by the half cells between the first fine and the first
-    coarse cell centre, so that the coarse values are those of the band-limited field at the coarse cell centres.
+    own on the coarse grid and is dropped. Coefficients are shifted by the half cells between the first fine and the
+    first coarse cell centre, so that the coarse values are those of the band-limited field at the coarse cell centres.
     """
 
     name = "spectral_cutoff"

@@ -27,8 +27,8 @@ class PatchPairs(Dataset):
 
     Along an axis a patch is one of two things. Either it is as long as the box: then a periodic axis is rolled by a
     random number of coarse cells and stays periodic, a wall stays a wall, and there is no halo. Or it is shorter: then
-    it has ``halo`` coarse cells on either side, wrapped around periodic boxes, and its ends are ``open``; on an axis that
-    is not periodic, patch and halo stay inside the box, so cells within a halo of a wall are seen but not scored.
+    it has ``halo`` coarse cells on either side, wrapped around periodic boxes, and its ends are ``open``; on an axis
+    that is not periodic, patch and halo stay inside the box, so cells within a halo of a wall are seen but not scored.
 
     What is drawn is a function of (seed, epoch, index) alone, whatever the workers and whatever came before. Every
     snapshot is drawn equally often, up to one draw.

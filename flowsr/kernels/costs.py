@@ -1,43 +1,71 @@
-"""What each kernel costs, predicted from its multiply-adds and the bytes it moves, at rates measured by `flowsr bench conv`."""
+"""What each kernel costs, predicted from what it multiplies and moves, at rates measured on one core; and their registration.
+
+Per voxel, with C_in and C_out channels, L filter banks, n group elements, k^3 taps and irreps of dimension d:
+
+- ``dense`` multiplies and adds C_in C_out n^2 k^3 times, whatever L, after gathering L C_in C_out n^2 k^3 filter entries once;
+- ``fourier`` gathers C_in n k^3 values, transforms them with n multiply-adds each, multiplies and adds
+  L C_in C_out k^3 sum d^3 times, and transforms and writes L C_out n values.
+
+A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gather and transform, and two more products. The
+rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the benchmark
+``flowsr bench conv``, and only their ratios decide. More threads speed up both alike. On a device or in a precision
+that was not measured, ``fourier`` is only run when asked for: its cost there is infinite.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
-import torch
-
-from flowsr.kernels.dispatch import KERNELS, Case, Kernel
 from flowsr.kernels.dense import dense_convolution
+from flowsr.kernels.dispatch import KERNELS, Case, Kernel
 from flowsr.kernels.fourier import fourier_convolution
 
-
-@dataclass(frozen=True)
-class Rates:
-    """Sustained rates of one core or one device.
-
-    Args:
-        convolution: multiply-adds per second of an ordinary 3-D convolution.
-        expansion: filter entries gathered per second.
-    """
-
-    convolution: float
-    expansion: float
-
-
-RATES = {"cpu": Rates(convolution=9e10, expansion=1.5e9), "cuda": Rates(convolution=2e13, expansion=5e11)}
-
-
-def rates_of(case: Case) -> Rates:
-    """Rates of the case's device; an unknown device is taken for a CPU."""
-    return RATES.get(case.device, RATES["cpu"])
+CONVOLUTION_RATE = 9.0e10  # multiply-adds per second of an ordinary 3-D convolution of 100 channels and more
+PADDED_FACTOR = 1.15  # the same on an array padded beforehand, whose lines are not aligned any more
+EXPANSION_RATE = 1.0e9  # filter entries gathered, or their gradients collected, per second
+GATHER_RATE = 2.1e9  # values per second gathered from the neighbours
+TRANSFORM_RATE = 3.5e10  # multiply-adds per second of the group Fourier transform
+PRODUCT_RATE = 4.2e10  # multiply-adds per second of the products per irrep, for many channels
+PRODUCT_HALF_RATE_CHANNELS = 3.0  # output channels at which they reach half of that
+BLOCK_OVERHEAD = 1.0e-4  # seconds per block of voxels
+BLOCK_VALUES = 6.5e5  # gathered values per block
+CPU_BYTES = (4, 8)  # bytes per number of the precisions the rates hold for
 
 
 def dense_cost(case: Case) -> float:
-    """Seconds of the dense kernel: n^2 multiply-adds per channel pair, tap and voxel, three times that with gradients."""
+    """Predicted seconds of the dense kernel."""
     entries = case.channels_in * case.channels_out * case.order**2 * case.taps
-    rates = rates_of(case)
-    passes = 3 if case.gradient else 1
-    return passes * entries * (case.voxels / rates.convolution + case.filter_banks / rates.expansion)
+    padded = 1.0 if set(case.padding) == {"zero"} or case.taps == 1 else PADDED_FACTOR
+    convolution = entries * case.voxels * padded / CONVOLUTION_RATE
+    expansion = entries * case.filter_banks / EXPANSION_RATE
+    return 3 * convolution + 2 * expansion if case.gradient else convolution + expansion
+
+
+def fourier_cost(case: Case) -> float:
+    """Predicted seconds of the Fourier kernel."""
+    if case.device != "cpu" or case.dtype.itemsize not in CPU_BYTES:
+        return math.inf
+    channels_out = case.channels_out * case.filter_banks
+    forward = _fourier_pass(case, case.channels_in, channels_out, case.voxels, products=1)
+    if not case.gradient:
+        return forward
+    halo = round(case.taps ** (1 / 3)) // 2
+    walls = [mode not in ("periodic", "zero") for mode in case.padding]
+    voxels = case.batch * math.prod(side + 2 * halo * wall for side, wall in zip(case.cells, walls))
+    return forward + _fourier_pass(case, channels_out, case.channels_in, voxels, products=2)
+
+
+def _fourier_pass(case: Case, gathered: int, produced: int, voxels: int, products: int) -> float:
+    """One gather and transform of ``gathered`` channels, and products with ``produced`` channels."""
+    values = gathered * case.order * case.taps * voxels
+    written = products * produced * case.order * voxels
+    multiplications = gathered * produced * case.taps * sum(d**3 for d in case.irrep_dimensions) * voxels
+    product_rate = PRODUCT_RATE * produced / (produced + PRODUCT_HALF_RATE_CHANNELS)
+    return (
+        (values + written) * (1 / GATHER_RATE + case.order / TRANSFORM_RATE)
+        + products * multiplications / product_rate
+        + math.ceil(values / BLOCK_VALUES) * BLOCK_OVERHEAD
+    )
 
 
 def never(case: Case) -> str | None:
@@ -46,4 +74,4 @@ def never(case: Case) -> str | None:
 
 
 KERNELS.register("dense")(Kernel(convolve=dense_convolution, refusal=never, cost=dense_cost))
-KERNELS.register("fourier")(Kernel(convolve=fourier_convolution, refusal=never, cost=lambda case: 1e9))
+KERNELS.register("fourier")(Kernel(convolve=fourier_convolution, refusal=never, cost=fourier_cost))

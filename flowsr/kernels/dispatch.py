@@ -40,6 +40,7 @@ class Case:
         irrep_dimensions: dimensions d of the group's irreps; the squares sum to n.
         batch, channels_in, channels_out, filter_banks, taps: sizes of the convolution.
         cells: voxels along x, y, z.
+        padding: how each axis is continued.
         dtype: what it is computed in.
         device: ``cpu``, ``cuda``, ...
         gradient: whether a backward pass will follow.
@@ -53,6 +54,7 @@ class Case:
     filter_banks: int
     taps: int
     cells: tuple[int, int, int]
+    padding: tuple[str, str, str]
     dtype: torch.dtype
     device: str
     gradient: bool
@@ -63,7 +65,7 @@ class Case:
         return self.batch * self.cells[0] * self.cells[1] * self.cells[2]
 
     @classmethod
-    def of(cls, features: Tensor, filters: Tensor, tables: ConvolutionTables) -> Case:
+    def of(cls, features: Tensor, filters: Tensor, tables: ConvolutionTables, padding: tuple[str, str, str]) -> Case:
         """The case of these operands."""
         banks, channels_out, channels_in, order, taps = filters.shape
         return cls(
@@ -75,6 +77,7 @@ class Case:
             filter_banks=banks,
             taps=taps,
             cells=tuple(features.shape[-3:]),
+            padding=tuple(padding),
             dtype=convolution_dtype(features),
             device=features.device.type,
             gradient=torch.is_grad_enabled() and (features.requires_grad or filters.requires_grad),
@@ -197,7 +200,7 @@ def group_convolution(
     Raises:
         FlowsrError: an unknown kernel, or a forced one that cannot do the case.
     """
-    chosen = KERNELS[explain(Case.of(features, filters, tables), kernel).kernel]
+    chosen = KERNELS[explain(Case.of(features, filters, tables, padding), kernel).kernel]
     operands = (features, filters, relaxed_weights, tables, padding, cache)
     if chosen.fused is not None:
         return chosen.fused(*operands, bias=bias, activation=activation)

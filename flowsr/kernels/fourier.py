@@ -144,11 +144,12 @@ def _rows(tap_action: Tensor, inverse: Tensor) -> Tensor:
     return (taps * torch.arange(order, device=inverse.device)[:, None] + tap_action[inverse]).flatten()
 
 
-def _extend(features: Tensor, width: int, periodic: Sequence[bool], zeros: int) -> Tensor:
-    """Periodic axes continued by ``width``, the others by ``zeros`` zeros."""
-    around = pad(features, width, tuple("periodic" if axis else "none" for axis in periodic))
-    beyond = [0 if axis else zeros for axis in periodic]
-    return F.pad(around, [beyond[axis] for axis in (2, 2, 1, 1, 0, 0)]).contiguous()
+def _extend(features: Tensor, width: int, edges: str, zeros: int) -> Tensor:
+    """``periodic`` and ``zero`` axes continued by ``width``, ``none`` axes by ``zeros`` zeros."""
+    modes = edges.split(",")
+    inner = pad(features, width, tuple(modes))
+    beyond = [zeros if mode == "none" else 0 for mode in modes]
+    return F.pad(inner, [beyond[axis] for axis in (2, 2, 1, 1, 0, 0)]).contiguous()
 
 
 def _workspace(blocks: list[_Block], depth: int, values_per_voxel: int, like: Tensor) -> Tensor:
@@ -164,26 +165,26 @@ def fourier_operator(
     tap_action: Tensor,
     inverse: Tensor,
     dimensions: Sequence[int],
-    periodic: Sequence[bool],
+    edges: str,
 ) -> Tensor:
     """sum_y sum_h psi(g^-1 y, g^-1 h) f(x+y, h), without relaxed weights.
 
     Args:
-        features: (batch, channels_in, n, x, y, z); an axis that is not periodic already continued by k // 2 on both sides.
+        features: (batch, channels_in, n, x, y, z); an axis with edge ``none`` already continued by k // 2 on both sides.
         filters: (channels_out, channels_in, n, k^3).
         fourier: (n, n) in the dtype of ``features``.
         tap_action, inverse: see :class:`~flowsr.kernels.tables.ConvolutionTables`.
         dimensions: of the irreps, in the order of the rows of ``fourier``.
-        periodic: for x, y, z.
+        edges: ``periodic``, ``zero`` or ``none`` along x, y, z, with commas between.
 
     Returns:
-        (batch, channels_out, n, x, y, z); an axis that is not periodic is shorter by 2 (k // 2).
+        (batch, channels_out, n, x, y, z); an axis with edge ``none`` is shorter by 2 (k // 2).
     """
-    result = features.new_empty(_result_shape(features, filters, periodic))
+    result = features.new_empty(_result_shape(features, filters, edges))
     channels_out, channels_in, order, taps = filters.shape
     halo = round(taps ** (1 / 3)) // 2
     with torch.autocast(features.device.type, enabled=False):
-        extended = _extend(features, halo, periodic, zeros=0)
+        extended = _extend(features, halo, edges, zeros=0)
         spectra = _spectra(_body_filters(filters, tap_action, inverse), fourier, dimensions)
         values = order * taps * channels_in
         blocks = list(_blocks(result.shape[-3:], values, features))
@@ -226,14 +227,14 @@ def fourier_gradients(
     tap_action: Tensor,
     inverse: Tensor,
     dimensions: Sequence[int],
-    periodic: Sequence[bool],
+    edges: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of :func:`fourier_operator` for its input and its filters, given that for its result."""
     channels_out, channels_in, order, taps = filters.shape
     halo = round(taps ** (1 / 3)) // 2
     result = torch.empty_like(features, memory_format=torch.contiguous_format)
     with torch.autocast(features.device.type, enabled=False):
-        extended = _extend(gradient, halo, periodic, zeros=2 * halo)
+        extended = _extend(gradient, halo, edges, zeros=2 * halo)
         adjoint = _adjoint_filters(filters, inverse)
         spectra = _spectra(adjoint, fourier, dimensions)
         spectra_gradients = [torch.zeros_like(matrix) for matrix in spectra]
@@ -260,42 +261,42 @@ def _accumulate(totals: list[Tensor], plain: Tensor, coefficients: Tensor, dimen
         totals[number].addmm_(plain[rows].view(d * channels, voxels), gathered.t())
 
 
-def _result_shape(features: Tensor, filters: Tensor, periodic: Sequence[bool]) -> tuple[int, ...]:
+def _result_shape(features: Tensor, filters: Tensor, edges: str) -> tuple[int, ...]:
     halo = round(filters.shape[-1] ** (1 / 3)) // 2
-    cells = [side if around else side - 2 * halo for side, around in zip(features.shape[-3:], periodic)]
+    cells = [side - 2 * halo * (mode == "none") for side, mode in zip(features.shape[-3:], edges.split(","))]
     return (features.shape[0], filters.shape[0], filters.shape[2], *cells)
 
 
 @fourier_operator.register_fake
-def _(features, filters, fourier, tap_action, inverse, dimensions, periodic):
-    return features.new_empty(_result_shape(features, filters, periodic))
+def _(features, filters, fourier, tap_action, inverse, dimensions, edges):
+    return features.new_empty(_result_shape(features, filters, edges))
 
 
 @fourier_gradients.register_fake
-def _(features, filters, gradient, fourier, tap_action, inverse, dimensions, periodic):
+def _(features, filters, gradient, fourier, tap_action, inverse, dimensions, edges):
     return torch.empty_like(features, memory_format=torch.contiguous_format), filters.new_empty(filters.shape)
 
 
 def _keep_operands(ctx, inputs, output):
-    features, filters, fourier, tap_action, inverse, ctx.dimensions, ctx.periodic = inputs
+    features, filters, fourier, tap_action, inverse, ctx.dimensions, ctx.edges = inputs
     ctx.save_for_backward(features, filters, fourier, tap_action, inverse)
 
 
 def _operator_backward(ctx, gradient):
     features, filters, *tables = ctx.saved_tensors
-    gradients = fourier_gradients(features, filters, gradient, *tables, ctx.dimensions, ctx.periodic)
+    gradients = fourier_gradients(features, filters, gradient, *tables, ctx.dimensions, ctx.edges)
     return *gradients, None, None, None, None, None
 
 
 def _keep_operands_and_gradient(ctx, inputs, output):
-    features, filters, gradient, fourier, tap_action, inverse, ctx.dimensions, ctx.periodic = inputs
+    features, filters, gradient, fourier, tap_action, inverse, ctx.dimensions, ctx.edges = inputs
     ctx.save_for_backward(features, filters, gradient, fourier, tap_action, inverse)
 
 
 def _gradients_backward(ctx, of_features, of_filters):
     """The operator is bilinear: its derivatives' derivatives are itself and its derivatives, with operands exchanged."""
     features, filters, gradient, *tables = ctx.saved_tensors
-    constants = (*tables, ctx.dimensions, ctx.periodic)
+    constants = (*tables, ctx.dimensions, ctx.edges)
     for_features, for_filters = fourier_gradients(of_features, of_filters, gradient, *constants)
     for_gradient = fourier_operator(of_features, filters, *constants) + fourier_operator(features, of_filters, *constants)
     return for_features, for_filters, for_gradient, None, None, None, None, None
@@ -320,8 +321,9 @@ def fourier_convolution(
     small.
     """
     dtype = convolution_dtype(features)
-    periodic = [mode == "periodic" for mode in padding]
-    walls = tuple("none" if around else mode for around, mode in zip(periodic, padding))
+    inside = [mode in ("periodic", "zero") for mode in padding]
+    walls = tuple("none" if done else mode for done, mode in zip(inside, padding))
+    edges = ",".join(mode if done else "none" for done, mode in zip(inside, padding))
     strict = fourier_operator(
         pad(features, tables.halo, walls).to(dtype),
         filters.flatten(0, 1).to(dtype),
@@ -329,7 +331,7 @@ def fourier_convolution(
         tables.tap_action,
         tables.inverse,
         [irrep.dimension for irrep in tables.group.irreps],
-        periodic,
+        edges,
     )
     weighted = strict.unflatten(1, filters.shape[:2]) * relaxed_weights.to(dtype)[:, None, :, None, None, None]
     return weighted[:, 0] if filters.shape[0] == 1 else weighted.sum(1)

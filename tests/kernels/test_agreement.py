@@ -153,8 +153,8 @@ def test_fourier_operators_keep_torch_s_contract():
     group = octahedral_group("O")
     tables = ConvolutionTables(group, 3)
     features, filters, _ = operands(group, cells=(3, 4, 3), channels=(1, 1), batch=1)
-    dimensions, periodic = [irrep.dimension for irrep in group.irreps], [True, False, True]
-    constants = (tables.fourier, tables.tap_action, tables.inverse, dimensions, periodic)
+    dimensions = [irrep.dimension for irrep in group.irreps]
+    constants = (tables.fourier, tables.tap_action, tables.inverse, dimensions, "periodic,none,zero")
     result = torch.ops.flowsr.fourier_convolution(features, filters[0], *constants)
     values = (features.requires_grad_(), filters[0].clone().requires_grad_())
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")

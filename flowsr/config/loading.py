@@ -32,7 +32,7 @@ def parse_experiment(values: dict[str, Any], source: object = None) -> Experimen
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        raise _first_problem(error, source) from None
+        raise first_problem(error, Experiment, source) from None
 
 
 def dump_experiment(experiment: Experiment) -> str:
@@ -86,12 +86,13 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
     return values
 
 
-def _first_problem(error: ValidationError, source: object) -> FlowsrError:
+def first_problem(error: ValidationError, root: type[BaseModel], source: object) -> FlowsrError:
+    """What pydantic found wrong first, as one line that names the key and, for an unknown one, what may have been meant."""
     problem, *others = error.errors(include_url=False)
     where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
     more = f"{len(others)} more problem(s) after this one" if others else None
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
+        known = _known_keys(root, problem["loc"][:-1])
         name = str(problem["loc"][-1])
         hint = suggestion(name, known) or ("known keys: " + ", ".join(sorted(known)) if known else None)
         return FlowsrError(f"unknown key '{where}'", file=source, hint=hint)
@@ -100,8 +101,8 @@ def _first_problem(error: ValidationError, source: object) -> FlowsrError:
     return FlowsrError(f"bad value for '{where}'", file=source, expected=problem["msg"], found=repr(problem["input"]), hint=more)
 
 
-def _known_keys(location: tuple) -> set[str]:
-    model: Any = Experiment
+def _known_keys(root: type[BaseModel], location: tuple) -> set[str]:
+    model: Any = root
     for part in location:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[part].annotation

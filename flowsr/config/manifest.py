@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
-from flowsr.config.loading import read_yaml
+from flowsr.config.loading import first_problem, read_yaml
 from flowsr.config.schema import Settings
-from flowsr.errors import FlowsrError
-from flowsr.registry import suggestion
 
 Boundary = Literal["periodic", "wall", "open"]
 
@@ -57,13 +55,4 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     try:
         return Manifest.model_validate(read_yaml(Path(path))).model_dump()
     except ValidationError as error:
-        raise _problem(error, path) from None
-
-
-def _problem(error: ValidationError, path) -> FlowsrError:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return FlowsrError("unknown key", file=path, variable=where, hint=suggestion(where, Manifest.model_fields))
-    found = None if first["type"] == "missing" else repr(first["input"])
-    return FlowsrError("bad manifest", file=path, variable=where, expected=first["msg"], found=found)
+        raise first_problem(error, Manifest, path) from None

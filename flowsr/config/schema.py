@@ -45,6 +45,9 @@ class SplitSettings(Settings):
     train: float = Field(0.6, gt=0, lt=1, description="Share of the usable time (total less the two gaps) for training.")
     validation: float = Field(0.2, gt=0, lt=1, description="Share for validation; the rest is for the test.")
     gap_turnovers: float = Field(2.0, ge=0, description="Gap between splits in eddy turnover times.")
+    turnover_time: PositiveFloat | None = Field(
+        None, description="Eddy turnover time; default: measured from the spectrum, which needs a periodic box."
+    )
 
 
 class IngestSettings(Settings):

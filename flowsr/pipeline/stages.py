@@ -159,10 +159,10 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """The comparison in a sentence or two."""
+        """The comparison in a few sentences, a line each."""
         from flowsr.compare import verdict
 
-        return verdict(self.comparison)
+        return "\n".join(verdict(self.comparison))
 
 
 def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> Outcome:
@@ -240,5 +240,6 @@ def _outputs_of(record: Path, stage: str) -> dict[str, str]:
 
 
 def _test_stores(experiment: Experiment) -> list[Path]:
-    _outputs_of(experiment.output / "ingest" / "run.json", "ingest")
-    return sorted((experiment.output / "ingest" / "test").glob("*.zarr"))
+    from flowsr.data.pairs import pair_stores
+
+    return pair_stores(experiment.output / "ingest", "test")

@@ -18,7 +18,7 @@ from flowsr.report import pictures
 from flowsr.report.planes import SliceSet
 from flowsr.report.style import model_looks, with_subscripts
 from flowsr.report.table import comparison_table
-from flowsr.report.verdict import verdict
+from flowsr.compare.verdict import verdict
 from flowsr.report.weights import RelaxedWeights
 
 log = logging.getLogger(__name__)

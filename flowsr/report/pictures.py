@@ -20,7 +20,7 @@ from flowsr.report.slices import slices_figure
 from flowsr.report.spectra import SPECTRAL_ERROR, SPECTRUM, spectra_figure
 from flowsr.report.style import ModelLook, with_subscripts, without_mathematics
 from flowsr.report.table import number
-from flowsr.report.verdict import BEYOND_CUTOFF, NRMSE, best_of
+from flowsr.compare.verdict import BEYOND_CUTOFF, NRMSE, best_of
 from flowsr.report.weights import RelaxedWeights, weights_figure, weights_sentence
 
 SLICE_BYTES = 700_000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from flowsr.data.pairs import read_statistics
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
@@ -50,7 +50,7 @@ def resolve_options(models: dict[str, tuple[str, dict[str, Any], str | None]], p
 
 def data_options(pairs: Path) -> dict[str, Any]:
     """What the data decide of a network: factor, field type, scale (the RMS of the coarse training field)."""
-    statistics = json.loads((pairs / "statistics.json").read_text(encoding="utf-8"))
+    statistics = read_statistics(pairs)
     return {"factor": statistics["factor"], "irreps": statistics["irreps"], "scale": statistics["scale"]["coarse"]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flowsr.data.pairs import pair_stores
 from flowsr.data.patches import PatchPairs
 from flowsr.train.fit import PatchPair
 
@@ -23,7 +24,7 @@ def patch_pair(pairs: Path, *, patch: int | None, halo: int, samples: int, seed:
     """
 
     def drawn(split: str, count: int) -> PatchPairs:
-        return PatchPairs(sorted((pairs / split).glob("*.zarr")), patch=patch, halo=halo, samples=count, seed=seed)
+        return PatchPairs(pair_stores(pairs, split), patch=patch, halo=halo, samples=count, seed=seed)
 
     train, probe = drawn("train", samples), drawn("validation", 1)
     per_snapshot = 1

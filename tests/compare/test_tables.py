@@ -106,11 +106,11 @@ def test_markdown_has_all_metrics_with_deviation_units_and_the_best_in_bold(comp
 
 
 def test_verdict_is_plain_about_both_ends(comparison):
-    ahead = verdict(comparison)
+    ahead = " ".join(verdict(comparison))
     assert "Relaxed" in ahead and "33 % ahead" in ahead and "50 % ahead" in ahead and "Trilinear" in ahead
     behind = copy.deepcopy(comparison)
     behind["models"]["relaxed"]["scalars"]["nrmse"] = {"mean": 0.33, "std": 0, "values": [0.33, 0.33]}
-    assert "10 % behind" in verdict(behind)
+    assert "10 % behind" in " ".join(verdict(behind))
 
 
 def test_numbers_have_three_digits():

@@ -85,11 +85,11 @@ def test_a_manifest_says_what_the_file_leaves_out(tmp_path):
         ({"files": {"a": "../a.zarr"}}, "outside the root"),
         ({"files": {"a": "/etc/passwd"}}, "outside the root"),
         ({"files": {"a": "b.zarr"}, "obtain": "ask Ann"}, "no such file; ask Ann"),
-        ({"licence": None}, "variable: licence"),
-        ({"lisence": "MIT"}, "unknown key; variable: lisence; did you mean 'licence'"),
-        ({"boundary": ["periodic", "wall", "sticky"]}, "variable: boundary.2; .*found: 'sticky'"),
+        ({"licence": None}, "'licence' is required"),
+        ({"lisence": "MIT"}, "unknown key 'lisence'; did you mean 'licence'"),
+        ({"boundary": ["periodic", "wall", "sticky"]}, "bad value for 'boundary.2'; .*found: 'sticky'"),
         ({"reader": "hdf4"}, "unknown reader 'hdf4'"),
-        ({"files": {}}, "variable: files"),
+        ({"files": {}}, "bad value for 'files'"),
     ],
 )
 def test_manifests_that_are_wrong(tmp_path, changes, line):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from flowsr.report.verdict import BEYOND_CUTOFF, NRMSE, leads, verdict
+from flowsr.compare.verdict import BEYOND_CUTOFF, NRMSE, leads, verdict
 
 
 def model(label, trained, nrmse, beyond):

@@ -51,7 +51,7 @@ def fourier_cost(case: Case) -> float:
         return forward
     halo = round(case.taps ** (1 / 3)) // 2
     walls = [mode not in ("periodic", "zero") for mode in case.padding]
-    voxels = case.batch * math.prod(side + 2 * halo * wall for side, wall in zip(case.cells, walls))
+    voxels = case.batch * math.prod([side + 2 * halo * wall for side, wall in zip(case.cells, walls)])
     return forward + _fourier_pass(case, channels_out, case.channels_in, voxels, products=2)
 
 
@@ -59,12 +59,12 @@ def _fourier_pass(case: Case, gathered: int, produced: int, voxels: int, product
     """One gather and transform of ``gathered`` channels, and products with ``produced`` channels."""
     values = gathered * case.order * case.taps * voxels
     written = products * produced * case.order * voxels
-    multiplications = gathered * produced * case.taps * sum(d**3 for d in case.irrep_dimensions) * voxels
+    multiplications = gathered * produced * case.taps * sum([d**3 for d in case.irrep_dimensions]) * voxels
     product_rate = PRODUCT_RATE * produced / (produced + PRODUCT_HALF_RATE_CHANNELS)
     return (
         (values + written) * (1 / GATHER_RATE + case.order / TRANSFORM_RATE)
         + products * multiplications / product_rate
-        + math.ceil(values / BLOCK_VALUES) * BLOCK_OVERHEAD
+        + (1 + values / BLOCK_VALUES) * BLOCK_OVERHEAD
     )
 
 

@@ -162,7 +162,9 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
         if forced in refusals:
             raise FlowsrError(f"kernel '{forced}', forced by {by}, cannot do this convolution", found=refusals[forced])
         return Choice(forced, f"forced by {by}", costs, refusals)
-    best = min(costs, key=costs.__getitem__)
+    best = next(iter(costs))
+    for name, seconds in costs.items():  # a plain loop, so that torch.compile can follow it
+        best = name if seconds < costs[best] else best
     return Choice(best, "lowest predicted time" if len(costs) > 1 else "the only one that can", costs, refusals)
 
 

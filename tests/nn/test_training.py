@@ -137,7 +137,7 @@ def test_autocast(kernel):
         assert network.lifting.cache._entry[1].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kernel", ["dense", "fourier"])
+@pytest.mark.parametrize("kernel", [None, "fourier"])
 def test_compile_traces_forward_and_backward_whole(kernel):
     """No graph break anywhere; the graphs run eagerly here, so this is quick."""
     group = group_of("O")
@@ -150,6 +150,17 @@ def test_compile_traces_forward_and_backward_whole(kernel):
     parameters = list(network.parameters())
     for a, b in zip(torch.autograd.grad(expected.square().sum(), parameters), torch.autograd.grad(found.square().sum(), parameters)):
         assert relative(a - b, a) < 1e-4
+
+
+@pytest.mark.slow
+def test_compile_with_any_shape():
+    """Sides left symbolic, so that one graph serves every box."""
+    layer = GroupConv(group_of("O"), 1, 1)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for cells in ((3, 4, 5), (5, 3, 4), (4, 4, 6)):
+        features = torch.randn(1, 1, 24, *cells)
+        expected = layer(features, MIXED)
+        assert relative(compiled(features, MIXED) - expected, expected) < 1e-5
 
 
 def test_compiled_evaluation():

@@ -88,7 +88,6 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Don
         record = read_record(step.record)
         same = record is not None and record.get("key") == step.key
         if same and not fresh and record.get("status") == "finished" and all(path.exists() for path in step.outputs):
-            log.info("%s: done before, reused", step.title)
             return Done(step, record, reused=True)
         if fresh or not same:
             _clear(step, told=record is not None and not fresh)

@@ -1,0 +1,296 @@
+"""`flowsr bench conv`: what a group convolution costs next to an ordinary one of the same width."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowsr.bench.rivals import resampled_filters, run_escnn
+from flowsr.bench.timing import Timing, compare
+from flowsr.errors import FlowsrError
+from flowsr.group.octahedral import octahedral_group
+from flowsr.kernels import KERNELS, Case, explain, group_convolution
+from flowsr.kernels.expansion import expand_group
+from flowsr.nn import GroupConv
+
+PADDING_MODES = {"zero": "zeros", "periodic": "circular"}
+CLOCK_WORDS = {"wall": "wall-clock times", "cpu": "processor times of the threads together"}
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class BenchCase:
+    """One layer on one box.
+
+    Args:
+        group: ``O`` or ``Oh``.
+        channels: regular channels, in and out.
+        cells: along each side.
+        padding: ``zero`` or ``periodic``.
+        kernel_size: k.
+        filter_banks: L.
+    """
+
+    group: str
+    channels: int
+    cells: int
+    padding: str = "zero"
+    kernel_size: int = 3
+    filter_banks: int = 1
+
+    def __str__(self) -> str:
+        width = f"{self.channels} x {octahedral_group(self.group).order}"
+        return f"{self.group}, {width} channels, {self.cells}^3, {self.padding}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        case: what was run.
+        quantity: ``forward``, ``forward+backward`` or ``filter expansion``.
+        method: who ran it.
+        seconds, ratio, quartiles, peak_bytes: see :class:`~flowsr.bench.timing.Timing`; None where not measured.
+        against: what the ratio is taken against.
+        note: the dispatch's own choice, a prediction, or why nothing was measured.
+    """
+
+    case: str
+    quantity: str
+    method: str
+    seconds: float | None
+    ratio: float | None
+    quartiles: tuple[float, float] | None
+    peak_bytes: int | None
+    against: str
+    note: str = ""
+
+
+def default_cases(device: str) -> list[BenchCase]:
+    """4 and 8 channels on 16^3 and 24^3 on a CPU; 16 channels of O_h on 64^3 on a GPU."""
+    if device == "cuda":
+        return [BenchCase("Oh", 16, 64, "periodic"), BenchCase("O", 16, 64, "periodic"), BenchCase("Oh", 8, 32, "periodic")]
+    small = [BenchCase("O", c, n, padding) for c in (4, 8) for n in (16, 24) for padding in ("zero", "periodic")]
+    return [*small, BenchCase("O", 16, 16, "periodic"), BenchCase("Oh", 4, 16, "periodic"), BenchCase("Oh", 8, 16, "periodic")]
+
+
+def bench_conv(
+    cases: list[BenchCase] | None = None,
+    *,
+    device: str = "cpu",
+    precision: str | None = None,
+    repeats: int = 15,
+    threads: int = 1,
+    clock: str = "wall",
+    escnn_python: str | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Time every kernel against plain conv3d, the filter expansion against interpolation, and escnn where there is one.
+
+    Args:
+        cases: default: :func:`default_cases`.
+        device: ``cpu`` or ``cuda``.
+        precision: ``float32`` or ``bfloat16`` (autocast); default: bfloat16 on a GPU.
+        repeats: rounds; a case's time is a median over them.
+        threads: of torch on the CPU.
+        clock: ``wall`` or ``cpu``, see :func:`flowsr.bench.timing.compare`.
+        escnn_python: interpreter of an environment with escnn.
+        progress: called with the fraction done and the case at hand.
+
+    Raises:
+        FlowsrError: an escnn environment that does not work, or no CUDA device where one is asked for.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise FlowsrError("no CUDA device here", variable="device", expected="cpu", found=device)
+    cases = default_cases(device) if cases is None else cases
+    precision = precision or ("bfloat16" if device == "cuda" else "float32")
+    rows: list[Row] = []
+    with _threads(threads):
+        for number, case in enumerate(cases):
+            if progress is not None:
+                progress(number / len(cases), str(case))
+            rows += list(_layer_rows(case, device, precision, repeats, clock))
+            rows += list(_expansion_rows(case, device, repeats, clock))
+            rows += list(_escnn_rows(case, device, repeats, threads, clock, escnn_python))
+    if progress is not None:
+        progress(1.0, "done")
+    return rows
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _layer_rows(case: BenchCase, device: str, precision: str, repeats: int, clock: str) -> Iterator[Row]:
+    torch.manual_seed(0)
+    group = octahedral_group(case.group)
+    layer = GroupConv(group, case.channels, case.channels, case.kernel_size, filter_banks=case.filter_banks).to(device)
+    width = case.channels * group.order
+    plain = torch.nn.Conv3d(
+        width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=PADDING_MODES[case.padding]
+    ).to(device)
+    features = torch.randn(1, case.channels, group.order, *(case.cells,) * 3, device=device)
+    runs = {"conv3d": (plain, features.flatten(1, 2))}
+    if device == "cuda":
+        last = torch.channels_last_3d
+        moved = torch.nn.Conv3d(
+            width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=PADDING_MODES[case.padding]
+        )
+        runs["conv3d, channels last"] = (moved.to(device, memory_format=last), features.flatten(1, 2).to(memory_format=last))
+    for kernel in KERNELS:
+        runs[kernel] = (_Forced(layer, case.padding, kernel), features)
+    for quantity, backward in (("forward", False), ("forward+backward", True)):
+        candidates = {name: _step(module, values, backward, device, precision) for name, (module, values) in runs.items()}
+        timings = compare(candidates, "conv3d", repeats, device, clock)
+        choice = _choice(layer, features, case.padding, backward, precision, device)
+        for name, timing in timings.items():
+            note = ""
+            if name in KERNELS:
+                cost = choice.costs.get(name)
+                note = f"predicted {1e3 * cost:.3g} ms" if cost is not None and cost < 1e6 else "not predicted"
+                note += ", chosen" if name == choice.kernel else ""
+            yield _row(case, quantity, name, timing, "conv3d", note)
+
+
+class _Forced(torch.nn.Module):
+    """A group layer with its kernel and padding given."""
+
+    def __init__(self, layer: GroupConv, padding: str, kernel: str):
+        super().__init__()
+        self.layer, self.padding, self.kernel = layer, (padding,) * 3, kernel
+
+    def forward(self, features: Tensor) -> Tensor:
+        layer = self.layer
+        return group_convolution(
+            features, layer.filters, layer.relaxed_weights, layer.tables, self.padding, bias=layer.bias, kernel=self.kernel
+        )
+
+
+def _step(module: torch.nn.Module, values: Tensor, backward: bool, device: str, precision: str) -> Callable[[], object]:
+    """One pass; with ``backward``, gradients for the input and every parameter."""
+    reduced = precision == "bfloat16"
+    values = values.detach().requires_grad_(backward)
+    wanted = [values, *module.parameters()]
+    with torch.no_grad():
+        gradient = torch.randn_like(module(values), dtype=torch.bfloat16 if reduced else torch.float32)
+
+    def run() -> object:
+        casting = torch.autocast(device, dtype=torch.bfloat16) if reduced else nullcontext()
+        with torch.set_grad_enabled(backward), casting:
+            result = module(values)
+        return torch.autograd.grad(result, wanted, gradient.to(result.dtype)) if backward else result
+
+    return run
+
+
+def _choice(layer: GroupConv, features: Tensor, padding: str, backward: bool, precision: str, device: str):
+    casting = torch.autocast(device, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    with torch.set_grad_enabled(backward), casting:
+        return explain(Case.of(features, layer.filters, layer.tables, (padding,) * 3))
+
+
+def _expansion_rows(case: BenchCase, device: str, repeats: int, clock: str) -> Iterator[Row]:
+    """Filters turned by one gather against filters turned by interpolation."""
+    torch.manual_seed(0)
+    group = octahedral_group(case.group)
+    layer = GroupConv(group, case.channels, case.channels, case.kernel_size, filter_banks=case.filter_banks).to(device)
+    parameters = (layer.filters, layer.relaxed_weights)
+    with torch.no_grad():
+        gradient = torch.randn_like(expand_group(*parameters, layer.tables))
+    ways = {
+        "affine_grid + grid_sample": lambda: resampled_filters(*parameters, group),
+        "index gather": lambda: expand_group(*parameters, layer.tables),
+    }
+    for quantity, backward in (("filter expansion", False), ("filter expansion, forward+backward", True)):
+
+        def run(way: Callable[[], Tensor], backward: bool = backward) -> object:
+            with torch.set_grad_enabled(backward):
+                result = way()
+                return torch.autograd.grad(result, parameters, gradient) if backward else result
+
+        candidates = {name: (lambda way=way: run(way)) for name, way in ways.items()}
+        against = "affine_grid + grid_sample"
+        for name, timing in compare(candidates, against, repeats, device, clock).items():
+            yield _row(case, quantity, name, timing, against)
+
+
+def _escnn_rows(case: BenchCase, device: str, repeats: int, threads: int, clock: str, python: str | None) -> Iterator[Row]:
+    """escnn has zero padding only, so it is run, or said not to be run, once per width and box."""
+    if case.padding != "zero":
+        return
+    if python is None:
+        yield Row(str(case), "forward+backward", "escnn", None, None, None, None, "conv3d", "not measured: no --escnn-python")
+        return
+    settings = asdict(case) | dict(device=device, repeats=repeats, threads=threads, clock=clock)
+    for quantity, found in run_escnn(python, settings).items():
+        timing = Timing(found["seconds"], found["ratio"], tuple(found["quartiles"]), None)
+        yield _row(case, quantity, "escnn", timing, "conv3d", "training mode, in its own interpreter")
+
+
+def _row(case: BenchCase, quantity: str, method: str, timing: Timing, against: str, note: str = "") -> Row:
+    return Row(
+        case=str(case),
+        quantity=quantity,
+        method=method,
+        seconds=timing.seconds,
+        ratio=timing.ratio,
+        quartiles=timing.quartiles,
+        peak_bytes=timing.peak_bytes,
+        against=against,
+        note=note,
+    )
+
+
+def conv_markdown(rows: list[Row], *, command: str, device: str = "cpu", threads: int = 1, clock: str = "wall") -> str:
+    """The rows as a Markdown page.
+
+    Args:
+        command: the command that makes the page, shown on it.
+    """
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {threads} thread(s) of torch"
+    lines = [
+        "# Group convolution against an ordinary convolution of the same width",
+        "",
+        f"Made by `{command}` on {where}; torch {torch.__version__}. Random data; {CLOCK_WORDS[clock]}; a ratio is the median, "
+        "over rounds in which everybody runs once, of the time over the baseline's in the same round (in brackets its quartiles).",
+        "",
+    ]
+    for quantity in dict.fromkeys(row.quantity for row in rows):
+        chosen = [row for row in rows if row.quantity == quantity]
+        memory = any(row.peak_bytes is not None for row in chosen)
+        lines += [f"## {quantity[0].upper()}{quantity[1:]}", ""]
+        head = ["case", "method", "ms", "ratio", "to", *(["peak MiB"] if memory else []), "note"]
+        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(_cells(row, memory)) + " |" for row in chosen] + [""]
+    return "\n".join(lines)
+
+
+def _cells(row: Row, memory: bool) -> list[str]:
+    time = "-" if row.seconds is None else f"{1e3 * row.seconds:.3g}"
+    ratio = "-" if row.ratio is None else f"**{row.ratio:.2f}** ({row.quartiles[0]:.2f} to {row.quartiles[1]:.2f})"
+    peak = [] if not memory else ["-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f}"]
+    return [row.case, row.method, time, ratio, row.against, *peak, row.note]
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name} ({os.cpu_count()} cores)"

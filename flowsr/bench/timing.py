@@ -1,0 +1,86 @@
+"""Timing by rounds: in every round each candidate runs once, and is compared with the baseline of that same round.
+
+On a machine that others use, times wander by factors; ratios within a round wander far less, and their median less still.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+import torch
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long something took.
+
+    Args:
+        seconds: median over the rounds.
+        ratio: median over the rounds of its time over the baseline's.
+        quartiles: first and third quartile of that ratio.
+        peak_bytes: most memory held on the device beyond what was there before; None on a CPU.
+    """
+
+    seconds: float
+    ratio: float
+    quartiles: tuple[float, float]
+    peak_bytes: int | None
+
+
+def compare(
+    candidates: dict[str, Callable[[], object]], baseline: str, repeats: int, device: str = "cpu", clock: str = "wall"
+) -> dict[str, Timing]:
+    """Time candidates against one of them.
+
+    Args:
+        candidates: what to run, by name; each is run once beforehand to warm up.
+        baseline: name of the one that ratios are taken against.
+        repeats: rounds, at least 2.
+        device: ``cpu`` or ``cuda``.
+        clock: ``wall``, or ``cpu`` for the processor time of all threads: on a CPU shared with others it leaves out the
+            time spent waiting for a core, and with one thread it is what the wall clock of a free machine would show.
+
+    Returns:
+        A :class:`Timing` for every name.
+    """
+    peaks = {name: _peak_bytes(run, device) for name, run in candidates.items()}
+    seconds = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            seconds[name].append(_once(run, device, CLOCKS[clock]))
+    results = {}
+    for name, values in seconds.items():
+        ratios = [a / b for a, b in zip(values, seconds[baseline])]
+        first, _, third = quantiles(ratios, n=4)
+        results[name] = Timing(median(values), median(ratios), (first, third), peaks[name])
+    return results
+
+
+def _once(run: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
+    _wait(device)
+    start = clock()
+    run()
+    _wait(device)
+    return clock() - start
+
+
+def _peak_bytes(run: Callable[[], object], device: str) -> int | None:
+    run()
+    if device != "cuda":
+        return None
+    _wait(device)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    _wait(device)
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -129,7 +129,7 @@ def show_models():
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (FlowsrError, cyclopts.CycloptsError) as error:
         message = " ".join(str(error).split())
         Console(stderr=True).print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)

@@ -34,7 +34,8 @@ class FilterCache:
             return build()
         if torch.is_grad_enabled() and any(source.requires_grad for source in sources):
             return build()
-        key = tuple((id(s), s.data_ptr(), s._version, s.dtype, s.device) for s in sources) + (dtype,)
+        made_from = tuple((id(s), s.data_ptr(), s._version, s.dtype, s.device) for s in sources)
+        key = (made_from, dtype, torch.is_inference_mode_enabled())  # what inference mode makes is of no use outside it
         known, filters = self._entry
         if key != known:
             filters = build().to(dtype)

@@ -104,6 +104,15 @@ def test_cached_filters_follow_every_change_of_the_weights():
     assert layer.filters.grad is not None and layer.filters.grad.norm() > 0
 
 
+def test_filters_cached_in_inference_mode_do_not_leak_out():
+    layer, features = GroupConv(group_of("O"), 1, 1).requires_grad_(False).eval(), torch.randn(1, 1, 24, 3, 3, 3)
+    with torch.inference_mode():
+        expected = layer(features)
+    result = layer(features.requires_grad_())
+    result.sum().backward()
+    assert torch.equal(result, expected) and features.grad is not None
+
+
 def test_tables_keep_their_precision_and_pickle_small():
     group = group_of("Oh")
     layer = LiftingConv(group, "2e", 1, 1)

@@ -2,7 +2,7 @@
 
 Array axis 0 of the three spatial axes is x, axis 1 is y, axis 2 is z, everywhere in flowsr. Cell ``i`` of an axis with
 spacing ``d`` that starts at ``o`` has its centre at ``o + (i + 1/2) d``; a flip or a permutation of the axes is then
-an exact index permutation.
+an exact index permutation. An axis between walls may be stretched: then its cell centres are listed.
 """
 
 from __future__ import annotations
@@ -12,28 +12,38 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 Triple = tuple[float, float, float]
+Centers = tuple[float, ...] | None
 BOUNDARIES = ("periodic", "wall", "open")
+
+# Listed centres as near to equal steps as this, in mean cells, are an equal-step axis.
+EQUAL_STEPS = 1e-9
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A uniform, cell-centred, three-dimensional grid.
+    """A cell-centred, three-dimensional grid, rectilinear; every axis is uniform unless its centres are listed.
+
+    The cells of a stretched axis meet half-way between their centres; the first begins and the last ends where the box
+    does. A centre may lie on the wall.
 
     Args:
         shape: number of cells along x, y, z.
-        spacing: cell size along x, y, z, in the length unit of the data.
+        spacing: cell size along x, y, z, in the length unit of the data; the mean one on a stretched axis.
         boundary: ``periodic``, ``wall`` or ``open`` along x, y, z. ``open`` is an artificial edge (the side of a patch):
             what lies beyond is unknown and is extrapolated.
         origin: coordinate of the low corner of the box (not of the first cell centre).
+        centers: cell-centre coordinates along x, y, z of a stretched axis, ``None`` for a uniform one.
 
     Raises:
-        ValueError: a shape or spacing that is not positive, or an unknown boundary.
+        ValueError: a shape or spacing that is not positive, an unknown boundary, centres that do not increase inside the
+            box, or a stretched axis that is periodic.
     """
 
     shape: tuple[int, int, int]
     spacing: Triple = (1.0, 1.0, 1.0)
     boundary: tuple[str, str, str] = ("periodic", "periodic", "periodic")
     origin: Triple = (0.0, 0.0, 0.0)
+    centers: tuple[Centers, Centers, Centers] = (None, None, None)
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -46,6 +56,9 @@ class Grid:
             raise ValueError(f"shape and spacing must be positive, got {self.shape} and {self.spacing}")
         if any(b not in BOUNDARIES for b in self.boundary):
             raise ValueError(f"boundary must be one of {BOUNDARIES} per axis, got {self.boundary}")
+        if len(self.centers) != 3:
+            raise ValueError(f"centers are given for three axes, got {len(self.centers)}")
+        object.__setattr__(self, "centers", tuple(self._checked_centers(axis) for axis in range(3)))
 
     @property
     def lengths(self) -> Triple:
@@ -57,20 +70,112 @@ class Grid:
         """True when all three axes are periodic."""
         return all(b == "periodic" for b in self.boundary)
 
+    @property
+    def stretched(self) -> tuple[bool, bool, bool]:
+        """Which of the axes x, y, z have cells of different sizes."""
+        return tuple(c is not None for c in self.centers)
+
     def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cell-centre coordinates along x, y, z."""
-        return tuple(o + (np.arange(n) + 0.5) * d for o, n, d in zip(self.origin, self.shape, self.spacing))
+        return tuple(self._uniform(axis, 0.5) if c is None else np.array(c) for axis, c in enumerate(self.centers))
 
-    def refined(self, factor: int) -> Grid:
-        """The grid of the same box with ``factor`` times as many cells along every axis."""
-        return replace(self, shape=tuple(n * factor for n in self.shape), spacing=tuple(d / factor for d in self.spacing))
+    def faces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coordinates (n + 1,) of the cells' faces along x, y, z."""
+        return tuple(self._faces(axis) for axis in range(3))
 
-    def coarsened(self, factor: int) -> Grid:
-        """The grid of the same box with cells ``factor`` times as long.
+    def widths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cell sizes (n,) along x, y, z; the volume of a cell is the product."""
+        return tuple(
+            np.full(n, d) if c is None else np.diff(self._faces(axis))
+            for axis, (n, d, c) in enumerate(zip(self.shape, self.spacing, self.centers))
+        )
+
+    def refined(self, factor: int | tuple[int, int, int]) -> Grid:
+        """The grid of the same box with every cell split into ``factor`` equal parts along each axis."""
+        factors = _per_axis(factor)
+        return replace(
+            self,
+            shape=tuple(n * s for n, s in zip(self.shape, factors)),
+            spacing=tuple(d / s for d, s in zip(self.spacing, factors)),
+            centers=tuple(None if c is None else self._split(axis, factors[axis]) for axis, c in enumerate(self.centers)),
+        )
+
+    def coarsened(self, factor: int | tuple[int, int, int]) -> Grid:
+        """The grid of the same box with ``factor`` cells merged into one along each axis.
+
+        The centre of a merged cell is the mean of its parts' centres, weighted with their sizes.
 
         Raises:
             ValueError: a side that ``factor`` does not divide.
         """
-        if any(n % factor for n in self.shape):
+        factors = _per_axis(factor)
+        if any(n % s for n, s in zip(self.shape, factors)):
             raise ValueError(f"factor {factor} does not divide the shape {self.shape}")
-        return replace(self, shape=tuple(n // factor for n in self.shape), spacing=tuple(d * factor for d in self.spacing))
+        return replace(
+            self,
+            shape=tuple(n // s for n, s in zip(self.shape, factors)),
+            spacing=tuple(d * s for d, s in zip(self.spacing, factors)),
+            centers=tuple(None if c is None else self._merged(axis, factors[axis]) for axis, c in enumerate(self.centers)),
+        )
+
+    def turned(self, source: tuple[int, int, int], flipped: tuple[int, ...]) -> Grid:
+        """The grid after a permutation and flips of its axes about the centre of the box.
+
+        Args:
+            source: new axis i was axis ``source[i]``.
+            flipped: the new axes that run backwards.
+        """
+        lengths = self.lengths
+        origin = tuple(self.origin[i] + (lengths[i] - lengths[axis]) / 2 for i, axis in enumerate(source))
+        centers = []
+        for new, (start, axis) in enumerate(zip(origin, source)):
+            inside = None if self.centers[axis] is None else np.array(self.centers[axis]) - self.origin[axis]
+            if inside is not None:
+                inside = tuple(start + (lengths[axis] - inside[::-1] if new in flipped else inside))
+            centers.append(inside)
+        return Grid(
+            shape=tuple(self.shape[axis] for axis in source),
+            spacing=tuple(self.spacing[axis] for axis in source),
+            boundary=tuple(self.boundary[axis] for axis in source),
+            origin=origin,
+            centers=tuple(centers),
+        )
+
+    def _uniform(self, axis: int, offset: float) -> np.ndarray:
+        return self.origin[axis] + (np.arange(self.shape[axis]) + offset) * self.spacing[axis]
+
+    def _faces(self, axis: int) -> np.ndarray:
+        end = self.origin[axis] + self.lengths[axis]
+        if self.centers[axis] is None:
+            return np.append(self._uniform(axis, 0.0), end)
+        centers = np.array(self.centers[axis])
+        return np.concatenate([[self.origin[axis]], (centers[1:] + centers[:-1]) / 2, [end]])
+
+    def _split(self, axis: int, factor: int) -> tuple[float, ...]:
+        faces = self._faces(axis)
+        parts = (np.arange(factor) + 0.5) / factor
+        return tuple((faces[:-1, None] + np.diff(faces)[:, None] * parts).ravel())
+
+    def _merged(self, axis: int, factor: int) -> tuple[float, ...]:
+        centers, widths = self.coordinates()[axis].reshape(-1, factor), self.widths()[axis].reshape(-1, factor)
+        return tuple((centers * widths).sum(axis=1) / widths.sum(axis=1))
+
+    def _checked_centers(self, axis: int) -> Centers:
+        if self.centers[axis] is None:
+            return None
+        centers = np.asarray(self.centers[axis], dtype=float)
+        name, start, side = "xyz"[axis], self.origin[axis], self.lengths[axis]
+        if centers.shape != (self.shape[axis],) or not np.all(np.isfinite(centers)):
+            raise ValueError(f"{name} has {self.shape[axis]} cells, got {centers.shape} centers")
+        slack = EQUAL_STEPS * self.spacing[axis]
+        if np.abs(centers - self._uniform(axis, 0.5)).max() <= slack:
+            return None
+        if self.boundary[axis] == "periodic":
+            raise ValueError(f"a periodic axis has equal steps, {name} is stretched")
+        if not np.all(np.diff(centers) > 0) or centers[0] < start - slack or centers[-1] > start + side + slack:
+            raise ValueError(f"the centers of {name} must increase from {start} to {start + side}")
+        return tuple(centers.tolist())
+
+
+def _per_axis(factor: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    return (factor,) * 3 if np.ndim(factor) == 0 else tuple(factor)

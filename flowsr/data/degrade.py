@@ -201,6 +201,8 @@ def degrade(dataset: xr.Dataset, operator: str, factor: int) -> xr.Dataset:
             expected=f"a divisor of {grid.shape} that leaves two cells or more",
             found=factor,
         )
+    if any(grid.stretched):
+        raise FlowsrError("a stretched axis is not degraded", variable="grid", expected="uniform", found=grid.stretched)
     if chosen.needs_periodic and not grid.periodic:
         raise FlowsrError(
             f"{operator} is defined on periodic boxes only", variable="boundary", expected=PERIODIC, found=grid.boundary

@@ -5,12 +5,15 @@ A dataset holds
 - field variables with dims ``(time, component, x, y, z)``, or ``(time, x, y, z)`` for a scalar, each with the
   attributes ``irreps`` (e3nn), ``units`` and ``long_name``;
 - optionally series with dims ``(time,)``, one number a snapshot;
-- coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres;
+- coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres; a stretched axis has the attribute
+  ``extent``, where the box begins and ends along it (without it: half a step beyond the outermost centres);
 - the attributes ``boundary`` (three of periodic, wall, open), ``viscosity`` (kinematic, in the units of the data, where
   known), ``length_units`` and ``provenance``.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -52,7 +55,7 @@ def field_template(
         Dataset whose variable reads NaN everywhere and takes no memory.
     """
     shape = (len(times),) + (() if components is None else (len(components),)) + grid.shape
-    coords = {"time": np.asarray(times, dtype="float64"), **dict(zip(SPACE, grid.coordinates()))}
+    coords = {"time": np.asarray(times, dtype="float64"), **axes_of(grid)}
     if components is not None:
         coords["component"] = np.array(components)
     blank = np.broadcast_to(np.asarray(np.nan, dtype=dtype), shape)
@@ -63,6 +66,16 @@ def field_template(
         coords=coords,
         attrs={"boundary": list(grid.boundary), **(attrs or {})},
     )
+
+
+def axes_of(grid: Grid) -> dict[str, xr.Variable]:
+    """The coordinates x, y, z of a grid."""
+    axes = {}
+    for name, centers, stretched, low, side in zip(
+        SPACE, grid.coordinates(), grid.stretched, grid.origin, grid.lengths
+    ):
+        axes[name] = xr.Variable((name,), centers, {"extent": [low, low + side]} if stretched else None)
+    return axes
 
 
 def field_variables(dataset: xr.Dataset) -> list[str]:
@@ -77,15 +90,17 @@ def grid_of(dataset: xr.Dataset, file=None) -> Grid:
         file: what to name in an error.
 
     Raises:
-        FlowsrError: a missing, single-celled, unordered or stretched axis, or no valid ``boundary`` attribute.
+        FlowsrError: a missing, single-celled or unordered axis, a periodic one that is stretched, an ``extent`` that does
+            not hold the centres, or no valid ``boundary`` attribute.
     """
-    centers = [_axis(dataset, name, file) for name in SPACE]
-    spacing = tuple((c[-1] - c[0]) / (len(c) - 1) for c in centers)
+    boundary = _boundary(dataset, file)
+    axes = [_axis(dataset, name, kind, file) for name, kind in zip(SPACE, boundary)]
     return Grid(
-        shape=tuple(len(c) for c in centers),
-        spacing=spacing,
-        boundary=_boundary(dataset, file),
-        origin=tuple(c[0] - d / 2 for c, d in zip(centers, spacing)),
+        shape=tuple(len(axis.centers) for axis in axes),
+        spacing=tuple(axis.spacing for axis in axes),
+        boundary=boundary,
+        origin=tuple(axis.low for axis in axes),
+        centers=tuple(tuple(axis.centers) if axis.stretched else None for axis in axes),
     )
 
 
@@ -166,7 +181,51 @@ def _check_variable(dataset, name, file) -> None:
         )
 
 
-def _axis(dataset, name, file) -> np.ndarray:
+@dataclass(frozen=True)
+class _Axis:
+    centers: np.ndarray
+    spacing: float
+    low: float
+    stretched: bool
+
+
+def _axis(dataset, name, boundary, file) -> _Axis:
+    centers = _centers(dataset, name, file)
+    steps = np.diff(centers)
+    mean = float(centers[-1] - centers[0]) / len(steps)
+    if np.abs(steps - mean).max() <= UNIFORM_TOLERANCE * mean:
+        return _Axis(centers, mean, float(centers[0] - mean / 2), False)
+    if boundary == "periodic":
+        raise FlowsrError(
+            "a periodic axis is stretched",
+            file=file,
+            variable=name,
+            expected="a uniform spacing, or another boundary",
+            found=f"steps from {steps.min():.6g} to {steps.max():.6g}",
+        )
+    low, high = _extent(dataset, name, centers, file)
+    return _Axis(centers, (high - low) / len(centers), low, True)
+
+
+def _extent(dataset, name, centers, file) -> tuple[float, float]:
+    """Where the box begins and ends along a stretched axis."""
+    stated = dataset.coords[name].attrs.get("extent")
+    if stated is None:
+        return float(1.5 * centers[0] - 0.5 * centers[1]), float(1.5 * centers[-1] - 0.5 * centers[-2])
+    try:
+        low, high = (float(value) for value in np.ravel(stated))
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    slack = 1e-6 * (centers[-1] - centers[0])
+    if not low - slack <= centers[0] < centers[-1] <= high + slack:
+        raise FlowsrError(
+            "the box does not hold its cells", file=file, variable=f"{name}.extent",
+            expected=f"two numbers around {centers[0]:.6g} .. {centers[-1]:.6g}", found=stated,
+        )  # fmt: skip
+    return min(low, float(centers[0])), max(high, float(centers[-1]))
+
+
+def _centers(dataset, name, file) -> np.ndarray:
     if name not in dataset.coords:
         raise FlowsrError("a coordinate is missing", file=file, variable=name, expected=f"cell centres {name}({name})")
     centers = np.asarray(dataset.coords[name].values)
@@ -186,15 +245,6 @@ def _axis(dataset, name, file) -> np.ndarray:
     steps = np.diff(centers)
     if not np.all(np.isfinite(centers)) or not np.all(steps > 0):
         raise FlowsrError("coordinates do not increase", file=file, variable=name, expected="increasing cell centres")
-    mean = steps.mean()
-    if np.abs(steps - mean).max() > UNIFORM_TOLERANCE * mean:
-        raise FlowsrError(
-            "the axis is stretched",
-            file=file,
-            variable=name,
-            expected="a uniform spacing",
-            found=f"steps from {steps.min():.6g} to {steps.max():.6g}",
-        )
     return centers
 
 

@@ -224,7 +224,12 @@ def _scales(moments: list[SpectralMoments], viscosity, path) -> FlowScales | Non
 
 def _mean_square(values: np.ndarray, grid: Grid) -> float:
     """Mean over the box of the squared length of the vector (or of the square of the scalar)."""
-    return float(np.sum(np.square(values, dtype=np.float64)) / np.prod(grid.shape))
+    if not any(grid.stretched):
+        return float(np.sum(np.square(values, dtype=np.float64)) / np.prod(grid.shape))
+    square = np.square(values, dtype=np.float64)
+    for widths in reversed(grid.widths()):
+        square = square @ (widths / widths.sum())
+    return float(square.sum())
 
 
 def _check_alike(surveys: list[Survey], variable: str) -> None:
@@ -245,12 +250,18 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
         }
         if not np.allclose(first.grid.spacing, other.grid.spacing, rtol=1e-5):
             pairs["spacing"] = (first.grid.spacing, other.grid.spacing)
+        if first.grid.shape == other.grid.shape and not _same_widths(first.grid, other.grid):
+            pairs["cell sizes"] = (first.grid.stretched, f"others, {other.grid.stretched}")
         for what, (wanted, found) in pairs.items():
             if wanted != found:
                 raise FlowsrError(
                     f"runs differ in {what}", file=other.path, variable=variable,
                     expected=f"{wanted} as in {first.path}", found=found,
                 )  # fmt: skip
+
+
+def _same_widths(one: Grid, other: Grid) -> bool:
+    return all(np.allclose(a, b, rtol=1e-3) for a, b in zip(one.widths(), other.widths()))
 
 
 def _irreps_of(field_type: str) -> list:
@@ -345,6 +356,7 @@ def _grid_entry(grid: Grid) -> dict:
         "spacing": list(grid.spacing),
         "boundary": list(grid.boundary),
         "origin": list(grid.origin),
+        **({"centers": [c and list(c) for c in grid.centers]} if any(grid.stretched) else {}),
     }
 
 

@@ -186,10 +186,10 @@ class OctahedralAugmentation:
 @lru_cache
 def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
     from flowsr.group import octahedral_group
-    from flowsr.group.fields import transform_grid
+    from flowsr.group.fields import axis_action
 
     group = octahedral_group(name)
-    turned = [transform_grid(grid, element, group) for element in range(group.order)]
+    turned = [grid.turned(*axis_action(element, group)) for element in range(group.order)]
     return tuple(element for element, other in enumerate(turned) if _same_cells(grid, other))
 
 
@@ -239,8 +239,11 @@ def _common_grid(datasets: list[xr.Dataset], stores: list[Path]) -> Grid:
 
 
 def _same_cells(one: Grid, other: Grid) -> bool:
-    same = one.shape == other.shape and one.boundary == other.boundary
-    return same and np.allclose(one.spacing, other.spacing, rtol=1e-5)
+    same = one.shape == other.shape and one.boundary == other.boundary and one.stretched == other.stretched
+    if not same or not np.allclose(one.spacing, other.spacing, rtol=1e-5):
+        return False
+    ends = zip(one.faces(), other.faces(), one.spacing)
+    return all(np.abs((a - a[0]) - (b - b[0])).max() < 1e-5 * len(a) * d for a, b, d in ends)
 
 
 def _factor(coarse: Grid, fine: Grid, store: Path) -> int:
@@ -258,7 +261,12 @@ def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int
     wanted = tuple(int(p) for p in wanted)
     if halo < 0:
         raise FlowsrError("a halo is not negative", variable="patch_halo", found=halo)
-    for axis, side, length, boundary in zip(SPACE, box.shape, wanted, box.boundary):
+    for axis, side, length, boundary, stretched in zip(SPACE, box.shape, wanted, box.boundary, box.stretched):
+        if stretched and length != side:
+            raise FlowsrError(
+                f"a patch takes the stretched axis {axis} whole", file=store, variable="patch",
+                expected=side, found=length, hint="its cells differ in size, so patches of it would differ in their grid",
+            )  # fmt: skip
         room = side if boundary == "periodic" or length == side else side - 2 * halo
         if not 1 <= length <= room:
             raise FlowsrError(
@@ -273,5 +281,5 @@ def _patch_grid(box: Grid, patch, halo) -> Grid:
         box,
         shape=tuple(p + 2 * h for p, h in zip(patch, halo)),
         boundary=tuple(b if p == n else "open" for b, p, n in zip(box.boundary, patch, box.shape)),
-        origin=(0.0, 0.0, 0.0),
+        origin=tuple(o if stretched else 0.0 for o, stretched in zip(box.origin, box.stretched)),
     )

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from flowsr.kernels.expansion import expand_group
 from flowsr.nn import GroupConv
 
 PADDING_MODES = {"zero": "zeros", "periodic": "circular"}
+RESAMPLED = "affine_grid + grid_sample"
 CLOCK_WORDS = {"wall": "wall-clock times", "cpu": "processor times of the threads together"}
 Progress = Callable[[float, str], None]
 
@@ -118,7 +119,8 @@ def bench_conv(
             if progress is not None:
                 progress(number / len(cases), str(case))
             rows += list(_layer_rows(case, device, precision, repeats, clock))
-            rows += list(_expansion_rows(case, device, repeats, clock))
+            if case.padding == "zero" or replace(case, padding="zero") not in cases:  # padding is no matter for filters
+                rows += list(_expansion_rows(case, device, repeats, clock))
             rows += list(_escnn_rows(case, device, repeats, threads, clock, escnn_python))
     if progress is not None:
         progress(1.0, "done")
@@ -212,7 +214,8 @@ def _expansion_rows(case: BenchCase, device: str, repeats: int, clock: str) -> I
     with torch.no_grad():
         gradient = torch.randn_like(expand_group(*parameters, layer.tables))
     ways = {
-        "affine_grid + grid_sample": lambda: resampled_filters(*parameters, group),
+        RESAMPLED: lambda: resampled_filters(*parameters, group),
+        f"{RESAMPLED}, at once": lambda: resampled_filters(*parameters, group, at_once=True),
         "index gather": lambda: expand_group(*parameters, layer.tables),
     }
     for quantity, backward in (("filter expansion", False), ("filter expansion, forward+backward", True)):
@@ -223,9 +226,8 @@ def _expansion_rows(case: BenchCase, device: str, repeats: int, clock: str) -> I
                 return torch.autograd.grad(result, parameters, gradient) if backward else result
 
         candidates = {name: (lambda way=way: run(way)) for name, way in ways.items()}
-        against = "affine_grid + grid_sample"
-        for name, timing in compare(candidates, against, repeats, device, clock).items():
-            yield _row(case, quantity, name, timing, against)
+        for name, timing in compare(candidates, RESAMPLED, repeats, device, clock).items():
+            yield _row(case, quantity, name, timing, RESAMPLED)
 
 
 def _escnn_rows(case: BenchCase, device: str, repeats: int, threads: int, clock: str, python: str | None) -> Iterator[Row]:

@@ -13,15 +13,16 @@ from flowsr.errors import FlowsrError
 from flowsr.group.octahedral import OctahedralGroup
 
 
-def resampled_filters(filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup) -> Tensor:
-    """Filters turned by interpolation, the way published group convolutions in three dimensions do it at every step.
+def resampled_filters(filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, at_once: bool = False) -> Tensor:
+    """Filters turned by interpolation at every step, the published way of group convolution in three dimensions.
 
-    Every group element's copy is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group index is
-    permuted, and the banks are mixed. All copies go through one call here, which is kinder than a loop over the elements.
+    The copy for each group element is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group index
+    is permuted, and the banks are mixed.
 
     Args:
         filters: (filter_banks, channels_out, channels_in, n, k^3).
         relaxed_weights: (filter_banks, n).
+        at_once: resample all copies in one call instead of one call for each group element.
 
     Returns:
         (channels_out n, channels_in n, k, k, k): what the index gather gives, up to the rounding of the interpolation.
@@ -31,8 +32,13 @@ def resampled_filters(filters: Tensor, relaxed_weights: Tensor, group: Octahedra
     reverse = [2, 1, 0]  # grid_sample names the last dimension first
     turned_back = torch.tensor(group.matrices[group.inverse][:, reverse][:, :, reverse], dtype=filters.dtype, device=filters.device)
     rows = banks * channels_out * channels_in * order
-    grid = F.affine_grid(F.pad(turned_back, (0, 1)), [order, rows, k, k, k], align_corners=True)
-    copies = F.grid_sample(filters.reshape(1, rows, k, k, k).expand(order, -1, -1, -1, -1), grid, align_corners=True)
+    volumes = filters.reshape(1, rows, k, k, k)
+
+    def resampled(matrices: Tensor) -> Tensor:
+        grid = F.affine_grid(F.pad(matrices, (0, 1)), [len(matrices), rows, k, k, k], align_corners=True)
+        return F.grid_sample(volumes.expand(len(matrices), -1, -1, -1, -1), grid, align_corners=True)
+
+    copies = resampled(turned_back) if at_once else torch.cat([resampled(matrix[None]) for matrix in turned_back])
     copies = copies.view(order, banks, channels_out, channels_in, order, taps)
     quotients = torch.tensor(group.left_quotient, device=filters.device)
     permuted = torch.stack([copies[g].index_select(3, quotients[g]) for g in range(order)], 2)

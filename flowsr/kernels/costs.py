@@ -20,12 +20,12 @@ from flowsr.kernels.dense import dense_convolution
 from flowsr.kernels.dispatch import KERNELS, Case, Kernel
 from flowsr.kernels.fourier import fourier_convolution
 
-CONVOLUTION_RATE = 9.0e10  # multiply-adds per second of an ordinary 3-D convolution of 100 channels and more
+CONVOLUTION_RATE = 1.0e11  # multiply-adds per second of an ordinary 3-D convolution of 100 channels and more
 PADDED_FACTOR = 1.15  # the same on an array padded beforehand, whose lines are not aligned any more
 EXPANSION_RATE = 1.0e9  # filter entries gathered, or their gradients collected, per second
 GATHER_RATE = 2.1e9  # values per second gathered from the neighbours
-TRANSFORM_RATE = 3.5e10  # multiply-adds per second of the group Fourier transform
-PRODUCT_RATE = 4.2e10  # multiply-adds per second of the products per irrep, for many channels
+TRANSFORM_RATE = 3.2e10  # multiply-adds per second of the group Fourier transform
+PRODUCT_RATE = 3.7e10  # multiply-adds per second of the products per irrep, for many channels
 PRODUCT_HALF_RATE_CHANNELS = 3.0  # output channels at which they reach half of that
 BLOCK_OVERHEAD = 1.0e-4  # seconds per block of voxels
 BLOCK_VALUES = 6.5e5  # gathered values per block

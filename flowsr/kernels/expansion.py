@@ -1,8 +1,8 @@
 """From the filters that are trained to the filters a convolution runs with: one copy for every group element.
 
-The copy for g is the trained filter with its entries permuted by g (and, next to a field, multiplied by rho). Nothing is
-interpolated. The permutation is one gather; its gradient is one gather by the inverse permutation and a sum over g, and
-that in turn has the first gather as its gradient, so any number of derivatives can be taken.
+The copy for g is the trained filter with its entries permuted by g, times w(g) (and, next to a field, multiplied by rho).
+Nothing is interpolated. Forward is one gather; backward is one gather by the inverse permutations, and sums over g and over
+entries. Each is made of parts that can be derived again, so any number of derivatives can be taken.
 """
 
 from __future__ import annotations
@@ -15,46 +15,60 @@ from torch import Tensor
 from flowsr.kernels.tables import ConvolutionTables, joint_index
 
 
+class _Permutation(torch.autograd.Function):
+    """(rows, entries) with the entries reordered."""
+
+    @staticmethod
+    def forward(values, order, inverse_order):
+        return values.index_select(1, order)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.order, ctx.inverse_order = inputs
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Permutation.apply(gradient, ctx.inverse_order, ctx.order), None, None
+
+
 class _Spread(torch.autograd.Function):
-    """(rows, entries) -> (rows, n, entries): the n permuted copies of every row."""
+    """(banks, rows, entries) filters and (banks, n) weights -> (rows, n, entries): sum_l w_l(g) (g psi_l).
+
+    Only the result is allocated at its size, and only the trained filters are kept for the backward pass.
+    """
 
     @staticmethod
-    def forward(filters, index, inverse_index):
-        return filters.index_select(1, index.flatten()).unflatten(1, index.shape)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, ctx.index, ctx.inverse_index = inputs
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _Collect.apply(grad, ctx.index, ctx.inverse_index), None, None
-
-
-class _Collect(torch.autograd.Function):
-    """(rows, n, entries) -> (rows, entries): every copy turned back, and summed."""
-
-    @staticmethod
-    def forward(copies, index, inverse_index):
-        order, entries = inverse_index.shape
-        offsets = entries * torch.arange(order, device=index.device)[:, None]
-        turned_back = copies.reshape(-1, order * entries).index_select(1, (inverse_index + offsets).flatten())
-        return turned_back.view(-1, order, entries).sum(1)
+    def forward(filters, weights, index, places):
+        total = None
+        for bank, weight in zip(filters, weights):
+            copies = bank.index_select(1, index.flatten()).unflatten(1, index.shape).mul_(weight[:, None])
+            total = copies if total is None else total.add_(copies)
+        return total
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, ctx.index, ctx.inverse_index = inputs
+        filters, weights, ctx.index, ctx.places = inputs
+        ctx.save_for_backward(filters, weights)
 
     @staticmethod
-    def backward(ctx, grad):
-        return _Spread.apply(grad, ctx.index, ctx.inverse_index), None, None
+    def backward(ctx, gradient):
+        filters, weights = ctx.saved_tensors
+        order, entries = ctx.index.shape
+        offsets = entries * torch.arange(order, device=gradient.device, dtype=ctx.index.dtype)[:, None]
+        turned_back = _Permutation.apply(
+            gradient.flatten(1), (ctx.places + offsets).flatten(), (ctx.index + offsets).flatten()
+        ).unflatten(1, (order, entries))
+        for_filters = torch.bmm(weights.expand(len(turned_back), -1, -1), turned_back).transpose(0, 1)
+        for_weights = torch.matmul(turned_back, filters.permute(1, 2, 0)).sum(0).t() if ctx.needs_input_grad[1] else None
+        return for_filters, for_weights, None, None
 
 
-def spread(filters: Tensor, actions: list[Tensor | int], tables: ConvolutionTables) -> Tensor:
-    """The n copies of a filter, copy g with entry (a, b, ...) taken from (g^-1 a, g^-1 b, ...).
+def spread(filters: Tensor, weights: Tensor, actions: list[Tensor | int], tables: ConvolutionTables) -> Tensor:
+    """sum_l w_l(g) times the copy g of filter l, whose entry (a, b, ...) is the filter's entry (g^-1 a, g^-1 b, ...).
 
     Args:
-        filters: (rows, entries), the entries in C order over the dimensions of ``actions``.
+        filters: (banks, rows, entries), the entries in C order over the dimensions of ``actions``.
+        weights: (banks, n).
         actions: for each of those dimensions the group's action (n, size), or its size where the group leaves it alone.
 
     Returns:
@@ -62,11 +76,14 @@ def spread(filters: Tensor, actions: list[Tensor | int], tables: ConvolutionTabl
     """
     sizes = [action if isinstance(action, int) else action.shape[1] for action in actions]
     strides = [prod(sizes[i + 1 :]) for i in range(len(sizes))]
-    backward_actions = [action if isinstance(action, int) else action[tables.inverse] for action in actions]
-    order, device = tables.group.order, filters.device
-    index = joint_index(list(zip(actions, strides)), order, device)
-    inverse_index = joint_index(list(zip(backward_actions, strides)), order, device)
-    return _Spread.apply(filters, index, inverse_index)
+
+    def build() -> tuple[Tensor, Tensor]:
+        backwards = [action if isinstance(action, int) else action[tables.inverse] for action in actions]
+        order, device = tables.group.order, filters.device
+        forwards, places = (joint_index(list(zip(way, strides)), order, device).int() for way in (actions, backwards))
+        return forwards, places
+
+    return _Spread.apply(filters, weights, *tables.remembered(tuple(sizes), build))
 
 
 def expand_group(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTables) -> Tensor:
@@ -80,9 +97,9 @@ def expand_group(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTa
         (channels_out n, channels_in n, k, k, k).
     """
     banks, channels_out, channels_in, order, taps = filters.shape
-    copies = spread(filters.flatten(0, 1).flatten(1), [channels_in, tables.group_action, tables.tap_action], tables)
-    weighted = copies.view(banks, channels_out, order, -1) * relaxed_weights[:, None, :, None]
-    return _sum_banks(weighted).view(channels_out * order, channels_in * order, *(tables.kernel_size,) * 3)
+    actions = [channels_in, tables.group_action, tables.tap_action]
+    copies = spread(filters.flatten(2), relaxed_weights, actions, tables)
+    return copies.view(channels_out * order, channels_in * order, *(tables.kernel_size,) * 3)
 
 
 def expand_lifting(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTables) -> Tensor:
@@ -97,11 +114,10 @@ def expand_lifting(filters: Tensor, relaxed_weights: Tensor, tables: Convolution
     """
     banks, channels_out, channels_in, dimension, taps = filters.shape
     rows = channels_in * dimension
-    copies = spread(filters.flatten(0, 1).flatten(1), [rows, tables.tap_action], tables)
-    copies = copies.view(banks, channels_out, -1, channels_in, dimension, taps)
-    turned = torch.einsum("logcdy,ged->logcey", copies, tables.representation.to(filters.dtype))
-    weighted = turned * relaxed_weights[:, None, :, None, None, None]
-    return _sum_banks(weighted).reshape(-1, rows, *(tables.kernel_size,) * 3)
+    copies = spread(filters.flatten(2), relaxed_weights, [rows, tables.tap_action], tables)
+    copies = copies.view(channels_out, -1, channels_in, dimension, taps)
+    turned = torch.einsum("ogcdy,ged->ogcey", copies, tables.representation.to(filters.dtype))
+    return turned.reshape(-1, rows, *(tables.kernel_size,) * 3)
 
 
 def expand_projection(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTables) -> Tensor:
@@ -116,11 +132,7 @@ def expand_projection(filters: Tensor, relaxed_weights: Tensor, tables: Convolut
     """
     banks, dimension, subvoxels, channels_in, taps = filters.shape
     actions = [tables.subvoxel_action, channels_in, tables.tap_action]
-    copies = spread(filters.flatten(0, 1).flatten(1), actions, tables)
-    copies = copies.view(banks, dimension, -1, subvoxels, channels_in, taps)
-    turned = torch.einsum("ldgpcy,ged,lg->epcgy", copies, tables.representation.to(filters.dtype), relaxed_weights)
+    copies = spread(filters.flatten(2), relaxed_weights, actions, tables)
+    copies = copies.view(dimension, -1, subvoxels, channels_in, taps)
+    turned = torch.einsum("dgpcy,ged->epcgy", copies, tables.representation.to(filters.dtype))
     return (turned / tables.group.order).reshape(dimension * subvoxels, -1, *(tables.kernel_size,) * 3)
-
-
-def _sum_banks(filters: Tensor) -> Tensor:
-    return filters[0] if len(filters) == 1 else filters.sum(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,7 @@ class ConvolutionTables(nn.Module):
             "invariants": invariant_basis(representation(str(irreps), group)),
             "fourier": group.fourier,
         }
+        self._remembered: dict[tuple, tuple[Tensor, ...]] = {}
         for name, values in self._exact.items():
             self.register_buffer(name, torch.from_numpy(np.array(values)), persistent=False)
 
@@ -60,7 +63,20 @@ class ConvolutionTables(nn.Module):
         """Cells that the filter reaches beyond its centre, k // 2."""
         return self.kernel_size // 2
 
+    def remembered(self, key: tuple, build: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """``build()``, made once for a key and kept until the tables move; made anew in a traced graph."""
+        if torch.compiler.is_compiling():
+            return build()
+        if key not in self._remembered:
+            with torch.inference_mode(False):
+                self._remembered[key] = build()
+        return self._remembered[key]
+
+    def __getstate__(self):
+        return self.__dict__ | {"_remembered": {}}
+
     def _apply(self, fn, recurse=True):
+        self._remembered.clear()
         super()._apply(fn, recurse)
         for name, values in self._exact.items():  # `layer.float()` must not round the matrices
             moved = self._buffers[name]

@@ -23,7 +23,8 @@ def test_the_rival_turns_filters_the_same_way(name):
     group = octahedral_group(name)
     filters, weights = torch.randn(2, 1, 2, group.order, 27, dtype=torch.float64), torch.randn(2, group.order, dtype=torch.float64)
     ours = expand_group(filters, weights, ConvolutionTables(group, 3))
-    assert torch.allclose(resampled_filters(filters, weights, group), ours, atol=1e-12)
+    for at_once in (False, True):
+        assert torch.allclose(resampled_filters(filters, weights, group, at_once), ours, atol=1e-12)
 
 
 def test_ratios_are_taken_within_rounds(monkeypatch):

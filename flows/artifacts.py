@@ -8,9 +8,12 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+if TYPE_CHECKING:
+    from flowsr.pipeline.stages import Outcome
 
 
 def artifact_key(*parts: str) -> str:
@@ -18,21 +21,20 @@ def artifact_key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
-def publish_comparison(name: str, comparison: Mapping[str, Any], report: Path, picture: Path | None) -> None:
+def publish_comparison(name: str, outcome: Outcome, picture: Path | None) -> None:
     """Attach a comparison to the current run.
 
     Args:
         name: of the experiment; later runs of it become versions of the same artifacts.
-        comparison: content of ``metrics.json``.
-        report: the page, linked to.
+        outcome: what the comparison ended with.
         picture: PNG shown above the full table, or None.
     """
-    from flowsr.compare import markdown_table, verdict
+    from flowsr.compare import markdown_table
 
-    create_table_artifact(comparison_rows(comparison), artifact_key(name, "comparison"), description=verdict(comparison))
-    create_link_artifact(report.resolve().as_uri(), "report.html", artifact_key(name, "report"), description="The full report")
+    create_table_artifact(comparison_rows(outcome.comparison), artifact_key(name, "comparison"), description=outcome.verdict)
+    create_link_artifact(outcome.report.resolve().as_uri(), "report.html", artifact_key(name, "report"), description="The full report")
     image = f"![coarse, interpolated, network, truth]({_data_uri(picture)})\n\n" if picture is not None else ""
-    create_markdown_artifact(image + markdown_table(comparison), artifact_key(name, "picture"), description="Every metric")
+    create_markdown_artifact(image + markdown_table(outcome.comparison), artifact_key(name, "picture"), description="Every metric")
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:

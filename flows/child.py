@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import selectors
 import signal
 import subprocess
 import sys
@@ -49,16 +50,31 @@ def run_flowsr(arguments: Sequence[str], report: StageReport) -> None:
 def run_module(module: str, arguments: Sequence[str], take: Callable[[str], None]) -> int:
     """Run ``python -m MODULE ARGUMENTS``, hand over each line it prints that is not empty, return its exit status."""
     with _running([sys.executable, "-u", "-m", "flows.lifeline", module, *arguments]) as process:
-        for line in process.stdout:
+        for line in _lines(process.stdout.fileno()):
             if line.strip():
                 take(line.rstrip())
         return process.wait()
 
 
+def _lines(pipe: int) -> Iterator[str]:
+    """Lines as they come. No wait is long: a time limit that Prefect sets outside the main thread needs a moment to act."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            if selector.select(timeout=1.0):
+                block = os.read(pipe, 1 << 16)
+                *lines, rest = (rest + block).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+                if not block:
+                    yield rest.decode(errors="replace")
+                    return
+
+
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, env=_plain_environment(),
     )  # fmt: skip
     try:

@@ -22,7 +22,7 @@ def compare_models(experiment: Experiment, fresh: bool) -> State:
     with shown_progress(experiment.name, "compare", 1) as report:
         outcome = stages.compare(experiment, fresh=fresh, report=report)
     picture = experiment.output / "compare" / HERO
-    publish_comparison(experiment.name, outcome.comparison, outcome.report, picture if picture.exists() else None)
+    publish_comparison(experiment.name, outcome, picture if picture.exists() else None)
     return Completed(message=f"report: {outcome.report}")
 
 

@@ -22,5 +22,4 @@ def logs_of_run() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         for handler in added:
-            handler.flush()
             logger.removeHandler(handler)

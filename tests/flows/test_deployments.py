@@ -1,0 +1,88 @@
+"""prefect.yaml is right, and a worker really does what a schedule says."""
+
+import inspect
+import subprocess
+from importlib import import_module
+from typing import get_type_hints
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import load_flow_from_entrypoint
+from pydantic import TypeAdapter
+
+from flowsr.config.loading import load_experiment
+from flowsr.config.schema import Experiment
+from flowsr.data import open_field, write_hdf5
+from flowsr.files import file_checksum
+from flowsr.pipeline.steps import read_record
+from tests.flows.conftest import HOME, PREFECT, REPOSITORY, Background, environment
+from tests.flows.fields import coarse_field, save_small_model
+from tests.flows.test_flows import ask
+
+DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_deployments_name_a_flow_its_parameters_and_a_schedule(name, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    deployment = DEPLOYMENTS[name]
+    entry = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    hints = get_type_hints(entry.fn)
+    inspect.signature(entry.fn).bind(**deployment["parameters"])
+    for parameter, value in deployment["parameters"].items():
+        TypeAdapter(hints[parameter]).validate_python(value)
+    assert [CronSchedule(**schedule) for schedule in deployment["schedules"]]
+    assert deployment["work_pool"]["name"] == "flowsr"
+
+
+def test_the_nightly_experiment_is_the_demo(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    nightly = Experiment.model_validate(DEPLOYMENTS["nightly"]["parameters"]["experiment"])
+    assert nightly == load_experiment("configs/demo.yaml")
+    watched = DEPLOYMENTS["watched-folder"]["parameters"]
+    assert watched["model"] == str(nightly.output / "train" / "relaxed") and "relaxed" in nightly.train.models
+
+
+@pytest.mark.parametrize("name", ["simulate", "ingest", "train", "upscale", "compare", "pipeline"])
+def test_the_form_of_a_flow_is_the_experiments_own_schema(name):
+    entry = getattr(import_module(f"flows.{name}"), name)
+    assert isinstance(entry, Flow)
+    form = entry.parameters
+    expected = Experiment.model_json_schema()["properties"]
+    shown = form.definitions["Experiment"]["properties"]
+    assert form.properties["experiment"]["$ref"] == "#/definitions/Experiment"
+    assert shown.keys() == expected.keys()
+    assert all(shown[key].get("description") == value.get("description") for key, value in expected.items())
+    assert form.required == ["experiment"]
+
+
+@pytest.mark.server
+@pytest.mark.xdist_group("prefect")
+def test_a_scheduled_run_upscales_what_was_dropped_into_the_folder(server, tmp_path):
+    inbox, outbox, model = tmp_path / "inbox", tmp_path / "outbox", save_small_model(tmp_path / "model")
+    inbox.mkdir()
+    settings = environment(PREFECT_API_URL=server)
+    parameters = {"inbox": inbox, "outbox": outbox, "model": model, "device": "cpu", "settle": 0}
+    given = [f"--param={key}={value}" for key, value in parameters.items()]
+
+    def prefect(*arguments):
+        done = subprocess.run([*PREFECT, *arguments], cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def completed():
+        flows = {"name": {"any_": ["upscale-new-files"]}}
+        runs = ask(server, "/flow_runs/filter", flows=flows, flow_runs={"state": {"name": {"any_": ["Completed"]}}})
+        return [run for run in runs if run["auto_scheduled"] and run["state"]["message"].startswith("1 upscaled")]
+
+    prefect("work-pool", "create", "flowsr", "--type", "process")
+    prefect("deploy", "--name", "watched-folder", "--cron", "* * * * * */10", *given)
+    worker = [*PREFECT, "worker", "start", "--pool", "flowsr", "--limit", "1"]
+    with Background(worker, HOME / "worker.log", env=settings, cwd=tmp_path) as started:
+        source = write_hdf5(coarse_field(), inbox / "dropped.h5")
+        run = started.wait_for(completed, 120, "a scheduled run upscaled the file")[0]
+    store = outbox / "dropped.h5.zarr"
+    assert open_field(store).velocity.shape == (2, 3, 8, 8, 8)
+    assert read_record(outbox / "dropped.h5.json")["inputs"]["dropped.h5"] == file_checksum(source)
+    assert run["work_pool_name"] == "flowsr" and run["deployment_id"]

@@ -1,0 +1,118 @@
+"""A watched folder: what is new, done, waiting; one store per content; a bad file leaves nothing half-written."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from flows import inbox as inbox_module
+from flows.inbox import Job, Request, look, upscale_job
+from flowsr.data import grid_of, open_field, write_hdf5
+from flowsr.errors import FlowsrError
+from flowsr.models import load_model
+from flowsr.upscale import upscale_array
+from tests.data.fields import store_field
+from tests.flows.fields import coarse_field, save_small_model
+
+
+@pytest.fixture
+def folders(tmp_path):
+    inbox, outbox = tmp_path / "inbox", tmp_path / "outbox"
+    inbox.mkdir()
+    return inbox, outbox
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_small_model(tmp_path_factory.mktemp("model"))
+
+
+def names(jobs):
+    return [job.source.name for job in jobs]
+
+
+def test_new_files_have_a_store_each_and_are_then_done(folders, model):
+    inbox, outbox = folders
+    write_hdf5(coarse_field(0), inbox / "a.h5")
+    store_field(coarse_field(1), inbox / "a.zarr")
+    found = look(*folders, settle=0)
+    assert [(job.source.name, job.target.name) for job in found.new] == [("a.h5", "a.h5.zarr"), ("a.zarr", "a.zarr")]
+    for job in found.new:
+        upscale_job(job, Request(model, device="cpu"))
+    network = load_model(model)
+    for seed, job in enumerate(found.new):
+        coarse, fine = coarse_field(seed), open_field(job.target)
+        whole = upscale_array(network, coarse.velocity.values[1], grid_of(coarse), 4)
+        np.testing.assert_allclose(fine.velocity.values[1], whole, atol=1e-5)
+    found = look(*folders, settle=0)
+    assert names(found.done) == ["a.h5", "a.zarr"] and not found.new and not found.waiting
+
+
+def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypatch):
+    inbox, outbox = folders
+    source = write_hdf5(coarse_field(0), inbox / "a.h5")
+    upscale_job(look(*folders, settle=0).new[0], Request(model, device="cpu"))
+    os.utime(source)
+    assert names(look(*folders, settle=0).done) == ["a.h5"]
+
+    def unread(path):
+        raise AssertionError("content is read again although nothing changed since it was last looked at")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inbox_module, "tree_checksum", unread)
+        assert names(look(*folders, settle=0).done) == ["a.h5"]
+    write_hdf5(coarse_field(1), source)
+    again = look(*folders, settle=0).new
+    assert names(again) == ["a.h5"]
+    before = open_field(outbox / "a.h5.zarr").velocity.values
+    upscale_job(again[0], Request(model, device="cpu"))
+    assert np.abs(open_field(outbox / "a.h5.zarr").velocity.values - before).max() > 0.1
+    shutil.rmtree(outbox / "a.h5.zarr")
+    assert names(look(*folders, settle=0).new) == ["a.h5"]
+
+
+def test_files_on_their_way_in_wait(folders, monkeypatch):
+    inbox, _ = folders
+    whole = write_hdf5(coarse_field(0), inbox / "whole.h5").read_bytes()
+    (inbox / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    (inbox / "empty.h5").touch()
+    for name in (".hidden.h5", "copy.h5.part", "copy.h5.partial", "copy.h5.tmp", "~lock.h5"):
+        (inbox / name).write_bytes(whole)
+    found = look(*folders, settle=0)
+    assert names(found.new) == ["whole.h5"]
+    assert found.waiting.keys() == {"cut.h5", "empty.h5"}
+    assert "truncated" in found.waiting["cut.h5"] and found.waiting["empty.h5"] == "nothing in it yet"
+    assert look(*folders, settle=60).waiting.keys() == {"cut.h5", "empty.h5", "whole.h5"}
+    monkeypatch.setattr(inbox_module, "ABANDONED", 0)
+    assert names(look(*folders, settle=0).new) == ["cut.h5", "empty.h5", "whole.h5"]
+
+
+def test_only_names_that_match_are_looked_at(folders):
+    inbox, _ = folders
+    for name in ("a.h5", "a.hdf5", "notes.txt"):
+        shutil.copy(write_hdf5(coarse_field(0), inbox / "source.h5"), inbox / name)
+    assert names(look(*folders, "*.h5", settle=0).new) == ["a.h5", "source.h5"]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FlowsrError, match="^/.*/nowhere: no such folder; variable: inbox$"):
+        look(tmp_path / "nowhere", tmp_path)
+
+
+def test_a_damaged_snapshot_leaves_no_store(folders, model):
+    inbox, outbox = folders
+    store_field(coarse_field(0), inbox / "a.zarr")
+    chunk = max((p for p in (inbox / "a.zarr" / "velocity").rglob("*") if p.is_file() and p.name != "zarr.json"))
+    damaged = bytearray(chunk.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    chunk.write_bytes(damaged)
+    job = Job(inbox / "a.zarr", outbox / "a.zarr")
+    told = []
+    with pytest.raises(FlowsrError, match="damaged or not readable"):
+        upscale_job(job, Request(model, device="cpu"), lambda fraction, message: told.append(fraction))
+    assert told == [0.5], "the first snapshot was written before the second was found damaged"
+    assert [p.name for p in outbox.iterdir() if not p.name.startswith(".")] == ["a.json"]
+    assert json.loads(job.record.read_text())["status"] == "running"
+    assert names(look(*folders, settle=0).new) == ["a.zarr"]

@@ -267,8 +267,9 @@ def conv_markdown(rows: list[Row], *, command: str, device: str = "cpu", threads
     lines = [
         "# Group convolution against an ordinary convolution of the same width",
         "",
-        f"Made by `{command}` on {where}; torch {torch.__version__}. Random data; {CLOCK_WORDS[clock]}; a ratio is the median, "
-        "over rounds in which everybody runs once, of the time over the baseline's in the same round (in brackets its quartiles).",
+        f"Made by `{command}` on {where}; torch {torch.__version__}. Random data; {CLOCK_WORDS[clock]}. A ratio is the "
+        "median, over rounds in which everybody runs, of the time over the baseline's in the same round; in brackets its "
+        "quartiles. The kernel that flowsr chooses by itself is marked.",
         "",
     ]
     for quantity in dict.fromkeys(row.quantity for row in rows):

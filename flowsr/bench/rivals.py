@@ -30,7 +30,8 @@ def resampled_filters(filters: Tensor, relaxed_weights: Tensor, group: Octahedra
     banks, channels_out, channels_in, order, taps = filters.shape
     k = round(taps ** (1 / 3))
     reverse = [2, 1, 0]  # grid_sample names the last dimension first
-    turned_back = torch.tensor(group.matrices[group.inverse][:, reverse][:, :, reverse], dtype=filters.dtype, device=filters.device)
+    matrices = group.matrices[group.inverse][:, reverse][:, :, reverse]
+    turned_back = torch.tensor(matrices, dtype=filters.dtype, device=filters.device)
     rows = banks * channels_out * channels_in * order
     volumes = filters.reshape(1, rows, k, k, k)
 

@@ -55,7 +55,13 @@ def convolution_dtype(features: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
 
 
-def expanded(expand: Callable, features: Tensor, parameters: tuple[Tensor, Tensor], tables, cache: FilterCache | None) -> Tensor:
+def expanded(
+    expand: Callable[..., Tensor],
+    features: Tensor,
+    parameters: tuple[Tensor, Tensor],
+    tables: ConvolutionTables,
+    cache: FilterCache | None,
+) -> Tensor:
     """Filters and relaxed weights expanded by ``expand`` in their own precision, whatever autocast says."""
 
     def build() -> Tensor:

@@ -28,9 +28,10 @@ whole channels, padding that is the same along the walls of every axis.
 
 **How it is relaxed.** A flow may prefer a direction: it is stratified, it rotates, it has walls. Following Wang, Walters &
 Smidt (2023, arXiv 2310.02299), every layer has L filter banks and mixes them by *relaxed weights* that depend on g:
-sum_l w_l(g) psi_l instead of psi. They start at 1. While w does not depend on g the network is exactly equivariant; where the data
-prefer a direction, training makes w unequal, and which w differ says which symmetry the flow breaks. With ``relaxed=False`` they
-stay at 1. For one bank the broken part can be written down: M(k.f) - k.M(f) = (w(g) - w(k^-1 g)) (k.M_strict f)(x, g).
+sum_l w_l(g) psi_l instead of psi. They start at 1. While w does not depend on g the network is exactly equivariant; where
+the data prefer a direction, training makes w unequal, and which w differ says which symmetry the flow breaks. With
+``relaxed=False`` they stay at 1. For one bank the broken part can be written down:
+M(k.f) - k.M(f) = (w(g) - w(k^-1 g)) (k.M_strict f)(x, g).
 
 **Try it.** A network from a coarse velocity to one on twice as many cells, turned input against turned output:
 

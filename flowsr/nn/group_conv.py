@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels import ConvolutionTables, group_convolution
+from flowsr.kernels.dispatch import ACTIVATIONS
 from flowsr.nn.layer import ACTIVATION_GAIN, RelaxedLayer, check_shape
 from flowsr.nn.padding import PERIODIC, Boundary, paddings
 
@@ -48,6 +49,8 @@ class GroupConv(RelaxedLayer):
         activation: str | None = None,
         kernel: str | None = None,
     ):
+        if activation is not None and activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         tables = ConvolutionTables(group, kernel_size)
         fan_in = channels_in * group.order * tables.taps
         super().__init__(

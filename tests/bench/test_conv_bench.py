@@ -21,7 +21,8 @@ TINY = BenchCase("O", 1, 3, "zero")
 def test_the_rival_turns_filters_the_same_way(name):
     """Interpolation at the taps themselves differs by rounding only, so the race is fair."""
     group = octahedral_group(name)
-    filters, weights = torch.randn(2, 1, 2, group.order, 27, dtype=torch.float64), torch.randn(2, group.order, dtype=torch.float64)
+    filters = torch.randn(2, 1, 2, group.order, 27, dtype=torch.float64)
+    weights = torch.randn(2, group.order, dtype=torch.float64)
     ours = expand_group(filters, weights, ConvolutionTables(group, 3))
     for at_once in (False, True):
         assert torch.allclose(resampled_filters(filters, weights, group, at_once), ours, atol=1e-12)

@@ -157,6 +157,15 @@ def test_pooling_and_dropout_treat_the_group_alike():
     assert torch.equal(OrbitDropout(0.5).eval()(dropped), dropped)
 
 
+def test_activation_within_the_layer_is_the_one_after_it():
+    group = group_of("O")
+    layer, features = GroupConv(group, 1, 1), random_features(group, 1).float()
+    plain = layer(features)
+    for name in ("relu", "gelu", "silu"):
+        layer.activation = name
+        assert torch.equal(layer(features), activation(name)(plain))
+
+
 def test_an_ordinary_convolution_fails_this_test():
     """The measure is able to say no."""
     group = group_of("O")
@@ -178,6 +187,8 @@ def test_wrong_shapes_and_options_are_refused():
         GroupConv(group, 1, 1, kernel_size=2)
     with pytest.raises(ValueError, match="at least 1"):
         GroupConv(group, 0, 1)
+    with pytest.raises(ValueError, match="activation must be"):
+        GroupConv(group, 1, 1, activation="softmax")
     with pytest.raises(ValueError, match="mode must be"):
         InterpolatedUpsample(group, 1, 1, 2, mode="cubic")
     with pytest.raises(ValueError, match="probability"):

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from flowsr.nn import GroupConv, LiftingConv, OrbitDropout, Projection, RegularNorm, ResidualBlock
-from tests.nn.fields import GROUPS, MIXED, act, group_of, random_features, random_field, relative
+from tests.nn.fields import MIXED, act, group_of, random_features, random_field, relative
 
 PERIODIC = ("periodic",) * 3
 
@@ -146,6 +146,12 @@ def test_autocast(kernel):
         assert network.lifting.cache._entry[1].dtype == torch.bfloat16
 
 
+def assert_same_gradients(network, expected, found):
+    parameters = list(network.parameters())
+    gradients = [torch.autograd.grad(result.square().sum(), parameters) for result in (expected, found)]
+    assert all(relative(a - b, a) < 1e-4 for a, b in zip(*gradients))
+
+
 @pytest.mark.parametrize("kernel", [None, "fourier"])
 def test_compile_traces_forward_and_backward_whole(kernel):
     """No graph break anywhere; the graphs run eagerly here, so this is quick."""
@@ -156,9 +162,7 @@ def test_compile_traces_forward_and_backward_whole(kernel):
     field = torch.randn(1, 3, 3, 4, 5)
     expected, found = network(field, MIXED), compiled(field, MIXED)
     assert relative(found - expected, expected) < 1e-5
-    parameters = list(network.parameters())
-    for a, b in zip(torch.autograd.grad(expected.square().sum(), parameters), torch.autograd.grad(found.square().sum(), parameters)):
-        assert relative(a - b, a) < 1e-4
+    assert_same_gradients(network, expected, found)
 
 
 @pytest.mark.slow
@@ -187,9 +191,7 @@ def test_compile_with_inductor(kernel):
     field = torch.randn(1, 3, 4, 4, 4)
     expected, found = network(field), torch.compile(network, fullgraph=True)(field)
     assert relative(found - expected, expected) < 1e-5
-    parameters = list(network.parameters())
-    for a, b in zip(torch.autograd.grad(expected.square().sum(), parameters), torch.autograd.grad(found.square().sum(), parameters)):
-        assert relative(a - b, a) < 1e-4
+    assert_same_gradients(network, expected, found)
 
 
 @pytest.mark.parametrize("kernel", ["dense", "fourier"])

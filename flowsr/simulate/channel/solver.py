@@ -1,0 +1,209 @@
+"""Navier-Stokes in a plane channel: Runge-Kutta for convection, Crank-Nicolson for viscosity, exact no-slip."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowsr.errors import FlowsrError
+from flowsr.simulate.channel.chebyshev import lobatto_nodes
+from flowsr.simulate.channel.space import HEIGHT, ChannelSpace
+from flowsr.simulate.spectral import flat_real
+
+# Spalart, Moser and Rogers, J. Comput. Phys. 96, 297, 1991, equation A4: explicit and implicit viscous weights, weights of
+# the present and of the last convective term, one line a substep. Third order for convection, second for viscosity.
+SUBSTEPS = (
+    (29 / 96, 37 / 160, 8 / 15, 0.0),
+    (-3 / 40, 5 / 24, 5 / 12, -17 / 60),
+    (1 / 6, 1 / 6, 3 / 4, -5 / 12),
+)
+STABLE_COURANT = math.sqrt(3) / math.pi  # RK3 on the imaginary axis, for the highest mode of the grid
+SURELY_UNSTABLE = 2.0  # times that: below it the fastest point, which is fast but briefly, gets by
+CLOCK_RESOLUTION = 1e-12
+
+
+@dataclass(frozen=True)
+class MeanDrive:
+    """What drives the mean flow along x: exactly one of the two.
+
+    Args:
+        pressure_gradient: -dp/dx per unit mass, held constant.
+        bulk_velocity: mean of u over the channel, held constant by whatever pressure gradient it takes.
+    """
+
+    pressure_gradient: float | None = None
+    bulk_velocity: float | None = None
+
+    def __post_init__(self):
+        if (self.pressure_gradient is None) == (self.bulk_velocity is None):
+            raise ValueError("a channel is driven by a pressure gradient or by a bulk velocity, one of the two")
+
+
+@dataclass(frozen=True)
+class _ViscousStep:
+    """Factors of one substep for a time step dt, on interleaved real and imaginary parts.
+
+    Args:
+        keep, gain: (Ny - 1, x, z) factors of the old state and of what convection adds.
+        influence: (Ny - 1, x, z) solutions v with a wall value of nabla^2 v alone, scaled to a slope of 1 at the wall.
+        push: (Ny - 1,) mean flow that a pressure gradient adds, scaled to a bulk velocity of 1.
+    """
+
+    keep: Tensor
+    gain: Tensor
+    influence: Tensor
+    push: Tensor
+
+
+class ChannelSolver:
+    """Velocity between two walls, stepped in time.
+
+    Wall-normal velocity v and vorticity omega_y obey
+
+        d/dt nabla^2 v = h_v + nu nabla^4 v,    d/dt omega_y = h_g + nu nabla^2 omega_y,    v = v' = omega_y = 0 at the walls
+
+    (Kim, Moin and Moser 1987). Both are advanced in the eigenbasis of the wall-normal second derivative, where Helmholtz
+    and Poisson problems are divisions. The wall values of nabla^2 v that make v' vanish follow from a one-by-one
+    influence matrix per wavenumber and parity (Kleiser and Schumann 1980). A right-hand side takes nine transforms over
+    x and z, three substeps a step. Nothing but the state is carried from step to step.
+
+    Args:
+        space: the discrete space.
+        state: initial state; copied.
+        viscosity: nu.
+        drive: of the mean flow.
+        cfl: Courant number: dt = cfl / max(|u| / dx + |v| / dy + |w| / dz), shortened so that whole steps end on an
+            output time.
+        time_step: a fixed largest step instead; whole steps end on an output time.
+        time, step: where the clock and the step count start.
+    """
+
+    def __init__(
+        self,
+        space: ChannelSpace,
+        state: Tensor,
+        viscosity: float,
+        drive: MeanDrive,
+        *,
+        cfl: float = 0.5,
+        time_step: float | None = None,
+        time: float = 0.0,
+        step: int = 0,
+    ):
+        self.space, self.viscosity, self.drive = space, float(viscosity), drive
+        self.cfl, self.time_step = float(cfl), time_step
+        self.state = state.to(device=space.device, dtype=space.complex_dtype, copy=True).contiguous()
+        self.time, self.step, self.courant = float(time), int(step), math.nan
+        self._convection, self._last = torch.empty_like(self.state), torch.empty_like(self.state)
+        basis = space.basis
+        self._diffusion = space.doubled(self.viscosity * space.laplacian)
+        self._wall_response = space.doubled(space.tensor(basis.wall_source)[:, None, None] / space.laplacian)
+        self._slope = space.tensor(basis.evaluate([1.0], derivatives=1))  # of the wall basis, at the wall y = 1
+        self._unit = space.tensor(basis.inverse.sum(axis=1))  # coefficients of 1
+        self._mean_value = space.integrals() / HEIGHT
+        spacing = torch.gradient(space.tensor(lobatto_nodes(space.padded[1] - 1)))[0]
+        self._inverse_spacing = (space.padded[1] - 1) / space.cells[1] / spacing[:, None, None]
+        self._viscous: list[_ViscousStep] = []
+        self._viscous_dt = math.nan
+
+    def advance(self, until: float) -> float:
+        """Take one step, at most to the time ``until``, which whole steps of nearly equal length hit exactly.
+
+        The step depends on the state and on ``until`` alone: a run continued from a saved state repeats it bit by bit.
+
+        Returns:
+            the time step.
+
+        Raises:
+            FlowsrError: the velocity is not finite, or the time step has collapsed.
+        """
+        velocity, vorticity = self.space.physical(self.state)
+        speed = self._courant_speed(velocity)
+        count, dt = self._divide(until - self.time, speed)
+        self._prepare(dt)
+        for number, (_, _, weight, last_weight) in enumerate(SUBSTEPS):
+            if number:
+                velocity, vorticity = self.space.physical(self.state)
+            self._add_convection(velocity, vorticity)
+            self._substep(number, weight, last_weight)
+        self.space.enforce_reality(self.state)
+        self.courant = dt * speed
+        self.time = until if count == 1 else self.time + dt
+        self.step += 1
+        return dt
+
+    def _add_convection(self, velocity, vorticity) -> None:
+        self.space.convection(velocity, vorticity, out=self._convection)
+        if self.drive.pressure_gradient is not None:
+            self._convection[1, :, 0, 0].real.add_(self._unit, alpha=self.drive.pressure_gradient)
+
+    def _substep(self, number: int, weight: float, last_weight: float) -> None:
+        """One substep of a Runge-Kutta step, and the exchange of the present and the last convective term."""
+        viscous, state, present, last = self._viscous[number], *map(
+            flat_real, (self.state, self._convection, self._last)
+        )
+        if last_weight:
+            last.mul_(last_weight).add_(present, alpha=weight)
+        else:
+            torch.mul(present, weight, out=last)
+        state.mul_(viscous.keep).addcmul_(last, viscous.gain)
+        self._no_slip(state[0], viscous.influence)
+        if self.drive.bulk_velocity is not None:
+            mean = self.state[1, :, 0, 0].real
+            lack = self.drive.bulk_velocity - self._mean_value @ mean
+            mean.add_(viscous.push * lack)
+        self._convection, self._last = self._last, self._convection
+
+    def _no_slip(self, v: Tensor, influence: Tensor) -> None:
+        """Add the solutions of the homogeneous problem that make v' zero at both walls."""
+        even = self.space.basis.even
+        for part in (slice(0, even), slice(even, None)):
+            slope = torch.mm(self._slope[:, part], v[part].flatten(1)).view(v.shape[1:])
+            v[part].addcmul_(influence[part], slope, value=-1)
+
+    def _prepare(self, dt: float) -> None:
+        """Factors of the three substeps for this time step; those of the last one if it was the same."""
+        if dt == self._viscous_dt:
+            return
+        self._viscous, self._viscous_dt = [], dt
+        even = self.space.basis.even
+        for explicit, implicit, _, _ in SUBSTEPS:
+            gain = dt / (1 - implicit * dt * self._diffusion)
+            keep = (1 + explicit * dt * self._diffusion).mul_(gain).div_(dt)
+            influence = self._wall_response * gain
+            for part in (slice(0, even), slice(even, None)):
+                influence[part] /= torch.mm(self._slope[:, part], influence[part].flatten(1)).view(gain.shape[1:])
+            push = self._unit * gain[:, 0, 0]
+            self._viscous.append(_ViscousStep(keep, gain, influence, push / (self._mean_value @ push)))
+
+    def _courant_speed(self, velocity) -> float:
+        """max of |u| / dx + |v| / dy + |w| / dz, with the cells' sizes."""
+        u, v, w = velocity
+        dx, dz = self.space.spacing
+        rate = torch.abs(v).mul_(self._inverse_spacing)
+        return rate.add_(u.abs(), alpha=1 / dx).add_(w.abs(), alpha=1 / dz).max().item()
+
+    def _divide(self, remaining: float, speed: float) -> tuple[int, float]:
+        """How many equal steps ``remaining`` takes at this speed, and how long each is."""
+        if not math.isfinite(speed):
+            raise self.blow_up("the velocity is not finite")
+        steps = remaining * speed / self.cfl if self.time_step is None else remaining / self.time_step
+        if steps * CLOCK_RESOLUTION > 1:
+            raise self.blow_up(f"the time step fell to {remaining / steps:.1e}")
+        count = max(1, math.ceil(steps * (1 - CLOCK_RESOLUTION)))
+        return count, remaining / count
+
+    def blow_up(self, what: str) -> FlowsrError:
+        """The error that says where the run broke off and what most likely broke it."""
+        courant = self.cfl if self.time_step is None else self.courant
+        if courant > SURELY_UNSTABLE * STABLE_COURANT or math.isnan(courant):
+            name = "cfl" if self.time_step is None else "time_step"
+            cause = f"a Courant number of {courant:.2g} is beyond the stability limit {STABLE_COURANT:.2f}: lower {name}"
+        else:
+            cause = "the grid is too coarse for the Reynolds number: aim at cells of 12 x 6 wall units along x and z or less"
+        return FlowsrError(
+            f"the simulation blew up at step {self.step}, time {self.time:.6g}: {what}", hint=f"likely cause: {cause}"
+        )

@@ -36,7 +36,8 @@ def diagnose(solver: BoxSolver) -> dict[str, float]:
     - skewness of the longitudinal derivatives, the three directions pooled;
     - cfl of the step last taken (not a number before the first).
 
-    A quantity that has no value (nu = 0, a fluid at rest) is not a number.
+    Forces add columns of their own after these (:meth:`flowsr.simulate.forces.Force.diagnostics`); with buoyancy,
+    dK/dt = injected_power + buoyancy_flux - eps. A quantity that has no value (nu = 0, a fluid at rest) is not a number.
     """
     box, velocity = solver.box, solver.velocity
     inverse_k = torch.where(box.k_squared > 0, box.k_squared.clamp_min(torch.finfo(box.dtype).tiny).rsqrt(), 0.0)
@@ -55,7 +56,7 @@ def diagnose(solver: BoxSolver) -> dict[str, float]:
     taylor = _sqrt_ratio(15 * nu * u_rms**2, dissipation)
     eta = _sqrt_ratio(nu**1.5, math.sqrt(dissipation))
     integral = _ratio(math.pi * inverse_square / 2, 2 * u_rms**2)
-    return {
+    row = {
         "time": solver.time,
         "step": solver.step,
         "cfl": solver.courant,
@@ -71,6 +72,15 @@ def diagnose(solver: BoxSolver) -> dict[str, float]:
         "turnover_time": _ratio(integral, u_rms),
         "skewness": _ratio(third, second**1.5),
     }
+    for force in solver.forces:
+        row.update(force.diagnostics(solver))
+    return row
+
+
+def columns(solver: BoxSolver) -> tuple[str, ...]:
+    """The columns of the table for this solver's forces."""
+    return tuple(diagnose(solver))
+
 
 
 def _derivative_moments(solver: BoxSolver) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,8 @@ class Restart:
         settings: what the run was asked for.
         target: index of the output time it is on its way to.
         time, step, courant: clock, step count and Courant number of the last step.
-        velocity: (3, Nx, Ny, Nz // 2 + 1) coefficients, on the CPU.
+        shape: of the grid it is on, which the end of the spin-up changes.
+        state: (3 + scalars, Nx, Ny, Nz // 2 + 1) coefficients, on the CPU.
         rows: (n, columns) float64, the diagnostics so far.
     """
 
@@ -35,15 +36,16 @@ class Restart:
     time: float
     step: int
     courant: float
-    velocity: Tensor
+    shape: tuple[int, int, int]
+    state: Tensor
     rows: np.ndarray
 
 
 def save_restart(path: Path, restart: Restart) -> None:
     """Replace the restart file at ``path`` in one step; a kill leaves the old one or the new one."""
-    header = {name: getattr(restart, name) for name in ("settings", "target", "time", "step", "courant")}
+    header = {name: getattr(restart, name) for name in ("settings", "target", "time", "step", "courant", "shape")}
     buffer = io.BytesIO()
-    np.savez(buffer, header=np.array(json.dumps(header)), velocity=restart.velocity.numpy(), rows=restart.rows)
+    np.savez(buffer, header=np.array(json.dumps(header)), state=restart.state.numpy(), rows=restart.rows)
     write_bytes_atomic(path, buffer.getvalue())
 
 
@@ -54,11 +56,12 @@ def load_restart(path: Path, settings: dict) -> Restart | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
-            velocity, rows = torch.from_numpy(file["velocity"]), file["rows"]
+            state, rows = torch.from_numpy(file["state"]), file["rows"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         log.warning("the restart file %s is damaged (%s): the run starts again", path.name, error)
         return None
     if header.get("settings") != settings:
         log.warning("the restart file %s is of other settings: the run starts again", path.name)
         return None
-    return Restart(velocity=velocity, rows=rows, **header)
+    header["shape"] = tuple(header["shape"])
+    return Restart(state=state, rows=rows, **header)

@@ -9,50 +9,71 @@ import torch
 from torch import Tensor
 
 from flowsr.errors import FlowsrError
-from flowsr.simulate.forces import Force
+from flowsr.simulate.forces import VELOCITY, Force
+from flowsr.simulate.scalars import Scalar
 from flowsr.simulate.spectral import PeriodicBox, flat_real
 
 RK4_IMAGINARY_LIMIT = 2 * math.sqrt(2)  # of the classical Runge-Kutta stability region along the imaginary axis
 SURELY_UNSTABLE = 2.0  # times that limit: below it turbulence, whose fastest point is fast but briefly, gets by
+WAVE_RESOLUTION = 4.0  # a step turns the phase of the fastest wave by at most cfl / 4
 CLOCK_RESOLUTION = 1e-12  # a step shorter than this share of the time to go: the time step has collapsed
 
 
 class BoxSolver:
-    """Velocity in a periodic box, stepped in time.
+    """Velocity, and scalars it carries, in a periodic box, stepped in time.
 
     du/dt = P[u x omega + f] - nu k^2 u for the coefficients u, with P the projection on solenoidal fields (Canuto,
     Hussaini, Quarteroni and Zang, Spectral Methods: Evolution to Complex Geometries, 2007, section 3.3). A right-hand
-    side takes nine transforms: three of u and three of omega back, three of u x omega forth. Buffers are made once.
+    side takes nine transforms: three of u and three of omega back, three of u x omega forth. A scalar s adds
+    ds/dt = -div(u s) + f - kappa k^2 s and four transforms. Buffers are made once.
 
     Args:
         box: the truncated Fourier space.
-        velocity: (3, Nx, Ny, Nz // 2 + 1) initial coefficients; copied.
+        state: (3 + scalars, Nx, Ny, Nz // 2 + 1) initial coefficients, velocity first; copied.
         viscosity: nu, length squared per time; 0 is allowed.
         forces: body forces, added up.
+        scalars: what the components of the state after the velocity are.
         cfl: Courant number: dt = cfl / max(sum_i |u_i| / dx_i), shortened so that whole steps end on an output time.
             The error it makes in the velocity after three turnover times (32^3, Re_lambda 24, against cfl 0.1): 2e-5 at
             0.8, 1e-4 at 1.3, 3e-4 at 1.6, everything at 2.5.
+            Waves are resolved too: their frequency times dt is at most cfl / 4.
         time, step: where the clock and the step count start.
+
+    Attributes:
+        state: the coefficients now; ``velocity`` is the view of its first three.
+
+    Raises:
+        ValueError: a state that has not one component for each scalar besides the velocity.
     """
 
     def __init__(
         self,
         box: PeriodicBox,
-        velocity: Tensor,
+        state: Tensor,
         viscosity: float,
         *,
         forces: Sequence[Force] = (),
+        scalars: Sequence[Scalar] = (),
         cfl: float = 1.25,
         time: float = 0.0,
         step: int = 0,
     ):
-        self.box, self.viscosity, self.forces, self.cfl = box, float(viscosity), tuple(forces), float(cfl)
-        self.velocity = velocity.to(device=box.device, dtype=box.complex_dtype, copy=True).contiguous()
+        if len(state) != 3 + len(scalars):
+            raise ValueError(f"a velocity and {len(scalars)} scalars have {3 + len(scalars)} components, got {len(state)}")
+        self.box, self.viscosity, self.cfl = box, float(viscosity), float(cfl)
+        self.forces = tuple(sorted(forces, key=lambda force: force.closing))
+        self.scalars = tuple(scalars)
+        self.state = state.to(device=box.device, dtype=box.complex_dtype, copy=True).contiguous()
+        self.velocity = self.state[VELOCITY]
         self.time, self.step = float(time), int(step)
         self.courant = math.nan  # of the step last taken
-        self._tendency, self._base, self._sum, self._stage = (torch.empty_like(self.velocity) for _ in range(4))
-        self._potential = torch.empty_like(self.velocity[0])
-        self._decay = torch.empty_like(box.k_squared_flat)
+        self.mean_velocity = tuple(map(sum, zip((0.0, 0.0, 0.0), *(force.mean_velocity for force in self.forces))))
+        self._wave_rate = WAVE_RESOLUTION * sum(force.frequency for force in self.forces)
+        self._tendency, self._base, self._sum, self._stage = (torch.empty_like(self.state) for _ in range(4))
+        self._potential = torch.empty_like(self.state[0])
+        self._flux = torch.empty_like(self.velocity) if scalars else None
+        self._diffusivity = self._diffusivities()
+        self._decay = torch.empty(*self._diffusivity.shape[:-3], *box.k_squared_flat.shape, dtype=box.dtype, device=box.device)
         fields = (torch.empty(3, *box.grid.shape, dtype=box.dtype, device=box.device) for _ in range(3))
         self._u, self._omega, self._product = fields
 
@@ -67,31 +88,56 @@ class BoxSolver:
         Raises:
             FlowsrError: the velocity is not finite, or the time step has collapsed.
         """
-        self._add_tendency(self.velocity)
-        speed = self._courant_speed()
+        self._add_tendency(self.state)
+        speed = max(self._courant_speed(), self._wave_rate)
         count, dt = self._divide(until - self.time, speed)
         self._runge_kutta(dt)
-        self.box.enforce_reality(self.velocity)
+        self.box.enforce_reality(self.state)
         self.courant = dt * speed
         self.time = until if count == 1 else self.time + dt
         self.step += 1
         return dt
 
-    def tendency(self, velocity: Tensor) -> Tensor:
-        """du/dt of coefficients (3, Nx, Ny, Nz // 2 + 1): convection, pressure, forces and viscosity together."""
-        self._add_tendency(velocity)
-        return self._tendency - self.viscosity * self.box.k_squared * velocity
+    def _diffusivities(self) -> Tensor:
+        """nu, or one diffusivity a component where a scalar's differs; broadcasts over coefficients."""
+        each = [self.viscosity] * 3 + [scalar.diffusivity for scalar in self.scalars]
+        place = {"dtype": self.box.dtype, "device": self.box.device}
+        return torch.tensor(each if len(set(each)) > 1 else each[:1], **place).reshape(-1, 1, 1, 1).squeeze(0)
+
+    def tendency(self, state: Tensor) -> Tensor:
+        """d/dt of coefficients shaped as the state: convection, pressure, forces and diffusion together."""
+        self._add_tendency(state)
+        return self._tendency - self._diffusivity * self.box.k_squared * state
 
     def injected_power(self) -> Tensor:
-        """<f . u>, the power per unit mass that the forces put in now; a float64 scalar tensor."""
-        self._tendency.zero_()
+        """<f . u>, the power per unit mass that the driving forces put in now; a float64 scalar tensor."""
+        drives = [force for force in self.forces if force.drives]
+        if not any(force.closing for force in drives):
+            return self._work(drives, self._tendency.zero_())
+        self._convect(self.state)
         for force in self.forces:
-            force.add(self.velocity, self._tendency)
-        return self.box.inner(self._tendency, self.velocity)
+            if not force.drives:
+                force.add(self.state, self._tendency)
+        before = self.box.inner(self._tendency[VELOCITY], self.velocity)
+        return self._work(drives, self._tendency) - before
+
+    def _work(self, forces: Sequence[Force], tendency: Tensor) -> Tensor:
+        """<t . u> of what is in ``tendency`` and the forces, which are added to it."""
+        for force in forces:
+            force.add(self.state, tendency)
+        return self.box.inner(tendency[VELOCITY], self.velocity)
 
     def field(self) -> Tensor:
-        """The velocity (3, x, y, z) at cell centres; a new tensor."""
-        return self.box.backward(self.velocity)
+        """The velocity (3, x, y, z) at cell centres, the mean stream included; a new tensor."""
+        field = self.box.backward(self.velocity)
+        for component, mean in zip(field, self.mean_velocity):
+            if mean:
+                component += mean
+        return field
+
+    def scalar_field(self, index: int = 0) -> Tensor:
+        """A scalar (x, y, z) at cell centres; a new tensor."""
+        return self.box.backward(self.state[3 + index])
 
     def _divide(self, remaining: float, speed: float) -> tuple[int, float]:
         """How many equal steps ``remaining`` takes at this speed, and how long each is."""
@@ -125,10 +171,9 @@ class BoxSolver:
     def _runge_kutta(self, dt: float) -> None:
         """Classical RK4 in the variable exp(nu k^2 t) u; the first tendency is already there."""
         v, n, base, total, stage = map(
-            flat_real, (self.velocity, self._tendency, self._base, self._sum, self._stage)
+            flat_real, (self.state, self._tendency, self._base, self._sum, self._stage)
         )
-        half_decay = self._decay
-        torch.mul(self.box.k_squared_flat, -0.5 * self.viscosity * dt, out=half_decay).exp_()
+        half_decay = self._half_decay(dt)
         torch.mul(v, half_decay, out=base)
         n.mul_(half_decay)
         torch.add(base, n, alpha=dt / 6, out=total)
@@ -142,9 +187,22 @@ class BoxSolver:
         self._add_tendency(self._stage)
         torch.mul(total, half_decay, out=v).add_(n, alpha=dt / 6)
 
-    def _add_tendency(self, velocity: Tensor) -> None:
-        """P[u x omega + f] of ``velocity`` into the tendency buffer; leaves u in physical space behind."""
-        box, tendency = self.box, self._tendency
+    def _half_decay(self, dt: float) -> Tensor:
+        """exp(-kappa k^2 dt / 2), one array for all components or one for each."""
+        if self._decay.dim() == 3:
+            return torch.mul(self.box.k_squared_flat, -0.5 * self.viscosity * dt, out=self._decay).exp_()
+        return torch.mul(self.box.k_squared_flat, self._diffusivity * (-0.5 * dt), out=self._decay).exp_()
+
+    def _add_tendency(self, state: Tensor) -> None:
+        """P[u x omega + f] and -div(u s) + f of ``state`` into the tendency buffer; leaves u in physical space."""
+        self._convect(state)
+        for force in self.forces:
+            force.add(state, self._tendency)
+        self.box.project(self._tendency[VELOCITY], scratch=self._potential)
+
+    def _convect(self, state: Tensor) -> None:
+        """u x omega and -div(u s) into the tendency buffer; leaves u in physical space behind."""
+        box, velocity, tendency = self.box, state[VELOCITY], self._tendency[VELOCITY]
         box.curl(velocity, out=tendency)
         box.backward(velocity, out=self._u)
         box.backward(tendency, out=self._omega)
@@ -153,14 +211,21 @@ class BoxSolver:
             torch.mul(u[b], omega[c], out=product[a])
             product[a].addcmul_(u[c], omega[b], value=-1)
         box.forward_product(product, out=tendency)
-        for force in self.forces:
-            force.add(velocity, tendency)
-        box.project(tendency, scratch=self._potential)
+        for component in range(3, len(state)):
+            scalar = box.backward(state[component], out=omega[0])
+            torch.mul(u, scalar, out=product)
+            box.forward_product(product, out=self._flux)
+            box.minus_divergence(self._flux, out=self._tendency[component])
 
     def _courant_speed(self) -> float:
         """max over the grid of sum_i |u_i| / dx_i, from the physical velocity of the last tendency."""
         total, part = self._product[0], self._product[1]
-        torch.abs(self._u[0], out=total).mul_(1 / self.box.grid.spacing[0])
+        torch.abs(self._stream(0), out=total).mul_(1 / self.box.grid.spacing[0])
         for a in (1, 2):
-            total.add_(torch.abs(self._u[a], out=part), alpha=1 / self.box.grid.spacing[a])
+            total.add_(torch.abs(self._stream(a), out=part), alpha=1 / self.box.grid.spacing[a])
         return total.max().item()
+
+    def _stream(self, axis: int) -> Tensor:
+        """A velocity component of the last tendency, that of the mean stream included."""
+        mean = self.mean_velocity[axis]
+        return torch.add(self._u[axis], mean, out=self._product[2]) if mean else self._u[axis]

@@ -164,6 +164,14 @@ class PeriodicBox:
         """Coefficients (Nx, Ny, Nz // 2 + 1) of the divergence."""
         return sum(k * v for k, v in zip(self.wavenumber, velocity)) * 1j
 
+    def minus_divergence(self, flux: Tensor, out: Tensor) -> None:
+        """-i k . flux into ``out``: (3, ...) coefficients to one component."""
+        source, target = flat_real(flux), flat_real(out)
+        k = self._k_flat
+        torch.mul(source[0], k[0], out=target)
+        target.addcmul_(source[1], k[1]).addcmul_(source[2], k[2])
+        out.mul_(-1j)
+
     def project(self, vector: Tensor, scratch: Tensor) -> None:
         """Subtract k (k . vector) / k^2 in place: what is left is solenoidal. ``scratch``: one component."""
         flat, potential = flat_real(vector), flat_real(scratch)

@@ -7,36 +7,12 @@ jobs' doors: inside, functions take plain arguments.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class SimulateSettings(Settings):
-    """Direct numerical simulation in a periodic box of side 2 pi."""
-
-    flow: Literal["forced_isotropic", "taylor_green", "abc"] = Field(
-        "forced_isotropic",
-        description="forced_isotropic: random start, constant power at low wavenumbers; "
-        "taylor_green and abc: unforced decay from that start.",
-    )
-    cells: PositiveInt = Field(64, description="Grid cells along each side.")
-    viscosity: PositiveFloat = Field(0.0075, description="Kinematic viscosity nu.")
-    power: PositiveFloat = Field(0.1, description="Forcing power per unit mass, spent in 0 < k < forcing_cutoff.")
-    forcing_cutoff: float = Field(2.5, gt=1, description="Wavenumber below which the forcing acts.")
-    seeds: Annotated[list[int], Field(min_length=1)] = Field([0, 1, 2], description="One independent run per seed.")
-    spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid first (forced flows).")
-    settle_time: float = Field(2.0, ge=0, description="Time run on the full grid before the first snapshot (forced flows).")
-    duration: PositiveFloat = Field(20.0, description="Time from the first snapshot to the last.")
-    snapshot_interval: PositiveFloat = Field(1.0, description="Time between snapshots.")
-    cfl: PositiveFloat = Field(1.25, description="Courant number that sets the time step, max of sum |u_i| dt / dx_i.")
-    precision: Literal["float32", "float64"] = "float32"
+from flowsr.config.base import Settings
+from flowsr.config.simulate import SimulateSettings
 
 
 class SplitSettings(Settings):

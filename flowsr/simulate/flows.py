@@ -131,7 +131,7 @@ FLOWS: Registry[Flow] = Registry("flow")
 # spin-up.
 STEADY_ENERGY = 4.0
 # The share of it that the held shells have where they feed the dissipation P, measured at Re_lambda 30 to 50.
-HELD_ENERGY = 0.75
+HELD_ENERGY = 1.05
 
 
 def _steady_energy(drive: Drive) -> float:

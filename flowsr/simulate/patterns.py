@@ -83,8 +83,8 @@ def lowest_wavenumber(box: PeriodicBox, axis: int, mode: int = 1) -> float:
 
 
 # The same for the other two, F = c (P^2 k)^(1/3), measured in steady runs at 32^3 (docs/simulation.md).
-FOURFOLD_FACTOR = 0.8
-ABC_FACTOR = 0.4
+FOURFOLD_FACTOR = 0.62
+ABC_FACTOR = 0.335
 
 
 def fourfold_amplitude(power: float, wavenumber: float) -> float:

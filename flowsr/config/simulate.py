@@ -1,0 +1,104 @@
+"""Settings of the simulate stage: a flow by name, what fluid and frame add to it, and how it is run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from flowsr.config.base import Settings
+
+TWO_PI = 6.283185307179586
+Triple = tuple[float, float, float]
+FlowName = Literal[
+    "forced_isotropic",
+    "fixed_energy",
+    "linear_forcing",
+    "helical",
+    "kolmogorov",
+    "kolmogorov_fourfold",
+    "abc_forced",
+    "decaying",
+    "taylor_green",
+    "abc",
+]
+#: Settings that came after the first runs were made: at their defaults they are left out of records.
+LATER = (
+    "target", "lengths", "dealiasing", "forcing_mode", "rotation", "stratification", "prandtl", "mean_flow", "passive_scalar",
+    "scalar_gradient", "schmidt", "spectrum",
+)  # fmt: skip
+
+
+class Target(Settings):
+    """The turbulence that is wanted; what is not stated otherwise is worked out from it."""
+
+    re_lambda: PositiveFloat | None = Field(None, description="Reynolds number on the Taylor scale; decides the grid.")
+    kmax_eta: PositiveFloat = Field(1.4, description="Largest wavenumber times Kolmogorov length; decides the viscosity.")
+
+
+class SimulateSettings(Settings):
+    """Direct numerical simulation in a periodic box."""
+
+    flow: FlowName = Field(
+        "forced_isotropic",
+        description="forced_isotropic: constant power at low wavenumbers; fixed_energy: their energy held; linear_forcing: "
+        "at all wavenumbers; helical: into right-handed waves; kolmogorov: sin(k y) e_x; kolmogorov_fourfold: + sin(k x) "
+        "e_y; abc_forced; decaying: unforced, from a random start; taylor_green and abc: unforced, from those vortices.",
+    )
+    target: Target | None = Field(None, description="Work out viscosity and cells, where they are not given, from this.")
+    cells: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        64, description="Grid cells along each side, or along x, y, z."
+    )
+    lengths: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        (TWO_PI, TWO_PI, TWO_PI), description="Sides of the box along x, y, z."
+    )
+    viscosity: PositiveFloat = Field(0.0075, description="Kinematic viscosity nu.")
+    power: PositiveFloat = Field(0.1, description="Power per unit mass that the forcing spends, or about spends.")
+    forcing_cutoff: PositiveFloat = Field(2.5, description="Wavenumber below which a forcing of the large scales acts.")
+    forcing_mode: PositiveInt = Field(1, description="Waves of a Kolmogorov force in the box.")
+    rotation: Triple = Field((0, 0, 0), description="Angular velocity of the frame along x, y, z.")
+    stratification: Triple = Field((0, 0, 0), description="Buoyancy frequency times the upward direction, along x, y, z.")
+    prandtl: PositiveFloat = Field(1.0, description="Viscosity over diffusivity of the buoyancy.")
+    mean_flow: Triple = Field((0, 0, 0), description="Velocity of a uniform stream along x, y, z.")
+    passive_scalar: bool = Field(False, description="Carry a passive scalar, stored as `scalar`.")
+    scalar_gradient: Triple = Field((0, 0, 0), description="Mean gradient of the passive scalar, along x, y, z.")
+    schmidt: PositiveFloat = Field(1.0, description="Viscosity over diffusivity of the passive scalar.")
+    spectrum: list[tuple[PositiveFloat, PositiveFloat]] = Field(
+        [], description="Rows of k, E(k) that the flow `decaying` starts from; default: k^4 exp(-2 (k / forcing_cutoff)^2)."
+    )
+    seeds: Annotated[list[int], Field(min_length=1)] = Field([0, 1, 2], description="One independent run per seed.")
+    spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid first (forced flows).")
+    settle_time: float = Field(2.0, ge=0, description="Time run on the full grid before the first snapshot (forced flows).")
+    duration: PositiveFloat = Field(20.0, description="Time from the first snapshot to the last.")
+    snapshot_interval: PositiveFloat = Field(1.0, description="Time between snapshots.")
+    cfl: PositiveFloat = Field(1.25, description="Courant number that sets the time step, max of sum |u_i| dt / dx_i.")
+    precision: Literal["float32", "float64"] = "float32"
+    dealiasing: Literal["sphere", "cube"] = Field("sphere", description="sphere: 41 % more wavenumbers; cube: alias-free.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_target(cls, values: Any) -> Any:
+        """Fill in what a target decides and the user did not state."""
+        if not isinstance(values, dict) or not values.get("target"):
+            return values
+        from flowsr.simulate.targets import cells_for, viscosity_for
+
+        try:
+            target = Target.model_validate(values["target"])
+        except ValidationError:
+            return values  # to be reported where it stands
+        default = {name: cls.model_fields[name].default for name in ("power", "forcing_cutoff", "cells")}
+        stated = {**default, **values}
+        resolved = dict(values)
+        if target.re_lambda is not None:
+            resolved.setdefault("cells", cells_for(target.re_lambda, target.kmax_eta, float(stated["forcing_cutoff"])))
+        cells = resolved.get("cells", default["cells"])
+        smallest = cells if isinstance(cells, int) else min(int(n) for n in cells)
+        resolved.setdefault("viscosity", viscosity_for(smallest, target.kmax_eta, float(stated["power"])))
+        return resolved
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the result of each seed, as JSON has it; later settings at their defaults are left out."""
+        blank = type(self)().model_dump(mode="json", include=set(LATER))
+        stated = self.model_dump(mode="json", exclude={"seeds", "target"})
+        return {name: value for name, value in stated.items() if name not in blank or value != blank[name]}

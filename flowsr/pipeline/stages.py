@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flowsr.config.loading import dump_experiment
 from flowsr.config.schema import Experiment
 from flowsr.devices import use_threads
@@ -28,9 +30,9 @@ def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport
     from flowsr.simulate import simulate_run
 
     _start(experiment)
-    use_threads(experiment.threads or (1 if experiment.simulate.cells <= ONE_THREAD_CELLS else None))
+    settings = experiment.simulate.recorded()
+    use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
     folder = experiment.output / "simulate"
-    settings = experiment.simulate.model_dump(mode="json", exclude={"seeds"})
     finished = []
     for seed in experiment.simulate.seeds:
         store = folder / f"seed_{seed:03d}.zarr"

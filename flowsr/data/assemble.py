@@ -42,7 +42,7 @@ def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
         FlowsrError: lengths that disagree with the coordinates, dims that more than one reading would fit, a coordinate
             that is not one-dimensional.
     """
-    coords = {name: _coordinate(name, found[name], file) for name in COORDINATES if name in found}
+    coords = {name: read_coordinate(name, found[name].array, file) for name in COORDINATES if name in found}
     lengths = {name: len(values) for name, values in coords.items()}
     variables = {}
     for name, item in found.items():
@@ -54,8 +54,13 @@ def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
     return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
 
-def _coordinate(name: str, item: Found, file) -> np.ndarray:
-    shape = item.array.shape
+def read_coordinate(name: str, array: LazyArray, file) -> np.ndarray:
+    """The values of a coordinate.
+
+    Raises:
+        FlowsrError: an array with other than one dim, or one too long for an axis of a simulation.
+    """
+    shape = array.shape
     if len(shape) != 1:
         raise FlowsrError("a coordinate has one dim", file=file, variable=name, expected=f"{name}({name})", found=shape)
     if shape[0] > LONGEST_COORDINATE:
@@ -66,7 +71,7 @@ def _coordinate(name: str, item: Found, file) -> np.ndarray:
             expected=f"<= {LONGEST_COORDINATE}",
             found=shape[0],
         )
-    values = item.array[_everything(1)]
+    values = array[_everything(1)]
     if values.dtype.kind in "OST":
         values = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values], dtype="U")
     return values

@@ -11,27 +11,68 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.assemble import Found, assemble
-from flowsr.data.lazy import LazyArray
-from flowsr.data.readers import READERS, Reader
+from flowsr.data.lazy import LazyArray, check_chunk
+from flowsr.data.readers import READERS, Reader, Request
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder
+
+
+BOOKKEEPING = (
+    *("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST"),
+    *("_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties", "_nc3_strict"),
+)
 
 
 @READERS.register("hdf5")
 class Hdf5Reader(Reader):
     """Datasets ``velocity``, ``x``, ``y``, ``z``, ``time`` side by side; dims from the labels of the dimensions."""
 
+    signs = "an HDF5 or NetCDF 4 file"
+    general = True
+
     def recognizes(self, path: Path) -> bool:
         return path.is_file() and bool(h5py.is_hdf5(path))
 
-    def open(self, path: Path, group: str | None) -> xr.Dataset:
+    def open(self, path: Path, request: Request) -> xr.Dataset:
         with h5py.File(path, "r") as file:
-            if group and not isinstance(file.get(group), h5py.Group):
-                raise FlowsrError("no such group", file=path, variable=group, found=", ".join(file) or "nothing")
-            node = file[group] if group else file
-            datasets = {name: item for name, item in node.items() if isinstance(item, h5py.Dataset)}
-            found = {name: _found(path, item) for name, item in datasets.items()}
-            return assemble(found, _attrs(node), path)
+            node = group_of(file, request.group, path)
+            found = {name: _found(path, item) for name, item in datasets_of(node, path).items()}
+            return assemble(found, attributes_of(node), path)
+
+
+def group_of(file: h5py.File, group: str | None, path: Path):
+    """A group of an open file; its root where ``group`` is None.
+
+    Raises:
+        FlowsrError: no such group.
+    """
+    if group and not isinstance(file.get(group), h5py.Group):
+        raise FlowsrError("no such group", file=path, variable=group, found=", ".join(file) or "nothing")
+    return file[group] if group else file
+
+
+def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
+    """The datasets of a group by name.
+
+    Raises:
+        FlowsrError: a link into another file.
+    """
+    for name in node:
+        if isinstance(node.get(name, getlink=True), h5py.ExternalLink):
+            raise FlowsrError("a link into another file", file=path, variable=name, expected="data in this file")
+    return {name: item for name, item in node.items() if isinstance(item, h5py.Dataset)}
+
+
+def lazy_dataset(path: Path, item: h5py.Dataset) -> Hdf5Array:
+    """The lazy array of an open dataset.
+
+    Raises:
+        FlowsrError: chunks too large to be unpacked, or numbers that are kept in another file.
+    """
+    if item.external or item.is_virtual:
+        raise FlowsrError("its numbers are in another file", file=path, variable=item.name, expected="data in this file")
+    check_chunk(item.chunks, item.dtype, item.shape or (), path, item.name)
+    return Hdf5Array(path, item.name, item.shape or (), item.dtype)
 
 
 class Hdf5Array(LazyArray):
@@ -88,10 +129,9 @@ def _plain(value):
     return json.dumps(value, default=lambda v: np.asarray(v).tolist())
 
 
-def _attrs(node) -> dict:
+def attributes_of(node) -> dict:
     """Attributes as Python has them; dimension-scale bookkeeping is left out."""
-    skipped = ("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST")
-    return {name: _value(node.attrs[name]) for name in node.attrs if name not in skipped}
+    return {name: _value(node.attrs[name]) for name in node.attrs if name not in BOOKKEEPING}
 
 
 def _value(value):
@@ -112,7 +152,7 @@ def _value(value):
 def _found(path: Path, item: h5py.Dataset) -> Found:
     labels = tuple(_label(dim) for dim in item.dims)
     dims = labels if labels and all(labels) else None
-    return Found(Hdf5Array(path, item.name, item.shape or (), item.dtype), dims, _attrs(item))
+    return Found(lazy_dataset(path, item), dims, attributes_of(item))
 
 
 def _label(dim) -> str:

@@ -3,7 +3,8 @@
 A dataset holds
 
 - field variables with dims ``(time, component, x, y, z)``, or ``(time, x, y, z)`` for a scalar, each with the
-  attributes ``irreps`` (e3nn), ``units`` and ``long_name``;
+  attributes ``irreps`` (e3nn), ``units`` and ``long_name``; a field with another number of components than the rest has
+  a component dim of its own, ``component_6`` say;
 - optionally series with dims ``(time,)``, one number a snapshot;
 - coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres; a stretched axis has the attribute
   ``extent``, where the box begins and ends along it (without it: half a step beyond the outermost centres);
@@ -130,6 +131,12 @@ def validate(dataset: xr.Dataset, file=None) -> xr.Dataset:
     return dataset
 
 
+def is_vector(dims: tuple) -> bool:
+    """Whether dims are those of a field with components: ``component``, or a name that begins with ``component_``."""
+    named = len(dims) == 5 and (dims[1] == "component" or str(dims[1]).startswith("component_"))
+    return named and (dims[0], *dims[2:]) == SCALAR_DIMS
+
+
 def irreps_dimension(irreps: str) -> int:
     """Number of components of a field type, such as 3 for ``1o``.
 
@@ -143,7 +150,7 @@ def irreps_dimension(irreps: str) -> int:
 
 def _check_variable(dataset, name, file) -> None:
     array = dataset[name]
-    if array.dims not in (SCALAR_DIMS, VECTOR_DIMS):
+    if array.dims != SCALAR_DIMS and not is_vector(array.dims):
         raise FlowsrError(
             "dims are not in flowsr's order",
             file=file,
@@ -155,7 +162,7 @@ def _check_variable(dataset, name, file) -> None:
         raise FlowsrError("not real numbers", file=file, variable=name, expected="a float dtype", found=array.dtype)
     if 0 in array.shape:
         raise FlowsrError("an axis is empty", file=file, variable=name, found=f"shape {array.shape}")
-    components = dataset.sizes["component"] if "component" in array.dims else 1
+    components = array.shape[1] if is_vector(array.dims) else 1
     irreps = array.attrs.get("irreps")
     if irreps is None:
         raise FlowsrError(

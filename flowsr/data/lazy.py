@@ -11,6 +11,9 @@ from xarray.core import indexing
 
 from flowsr.errors import FlowsrError
 
+# One chunk is unpacked in memory whole, whatever part of it is wanted.
+LARGEST_CHUNK = 1 << 31
+
 
 class LazyArray(BackendArray):
     """An array that exists only on demand; picklable as long as its subclass holds no open handle.
@@ -48,6 +51,22 @@ class LazyArray(BackendArray):
             raise
         except Exception as error:  # a damaged file raises whatever its library happens to trip over
             raise unreadable(error, self.file, self.variable) from error
+
+
+def check_chunk(chunk, dtype, shape, file, variable: str) -> None:
+    """Refuse an array stored in pieces too large to be unpacked; a few bytes on the disk may claim any size.
+
+    Raises:
+        FlowsrError: a chunk of more than ``LARGEST_CHUNK`` bytes.
+    """
+    size = np.dtype(dtype).itemsize
+    for length in chunk or ():
+        size *= int(length)
+    if size > LARGEST_CHUNK:
+        raise FlowsrError(
+            "chunks too large to be unpacked", file=file, variable=variable,
+            expected=f"{LARGEST_CHUNK} bytes or less", found=f"{size} bytes, chunks {tuple(chunk)} of shape {tuple(shape)}",
+        )  # fmt: skip
 
 
 def unreadable(error: Exception, file, variable: str | None = None) -> FlowsrError:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from flowsr.data.layout import grid_of, validate
-from flowsr.data.readers import read
+from flowsr.data.layout import SPACE, grid_of, validate
+from flowsr.data.lazy import LazyArray
+from flowsr.data.readers import Request, read
+from flowsr.data.views import Join
 from flowsr.errors import FlowsrError
 
 ATTRIBUTES = ("boundary", "viscosity", "length_units")
@@ -25,34 +28,124 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
             something else than the manifest.
     """
     from flowsr.config.manifest import read_manifest
+    from flowsr.data.fetch import check_sha256
 
     manifest = read_manifest(path)
-    file = _file_of(manifest, Path(path), run)
-    group = group or manifest["group"]
-    dataset = read(file, group=group, reader=manifest["reader"])
-    source = dataset.encoding["source"]
-    dataset = validate(_complete(dataset, manifest, file), file)
-    _check_grid(dataset, manifest["grid"], file)
+    files = files_of(manifest, Path(path), _run(manifest, path, run))
+    for file in files:
+        if not file.path.exists():
+            fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
+            raise FlowsrError("no such file", file=file.path, hint="; ".join(filter(None, [fetched, manifest["obtain"]])) or None)
+        check_sha256(file.path, file.sha256)
+    request = Request(group or manifest["group"], files[0].run, _layout(manifest))
+    reader = manifest["reader"] or ("described" if request.layout else None)
+    datasets = [read(file.path, request, reader) for file in files]
+    source = datasets[0].encoding["source"]
+    dataset = validate(_complete(joined(datasets, files[0].path), manifest, files[0].path), files[0].path)
+    _check_grid(dataset, manifest["grid"], files[0].path)
     dataset.encoding["source"] = source
     return dataset
 
 
-def _file_of(manifest: dict[str, Any], path: Path, run: str | None) -> Path:
-    files = manifest["files"]
-    if run is None and len(files) > 1:
-        raise FlowsrError("which run?", file=path, variable="run", expected=f"one of {', '.join(files)}")
-    name = next(iter(files)) if run is None else run
-    if name not in files:
-        raise FlowsrError("no such run", file=path, variable="run", expected=f"one of {', '.join(files)}", found=name)
+@dataclass(frozen=True)
+class ManifestedFile:
+    """A file of a manifest, there or not.
+
+    Args:
+        path: absolute path under the manifest's root.
+        url: where it is fetched from, or None.
+        sha256: of its bytes, or None where it is not known.
+        run: which run inside it, where it holds several.
+    """
+
+    path: Path
+    url: str | None
+    sha256: str | None
+    run: str | None
+
+
+def files_of(manifest: dict[str, Any], path: Path, run: str) -> list[ManifestedFile]:
+    """The consecutive files of a run.
+
+    Args:
+        manifest: as :func:`flowsr.config.manifest.read_manifest` gives it.
+        path: of the manifest.
+
+    Raises:
+        FlowsrError: no such run, or a file outside the root.
+    """
+    if run not in manifest["files"]:
+        expected = f"one of {', '.join(manifest['files'])}"
+        raise FlowsrError("no such run", file=path, variable="run", expected=expected, found=run)
+    stated = manifest["files"][run]
+    stated = stated if isinstance(stated, dict) else {"path": stated, "url": None, "sha256": None, "run": None}
+    names = [stated["path"]] if isinstance(stated["path"], str) else stated["path"]
+    if not names or (len(names) > 1 and (stated["url"] or stated["sha256"])):
+        raise FlowsrError("url and sha256 are those of one file", file=path, variable=f"files.{run}", found=len(names))
     root = (path.parent / manifest["root"]).resolve()
-    file = (root / files[name]).resolve()
-    if not file.is_relative_to(root):
+    files = []
+    for name in names:
+        file = (root / name).resolve()
+        if not file.is_relative_to(root):
+            raise FlowsrError("a file outside the root", file=path, variable=f"files.{run}", expected=root, found=name)
+        files.append(ManifestedFile(file, stated["url"], stated["sha256"], stated["run"]))
+    return files
+
+
+def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
+    """Consecutive snapshots in several files as one run.
+
+    Raises:
+        FlowsrError: files that differ in grid, variables or field types, or whose times do not go on.
+    """
+    first = datasets[0]
+    if len(datasets) == 1:
+        return first
+    for other in datasets[1:]:
+        name = other.encoding.get("source", file)
+        for axis in SPACE:
+            if not np.array_equal(first[axis].values, other[axis].values):
+                raise FlowsrError("files of one run differ in their grid", file=name, variable=axis)
+        for key, array in first.data_vars.items():
+            same = key in other and other[key].dims == array.dims and other[key].attrs.get("irreps") == array.attrs.get("irreps")
+            if not same:
+                raise FlowsrError("files of one run differ in their variables", file=name, variable=key)
+    times = np.concatenate([d["time"].values for d in datasets])
+    if not np.all(np.diff(times) > 0):
         raise FlowsrError(
-            "a file outside the root", file=path, variable=f"files.{name}", expected=root, found=files[name]
-        )
-    if not file.exists():
-        raise FlowsrError("no such file", file=file, hint=manifest["obtain"])
-    return file
+            "the times of consecutive files do not increase", file=file, variable="time", found=times[:8].tolist(),
+            hint="state them (times) or the order of the files in the manifest",
+        )  # fmt: skip
+    whole = xr.Dataset(coords={**first.drop_dims("time").coords, "time": times}, attrs=first.attrs)
+    for key, array in first.data_vars.items():
+        parts = Join([_FromVariable(d[key].variable, file, str(key)) for d in datasets])
+        whole[key] = parts.as_variable(array.dims, array.attrs)
+    return whole
+
+
+class _FromVariable(LazyArray):
+    """An xarray variable as a lazy array."""
+
+    def __init__(self, variable: xr.Variable, file, name: str):
+        super().__init__(variable.shape, variable.dtype, file, name)
+        self.source = variable
+
+    def load(self, index):
+        return self.source[index].values
+
+
+def _run(manifest: dict[str, Any], path: Path, run: str | None) -> str:
+    if run is None and len(manifest["files"]) > 1:
+        raise FlowsrError("which run?", file=path, variable="run", expected=f"one of {', '.join(manifest['files'])}")
+    return next(iter(manifest["files"])) if run is None else run
+
+
+def _layout(manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """What the manifest says in place of the file, or None where the file speaks for itself."""
+    stated = any(v["path"] is not None or v["axes"] is not None for v in manifest["variables"].values())
+    if not stated and not any(manifest[key] for key in ("coordinates", "times", "dtype")):
+        return None
+    return {key: manifest[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
 
 
 def _complete(dataset: xr.Dataset, manifest: dict[str, Any], file: Path) -> xr.Dataset:
@@ -62,7 +155,7 @@ def _complete(dataset: xr.Dataset, manifest: dict[str, Any], file: Path) -> xr.D
         raise FlowsrError("no such variable", file=file, variable=missing[0], expected=missing[0], found=found)
     dataset = dataset[list(manifest["variables"])]
     for name, stated in manifest["variables"].items():
-        _lay_over(dataset[name].attrs, stated, f"{name}.", file)
+        _lay_over(dataset[name].attrs, {key: stated[key] for key in ("irreps", "units")}, f"{name}.", file)
     _lay_over(dataset.attrs, {name: manifest[name] for name in ATTRIBUTES}, "", file)
     return dataset
 

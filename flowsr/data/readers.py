@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -14,15 +17,40 @@ from flowsr.errors import FlowsrError
 from flowsr.registry import Registry
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a file.
+
+    Args:
+        group: group inside the file.
+        run: which of its runs, where a file holds several.
+        layout: what a manifest says of a file that does not describe itself; see :mod:`flowsr.data.described`.
+    """
+
+    group: str | None = None
+    run: str | None = None
+    layout: Mapping[str, Any] | None = None
+
+
 class Reader(ABC):
-    """Opens one format. Register a subclass with ``@READERS.register("name")`` and :func:`open_field` finds it."""
+    """Opens one format. Register a subclass with ``@READERS.register("name")`` and :func:`open_field` finds it.
+
+    Attributes:
+        signs: what the format is recognized by, as a person would say it.
+        general: whether another reader that also recognizes the file knows better.
+        holds_runs: whether one file may hold several runs.
+    """
+
+    signs: str
+    general: bool = False
+    holds_runs: bool = False
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:
         """Whether the file, judged by its first bytes or names, is of this format. Reads little, raises nothing."""
 
     @abstractmethod
-    def open(self, path: Path, group: str | None) -> xr.Dataset:
+    def open(self, path: Path, request: Request) -> xr.Dataset:
         """The dataset in flowsr's dims and names, its fields unread; the caller validates it."""
 
 
@@ -37,7 +65,7 @@ def open_field(
     Args:
         path: a file, a Zarr store, or a manifest (``.yaml``).
         group: a group inside the file, such as ``coarse`` or ``fine`` of an ingested store.
-        run: which of a manifest's runs, where it has several.
+        run: which of a manifest's runs, or of a file's trajectories, where there are several.
         reader: a registered reader's name; by default the one that recognizes the file.
 
     Returns:
@@ -54,16 +82,17 @@ def open_field(
         from flowsr.data.manifest import open_manifest
 
         return open_manifest(path, run=run, group=group)
-    if run is not None:
-        raise FlowsrError("runs are named by manifests", file=path, variable="run", expected="none here", found=run)
-    return validate(read(path, group=group, reader=reader), file=_label(path, group))
+    return validate(read(path, Request(group, run), reader), file=_label(path, group))
 
 
-def read(path: Path, *, group: str | None = None, reader: str | None = None) -> xr.Dataset:
+def read(path: Path, request: Request, reader: str | None = None) -> xr.Dataset:
     """:func:`open_field` for a file or store, without the validation: a manifest may add what the file leaves out."""
-    chosen = READERS[reader or _recognized(path)]
+    group, run = request.group, request.run
+    chosen = READERS[reader or recognized(path)]
+    if run is not None and not chosen.holds_runs:
+        raise FlowsrError("this file is one run", file=path, variable="run", expected="none", found=run)
     try:
-        dataset = chosen().open(path, group)
+        dataset = chosen().open(path, request)
     except FlowsrError:
         raise
     except Exception as error:  # a damaged file raises whatever its library happens to trip over
@@ -72,8 +101,14 @@ def read(path: Path, *, group: str | None = None, reader: str | None = None) -> 
     return dataset
 
 
-def _recognized(path: Path) -> str:
+def recognized(path: Path) -> str:
+    """Name of the reader that recognizes a file.
+
+    Raises:
+        FlowsrError: none does, or more than one.
+    """
     names = [name for name, reader in READERS.items() if reader().recognizes(path)]
+    names = [name for name in names if not READERS[name].general] or names
     if not names:
         kind = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes of something else"
         raise FlowsrError("not a format that flowsr reads", file=path, expected=" or ".join(READERS), found=kind)

@@ -7,8 +7,8 @@ from pathlib import Path
 import xarray as xr
 
 from flowsr.data.assemble import Found, assemble
-from flowsr.data.lazy import LazyArray
-from flowsr.data.readers import READERS, Reader
+from flowsr.data.lazy import LazyArray, check_chunk
+from flowsr.data.readers import READERS, Reader, Request
 from flowsr.data.store import FINGERPRINT
 from flowsr.errors import FlowsrError
 
@@ -20,12 +20,16 @@ METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 class ZarrReader(Reader):
     """A Zarr group with the arrays of a field; dims from ``dimension_names`` (v3) or ``_ARRAY_DIMENSIONS`` (v2)."""
 
+    signs = "a folder with Zarr metadata"
+    general = True
+
     def recognizes(self, path: Path) -> bool:
         return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
 
-    def open(self, path: Path, group: str | None) -> xr.Dataset:
+    def open(self, path: Path, request: Request) -> xr.Dataset:
         import zarr
 
+        group = request.group
         folder = path / group if group else path
         if not self.recognizes(folder):
             found = [p.name for p in sorted(path.iterdir()) if self.recognizes(p)] if path.is_dir() else []
@@ -62,9 +66,21 @@ class ZarrArray(LazyArray):
         return {**self.__dict__, "_handle": None}
 
 
+def checked_array(folder: Path, name: str, array) -> ZarrArray:
+    """The lazy array of an opened Zarr array.
+
+    Raises:
+        FlowsrError: chunks too large to be unpacked, or a name that leads out of the store.
+    """
+    check_chunk(array.chunks, array.dtype, array.shape, folder, name)
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise FlowsrError("leads out of the store", file=folder, variable=name, expected="no links")
+    return ZarrArray(folder, name, array.shape, array.dtype)
+
+
 def _found(folder: Path, name: str, array) -> Found:
     attrs = dict(array.attrs)
     dims = attrs.pop(V2_DIMS, None) or getattr(array.metadata, "dimension_names", None)
     if dims is not None and any(d is None for d in dims):
         dims = None
-    return Found(ZarrArray(folder, name, array.shape, array.dtype), None if dims is None else tuple(dims), attrs)
+    return Found(checked_array(folder, name, array), None if dims is None else tuple(dims), attrs)

@@ -1,5 +1,6 @@
 """prefect.yaml is right, and a worker really does what a schedule says."""
 
+import asyncio
 import inspect
 import subprocess
 from importlib import import_module
@@ -10,6 +11,8 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.importtools import from_qualified_name
+from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 
 from flowsr.config.loading import load_experiment
@@ -21,13 +24,31 @@ from tests.flows.conftest import HOME, PREFECT, REPOSITORY, Background, environm
 from tests.flows.fields import coarse_field, save_small_model
 from tests.flows.test_flows import ask
 
-DEPLOYMENTS = {d["name"]: d for d in yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]}
+PROJECT = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+DEPLOYMENTS = {deployment["name"]: deployment for deployment in PROJECT["deployments"]}
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """What the build steps work out in the folder of the repository."""
+    monkeypatch.chdir(REPOSITORY)
+    found = {}
+    for step in PROJECT["build"]:
+        ((name, inputs),) = step.items()
+        given = {key: value for key, value in inputs.items() if key != "id"}
+        output = from_qualified_name(name)(**given)
+        found[inputs["id"]] = asyncio.run(output) if inspect.iscoroutine(output) else output
+    return found
+
+
+def test_workers_go_to_the_folder_that_was_deployed_from(outputs):
+    (step,) = apply_values(PROJECT["pull"], outputs)
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(REPOSITORY)}}
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_deployments_name_a_flow_its_parameters_and_a_schedule(name, monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    deployment = DEPLOYMENTS[name]
+def test_deployments_name_a_flow_its_parameters_and_a_schedule(name, outputs):
+    deployment = apply_values(DEPLOYMENTS[name], outputs)
     entry = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     hints = get_type_hints(entry.fn)
     inspect.signature(entry.fn).bind(**deployment["parameters"])
@@ -37,9 +58,8 @@ def test_deployments_name_a_flow_its_parameters_and_a_schedule(name, monkeypatch
     assert deployment["work_pool"]["name"] == "flowsr"
 
 
-def test_the_nightly_experiment_is_the_demo(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    nightly = Experiment.model_validate(DEPLOYMENTS["nightly"]["parameters"]["experiment"])
+def test_the_nightly_experiment_is_the_demo(outputs):
+    nightly = Experiment.model_validate(apply_values(DEPLOYMENTS["nightly"]["parameters"], outputs)["experiment"])
     assert nightly == load_experiment("configs/demo.yaml")
     watched = DEPLOYMENTS["watched-folder"]["parameters"]
     assert watched["model"] == str(nightly.output / "train" / "relaxed") and "relaxed" in nightly.train.models

@@ -8,8 +8,9 @@ Per voxel, with C_in and C_out channels, L filter banks, n group elements, k^3 t
 
 A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gather and transform, and two more products. The
 rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the benchmark
-``flowsr bench conv``, and only their ratios decide. More threads speed up both alike. On a device or in a precision
-that was not measured, ``fourier`` is only run when asked for: its cost there is infinite.
+``flowsr bench conv``, and only their ratios decide. Several threads help ``dense`` more: ``fourier`` is a chain of short
+steps that all threads must finish together. On a device or in a precision that was not measured, ``fourier`` is only
+run when asked for: its cost there is infinite.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ PRODUCT_RATE = 3.7e10  # multiply-adds per second of the products per irrep, for
 PRODUCT_HALF_RATE_CHANNELS = 3.0  # output channels at which they reach half of that
 BLOCK_OVERHEAD = 1.0e-4  # seconds per block of voxels
 BLOCK_VALUES = 6.5e5  # gathered values per block
+SEVERAL_THREADS = 1.35  # how much less several threads help the Fourier kernel (two threads, on a shared machine)
 CPU_BYTES = (4, 8)  # bytes per number of the precisions the rates hold for
 
 
@@ -61,7 +63,8 @@ def _fourier_pass(case: Case, gathered: int, produced: int, voxels: int, product
     written = products * produced * case.order * voxels
     multiplications = gathered * produced * case.taps * sum([d**3 for d in case.irrep_dimensions]) * voxels
     product_rate = PRODUCT_RATE * produced / (produced + PRODUCT_HALF_RATE_CHANNELS)
-    return (
+    slower = SEVERAL_THREADS if case.threads > 1 else 1.0
+    return slower * (
         (values + written) * (1 / GATHER_RATE + case.order / TRANSFORM_RATE)
         + products * multiplications / product_rate
         + (1 + values / BLOCK_VALUES) * BLOCK_OVERHEAD

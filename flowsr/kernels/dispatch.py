@@ -44,6 +44,7 @@ class Case:
         dtype: what it is computed in.
         device: ``cpu``, ``cuda``, ...
         gradient: whether a backward pass will follow.
+        threads: of torch on a CPU.
     """
 
     order: int
@@ -58,6 +59,7 @@ class Case:
     dtype: torch.dtype
     device: str
     gradient: bool
+    threads: int = 1
 
     @property
     def voxels(self) -> int:
@@ -81,6 +83,7 @@ class Case:
             dtype=convolution_dtype(features),
             device=features.device.type,
             gradient=torch.is_grad_enabled() and (features.requires_grad or filters.requires_grad),
+            threads=_torch_threads(),
         )
 
 
@@ -166,6 +169,11 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
     for name, seconds in costs.items():  # a plain loop, so that torch.compile can follow it
         best = name if seconds < costs[best] else best
     return Choice(best, "lowest predicted time" if len(costs) > 1 else "the only one that can", costs, refusals)
+
+
+@torch.compiler.assume_constant_result  # nothing that a traced graph could ask for itself
+def _torch_threads() -> int:
+    return torch.get_num_threads()
 
 
 def _from_environment() -> tuple[str | None, str]:

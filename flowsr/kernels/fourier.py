@@ -30,9 +30,11 @@ from flowsr.kernels.dense import FilterCache, convolution_dtype
 from flowsr.kernels.padding import pad
 from flowsr.kernels.tables import ConvolutionTables
 
-# Bytes of one of the two buffers that a block of voxels is gathered and transformed in: about the second level cache of a
-# CPU core; on a GPU enough to keep it busy.
+# Bytes of one of the two buffers that a block of voxels is gathered and transformed in: for each thread of a CPU about the
+# size of a core's caches; on a GPU enough to keep it busy.
 WORKSPACE = {"cpu": 2_700_000, "cuda": 256_000_000}
+
+MOST_THREADS = 16  # that the buffers grow with
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class _Block:
 
 def _blocks(cells: Sequence[int], values_per_voxel: int, sample: Tensor) -> Iterator[_Block]:
     """Cover ``cells`` by blocks whose workspace fits; at least one line of z each."""
-    budget = WORKSPACE.get(sample.device.type, WORKSPACE["cpu"]) // sample.element_size()
+    device = "cuda" if sample.is_cuda else "cpu"
+    threads = min(torch.get_num_threads(), MOST_THREADS) if device == "cpu" else 1
+    budget = threads * WORKSPACE[device] // sample.element_size()
     lines = max(1, budget // (values_per_voxel * cells[2]))
     width_y = min(lines, cells[1])
     width_x = min(max(1, lines // cells[1]), cells[0])

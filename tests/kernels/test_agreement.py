@@ -136,6 +136,7 @@ def test_fourier_never_holds_the_gathered_input(monkeypatch):
     from flowsr.kernels import fourier
 
     budget, sizes = 300_000, []
+    monkeypatch.setattr(fourier, "MOST_THREADS", 1)
     monkeypatch.setitem(fourier.WORKSPACE, "cpu", budget)
     original = fourier._workspace
     monkeypatch.setattr(fourier, "_workspace", lambda *a: sizes.append(original(*a)) or sizes[-1])

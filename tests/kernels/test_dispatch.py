@@ -77,6 +77,11 @@ def test_many_filter_banks_favour_the_dense_kernel():
     assert ratio[1] > 2 * ratio[0]
 
 
+def test_several_threads_favour_the_dense_kernel():
+    one, two = (explain(case_of(channels=8, threads=threads)).costs for threads in (1, 2))
+    assert two["fourier"] / two["dense"] > 1.2 * one["fourier"] / one["dense"]
+
+
 def test_costs_grow_with_the_work():
     for name in ("dense", "fourier"):
         cost = KERNELS[name].cost
@@ -89,7 +94,8 @@ def test_costs_grow_with_the_work():
 def test_the_case_is_read_off_the_operands(operands):
     features, filters, weights, tables, padding = operands
     case = Case.of(features, filters, tables, padding)
-    assert dataclasses.replace(case_of(channels=1, cells=(3, 3, 3)), gradient=False) == case
+    threads = torch.get_num_threads()
+    assert case_of(channels=1, cells=(3, 3, 3), gradient=False, threads=threads) == case
     assert Case.of(features, filters.requires_grad_(), tables, padding).gradient
     with torch.no_grad():
         assert not Case.of(features, filters, tables, padding).gradient

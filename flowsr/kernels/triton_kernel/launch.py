@@ -1,0 +1,313 @@
+"""The stages of the convolution on slabs of a field: sizes, strides and grids for the programs.
+
+The field is worked off in boxes of whole lines of z whose workspace is of fixed size, so that nothing of the size of the field
+is held besides the field and the result.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
+
+# Bytes of the workspace between the stages: about what the second level cache of a large GPU holds.
+WORKSPACE_BYTES = 48 * 2**20
+# Programs that the gradient of the filters is split into, at least: some for every multiprocessor.
+CORRELATE_PROGRAMS = 528
+DIRECT_EDGES = ("periodic", "zero")  # continuations whose adjoint is a continuation too
+
+
+@dataclass(frozen=True)
+class Box:
+    """Part of the result: samples, and cells x0 <= x < x1, y0 <= y < y1, all z of ``depth``."""
+
+    sample: int
+    samples: int
+    x0: int
+    x1: int
+    y0: int
+    y1: int
+    depth: int
+
+    @property
+    def sides(self) -> tuple[int, int, int]:
+        """Cells along x, y, z."""
+        return self.x1 - self.x0, self.y1 - self.y0, self.depth
+
+    @property
+    def voxels(self) -> int:
+        """Cells of all samples."""
+        return self.samples * math.prod(self.sides)
+
+    def of(self, field: Tensor) -> Tensor:
+        """The part of (batch, ..., x, y, z) in the box."""
+        return field[self.sample : self.sample + self.samples, ..., self.x0 : self.x1, self.y0 : self.y1, :]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A field that is read.
+
+    Args:
+        values: (batch, channels, n, x, y, z), any strides.
+        edges: how each axis is continued.
+        beyond: cells that the result reaches beyond this field, on either side of x, y, z.
+        weights: (banks, n) float32, for every bank what the field is multiplied with; or None, for one bank.
+        saved: laid out like ``values``: for the slope of ``activation``, that the field is multiplied with.
+        activation: ``relu``, ``gelu``, ``silu`` or ``none``.
+    """
+
+    values: Tensor
+    edges: tuple[str, str, str]
+    beyond: tuple[int, int, int] = (0, 0, 0)
+    weights: Tensor | None = None
+    saved: Tensor | None = None
+    activation: str = "none"
+
+    @property
+    def columns(self) -> int:
+        """Values per voxel and character."""
+        return COSETS * self.values.shape[1] * (1 if self.weights is None else len(self.weights))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the matrix products are cut.
+
+    Args:
+        voxels: of a tile.
+        inner: the summed dimension, per step.
+        widest: most columns of the result per program.
+        warps: per program.
+    """
+
+    voxels: int
+    inner: int
+    widest: int
+    warps: int
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> Blocks:
+        """16-bit numbers go through the matrix units, float32 mostly does not."""
+        return cls(128, 32, 128, 8) if dtype.itemsize == 2 else cls(64, 16, 64, 4)
+
+    def width(self, columns: int) -> int:
+        """Columns of a slab: whole inner steps."""
+        return round_up(columns, self.inner if columns > 16 else 16)
+
+    def step(self, width: int) -> int:
+        """Inner dimension per step for slabs of this width."""
+        return self.inner if width % self.inner == 0 else 16
+
+    def outer(self, columns: int) -> int:
+        """Columns per program: few programs, little padding. Every program reads its neighbourhood anew, worth 32 columns."""
+        choices = [size for size in (16, 32, 64, 128) if size <= self.widest]
+        return min(choices, key=lambda size: -(-columns // size) * (size + 32))
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-number // multiple) * multiple
+
+
+def tile_sides(sides: Sequence[int], voxels: int) -> tuple[int, int, int]:
+    """Powers of two with that product, as near to a cube as the box lets them be: the smaller its surface, the less is read.
+
+    Along z a tile may be longer than the box, where there is nothing else.
+    """
+    tile = [1, 1, 1]
+    while math.prod(tile) < voxels:
+        open_axes = [axis for axis in (2, 1, 0) if tile[axis] < sides[axis]]
+        axis = min(open_axes, key=lambda axis: tile[axis]) if open_axes else 2
+        tile[axis] *= 2
+    return tuple(tile)
+
+
+def boxes(batch: int, sides: Sequence[int], halo: int, bytes_per_voxel: int) -> list[Box]:
+    """Cover the result by boxes whose workspace, with a halo around, is within WORKSPACE_BYTES; at least a line of z each."""
+    room = max(1, WORKSPACE_BYTES // bytes_per_voxel)
+    line = sides[2] + 2 * halo
+    whole = (sides[0] + 2 * halo) * (sides[1] + 2 * halo) * line
+    samples = min(batch, max(1, room // whole))
+    width_y = sides[1] if room >= (1 + 2 * halo) * (sides[1] + 2 * halo) * line else _fitting(room // line, 1 + 2 * halo, halo)
+    width_y = min(width_y, sides[1])
+    width_x = min(sides[0], _fitting(room // line, width_y + 2 * halo, halo))
+    return [
+        Box(sample, min(samples, batch - sample), x, min(x + width_x, sides[0]), y, min(y + width_y, sides[1]), sides[2])
+        for sample in range(0, batch, samples)
+        for x in range(0, sides[0], width_x)
+        for y in range(0, sides[1], width_y)
+    ]
+
+
+def _fitting(lines: int, lines_across: int, halo: int) -> int:
+    return max(1, lines // lines_across - 2 * halo)
+
+
+def start(program, grid: tuple[int, ...], *operands, **constants) -> None:
+    """Run a program on the device of its first operand."""
+    device = operands[0].device
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        program[grid](*operands, **constants)
+
+
+def programs() -> ModuleType:
+    """The programs; Triton is imported with them."""
+    return importlib.import_module("flowsr.kernels.triton_kernel.programs")
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+class Stages:
+    """The five programs with their sizes, for one group, kernel size and precision.
+
+    Args:
+        tables: of the group and kernel size, on the device.
+        dtype: of slabs and matrix products; sums are float32.
+        precision: ``ieee`` or ``tf32``, of float32 products.
+    """
+
+    def __init__(self, tables: SignTables, dtype: torch.dtype, precision: str = "ieee"):
+        self.tables, self.dtype, self.precision = tables, dtype, precision
+        self.blocks = Blocks.of(dtype)
+
+    def bytes_per_voxel(self, columns: Sequence[int]) -> int:
+        """Of slabs with these columns per character."""
+        return self.tables.order * sum(self.blocks.width(count) for count in columns) * self.dtype.itemsize
+
+    def analyze(self, source: Source, box: Box, halo: int) -> Tensor:
+        """The characters of a field in a box and ``halo`` cells around it.
+
+        Returns:
+            (samples, x, y, z, |K|, width).
+        """
+        tables, width = self.tables, self.blocks.width(source.columns)
+        sides = [side + 2 * halo for side in box.sides]
+        slab = source.values.new_empty((box.samples, *sides, tables.order, width), dtype=self.dtype)
+        first = [start - halo - beyond for start, beyond in zip((box.x0, box.y0, 0), source.beyond)]
+        saved = source.values if source.saved is None else source.saved
+        positions = slab.numel() // (tables.order * width)
+        rows, columns = 32, min(32, width)
+        start(
+            programs().analyze, (_cdiv(positions, rows), _cdiv(width, columns)),
+            source.values, saved, source.values if source.weights is None else source.weights, tables.elements, slab,
+            box.sample, *first, positions, *sides, *source.values.shape[-3:], source.values.shape[1], source.columns,
+            *source.values.stride(), *saved.stride(),
+            CHARACTERS=tables.characters, K=tables.order, COSETS=COSETS, WIDTH=width,
+            EDGE_X=source.edges[0], EDGE_Y=source.edges[1], EDGE_Z=source.edges[2],
+            WEIGHTED=source.weights is not None, ACTIVATION=source.activation, ROWS=rows, COLUMNS=columns, num_warps=4,
+        )  # fmt: skip
+        return slab
+
+    def matrices(self, spectra: Tensor, banks_in: int, banks_out: int) -> Tensor:
+        """:meth:`SignTables.spectra` with columns (bank, coset, channel), padded to whole blocks: (|K|, k^3, rows, columns)."""
+        order, taps, _, channels_in, _, channels_out = spectra.shape
+        apart = spectra.unflatten(5, (banks_out, -1)).unflatten(3, (banks_in, -1))
+        ordered = apart.permute(0, 1, 3, 2, 4, 6, 5, 7).reshape(order, taps, COSETS * channels_in, COSETS * channels_out)
+        rows, columns = ordered.shape[2:]
+        missing = (round_up(columns, self.blocks.outer(columns)) - columns, self.blocks.width(rows) - rows)
+        return F.pad(ordered, (0, missing[0], 0, missing[1])).to(self.dtype).contiguous()
+
+    def multiply(self, slab: Tensor, matrices: Tensor, box: Box, columns: int) -> Tensor:
+        """The matrix products of every character and combination of shifts, from a slab with a halo.
+
+        Returns:
+            (voxels, |K|, width).
+        """
+        tables, blocks = self.tables, self.blocks
+        product = slab.new_empty((box.voxels, tables.order, blocks.width(columns)))
+        outer, tile = blocks.outer(columns), tile_sides(box.sides, blocks.voxels)
+        tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
+        start(
+            programs().multiply, (tables.order, tiles, _cdiv(columns, outer)),
+            slab, matrices, tables.sources, product, *box.sides, columns,
+            STEPS=tables.steps, FIRST=tables.first, K=tables.order, HALF=tables.half, TAPS=tables.taps,
+            WIDTH_IN=slab.shape[-1], WIDTH_OUT=matrices.shape[-1], PRODUCT_WIDTH=product.shape[-1], PRECISION=self.precision,
+            TX=tile[0], TY=tile[1], TZ=tile[2], INNER=blocks.step(slab.shape[-1]), OUTER=outer,
+            num_warps=blocks.warps, num_stages=1,
+        )  # fmt: skip
+        return product
+
+    def synthesize(
+        self,
+        product: Tensor,
+        box: Box,
+        result: Tensor,
+        weights: Tensor | None = None,
+        bias: Tensor | None = None,
+        activation: str = "none",
+        before: Tensor | None = None,
+        at: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Write the box of ``result``, (batch, channels, n, x, y, z), and of ``before``, what goes into the activation.
+
+        Args:
+            weights: (banks, n) float32; None for one bank as it is.
+            bias: (channels,) float32.
+            at: sample, x and y in ``result`` of the box's first voxel, where they are not the box's own.
+        """
+        tables, banks = self.tables, 1 if weights is None else len(weights)
+        sample, x, y = (box.sample, box.x0, box.y0) if at is None else at
+        target = result[..., y:, :]
+        rows, columns = 32, 16
+        start(
+            programs().synthesize, (_cdiv(box.voxels, rows), _cdiv(COSETS * result.shape[1], columns)),
+            product, product if weights is None else weights, product if bias is None else bias, tables.elements,
+            target, target if before is None else before[..., y:, :],
+            sample, x, box.voxels, *box.sides, result.shape[1], *result.stride(),
+            CHARACTERS=tables.characters, K=tables.order, COSETS=COSETS, BANKS=banks, WIDTH=product.shape[-1],
+            WEIGHTED=weights is not None, BIASED=bias is not None, ACTIVATION=activation, KEEP=before is not None,
+            ROWS=rows, COLUMNS=columns, num_warps=4,
+        )  # fmt: skip
+
+    def correlation_totals(self, columns_shifted: int, columns_plain: int, device: torch.device) -> Tensor:
+        """Zeros for :meth:`correlate` to add to: (splits, |K|, k^3, width, width) float32."""
+        tables, widths = self.tables, [self.blocks.width(count) for count in (columns_shifted, columns_plain)]
+        programs_per_split = tables.order * tables.taps * math.prod(_cdiv(w, self.blocks.outer(w)) for w in widths)
+        splits = _cdiv(CORRELATE_PROGRAMS, programs_per_split) if device.type == "cuda" else 1
+        return torch.zeros(splits, tables.order, tables.taps, *widths, dtype=torch.float32, device=device)
+
+    def correlate(self, shifted: Tensor, plain: Tensor, box: Box, totals: Tensor) -> None:
+        """Add the products of a slab with a halo and one without, summed over the box, to ``totals``."""
+        tables, blocks = self.tables, self.blocks
+        tile = tile_sides(box.sides, blocks.voxels // 2)
+        tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
+        widths = totals.shape[-2:]
+        outer = [blocks.outer(width) for width in widths]
+        grid = (tables.order * tables.taps, math.prod(_cdiv(w, o) for w, o in zip(widths, outer)), len(totals))
+        start(
+            programs().correlate, grid,
+            shifted, plain, tables.sources, tables.steps_on_device, totals, tiles, *box.sides,
+            K=tables.order, HALF=tables.half, TAPS=tables.taps, WIDTH_SHIFTED=widths[0], WIDTH_PLAIN=widths[1],
+            PRECISION=self.precision, SPLITS=len(totals), TURNS=_cdiv(tiles, len(totals)), TX=tile[0], TY=tile[1], TZ=tile[2],
+            BLOCK_SHIFTED=outer[0], BLOCK_PLAIN=outer[1], num_warps=blocks.warps, num_stages=1,
+        )  # fmt: skip
+
+    def collect(self, gradient: Tensor, saved: Tensor, factor: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+        """Sums over the voxels of the gradient before the activation, and of its product with ``factor``.
+
+        Args:
+            gradient, saved, factor: (batch, channels, n, x, y, z), any strides.
+
+        Returns:
+            Both (batch, channels, n) float32.
+        """
+        batch, channels, order, *sides = gradient.shape
+        sums = torch.empty(2, batch, channels, order, dtype=torch.float32, device=gradient.device)
+        start(
+            programs().collect, (batch * channels * order,),
+            gradient, saved, factor, sums, channels, order, *sides[1:],
+            *gradient.stride(), *saved.stride(), *factor.stride(), ACTIVATION=activation, POSITIONS=math.prod(sides), BLOCK=1024, num_warps=4,
+        )  # fmt: skip
+        return sums[0], sums[1]

@@ -1,0 +1,308 @@
+"""The programs that run on the GPU; see :mod:`flowsr.kernels.triton_kernel.signs` for what they compute.
+
+``analyze`` reads a field, ``multiply`` makes the matrix products, ``synthesize`` writes the result; ``correlate`` collects the
+gradient of the filters and ``collect`` that of bias and relaxed weights. Between them stand slabs of the field in the layout
+(sample, x, y, z, character, column), the columns being (bank, coset, channel), padded with zeros to whole blocks.
+
+This module alone imports Triton. Whether it interprets or compiles is decided at this import, by TRITON_INTERPRET.
+"""
+
+import triton
+import triton.language as tl
+
+INV_SQRT_2 = tl.constexpr(0.7071067811865476)
+INV_SQRT_2PI = tl.constexpr(0.3989422804014327)
+
+
+@triton.jit
+def _activate(value, ACTIVATION: tl.constexpr):
+    if ACTIVATION == "relu":
+        value = tl.where(value < 0, 0.0, value)
+    if ACTIVATION == "silu":
+        value = value / (1 + tl.exp(-value))
+    if ACTIVATION == "gelu":
+        value = 0.5 * value * (1 + tl.erf(value * INV_SQRT_2))
+    return value
+
+
+@triton.jit
+def _times_slope(gradient, saved, ACTIVATION: tl.constexpr):
+    """The gradient before the activation. ``saved`` is what came out of relu, or went into the others."""
+    if ACTIVATION == "relu":
+        gradient = tl.where(saved <= 0, 0.0, gradient)
+    if ACTIVATION == "silu":
+        gate = 1 / (1 + tl.exp(-saved))
+        gradient = gradient * gate * (1 + saved * (1 - gate))
+    if ACTIVATION == "gelu":
+        normal = 0.5 * (1 + tl.erf(saved * INV_SQRT_2))
+        gradient = gradient * (normal + saved * INV_SQRT_2PI * tl.exp(-0.5 * saved * saved))
+    return gradient
+
+
+@triton.jit
+def _source_cell(cell, side, EDGE: tl.constexpr):
+    """The cell that holds the value of ``cell``, which may lie beyond the edge; and whether it holds it, or it is zero."""
+    holds = cell > -2147483647
+    if EDGE == "periodic":
+        cell = (cell + side) % side
+    if EDGE == "reflect":
+        cell = side - 1 - tl.abs(side - 1 - tl.abs(cell))
+    if EDGE == "zero":
+        holds = (cell >= 0) & (cell < side)
+    return tl.minimum(tl.maximum(cell, 0), side - 1), holds
+
+
+@triton.jit
+def _unravel(position, side_x, side_y, side_z):
+    """(sample, x, y, z) of a position in C order."""
+    z = position % side_z
+    y = (position // side_z) % side_y
+    x = (position // (side_z * side_y)) % side_x
+    return position // (side_z * side_y * side_x), x, y, z
+
+
+@triton.jit
+def _tile(number, side_x, side_y, side_z, TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr):
+    """Cells of a tile of TX x TY x TZ: (sample, x, y, z, whether inside), cells beyond the box moved onto its edge."""
+    tiles_x, tiles_y, tiles_z = tl.cdiv(side_x, TX), tl.cdiv(side_y, TY), tl.cdiv(side_z, TZ)
+    sample, tile_x, tile_y, tile_z = _unravel(number, tiles_x, tiles_y, tiles_z)
+    within = tl.arange(0, TX * TY * TZ)
+    x = tile_x * TX + within // (TY * TZ)
+    y = tile_y * TY + (within // TZ) % TY
+    z = tile_z * TZ + within % TZ
+    inside = (x < side_x) & (y < side_y) & (z < side_z)
+    return sample, tl.minimum(x, side_x - 1), tl.minimum(y, side_y - 1), tl.minimum(z, side_z - 1), inside
+
+
+@triton.jit
+def _along_z(pointers, mask, z, sign_z, Z: tl.constexpr):
+    value = tl.load(pointers + z, mask=mask).to(tl.float32)
+    if Z:
+        value += sign_z * tl.load(pointers - z, mask=mask).to(tl.float32)
+    return value
+
+
+@triton.jit
+def _along_yz(pointers, mask, y, z, sign_y, sign_z, Y: tl.constexpr, Z: tl.constexpr):
+    value = _along_z(pointers + y, mask, z, sign_z, Z)
+    if Y:
+        value += sign_y * _along_z(pointers - y, mask, z, sign_z, Z)
+    return value
+
+
+@triton.jit
+def _combination(pointers, mask, x, y, z, sign_x, sign_y, sign_z, PATTERN: tl.constexpr):
+    """A field's values at +-x +-y +-z from ``pointers``, added with signs; bits of PATTERN say which axes have two terms."""
+    value = _along_yz(pointers + x, mask, y, z, sign_y, sign_z, PATTERN & 2, PATTERN & 4)
+    if PATTERN & 1:
+        value += sign_x * _along_yz(pointers - x, mask, y, z, sign_y, sign_z, PATTERN & 2, PATTERN & 4)
+    return value
+
+
+@triton.jit
+def _column(number, channels, COSETS: tl.constexpr):
+    """(bank, coset, channel)."""
+    return number // (COSETS * channels), (number // channels) % COSETS, number % channels
+
+
+@triton.jit(do_not_specialize=["first_sample", "first_x", "first_y", "first_z"])
+def analyze(
+    source, saved, weights, elements, slab,
+    first_sample, first_x, first_y, first_z, positions, width_x, width_y, width_z, side_x, side_y, side_z, channels, columns,
+    s_sample, s_channel, s_element, s_x, s_y, s_z, v_sample, v_channel, v_element, v_x, v_y, v_z,
+    CHARACTERS: tl.constexpr, K: tl.constexpr, COSETS: tl.constexpr, WIDTH: tl.constexpr,
+    EDGE_X: tl.constexpr, EDGE_Y: tl.constexpr, EDGE_Z: tl.constexpr,
+    WEIGHTED: tl.constexpr, ACTIVATION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """slab[position, chi, (l, p, c)] = sum_k chi(k) w_l(k p) slope(saved) source(position, c, k p)."""
+    position = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    number = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    sample, x, y, z = _unravel(position, width_x, width_y, width_z)
+    x, holds_x = _source_cell(first_x + x, side_x, EDGE_X)
+    y, holds_y = _source_cell(first_y + y, side_y, EDGE_Y)
+    z, holds_z = _source_cell(first_z + z, side_z, EDGE_Z)
+    bank, coset, channel = _column(number, channels, COSETS)
+    mask = ((position < positions) & holds_x & holds_y & holds_z)[:, None] & (number < columns)[None, :]
+    sample = (first_sample + sample).to(tl.int64)
+    s_at = sample * s_sample + x.to(tl.int64) * s_x + y.to(tl.int64) * s_y + z.to(tl.int64) * s_z
+    v_at = sample * v_sample + x.to(tl.int64) * v_x + y.to(tl.int64) * v_y + z.to(tl.int64) * v_z
+    values = ()
+    for k in tl.static_range(K):
+        element = tl.load(elements + k * COSETS + coset).to(tl.int64)
+        s_on = channel.to(tl.int64) * s_channel + element * s_element
+        value = tl.load(source + s_at[:, None] + s_on[None, :], mask=mask, other=0.0).to(tl.float32)
+        if ACTIVATION != "none":
+            v_on = channel.to(tl.int64) * v_channel + element * v_element
+            kept = tl.load(saved + v_at[:, None] + v_on[None, :], mask=mask, other=0.0).to(tl.float32)
+            value = _times_slope(value, kept, ACTIVATION)
+        if WEIGHTED:
+            value *= tl.load(weights + bank * (K * COSETS) + element, mask=number < columns, other=0.0)[None, :]
+        values = values + (value,)
+    target = slab + position[:, None] * (K * WIDTH) + number[None, :]
+    for chi in tl.static_range(K):
+        total = values[0]
+        for k in tl.static_range(1, K):
+            if CHARACTERS[chi][k] > 0:
+                total += values[k]
+            else:
+                total -= values[k]
+        tl.store(target + chi * WIDTH, total.to(slab.dtype.element_ty), mask=(position < positions)[:, None] & (number < WIDTH)[None, :])
+
+
+@triton.jit
+def multiply(
+    slab, spectra, sources, product,
+    side_x, side_y, side_z, columns,
+    STEPS: tl.constexpr, FIRST: tl.constexpr, K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr,
+    WIDTH_IN: tl.constexpr, WIDTH_OUT: tl.constexpr, PRODUCT_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
+    TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,
+):  # fmt: skip
+    """product[x, chi, j] = sum_b sum_i W_chi,b[i, j] (b slab_(chi chi_b))(x, i), for a tile of voxels, a chi and a block of j.
+
+    Parity by parity, so that one character's neighbourhood stays in the first-level cache for all combinations that read it.
+    """
+    chi = tl.program_id(0)
+    columns_out = tl.program_id(2) * OUTER + tl.arange(0, OUTER)
+    sample, x, y, z, inside = _tile(tl.program_id(1), side_x, side_y, side_z, TX, TY, TZ)
+    stride_z: tl.constexpr = K * WIDTH_IN
+    stride_y = (side_z + 2 * HALF) * stride_z
+    stride_x = (side_y + 2 * HALF) * stride_y
+    centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x + (y + HALF) * stride_y + (z + HALF) * stride_z
+    total = tl.zeros((TX * TY * TZ, OUTER), dtype=tl.float32)
+    for parity in tl.static_range(8):
+        if FIRST[parity + 1] > FIRST[parity]:
+            of_chi = tl.load(sources + chi * 8 + parity) * WIDTH_IN
+            for start in range(0, WIDTH_IN, INNER):
+                inner = start + tl.arange(0, INNER)
+                pointers = slab + centre[:, None] + (of_chi + inner)[None, :]
+                rows = spectra + (chi * TAPS * WIDTH_IN + inner)[:, None] * WIDTH_OUT + columns_out[None, :]
+                for b in tl.static_range(FIRST[parity], FIRST[parity + 1]):
+                    values = _combination(
+                        pointers, None, STEPS[b][1] * stride_x, STEPS[b][2] * stride_y, STEPS[b][3] * stride_z,
+                        STEPS[b][4], STEPS[b][5], STEPS[b][6], STEPS[b][0],
+                    )  # fmt: skip
+                    weights = tl.load(rows + b * WIDTH_IN * WIDTH_OUT)
+                    total = tl.dot(values.to(weights.dtype), weights, total, input_precision=PRECISION)
+    voxel = ((sample * side_x + x) * side_y + y) * side_z + z
+    target = product + (voxel * K + chi)[:, None] * PRODUCT_WIDTH + columns_out[None, :]
+    tl.store(target, total.to(product.dtype.element_ty), mask=inside[:, None] & (columns_out < columns)[None, :])
+
+
+@triton.jit(do_not_specialize=["first_sample", "first_x"])
+def synthesize(
+    product, weights, bias, elements, result, before,
+    first_sample, first_x, positions, side_x, side_y, side_z, channels,
+    r_sample, r_channel, r_element, r_x, r_y, r_z,
+    CHARACTERS: tl.constexpr, K: tl.constexpr, COSETS: tl.constexpr, BANKS: tl.constexpr, WIDTH: tl.constexpr,
+    WEIGHTED: tl.constexpr, BIASED: tl.constexpr, ACTIVATION: tl.constexpr, KEEP: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """result(position, o, k p) = activation(bias_o + sum_l w_l(k p) sum_chi chi(k) product[position, chi, (l, p, o)]).
+
+    With KEEP, what goes into the activation is written to ``before``, laid out like ``result``.
+    """
+    position = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    number = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    sample, x, y, z = _unravel(position, side_x, side_y, side_z)
+    coset, channel = number // channels, number % channels
+    mask = (position < positions)[:, None] & (number < COSETS * channels)[None, :]
+    parts = ()
+    for bank in tl.static_range(BANKS):
+        for chi in tl.static_range(K):
+            pointers = product + (position * K + chi)[:, None] * WIDTH + (bank * COSETS * channels + number)[None, :]
+            parts = parts + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)
+    at = (first_sample + sample).to(tl.int64) * r_sample + (first_x + x).to(tl.int64) * r_x
+    at += y.to(tl.int64) * r_y + z.to(tl.int64) * r_z
+    for k in tl.static_range(K):
+        element = tl.load(elements + k * COSETS + coset, mask=coset < COSETS, other=0).to(tl.int64)
+        value = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+        for bank in tl.static_range(BANKS):
+            strict = parts[bank * K]
+            for chi in tl.static_range(1, K):
+                if CHARACTERS[chi][k] > 0:
+                    strict += parts[bank * K + chi]
+                else:
+                    strict -= parts[bank * K + chi]
+            if WEIGHTED:
+                strict *= tl.load(weights + bank * (K * COSETS) + element)[None, :]
+            value += strict
+        if BIASED:
+            value += tl.load(bias + channel)[None, :]
+        target = at[:, None] + (channel.to(tl.int64) * r_channel + element * r_element)[None, :]
+        if KEEP:
+            tl.store(before + target, value.to(before.dtype.element_ty), mask=mask)
+        tl.store(result + target, _activate(value, ACTIVATION).to(result.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def correlate(
+    shifted, plain, sources, steps, totals,
+    tiles, side_x, side_y, side_z,
+    K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr, WIDTH_SHIFTED: tl.constexpr, WIDTH_PLAIN: tl.constexpr,
+    PRECISION: tl.constexpr, SPLITS: tl.constexpr, TURNS: tl.constexpr, TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr,
+    BLOCK_SHIFTED: tl.constexpr, BLOCK_PLAIN: tl.constexpr,
+):  # fmt: skip
+    """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile of voxels."""
+    chi, b = tl.program_id(0) // TAPS, tl.program_id(0) % TAPS
+    blocks: tl.constexpr = (WIDTH_PLAIN + BLOCK_PLAIN - 1) // BLOCK_PLAIN
+    columns_i = (tl.program_id(1) // blocks) * BLOCK_SHIFTED + tl.arange(0, BLOCK_SHIFTED)
+    columns_j = (tl.program_id(1) % blocks) * BLOCK_PLAIN + tl.arange(0, BLOCK_PLAIN)
+    split = tl.program_id(2)
+    stride_z: tl.constexpr = K * WIDTH_SHIFTED
+    stride_y = (side_z + 2 * HALF) * stride_z
+    stride_x = (side_y + 2 * HALF) * stride_y
+    step = steps + 8 * b
+    pattern, parity = tl.load(step), tl.load(step + 7)
+    step_x, step_y, step_z = tl.load(step + 1) * stride_x, tl.load(step + 2) * stride_y, tl.load(step + 3) * stride_z
+    sign_x, sign_y, sign_z = tl.load(step + 4), tl.load(step + 5), tl.load(step + 6)
+    of_chi = tl.load(sources + chi * 8 + parity) * WIDTH_SHIFTED
+    target = ((split * K + chi) * TAPS + b) * WIDTH_SHIFTED
+    target = totals + (target + columns_i)[:, None] * WIDTH_PLAIN + columns_j[None, :]
+    some_i, some_j = (columns_i < WIDTH_SHIFTED)[None, :], (columns_j < WIDTH_PLAIN)[None, :]
+    mask = (columns_i < WIDTH_SHIFTED)[:, None] & some_j
+    total = tl.load(target, mask=mask, other=0.0)
+    for PATTERN in tl.static_range(8):
+        if pattern == PATTERN:
+            for turn in range(0, TURNS):
+                number = split + turn * SPLITS
+                sample, x, y, z, inside = _tile(tl.minimum(number, tiles - 1), side_x, side_y, side_z, TX, TY, TZ)
+                inside = inside & (number < tiles)
+                centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x + (y + HALF) * stride_y + (z + HALF) * stride_z
+                pointers = shifted + centre[:, None] + (of_chi + columns_i)[None, :]
+                values = _combination(pointers, some_i, step_x, step_y, step_z, sign_x, sign_y, sign_z, PATTERN)
+                voxel = ((sample * side_x + x) * side_y + y) * side_z + z
+                others = plain + (voxel * K + chi)[:, None] * WIDTH_PLAIN + columns_j[None, :]
+                others = tl.load(others, mask=inside[:, None] & some_j, other=0.0)
+                total = tl.dot(tl.trans(values.to(others.dtype)), others, total, input_precision=PRECISION)
+    tl.store(target, total, mask=mask)
+
+
+@triton.jit
+def collect(
+    gradient, saved, factor, sums,
+    channels, order, side_y, side_z,
+    g_sample, g_channel, g_element, g_x, g_y, g_z, v_sample, v_channel, v_element, v_x, v_y, v_z,
+    f_sample, f_channel, f_element, f_x, f_y, f_z,
+    ACTIVATION: tl.constexpr, POSITIONS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """sums[0, row] = sum of the gradient before the activation, sums[1, row] = sum of it times ``factor``; row (sample, o, g)."""
+    row = tl.program_id(0)
+    element, channel, sample = row % order, (row // order) % channels, (row // (order * channels)).to(tl.int64)
+    gradient += sample * g_sample + channel.to(tl.int64) * g_channel + element.to(tl.int64) * g_element
+    saved += sample * v_sample + channel.to(tl.int64) * v_channel + element.to(tl.int64) * v_element
+    factor += sample * f_sample + channel.to(tl.int64) * f_channel + element.to(tl.int64) * f_element
+    plain = tl.zeros((BLOCK,), dtype=tl.float32)
+    weighted = tl.zeros((BLOCK,), dtype=tl.float32)
+    for start in range(0, POSITIONS, BLOCK):
+        position = start + tl.arange(0, BLOCK)
+        mask = position < POSITIONS
+        x, y, z = position // (side_y * side_z), (position // side_z) % side_y, position % side_z
+        x, y, z = x.to(tl.int64), y.to(tl.int64), z.to(tl.int64)
+        value = tl.load(gradient + x * g_x + y * g_y + z * g_z, mask=mask, other=0.0).to(tl.float32)
+        if ACTIVATION != "none":
+            kept = tl.load(saved + x * v_x + y * v_y + z * v_z, mask=mask, other=0.0).to(tl.float32)
+            value = _times_slope(value, kept, ACTIVATION)
+        plain += value
+        weighted += value * tl.load(factor + x * f_x + y * f_y + z * f_z, mask=mask, other=0.0).to(tl.float32)
+    tl.store(sums + row, tl.sum(plain))
+    tl.store(sums + tl.num_programs(0) + row, tl.sum(weighted))

@@ -19,7 +19,7 @@ from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum, write_text_atomic
 from flowsr.pipeline.steps import Done, Step, perform, read_record
-from flowsr.progress import StageReport, about
+from flowsr.progress import Report, StageReport, about
 
 #: Up to this many cells a side, a second thread costs a transform more than it brings.
 ONE_THREAD_CELLS = 64
@@ -45,7 +45,7 @@ def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport
         )
 
         def work(store=store, seed=seed, title=step.title):
-            simulate_run(store, seed=seed, device=experiment.device, progress=about(report, title), **settings)
+            simulate_run(store, seed=seed, device=experiment.device, progress=_begin(report, title), **settings)
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
@@ -69,7 +69,11 @@ def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport |
         inputs=checksums,
         about=_about(experiment),
     )
-    return [_done(perform(step, lambda: ingest_pairs(inputs, folder, progress=about(report, "ingest"), **settings, **split), fresh=fresh), report)]
+
+    def work():
+        ingest_pairs(inputs, folder, progress=_begin(report, step.title), **settings, **split)
+
+    return [_done(perform(step, work, fresh=fresh), report)]
 
 
 def train(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
@@ -101,7 +105,7 @@ def train(experiment: Experiment, *, fresh: bool = False, report: StageReport | 
         def work(name=name, entry=entry, folder=folder, title=step.title):
             train_model(
                 entry.model, options[name], pairs, folder, seed=experiment.seed, device=experiment.device,
-                progress=about(report, title), **fit_settings,
+                progress=_begin(report, title), **fit_settings,
             )  # fmt: skip
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
@@ -131,7 +135,7 @@ def upscale(experiment: Experiment, *, fresh: bool = False, report: StageReport 
             def work(source=source, model=model, target=target, title=step.title):
                 upscale_store(
                     source, model, target, variable=experiment.ingest.variable, group="coarse",
-                    tile=experiment.upscale.tile, device=experiment.device, progress=about(report, title),
+                    tile=experiment.upscale.tile, device=experiment.device, progress=_begin(report, title),
                 )  # fmt: skip
 
             finished.append(_done(perform(step, work, fresh=fresh), report))
@@ -190,7 +194,11 @@ def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport 
         inputs=inputs,
         about=_about(experiment),
     )
-    done = perform(step, lambda: compare_and_report(experiment, tests, folder, page, about(report, "compare")), fresh=fresh)
+
+    def work():
+        compare_and_report(experiment, tests, folder, page, _begin(report, step.title))
+
+    done = perform(step, work, fresh=fresh)
     comparison = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return Outcome(comparison, page, [_done(done, report)])
 
@@ -212,6 +220,12 @@ def _start(experiment: Experiment) -> None:
 
 def _about(experiment: Experiment) -> dict[str, Any]:
     return {"experiment": experiment.name, "device": experiment.device, "threads": experiment.threads}
+
+
+def _begin(report: StageReport | None, title: str) -> Report | None:
+    if report is not None:
+        report(title, 0.0, "started")
+    return about(report, title)
 
 
 def _done(done: Done, report: StageReport | None) -> Done:

@@ -9,9 +9,18 @@ import pytest
 
 from flowsr.data import open_field
 from flowsr.files import tree_checksum
+from flowsr.pipeline.steps import read_record
 from tests.experiments import write_tiny
 
-STAGES = ["simulate seed 0", "simulate seed 1", "ingest", "train relaxed", "train cnn", "upscale cnn seed_000", "compare"]
+RECORDS = {
+    "simulate seed 0": "simulate/seed_000.json",
+    "simulate seed 1": "simulate/seed_001.json",
+    "ingest": "ingest/run.json",
+    "train relaxed": "train/relaxed/run.json",
+    "train cnn": "train/cnn/run.json",
+    "upscale cnn seed_000": "upscale/cnn/seed_000.json",
+    "compare": "compare/run.json",
+}
 
 
 def start(config):
@@ -20,13 +29,13 @@ def start(config):
 
 
 def killed_at(config, stage):
-    """Start a run and kill it at the first progress of a stage; True if it got there."""
+    """Start a run and kill it as soon as a stage says that it has got somewhere; True if it came to that."""
     with start(config) as process:
         for line in process.stdout:
-            if line.startswith(stage):
+            if line.startswith(stage) and "started" not in line:
                 process.kill()
-                return True
-    return False
+                break
+    return read_record(config.parent / "run" / RECORDS[stage])["status"] == "running"
 
 
 def finished(config):
@@ -84,8 +93,13 @@ def test_a_second_run_reuses_everything(whole):
 def test_killed_in_every_stage_it_ends_in_the_same_metrics(whole, tmp_path):
     folder, _, _ = whole
     config = write_tiny(tmp_path)
-    for stage in STAGES:
-        assert killed_at(config, stage), stage
+    for stage, record in RECORDS.items():
+        for _ in range(5):
+            if killed_at(config, stage):
+                break
+            (tmp_path / "run" / record).unlink()  # a busy machine was too slow with the kill: the stage is to be done again
+        else:
+            pytest.fail(f"{stage} was over every time before it could be killed")
         assert not (tmp_path / "run" / "report.html").exists()
     finished(config)
     again = tmp_path / "run"

@@ -87,14 +87,19 @@ class SimulateSettings(Settings):
             target = Target.model_validate(values["target"])
         except ValidationError:
             return values  # to be reported where it stands
-        default = {name: cls.model_fields[name].default for name in ("power", "forcing_cutoff", "cells")}
-        stated = {**default, **values}
+        stated = {name: field.default for name, field in cls.model_fields.items()} | values
         resolved = dict(values)
-        if target.re_lambda is not None:
-            resolved.setdefault("cells", cells_for(target.re_lambda, target.kmax_eta, float(stated["forcing_cutoff"])))
-        cells = resolved.get("cells", default["cells"])
-        smallest = cells if isinstance(cells, int) else min(int(n) for n in cells)
-        resolved.setdefault("viscosity", viscosity_for(smallest, target.kmax_eta, float(stated["power"])))
+        try:
+            power, cutoff = float(stated["power"]), float(stated["forcing_cutoff"])
+            lengths = [float(length) for length in stated["lengths"]]
+            if target.re_lambda is not None and "cells" not in values:
+                cells = [cells_for(target.re_lambda, target.kmax_eta, cutoff, length) for length in lengths]
+                resolved["cells"] = stated["cells"] = cells[0] if len(set(cells)) == 1 else cells
+            cells = [stated["cells"]] * 3 if isinstance(stated["cells"], int) else list(stated["cells"])
+            coarsest = min(n * TWO_PI / length for n, length in zip(cells, lengths))  # cells on a side of 2 pi
+            resolved.setdefault("viscosity", viscosity_for(coarsest, target.kmax_eta, power))
+        except (TypeError, ValueError, ZeroDivisionError):
+            return values  # a value that is no number: to be reported where it stands
         return resolved
 
     def recorded(self) -> dict[str, Any]:

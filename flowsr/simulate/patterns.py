@@ -17,24 +17,23 @@ class Pattern(Force):
 
     Args:
         box: the Fourier space it acts in.
-        coefficients: (3, Nx, Ny, Nz // 2 + 1), length per time squared.
+        pattern: (3, Nx, Ny, Nz // 2 + 1) coefficients of its shape, without a unit.
+        amplitude: F, length per time squared.
     """
 
-    def __init__(self, box: PeriodicBox, coefficients: Tensor):
-        self.box, self.coefficients = box, coefficients
+    def __init__(self, box: PeriodicBox, pattern: Tensor, amplitude: float):
+        self.box, self.pattern, self.coefficients = box, pattern, amplitude * pattern
 
     def add(self, state: Tensor, tendency: Tensor) -> None:
         flat_real(tendency[VELOCITY]).add_(flat_real(self.coefficients))
 
     def diagnostics(self, solver) -> dict[str, float]:
-        """pattern_velocity: amplitude U of the mean flow that follows the force, <f . u> / <f . f> times max |f|.
+        """pattern_velocity: amplitude U of the flow that follows the force, the velocity's part along the pattern.
 
-        For Kolmogorov's force it is the amplitude of the mean profile U sin(k y), without the average over time.
+        For Kolmogorov's force it is that of the mean profile U sin(k y), before averaging over time.
         """
-        force = self.coefficients
-        square = float(self.box.inner(force, force))
-        peak = float(self.box.backward(force).square().sum(0).max().sqrt())
-        return {"pattern_velocity": float(self.box.inner(force, solver.velocity)) / square * peak}
+        square = float(self.box.inner(self.pattern, self.pattern))
+        return {"pattern_velocity": float(self.box.inner(self.pattern, solver.velocity)) / square}
 
 
 def kolmogorov(box: PeriodicBox, amplitude: float, mode: int = 1) -> Pattern:
@@ -42,14 +41,14 @@ def kolmogorov(box: PeriodicBox, amplitude: float, mode: int = 1) -> Pattern:
     Mech. 306, 293, 1996)."""
     _, y, _ = angles(box)
     zero = torch.zeros_like(y)
-    return Pattern(box, _coefficients(box, amplitude * torch.sin(mode * y), zero, zero))
+    return Pattern(box, _coefficients(box, torch.sin(mode * y), zero, zero), amplitude)
 
 
 def kolmogorov_fourfold(box: PeriodicBox, amplitude: float, mode: int = 1) -> Pattern:
     """F (sin(k y) e_x + sin(k x) e_y): a quarter turn about z, followed by half a period, leaves it as it is."""
     x, y, _ = angles(box)
     zero = torch.zeros_like(y)
-    return Pattern(box, _coefficients(box, amplitude * torch.sin(mode * y), amplitude * torch.sin(mode * x), zero))
+    return Pattern(box, _coefficients(box, torch.sin(mode * y), torch.sin(mode * x), zero), amplitude)
 
 
 def abc_force(box: PeriodicBox, amplitude: float) -> Pattern:
@@ -59,7 +58,7 @@ def abc_force(box: PeriodicBox, amplitude: float) -> Pattern:
     Raises:
         FlowsrError: a box whose sides are not equal.
     """
-    return Pattern(box, amplitude * abc(box))
+    return Pattern(box, abc(box), amplitude)
 
 
 def _coefficients(box: PeriodicBox, *components) -> Tensor:

@@ -201,8 +201,8 @@ class _Run:
     def _record(self) -> None:
         """A row of diagnostics, and word to whoever watches."""
         row = diagnose(self.solver)
-        if not math.isfinite(row["energy"]):
-            raise self.solver.blow_up("the velocity is not finite")
+        if not all(math.isfinite(value) for name, value in row.items() if name.endswith("energy")):
+            raise self.solver.blow_up("a field is not finite")
         if not self.rows or self.rows[-1][STEP_COLUMN] != row["step"]:
             self.rows.append(list(row.values()))
         phase = "spin-up" if self.solver.box.grid.shape != self.settings.shape else "run"

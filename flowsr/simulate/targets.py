@@ -41,7 +41,7 @@ def reynolds_of(x: float) -> float:
     return MEASURED_FACTOR * x**MEASURED_EXPONENT if x <= MEASURED_TO else edge * (x / MEASURED_TO) ** KOLMOGOROV_EXPONENT
 
 
-def viscosity_for(cells: int, kmax_eta: float, power: float) -> float:
+def viscosity_for(cells: float, kmax_eta: float, power: float) -> float:
     """nu = (eta^4 P)^(1/3), the viscosity at which a grid resolves k_max eta in steady turbulence of dissipation P.
 
     Args:
@@ -53,8 +53,14 @@ def viscosity_for(cells: int, kmax_eta: float, power: float) -> float:
     return (eta**4 * power) ** (1 / 3)
 
 
-def cells_for(re_lambda: float, kmax_eta: float, cutoff: float) -> int:
+def cells_for(re_lambda: float, kmax_eta: float, cutoff: float, length: float = 2 * math.pi) -> int:
     """The smallest even number of cells with small factors that reaches both, forcing 0 < k < cutoff.
+
+    Args:
+        re_lambda: on the Taylor scale.
+        kmax_eta: k_max eta to reach.
+        cutoff: of the forcing, radians per length.
+        length: of the side.
 
     Raises:
         FlowsrError: a Reynolds number that forced turbulence in a box does not have.
@@ -64,7 +70,7 @@ def cells_for(re_lambda: float, kmax_eta: float, cutoff: float) -> int:
             "no such turbulence", variable="target.re_lambda", expected="from 10 (hardly turbulent) to 2000",
             found=re_lambda,
         )  # fmt: skip
-    wanted = kmax_eta * cutoff * length_ratio(re_lambda) / SPHERE_RADIUS
+    wanted = kmax_eta * cutoff * length_ratio(re_lambda) / SPHERE_RADIUS * length / (2 * math.pi)
     return next(n for n in range(2 * math.ceil(wanted / 2 - 0.05), 1 << 20, 2) if _smooth(n))
 
 

@@ -105,7 +105,7 @@ class _Trial:
         self.start = None if start is None else box.backward(start(box))
 
     def shifts(self) -> Iterator[tuple[int, int, int]]:
-        """None first, then quarters of the box along the axes that matter."""
+        """No shift first, then quarters of the box along the axes that matter."""
         along = []
         for axis in range(3):
             unit = tuple(int(a == axis) for a in range(3))
@@ -113,13 +113,13 @@ class _Trial:
         return product(*along)
 
     def defect(self, element: int, signs, shift) -> float:
+        if self.start is not None:
+            found = _relative(self._move(self.start, element, signs, shift), self.start)
+            if found > KEPT:
+                return found
         moved = self._move(self.state, element, signs, shift)
         expected = self._move(self.tendency, element, signs, shift)
-        tendency = self.box.backward(self.solver.tendency(self.box.forward(moved)))
-        found = _relative(tendency, expected)
-        if self.start is not None:
-            found = max(found, _relative(self._move(self.start, element, signs, shift), self.start))
-        return found
+        return _relative(self.box.backward(self.solver.tendency(self.box.forward(moved))), expected)
 
     def _move(self, field: Tensor, element: int, signs, shift) -> Tensor:
         group = octahedral_group("Oh")

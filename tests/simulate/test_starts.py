@@ -5,7 +5,7 @@ import torch
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.simulate import PeriodicBox, abc, random_solenoidal, taylor_green
+from flowsr.simulate import PeriodicBox, abc, from_spectrum, random_solenoidal, taylor_green
 from tests.simulate.boxes import cube, divergence, relative, unequal
 
 
@@ -72,3 +72,33 @@ def test_the_random_spectrum_peaks_where_it_should():
     model = k**4 * torch.exp(-2 * (k / k_peak) ** 2)
     model /= model.sum()
     torch.testing.assert_close(spectrum[3:12], model[3:12], rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("make", [lambda: cube(16), unequal])
+def test_a_start_from_a_table_has_its_spectrum_in_every_shell(make):
+    box = make()
+    lowest = 2 * math.pi / max(box.grid.lengths)
+    table = [(k * lowest, 3.0 * k ** (-5 / 3)) for k in (2, 3, 5)]
+    velocity = from_spectrum(box, 4, *zip(*table))
+    assert divergence(box, velocity) < 1e-14
+    assert relative(box.forward(box.backward(velocity)), velocity) < 1e-13
+    energy = (velocity.abs().square().sum(0) * box.weight / 2).flatten()
+    shell = (box.k_squared.sqrt() / lowest).round().long().flatten()
+    spectrum = torch.zeros(int(shell.max()) + 1, dtype=torch.float64).index_add_(0, shell, energy) / lowest
+    expected = torch.zeros_like(spectrum)
+    expected[2:6] = 3.0 * torch.arange(2, 6, dtype=torch.float64) ** (-5 / 3)
+    torch.testing.assert_close(spectrum, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ([(1.0, 1.0)], "two rows or more"),
+        ([(2.0, 1.0), (1.0, 1.0)], "increasing"),
+        ([(1.0, 1.0), (2.0, -1.0)], "positive"),
+        ([(50.0, 1.0), (60.0, 1.0)], "no shell of the box"),
+    ],
+)
+def test_what_is_no_spectrum_is_refused(table, told):
+    with pytest.raises(FlowsrError, match=told):
+        from_spectrum(cube(8), 0, *zip(*table))

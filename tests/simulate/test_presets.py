@@ -1,0 +1,112 @@
+"""Runs chosen by their result, and the presets: each has a manifest, a cost and its true symmetry group."""
+
+import math
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from flowsr.config.loading import load_experiment, parse_experiment
+from flowsr.config.manifest import read_manifest
+from flowsr.config.simulate import LATER, FlowName, SimulateSettings
+from flowsr.errors import FlowsrError
+from flowsr.simulate import FLOWS
+from flowsr.simulate.settings import Settings
+from flowsr.simulate.targets import cells_for, estimate, length_ratio, reynolds_of, viscosity_for
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "configs" / "dns").glob("*.yaml"))
+PRESETS = [path for path in PRESETS if "channel" not in path.stem]
+
+
+def settings_of(simulate: SimulateSettings, seed=0) -> Settings:
+    return Settings(**simulate.recorded(), seed=seed)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_states_its_cost_and_its_true_symmetry_group(path):
+    head = path.read_text()
+    stated = re.search(r"^# truth: (.+)$", head, re.M)[1]
+    assert re.search(r"^# cost: .+$", head, re.M) and f"flowsr simulate configs/dns/{path.name}" in head
+    simulate = load_experiment(path).simulate
+    settings = settings_of(simulate)
+    assert settings.case.truth(settings.lengths).label == stated
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_has_a_manifest_that_describes_what_it_makes(path):
+    manifest = read_manifest(ROOT / "data_manifests" / f"dns_{path.stem}.yaml")
+    experiment = load_experiment(path)
+    settings = settings_of(experiment.simulate)
+    assert manifest["viscosity"] == settings.viscosity
+    assert tuple(manifest["grid"]["cells"]) == settings.shape
+    assert tuple(manifest["grid"]["lengths"]) == settings.lengths
+    assert set(manifest["files"]) == {f"seed_{seed:03d}" for seed in experiment.simulate.seeds}
+    assert set(manifest["variables"]) == {"velocity", *(scalar.name for scalar in settings.case.scalars)}
+    assert manifest["root"] == f"../{experiment.output}/simulate"
+    stated = re.search(r"^# truth: (.+)$", path.read_text(), re.M)[1]
+    assert f"Symmetry group: {stated}." in " ".join(manifest["description"].split())
+
+
+def test_the_names_in_the_settings_are_the_registered_flows():
+    assert set(get_args(FlowName)) == set(FLOWS)
+
+
+@pytest.mark.parametrize(("cells", "viscosity", "re_lambda"), [(32, 0.02, 27), (48, 0.0108, 40), (64, 0.0075, 47), (128, 0.00293, 86)])
+def test_measured_runs_are_met(cells, viscosity, re_lambda):
+    """FACTS: forced with power 0.1 in k < 2.5; Re_lambda scatters by 4 and kmax*eta by 0.05."""
+    found = estimate(cells, viscosity, 0.1, 2.5, 1.25, spin_up=10, duration=20)
+    assert found.re_lambda == pytest.approx(re_lambda, abs=4)
+    assert found.kmax_eta == pytest.approx(1.40, abs=0.06)
+    assert found.turnover_time == pytest.approx(2.3, abs=0.05)
+
+
+@pytest.mark.parametrize("re_lambda", [15.0, 48.0, 86.0, 136.0, 400.0])
+def test_a_target_is_reached_and_its_formulas_are_inverse(re_lambda):
+    assert reynolds_of(length_ratio(re_lambda)) == pytest.approx(re_lambda)
+    cells = cells_for(re_lambda, 1.4, 2.5)
+    found = estimate(cells, viscosity_for(cells, 1.4, 0.1), 0.1, 2.5, 1.25, spin_up=0, duration=1)
+    assert found.kmax_eta == pytest.approx(1.4)
+    assert re_lambda * 0.98 <= found.re_lambda <= re_lambda * 1.2
+
+
+def test_a_target_fills_in_what_is_not_stated_and_nothing_else():
+    def simulate(**values):
+        return parse_experiment({"name": "a", "output": "o", "simulate": values}).simulate
+
+    target = {"re_lambda": 48, "kmax_eta": 1.4}
+    found = simulate(target=target)
+    assert found.cells == 64
+    eta = (found.viscosity**3 / found.power) ** 0.25
+    assert math.sqrt(2) / 3 * 64 * eta == pytest.approx(1.4)
+    assert simulate(target=target, cells=96).cells == 96
+    assert simulate(target=target, viscosity=0.01).viscosity == 0.01
+    flat = simulate(target=target, lengths=[2 * math.pi, 2 * math.pi, math.pi])
+    assert flat.cells == (64, 64, 32) and flat.viscosity == pytest.approx(found.viscosity)
+    again = parse_experiment(yaml.safe_load(yaml.safe_dump({"name": "a", "output": "o", "simulate": found.model_dump(mode="json")})))
+    assert again.simulate == found
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"target": {"re_lambda": -1}}, "simulate.target.re_lambda"),
+        ({"target": {"relambda": 1}}, "did you mean 're_lambda'"),
+        ({"target": {"re_lambda": 5000}}, "from 10"),
+        ({"target": {"re_lambda": 40}, "power": "much"}, "simulate.power"),
+        ({"rotation": [0, 1]}, "simulate.rotation"),
+        ({"flow": "kolmogorof"}, "simulate.flow"),
+    ],
+)
+def test_mistakes_in_a_target_are_one_line(values, told):
+    with pytest.raises(FlowsrError, match=told) as error:
+        parse_experiment({"name": "a", "output": "o", "simulate": values})
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_recorded_of_the_demo_is_what_always_was():
+    recorded = load_experiment(ROOT / "configs" / "demo.yaml").simulate.recorded()
+    assert not set(LATER) & set(recorded)
+    assert settings_of(load_experiment(ROOT / "configs" / "demo.yaml").simulate, seed=1).stated() == {**recorded, "seed": 1}

@@ -31,10 +31,11 @@ def publish_comparison(name: str, outcome: Outcome, picture: Path | None) -> Non
     """
     from flowsr.compare import markdown_table
 
-    create_table_artifact(comparison_rows(outcome.comparison), artifact_key(name, "comparison"), description=outcome.verdict)
-    create_link_artifact(outcome.report.resolve().as_uri(), "report.html", artifact_key(name, "report"), description="The full report")
+    table, link, page = (artifact_key(name, what) for what in ("comparison", "report", "picture"))
+    create_table_artifact(comparison_rows(outcome.comparison), table, description=outcome.verdict)
+    create_link_artifact(outcome.report.resolve().as_uri(), "report.html", link, description="The full report")
     image = f"![coarse, interpolated, network, truth]({_data_uri(picture)})\n\n" if picture is not None else ""
-    create_markdown_artifact(image + markdown_table(outcome.comparison), artifact_key(name, "picture"), description="Every metric")
+    create_markdown_artifact(image + markdown_table(outcome.comparison), page, description="Every metric")
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -45,7 +46,8 @@ def comparison_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for row in csv.DictReader(io.StringIO(csv_table(comparison))):
         scores = {label: _number(row[key]) for key, label in labels.items()}
-        rows.append({"model": row["label"], **scores, **{cost: _number(row[cost]) for cost in ("parameters", "seconds")}})
+        costs = {cost: _number(row[cost]) for cost in ("parameters", "seconds")}
+        rows.append({"model": row["label"], **scores, **costs})
     return rows
 
 

@@ -57,7 +57,7 @@ def run_module(module: str, arguments: Sequence[str], take: Callable[[str], None
 
 
 def _lines(pipe: int) -> Iterator[str]:
-    """Lines as they come. No wait is long: a time limit that Prefect sets outside the main thread needs a moment to act."""
+    """Lines as they come. No wait is long: Prefect's time limits cannot interrupt one outside the main thread."""
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)

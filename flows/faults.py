@@ -1,4 +1,4 @@
-"""What a task does about an error: bad input fails in one line, a fault of the storage is tried again, the rest fails."""
+"""What a task does about an error: bad input fails in one line, a fault of the storage is tried again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def one_line_failures(work: Callable[..., State | None]) -> Callable[..., State 
 
 
 def is_storage_fault(task, task_run, state: State) -> bool:
-    """Whether a failed attempt is worth another: an OSError that may pass (a full queue, a lost mount), nothing else."""
+    """Whether a failed attempt is worth another: an OSError that may pass (a stale handle, a lost mount), no more."""
     return isinstance(state.data, OSError) and not isinstance(state.data, LASTING)
 
 

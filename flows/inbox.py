@@ -54,8 +54,8 @@ class Request:
 def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0) -> Found:
     """Sort the files and stores of ``inbox``.
 
-    A file is done when its store is in ``outbox`` and was made from the same content. It waits when it changed less than
-    ``settle`` seconds ago, or cannot be opened yet. Hidden names and names of partial files are not looked at.
+    A file is done when its store is in ``outbox`` and was made from the same content. It waits when it changed less
+    than ``settle`` seconds ago, or cannot be opened yet. Hidden names and names of partial files are not looked at.
 
     Raises:
         FlowsrError: there is no such folder.

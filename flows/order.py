@@ -10,7 +10,7 @@ from flows.faults import failure_line, is_storage_fault
 from flows.logs import logs_of_run
 from flowsr.config.schema import Experiment
 
-#: Options of every task. Prefect keeps no results: the step records of :mod:`flowsr.pipeline.steps` decide what is reused.
+#: Options of every task. Prefect keeps no results: the records of :mod:`flowsr.pipeline.steps` decide what is reused.
 UNCACHED = {"cache_policy": NO_CACHE, "persist_result": False}
 #: Options of tasks that read and write fields.
 STORAGE = {**UNCACHED, "retries": 2, "retry_delay_seconds": [10, 60], "retry_condition_fn": is_storage_fault}

@@ -85,9 +85,9 @@ def upscale_new_files(
 
 @one_line_failures
 def _upscale_new_files(inbox: Path, outbox: Path, pattern: str, settle: float, request: Request) -> State:
-    from flowsr.models import read_card
+    from flowsr.models import load_model
 
-    read_card(request.model)
+    load_model(request.model)  # a model that cannot be used is told before any file is touched
     found = look(inbox, outbox, pattern, settle)
     for name, reason in found.waiting.items():
         log.info("%s waits for the next run: %s", name, reason)
@@ -102,7 +102,9 @@ def _upscale_new_files(inbox: Path, outbox: Path, pattern: str, settle: float, r
 
 
 def _publish(found: Found, bad: dict[str, str], outbox: Path) -> None:
-    rows = [{"file": job.source.name, "store": str(job.target), "failed": bad.get(job.source.name, "")} for job in found.new]
+    rows = [
+        {"file": job.source.name, "store": str(job.target), "failed": bad.get(job.source.name, "")} for job in found.new
+    ]
     create_table_artifact(rows, artifact_key(outbox.name, "upscaled"), description=f"New files upscaled to {outbox}")
 
 

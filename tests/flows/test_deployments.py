@@ -88,7 +88,8 @@ def test_a_scheduled_run_upscales_what_was_dropped_into_the_folder(server, tmp_p
     given = [f"--param={key}={value}" for key, value in parameters.items()]
 
     def prefect(*arguments):
-        done = subprocess.run([*PREFECT, *arguments], cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=100)
+        command = [*PREFECT, *arguments]
+        done = subprocess.run(command, cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def completed():

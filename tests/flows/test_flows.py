@@ -144,7 +144,8 @@ def test_one_bad_file_does_not_stop_the_others(server, tmp_path):
     run, logs, artifacts = run_of(server, state)
     assert run["state_name"] == "Failed"
     assert run["state"]["message"] == (
-        f"1 of 2 new files failed: {inbox / 'bad.h5'}: no such variable; variable: velocity; expected: velocity; found: wind"
+        f"1 of 2 new files failed: {inbox / 'bad.h5'}: "
+        "no such variable; variable: velocity; expected: velocity; found: wind"
     )
     assert open_field(outbox / "good.h5.zarr").velocity.shape == (2, 3, 8, 8, 8)
     assert not (outbox / "bad.h5.zarr").exists()
@@ -183,6 +184,7 @@ def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny):
     assert done.stdout.strip() == f"results in {tiny.output}"
     assert "Starting temporary server on http://127.0.0.1" in done.stderr and "telemetry" not in done.stderr
     assert (tiny.output / "simulate" / "seed_000.zarr").exists()
-    bad = subprocess.run([*command, "--set", "sed=1"], cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
+    command += ["--set", "sed=1"]
+    bad = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=60)
     assert bad.returncode == 2
     assert bad.stderr.strip() == f"error: {config}: unknown key 'sed'; did you mean 'seed'?"

@@ -1,0 +1,60 @@
+"""The progress artifact: the share of all pieces together, a few requests a minute, and never worth failing for."""
+
+import logging
+
+import pytest
+
+from flows import progress
+from flows.artifacts import artifact_key
+
+
+@pytest.fixture
+def artifact(monkeypatch):
+    """A stand-in for Prefect's artifact, and a clock; (updates, advance the clock)."""
+    updates, now = [], [0.0]
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda percent, key, description: key)
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda *update: updates.append(update))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def advance(seconds):
+        now[0] += seconds
+
+    return updates, advance
+
+
+def test_an_hour_of_reports_makes_three_updates_a_minute_at_the_most(artifact):
+    updates, advance = artifact
+    with progress.shown_progress("demo", "train", 2) as report:
+        for network in ("relaxed", "cnn"):
+            for tick in range(1800):
+                advance(1.0)
+                report(f"train {network}", (tick + 1) / 1800, "epoch")
+    percents = [percent for _, percent, _ in updates]
+    assert len(updates) == 3600 // 20 + 1
+    assert percents == sorted(percents) and percents[-1] == 100
+    assert percents[89] == pytest.approx(50)
+    assert updates[134] == ("demo-train-progress", pytest.approx(75), "train cnn: 50 % epoch")
+
+
+def test_a_server_that_is_away_does_not_end_the_work(artifact, monkeypatch, caplog):
+    def away(*_):
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(progress, "update_progress_artifact", away)
+    with caplog.at_level(logging.WARNING), progress.shown_progress("demo", "train", 1) as report:
+        artifact[1](60)
+        report("train relaxed", 0.5, "")
+    assert "nobody answers" in caplog.text
+
+
+def test_work_that_fails_is_not_shown_as_done(artifact):
+    updates, _ = artifact
+    with pytest.raises(ValueError), progress.shown_progress("demo", "train", 1) as report:
+        report("train relaxed", 0.5, "")
+        raise ValueError
+    assert not updates
+
+
+def test_keys_are_what_prefect_allows():
+    assert artifact_key("My run_2", "train") == "my-run-2-train"
+    assert artifact_key("Å.h5", "upscale") == "h5-upscale"

@@ -287,6 +287,19 @@ def test_a_step_depends_on_the_state_and_the_end_time_alone():
     assert (whole.time, whole.step) == (rest.time, rest.step)
 
 
+def test_a_moving_frame_is_not_seen_in_the_field():
+    space = ChannelSpace((12, 16, 8), (2.0, 1.5), wall_dealiasing=True)
+    start = random_state(space) + shear_flow(space, parabola)
+    drive = MeanDrive(pressure_gradient=0.5)
+    fields = []
+    for speed in (0.0, 0.7):
+        solver = ChannelSolver(space, start, 0.02, drive, frame_velocity=speed, time_step=0.002)
+        run(solver, 0.2)
+        fields.append(solver.field())
+    assert relative(fields[1], fields[0]) < 1e-5
+    assert relative(space.field(solver.state), fields[0]) > 0.1
+
+
 def test_whole_steps_end_on_the_output_time():
     space = ChannelSpace((4, 8, 4), PERIODS)
     solver = ChannelSolver(space, shear_flow(space, parabola), 0.1, MeanDrive(pressure_gradient=0.2), time_step=0.03)

@@ -89,8 +89,6 @@ class ChannelSpace:
         self._to_points = self._evaluation(lobatto_nodes(self.padded[1] - 1), derivatives=2)
         self._from_points, self._divergence_from_points = self._analysis(self.padded[1] - 1)
         self._to_centres, self._from_faces = self.evaluation(gauss_points(ny)), self.tensor(self.basis.inverse)
-        angle = (self.kx * self.spacing[0] + self.kz * self.spacing[1]) / 2
-        self._shift = torch.polar(torch.ones_like(angle), angle)  # from the corner, phases' origin, to the cell centre
         self._buffers()
 
     def tensor(self, array) -> Tensor:
@@ -240,14 +238,19 @@ class ChannelSpace:
         u[:, 0, 0], w[:, 0, 0] = g[:, 0, 0].real + 0j, g[:, 0, 0].imag + 0j
         return torch.stack([u, v, w])
 
-    def field(self, state: Tensor) -> Tensor:
-        """Velocity (3, x, y, z) at the cell centres of :meth:`coordinates`; a new tensor."""
+    def field(self, state: Tensor, shift: float = 0.0) -> Tensor:
+        """Velocity (3, x, y, z) at the cell centres of :meth:`coordinates`, moved along x by ``shift``; a new tensor."""
         nx, ny, nz = self.cells
         wide = torch.zeros(3, ny, nx, nz // 2 + 1, dtype=self.complex_dtype, device=self.device)
-        velocity = self.velocity(state, self._to_centres) * self._shift
+        velocity = self.velocity(state, self._to_centres) * self._to_corner(shift)
         inner = nx // 2
         wide[:, :, :inner, :-1], wide[:, :, inner + 1 :, :-1] = velocity[:, :, :inner], velocity[:, :, inner:]
         return torch.fft.irfft2(wide, s=(nx, nz), norm="forward").transpose(1, 2).contiguous()
+
+    def _to_corner(self, shift: float) -> Tensor:
+        """Phases (x, z) from the corner of the box, where coefficients count them from, to the first cell's centre."""
+        angle = self.kx * (self.spacing[0] / 2 - shift) + self.kz * (self.spacing[1] / 2)
+        return torch.polar(torch.ones_like(angle), angle)
 
     def state(self, velocity: Tensor) -> Tensor:
         """The state of a solenoidal velocity that is zero at the walls.
@@ -258,7 +261,7 @@ class ChannelSpace:
         nx, _, nz = self.cells
         transform = torch.fft.rfft2(velocity.to(self.device, self.dtype).transpose(1, 2), norm="forward")
         inner = nx // 2
-        u, v, w = torch.cat([transform[:, :, :inner, :-1], transform[:, :, inner + 1 :, :-1]], dim=2) / self._shift
+        u, v, w = torch.cat([transform[:, :, :inner, :-1], transform[:, :, inner + 1 :, :-1]], dim=2) / self._to_corner(0.0)
         omega_y = 1j * (self.kz * u - self.kx * w)
         omega_y[:, 0, 0] = torch.complex(u[:, 0, 0].real, w[:, 0, 0].real)
         state = self.zeros()

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 
 
-def pytest_unconfigure():
+def pytest_sessionfinish():
     shutil.rmtree(HOME, ignore_errors=True)
 
 

@@ -12,6 +12,8 @@ from flowsr.files import tree_checksum
 from flowsr.pipeline.steps import read_record
 from tests.experiments import write_tiny
 
+pytestmark = pytest.mark.xdist_group("killed")
+
 RECORDS = {
     "simulate seed 0": "simulate/seed_000.json",
     "simulate seed 1": "simulate/seed_001.json",

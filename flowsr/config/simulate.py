@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from flowsr.config.base import Settings
+from flowsr.config.channel import ChannelSettings
 
 TWO_PI = 6.283185307179586
 Triple = tuple[float, float, float]
@@ -21,11 +22,12 @@ FlowName = Literal[
     "decaying",
     "taylor_green",
     "abc",
+    "channel",
 ]
 #: Settings that came after the first runs were made: at their defaults they are left out of records.
 LATER = (
     "target", "lengths", "dealiasing", "forcing_mode", "rotation", "stratification", "prandtl", "mean_flow", "passive_scalar",
-    "scalar_gradient", "schmidt", "spectrum",
+    "scalar_gradient", "schmidt", "spectrum", "channel",
 )  # fmt: skip
 
 
@@ -37,13 +39,14 @@ class Target(Settings):
 
 
 class SimulateSettings(Settings):
-    """Direct numerical simulation in a periodic box."""
+    """Direct numerical simulation in a periodic box, or between walls."""
 
     flow: FlowName = Field(
         "forced_isotropic",
         description="forced_isotropic: constant power at low wavenumbers; fixed_energy: their energy held; linear_forcing: "
         "at all wavenumbers; helical: into right-handed waves; kolmogorov: sin(k y) e_x; kolmogorov_fourfold: + sin(k x) "
-        "e_y; abc_forced; decaying: unforced, from a random start; taylor_green and abc: unforced, from those vortices.",
+        "e_y; abc_forced; decaying: unforced, from a random start; taylor_green and abc: unforced, from those vortices; "
+        "channel: between walls, all but the seeds under `channel`.",
     )
     target: Target | None = Field(None, description="Work out viscosity and cells, where they are not given, from this.")
     cells: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
@@ -74,6 +77,18 @@ class SimulateSettings(Settings):
     cfl: PositiveFloat = Field(1.25, description="Courant number that sets the time step, max of sum |u_i| dt / dx_i.")
     precision: Literal["float32", "float64"] = "float32"
     dealiasing: Literal["sphere", "cube"] = Field("sphere", description="sphere: 41 % more wavenumbers; cube: alias-free.")
+    channel: ChannelSettings | None = Field(None, description="The flow `channel`; default: the minimal flow unit.")
+
+    @model_validator(mode="after")
+    def _channel_apart(self) -> SimulateSettings:
+        """A channel shares nothing but the seeds with the box, and nothing is silently left unused."""
+        if self.flow != "channel" and self.channel is not None:
+            raise ValueError("settings of a channel, but the flow is not `channel`")
+        others = set(type(self).model_fields) - {"flow", "seeds", "channel"}
+        unused = sorted(name for name in others if getattr(self, name) != type(self).model_fields[name].default)
+        if self.flow == "channel" and unused:
+            raise ValueError(f"{', '.join(unused)}: not of a channel; its settings stand under `channel`")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +119,8 @@ class SimulateSettings(Settings):
 
     def recorded(self) -> dict[str, Any]:
         """What decides the result of each seed, as JSON has it; later settings at their defaults are left out."""
-        blank = type(self)().model_dump(mode="json", include=set(LATER))
+        if self.flow == "channel":
+            return {"flow": self.flow, **(self.channel or ChannelSettings()).model_dump(mode="json")}
         stated = self.model_dump(mode="json", exclude={"seeds", "target"})
+        blank = type(self)().model_dump(mode="json", include=set(LATER))
         return {name: value for name, value in stated.items() if name not in blank or value != blank[name]}

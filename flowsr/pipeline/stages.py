@@ -7,6 +7,7 @@ and records what was done (:mod:`flowsr.pipeline.steps`).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,28 +28,38 @@ ONE_THREAD_CELLS = 64
 
 def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
     """One direct numerical simulation per seed, to ``simulate/seed_NNN.zarr``."""
-    from flowsr.simulate import simulate_run
-
     _start(experiment)
     settings = experiment.simulate.recorded()
     use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
     folder = experiment.output / "simulate"
+    job, tables = _simulation(settings["flow"])
     finished = []
     for seed in experiment.simulate.seeds:
         store = folder / f"seed_{seed:03d}.zarr"
         step = Step(
             title=f"simulate seed {seed}",
             record=store.with_suffix(".json"),
-            outputs=(store, store.with_suffix(".csv")),
+            outputs=(store, *(store.with_suffix(suffix) for suffix in tables)),
             settings={**settings, "seed": seed},
             about=_about(experiment),
         )
 
         def work(store=store, seed=seed, title=step.title):
-            simulate_run(store, seed=seed, device=experiment.device, progress=_begin(report, title), **settings)
+            job(store, seed=seed, device=experiment.device, progress=_begin(report, title), **settings)
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
+
+
+def _simulation(flow: str) -> tuple[Callable[..., Path], tuple[str, ...]]:
+    """The job that simulates a flow, and the tables it writes beside the store."""
+    if flow == "channel":
+        from flowsr.simulate.channel import simulate_channel
+
+        return simulate_channel, (".csv", ".profiles.csv")
+    from flowsr.simulate import simulate_run
+
+    return simulate_run, (".csv",)
 
 
 def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:

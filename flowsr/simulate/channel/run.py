@@ -40,6 +40,7 @@ Progress = Callable[[float, str], None]
 class ChannelSettings:
     """What decides every bit of a run on a given device: see :func:`simulate_channel`."""
 
+    flow: str
     re_tau: float
     cells: tuple[int, int, int]
     lengths: tuple[float, float, float]
@@ -55,6 +56,7 @@ class ChannelSettings:
 
     def __post_init__(self):
         PROFILES[self.start]
+        self._require("flow", self.flow == "channel", "channel")
         self._require("drive", self.drive in DRIVES, " or ".join(DRIVES))
         for name in ("duration", "snapshot_interval", "cfl"):
             self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
@@ -74,7 +76,7 @@ class ChannelSettings:
 
     def stated(self) -> dict:
         """The settings as JSON has them."""
-        return {"flow": "channel", **asdict(self), "cells": list(self.cells), "lengths": list(self.lengths)}
+        return {**asdict(self), "cells": list(self.cells), "lengths": list(self.lengths)}
 
     @property
     def viscosity(self) -> float:
@@ -110,6 +112,7 @@ class ChannelSettings:
 def simulate_channel(
     output: Path,
     *,
+    flow: str = "channel",
     re_tau: float = 180.0,
     cells: tuple[int, int, int] = (32, 64, 32),
     lengths: tuple[float, float, float] = (math.pi, HEIGHT, 0.4 * math.pi),
@@ -143,6 +146,7 @@ def simulate_channel(
     Args:
         output: the Zarr store to write: variable ``velocity`` (time, component, x, y, z), float32, on cell centres:
             uniform along x and z, Chebyshev-Gauss points along y, which lie between the solver's Ny + 1 Lobatto points.
+        flow: ``channel``, the one flow there is between walls.
         re_tau: friction Reynolds number u_tau h / nu.
         cells: along x, y, z, even.
         lengths: sides of the box along x, y, z; 2 along y.
@@ -167,8 +171,8 @@ def simulate_channel(
     from flowsr.data.store import create_store
 
     settings = ChannelSettings(
-        float(re_tau), tuple(int(n) for n in cells), tuple(float(length) for length in lengths), str(drive), float(cfl),
-        None if time_step is None else float(time_step), str(start), bool(wall_dealiasing), int(seed),
+        str(flow), float(re_tau), tuple(int(n) for n in cells), tuple(float(length) for length in lengths), str(drive),
+        float(cfl), None if time_step is None else float(time_step), str(start), bool(wall_dealiasing), int(seed),
         float(spin_up_time), float(duration), float(snapshot_interval),
     )  # fmt: skip
     with create_store(output, _template(settings)) as store:

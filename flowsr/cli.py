@@ -110,6 +110,48 @@ def compare(config: Config, *, set: Overrides = None, fresh: Fresh = False):
     _show_comparison(outcome)
 
 
+@app.command
+def inspect(
+    file: Annotated[Path, Parameter(help="A file, a Zarr store, a folder of BLASTNet cubes, or a manifest.")],
+    *,
+    group: Annotated[str | None, Parameter(help="Group inside the file.")] = None,
+    variant: Annotated[str | None, Parameter(name="--run", help="Which run or trajectory, where there are several.")] = None,
+    reader: Annotated[str | None, Parameter(help="Reader to use; default: the one that recognizes the file.")] = None,
+):
+    """Say what a file is: layout and why, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size."""
+    from flowsr.data import inspect as look
+
+    for line in look(file, group=group, run=variant, reader=reader).lines():
+        Console().print(_escaped(line), soft_wrap=True, highlight=False)
+
+
+@app.command
+def convert(
+    source: Annotated[Path, Parameter(help="What to read: any layout that flowsr inspect understands.")],
+    target: Annotated[Path, Parameter(help="What to write: .zarr, .h5, .nc, .vti or, with --layout, any name.")],
+    *,
+    layout: Annotated[str | None, Parameter(help="zarr, hdf5, jhtdb, well, netcdf or vtk; default: by suffix.")] = None,
+    group: Annotated[str | None, Parameter(help="Group inside the source.")] = None,
+    variant: Annotated[str | None, Parameter(name="--run", help="Which run or trajectory of the source.")] = None,
+    reader: Annotated[str | None, Parameter(help="Reader to use; default: the one that recognizes the source.")] = None,
+    time: Annotated[int | None, Parameter(help="Number of the one snapshot to copy; default: all.")] = None,
+    chunk: Annotated[int, Parameter(help="Cells along the sides of a Zarr chunk.")] = 64,
+    shard: Annotated[int, Parameter(help="Cells along the sides of a Zarr shard, which is one file.")] = 256,
+    fresh: Fresh = False,
+):
+    """Copy a field into another layout, piece by piece, checked by checksum; killed and started again, it goes on."""
+    from flowsr.data import convert as copy
+    from flowsr.progress import about
+
+    _logs()
+    with _shown() as report:
+        copy(
+            source, target, layout=layout, group=group, run=variant, reader=reader, time=time, chunk=chunk, shard=shard,
+            fresh=fresh, progress=about(report, "convert"),
+        )  # fmt: skip
+    Console().print(f"converted: {target}", soft_wrap=True)
+
+
 @app.command(name="config")
 def show_config(config: Config, *, set: Overrides = None):
     """Print the resolved experiment, every default written out."""

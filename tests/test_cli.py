@@ -11,7 +11,7 @@ from flowsr.grid import Grid
 from flowsr.models import ModelCard, build_model, save_model
 from tests.experiments import write_tiny
 
-COMMANDS = ["run", "simulate", "ingest", "train", "upscale", "compare", "config", "models"]
+COMMANDS = ["run", "simulate", "ingest", "train", "upscale", "compare", "inspect", "convert", "config", "models"]
 
 
 def test_help_names_every_command_and_where_to_start(capsys):

@@ -1,10 +1,12 @@
 """Fields on disk: the one layout, readers and writers, degrading, splitting in time, pairs and patches."""
 
 from flowsr.data.blastnet import BlastnetReader
+from flowsr.data.convert import convert
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
 from flowsr.data.described import DescribedReader
 from flowsr.data.fetch import fetch
 from flowsr.data.hdf5 import Hdf5Reader, write_hdf5
+from flowsr.data.inspect import Inspection, inspect
 from flowsr.data.jhtdb import CutoutReader, StoreReader
 from flowsr.data.layout import field_template, grid_of
 from flowsr.data.quality import check_finite
@@ -21,16 +23,19 @@ __all__ = [
     "DescribedReader",
     "FieldStore",
     "Hdf5Reader",
+    "Inspection",
     "Reader",
     "StoreReader",
     "WellReader",
     "ZarrReader",
     "check_finite",
+    "convert",
     "create_store",
     "degrade",
     "fetch",
     "field_template",
     "grid_of",
+    "inspect",
     "open_field",
     "store_checksum",
     "write_hdf5",

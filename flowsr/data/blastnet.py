@@ -38,6 +38,9 @@ class BlastnetReader(Reader):
             return next(path.glob(f"{VELOCITY[0]}*.dat"), None) is not None
         return path.suffix == ".dat" and path.name.startswith((*VELOCITY, DENSITY))
 
+    def runs(self, path: Path) -> list[str]:
+        return _hashes(path) if path.is_dir() else []
+
     def open(self, path: Path, request: Request) -> xr.Dataset:
         folder = path if path.is_dir() else path.parent
         run = _run(path, folder, request.run)
@@ -66,13 +69,17 @@ def _run(path: Path, folder: Path, run: str | None) -> str:
         if run not in (None, named):
             raise FlowsrError("this file is one run", file=path, variable="run", expected=named, found=run)
         return named
-    runs = sorted(file.stem.removeprefix(VELOCITY[0]) for file in folder.glob(f"{VELOCITY[0]}*.dat"))
+    runs = _hashes(folder)
     if run is None and len(runs) > 1:
         shown = ", ".join(runs[:3]) + (", ..." if len(runs) > 3 else "")
         raise FlowsrError("which run?", file=folder, variable="run", expected=f"one of {len(runs)}: {shown}")
     if run is not None and run not in runs:
         raise FlowsrError("no such run", file=folder, variable="run", expected=f"one of {len(runs)} hashes", found=run)
     return runs[0] if run is None else run
+
+
+def _hashes(folder: Path) -> list[str]:
+    return sorted(file.stem.removeprefix(VELOCITY[0]) for file in folder.glob(f"{VELOCITY[0]}*.dat"))
 
 
 def _cube(file: Path) -> RawArray:

@@ -1,30 +1,87 @@
 """From fine to coarse by a named operator, which is stored with the data.
 
-Every operator works along one axis at a time; the three-dimensional one is the product over the axes. What an operator
-does to a Fourier mode exp(ikx) of the fine grid is its transfer function T(k): at the coarse cell centres X the
-mode becomes T(k) exp(ikX).
+Every operator works along one axis at a time; the three-dimensional one is the product over the axes. Along an axis it is
+a matrix from fine to coarse cells, whose rows sum to one. What an operator does to a Fourier mode exp(ikx) of a uniform
+periodic grid is its transfer function T(k): at the coarse cell centres X the mode becomes T(k) exp(ikX).
+
+On a stretched axis cells count by their size. Beyond a wall or an open edge the field is mirrored.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import xarray as xr
-from scipy import fft
-from scipy.ndimage import gaussian_filter1d
+from scipy import fft, sparse
 
-from flowsr.data.layout import SPACE, field_template, field_variables, grid_of
+from flowsr.data.layout import SPACE, axes_of, field_variables, grid_of
 from flowsr.data.lazy import LazyArray
 from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
 from flowsr.registry import Registry
 
 PERIODIC = ("periodic", "periodic", "periodic")
 
+# Fine cells along a side of what is read and degraded at once.
+BLOCK = 128
+
 
 class SymmetryWarning(UserWarning):
     """Something asked for by name breaks the octahedral symmetry that flowsr's networks measure."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The fine cells of one axis.
+
+    Args:
+        faces: (n + 1,) coordinates of their faces.
+        centers: (n,) coordinates of their centres.
+        periodic: whether the axis is.
+    """
+
+    faces: np.ndarray
+    centers: np.ndarray
+    periodic: bool
+
+    @classmethod
+    def of(cls, grid: Grid, axis: int) -> Cells:
+        """The cells of an axis of a grid."""
+        return cls(grid.faces()[axis], grid.coordinates()[axis], grid.boundary[axis] == "periodic")
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    @property
+    def widths(self) -> np.ndarray:
+        """(n,) their sizes."""
+        return np.diff(self.faces)
+
+    def beyond(self, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The axis continued by at least ``reach`` on either side: periodically, or mirrored in its ends.
+
+        Returns:
+            number of the cell whose value each cell of the continued axis has (m,); faces (m + 1,); centres (m,).
+        """
+        copies = math.ceil(reach / (self.faces[-1] - self.faces[0]))
+        numbers, faces, centers = [], [self.faces[:1]], []
+        side, low = self.faces[-1] - self.faces[0], self.faces[0]
+        for copy in range(-copies, copies + 1):
+            mirrored = copy % 2 == 1 and not self.periodic
+            inner, middle = self.faces[1:] - low, self.centers - low
+            if mirrored:
+                inner, middle = side - self.faces[-2::-1] + low, side - middle[::-1]
+            order = np.arange(len(self))
+            numbers.append(order[::-1] if mirrored else order)
+            faces.append(low + copy * side + inner)
+            centers.append(low + copy * side + middle)
+        faces[0] = faces[0] - copies * side
+        return np.concatenate(numbers), np.concatenate(faces), np.concatenate(centers)
 
 
 class DegradeOperator(ABC):
@@ -32,21 +89,31 @@ class DegradeOperator(ABC):
 
     Attributes:
         name: the name it is registered under.
-        commutes: whether it commutes with the octahedral group, acting about the box's centre.
-        needs_periodic: whether it is defined on periodic axes only.
+        commutes: whether it commutes with the octahedral group, acting about the box's centre (factors, boundaries and
+            stretched axes turn with the field).
+        needs_periodic: whether it is defined on periodic, hence uniform, axes only.
+        local: whether a coarse cell depends on its neighbourhood only, so that a large field is degraded part by part.
     """
 
     name: str
     commutes: bool = True
     needs_periodic: bool = False
+    local: bool = True
 
-    def __call__(self, values: np.ndarray, factor: int, boundary: tuple[str, str, str] = PERIODIC) -> np.ndarray:
+    def __call__(
+        self,
+        values: np.ndarray,
+        factor: int | tuple[int, int, int],
+        boundary: tuple[str, str, str] = PERIODIC,
+        grid: Grid | None = None,
+    ) -> np.ndarray:
         """Degrade.
 
         Args:
             values: (..., x, y, z) on the fine grid.
-            factor: coarse cell size over fine cell size.
-            boundary: of the axes x, y, z.
+            factor: coarse cell size over fine cell size, along every axis or one number an axis.
+            boundary: of the axes x, y, z; of no account where a grid is given.
+            grid: the fine grid, where it has stretched axes.
 
         Returns:
             (..., x / factor, y / factor, z / factor), dtype of ``values``; sums are taken in float64.
@@ -54,22 +121,28 @@ class DegradeOperator(ABC):
         Raises:
             ValueError: a side that ``factor`` does not divide, or an axis that is not periodic where it must be.
         """
-        if any(side % factor for side in values.shape[-3:]):
+        grid = grid or Grid(values.shape[-3:], boundary=boundary)
+        factors = _three(factor)
+        if any(side % s for side, s in zip(values.shape[-3:], factors)):
             raise ValueError(f"factor {factor} does not divide the shape {values.shape[-3:]}")
-        if self.needs_periodic and tuple(boundary) != PERIODIC:
-            raise ValueError(f"{self.name} is defined on periodic boxes, not on {tuple(boundary)}")
+        if self.needs_periodic and not grid.periodic:
+            raise ValueError(f"{self.name} is defined on periodic boxes, not on {grid.boundary}")
         coarse = values
-        for axis, kind in zip((-3, -2, -1), boundary):
-            coarse = self.along(coarse, axis, factor, kind == "periodic")
+        for axis, s in enumerate(factors):
+            coarse = self.along(coarse, axis - 3, Cells.of(grid, axis), s)
         return coarse.astype(values.dtype, copy=False)
 
+    def along(self, values: np.ndarray, axis: int, cells: Cells, factor: int) -> np.ndarray:
+        """Degrade along one axis, in float64."""
+        return applied(self.matrix(cells, factor), values, axis)
+
     @abstractmethod
-    def along(self, values: np.ndarray, axis: int, factor: int, periodic: bool) -> np.ndarray:
-        """Degrade along one axis."""
+    def matrix(self, cells: Cells, factor: int) -> sparse.csr_array:
+        """(coarse, fine) weights along an axis."""
 
     @abstractmethod
     def transfer_function(self, wavenumber, spacing: float, factor: int) -> np.ndarray:
-        """T(k) along one periodic axis.
+        """T(k) along one uniform periodic axis.
 
         Args:
             wavenumber: k along the axis, radians per length.
@@ -80,23 +153,69 @@ class DegradeOperator(ABC):
 DEGRADE_OPERATORS: Registry[type[DegradeOperator]] = Registry("degrade operator")
 
 
+def applied(matrix: sparse.csr_array, values: np.ndarray, axis: int) -> np.ndarray:
+    """``values`` with a matrix (new, old) applied along an axis, in float64."""
+    moved = np.moveaxis(values, axis, 0)
+    mixed = matrix @ moved.reshape(moved.shape[0], -1).astype(np.float64, copy=False)
+    return np.moveaxis(mixed.reshape(matrix.shape[0], *moved.shape[1:]), 0, axis)
+
+
 @DEGRADE_OPERATORS.register("block_mean")
 class BlockMean(DegradeOperator):
-    """The mean over the fine cells in a coarse one: a finite-volume code's coarse field, exact on any box.
+    """The mean over the fine cells in a coarse one, by size: a finite-volume code's coarse field, exact on any box.
 
     T(k) = sin(s k d / 2) / (s sin(k d / 2)) for s fine cells of size d: the sum of s unit phasors.
     """
 
     name = "block_mean"
 
-    def along(self, values, axis, factor, periodic):
-        values = np.moveaxis(values, axis, -1)
-        blocks = values.reshape(*values.shape[:-1], -1, factor)
-        return np.moveaxis(blocks.mean(axis=-1, dtype=np.float64), -1, axis)
+    def matrix(self, cells, factor):
+        widths = cells.widths.reshape(-1, factor)
+        share = (widths / widths.sum(axis=1, keepdims=True)).ravel()
+        rows = np.arange(len(cells)) // factor
+        return sparse.csr_array((share, (rows, np.arange(len(cells)))), shape=(len(widths), len(cells)))
 
     def transfer_function(self, wavenumber, spacing, factor):
         cell = (np.arange(factor) - (factor - 1) / 2) * spacing
         return np.cos(np.multiply.outer(np.asarray(wavenumber, dtype=float), cell)).mean(axis=-1)
+
+
+@DEGRADE_OPERATORS.register("top_hat")
+class TopHat(DegradeOperator):
+    """The mean over an interval about the middle of a coarse cell, whatever its width; partly covered cells count in part.
+
+    A width of one coarse cell is the block mean; two is the box filter whose cells overlap by half.
+
+    Args:
+        width: of the interval, in coarse cells (of that cell's own size on a stretched axis).
+
+    Raises:
+        ValueError: a width that is not positive.
+    """
+
+    name = "top_hat"
+
+    def __init__(self, width: float = 1.0):
+        if not (math.isfinite(width) and width > 0):
+            raise ValueError(f"a width is positive, got {width}")
+        self.width = float(width)
+
+    def matrix(self, cells, factor):
+        ends = cells.faces[::factor]
+        middles, halves = (ends[1:] + ends[:-1]) / 2, np.diff(ends) * self.width / 2
+        numbers, faces, _ = cells.beyond(float(halves.max()))
+        rows, columns, weights = [], [], []
+        for row, (middle, half) in enumerate(zip(middles, halves)):
+            first = max(np.searchsorted(faces, middle - half, "right") - 1, 0)
+            last = min(np.searchsorted(faces, middle + half, "left"), len(numbers))
+            covered = np.diff(np.clip(faces[first : last + 1], middle - half, middle + half))
+            rows.append(np.full(last - first, row))
+            columns.append(numbers[first:last])
+            weights.append(covered / covered.sum())
+        return _summed(weights, rows, columns, (len(middles), len(cells)))
+
+    def transfer_function(self, wavenumber, spacing, factor):
+        return _transfer(self, wavenumber, spacing, factor, reach=self.width * factor * spacing / 2)
 
 
 @DEGRADE_OPERATORS.register("gaussian_block_mean")
@@ -104,26 +223,37 @@ class GaussianBlockMean(BlockMean):
     """A Gaussian filter as wide as a coarse cell, then the mean over the coarse cell.
 
     The filter of width D has variance D^2 / 12 and, in the continuum, T(k) = exp(-k^2 D^2 / 24) (Pope, Turbulent Flows,
-    2000, table 13.2). Here it is sampled on the fine grid out to six standard deviations and normalized, and T(k) is
-    that of the samples. Walls and open edges mirror the field.
+    2000, table 13.2). Here it is sampled at the fine cell centres out to six standard deviations, weighted with the cells'
+    sizes and normalized, and T(k) is that of the samples. On a stretched axis D is the size of the coarse cell that is
+    being filled.
     """
 
     name = "gaussian_block_mean"
     reach = 6.0
 
-    def along(self, values, axis, factor, periodic):
-        smooth = gaussian_filter1d(
-            values,
-            _gaussian_deviation(factor),
-            axis=axis,
-            output=np.float64,
-            mode="wrap" if periodic else "reflect",
-            truncate=self.reach,
-        )
-        return super().along(smooth, axis, factor, periodic)
+    def matrix(self, cells, factor):
+        coarse = np.diff(cells.faces[::factor])
+        reaches = np.repeat(self._reach(coarse, factor), factor)
+        deviations = np.repeat(coarse / math.sqrt(12.0), factor)
+        numbers, faces, centers = cells.beyond(float(reaches.max()))
+        sizes = np.diff(faces)
+        rows, columns, weights = [], [], []
+        for row, (center, deviation, reach) in enumerate(zip(cells.centers, deviations, reaches)):
+            first, last = np.searchsorted(centers, center - reach), np.searchsorted(centers, center + reach, "right")
+            near = np.exp(-0.5 * ((centers[first:last] - center) / deviation) ** 2) * sizes[first:last]
+            rows.append(np.full(last - first, row))
+            columns.append(numbers[first:last])
+            weights.append(near / near.sum())
+        smooth = _summed(weights, rows, columns, (len(cells), len(cells)))
+        return sparse.csr_array(super().matrix(cells, factor) @ smooth)
+
+    def _reach(self, coarse: np.ndarray, factor: int) -> np.ndarray:
+        """Where the samples end: half a fine cell beyond the last one within six deviations, so that none is on the edge."""
+        samples = int(self.reach * factor / math.sqrt(12.0) + 0.5)
+        return (samples + 0.5) * coarse / factor
 
     def transfer_function(self, wavenumber, spacing, factor):
-        deviation = _gaussian_deviation(factor)
+        deviation = factor / np.sqrt(12.0)
         radius = int(self.reach * deviation + 0.5)
         cells = np.arange(-radius, radius + 1)
         weights = np.exp(-0.5 * (cells / deviation) ** 2)
@@ -142,8 +272,12 @@ class SpectralCutoff(DegradeOperator):
 
     name = "spectral_cutoff"
     needs_periodic = True
+    local = False
 
-    def along(self, values, axis, factor, periodic):
+    def matrix(self, cells, factor):
+        return sparse.csr_array(self.along(np.eye(len(cells)), 0, cells, factor))
+
+    def along(self, values, axis, cells, factor):
         side = values.shape[axis]
         kept = (side // factor + 1) // 2
         modes = np.arange(kept)
@@ -168,79 +302,202 @@ class Strided(DegradeOperator):
     name = "strided"
     commutes = False
 
-    def along(self, values, axis, factor, periodic):
-        picked = [slice(None)] * values.ndim
-        picked[axis] = slice(None, None, factor)
-        return values[tuple(picked)]
+    def matrix(self, cells, factor):
+        rows = np.arange(len(cells) // factor)
+        return sparse.csr_array((np.ones(len(rows)), (rows, rows * factor)), shape=(len(rows), len(cells)))
 
     def transfer_function(self, wavenumber, spacing, factor):
         return np.exp(-0.5j * np.asarray(wavenumber, dtype=float) * (factor - 1) * spacing)
 
 
-def degrade(dataset: xr.Dataset, operator: str, factor: int) -> xr.Dataset:
-    """The coarse dataset of a fine one, computed when it is used, one snapshot at a time.
+def degrade(
+    dataset: xr.Dataset,
+    operator: str,
+    factor: int | tuple[int, int, int],
+    *,
+    weight: str | None = None,
+    width: float | None = None,
+) -> xr.Dataset:
+    """The coarse dataset of a fine one, computed when it is used, part by part.
 
     Args:
         dataset: fields in the flowsr layout; all of its field variables are degraded, series are left out.
         operator: a registered operator's name.
-        factor: coarse cell size over fine cell size, along every axis.
+        factor: coarse cell size over fine cell size, along every axis or one number an axis.
+        weight: a positive scalar variable, the density say: the other variables f become D(w f) / D(w), which is Favre's
+            mean. It commutes with the group where the operator does.
+        width: of the ``top_hat``, in coarse cells; one by default.
 
     Returns:
-        Dataset on the coarse grid of the same box, with the attributes ``degrade_operator`` and ``degrade_factor``.
+        Dataset on the coarse grid of the same box, with the attributes ``degrade_operator`` and ``degrade_factor`` and,
+        where they were given, ``degrade_weight`` and ``degrade_width``.
 
     Raises:
-        FlowsrError: an unknown operator, one that the box's boundaries rule out, or a factor that does not divide the
-            box into at least two coarse cells a side.
+        FlowsrError: an unknown operator, one that the box's boundaries rule out, a factor that does not divide the box
+            into at least two coarse cells a side, a weight that is no scalar variable, or a width that is not one. Later,
+            when it is read: a weight that is not positive.
     """
-    chosen = DEGRADE_OPERATORS[operator]()
+    chosen = _operator(operator, width)
     grid = grid_of(dataset)
-    if int(factor) != factor or factor < 1 or any(n % factor or n // factor < 2 for n in grid.shape):
-        raise FlowsrError(
-            "the box cannot be coarsened by this factor",
-            variable="factor",
-            expected=f"a divisor of {grid.shape} that leaves two cells or more",
-            found=factor,
-        )
-    if any(grid.stretched):
-        raise FlowsrError("a stretched axis is not degraded", variable="grid", expected="uniform", found=grid.stretched)
+    factors = _checked_factors(grid, factor)
     if chosen.needs_periodic and not grid.periodic:
         raise FlowsrError(
             f"{operator} is defined on periodic boxes only", variable="boundary", expected=PERIODIC, found=grid.boundary
+        )
+    if weight is not None and (weight not in dataset or dataset[weight].dims != ("time", *SPACE)):
+        scalars = [str(name) for name in field_variables(dataset) if dataset[name].dims == ("time", *SPACE)]
+        raise FlowsrError(
+            "no such weight", variable=weight, expected="a scalar variable", found=", ".join(scalars) or "no scalars"
         )
     if not chosen.commutes:
         message = (
             f"{operator} does not commute with the octahedral group: a network will learn its asymmetry as the flow's"
         )
         warnings.warn(message, SymmetryWarning, stacklevel=2)
-    attrs = {**dataset.attrs, "degrade_operator": operator, "degrade_factor": int(factor)}
-    coarse = xr.Dataset(coords=field_template(grid.coarsened(factor), dataset["time"].values).coords, attrs=attrs)
-    coarse = coarse.drop_vars("component").assign_coords({k: c for k, c in dataset.coords.items() if k not in SPACE})
+    stated = factors[0] if len(set(factors)) == 1 else list(factors)
+    options = {"degrade_weight": weight, "degrade_width": width}
+    attrs = {**dataset.attrs, "degrade_operator": operator, "degrade_factor": stated}
+    attrs.update({name: value for name, value in options.items() if value is not None})
+    coords = {name: coord for name, coord in dataset.coords.items() if name not in SPACE}
+    coarse = xr.Dataset(coords={**coords, **axes_of(grid.coarsened(factors))}, attrs=attrs)
+    weights = None if weight is None else dataset[weight]
     for name in field_variables(dataset):
-        array = _DegradedArray(dataset[name], chosen, int(factor), grid.boundary)
+        array = _DegradedArray(dataset[name], chosen, factors, grid, None if name == weight else weights)
         coarse[name] = array.as_variable(dataset[name].dims, dataset[name].attrs)
     return coarse
 
 
 class _DegradedArray(LazyArray):
-    def __init__(self, fine: xr.DataArray, operator: DegradeOperator, factor: int, boundary):
-        shape = (*fine.shape[:-3], *(n // factor for n in fine.shape[-3:]))
+    """A field on the coarse grid, degraded where and when it is read."""
+
+    def __init__(self, fine: xr.DataArray, operator: DegradeOperator, factors, grid: Grid, weight: xr.DataArray | None):
+        shape = (*fine.shape[:-3], *(n // s for n, s in zip(fine.shape[-3:], factors)))
         super().__init__(shape, fine.dtype, None, str(fine.name))
-        self.fine, self.operator, self.factor, self.boundary = fine, operator, factor, boundary
+        self.fine, self.operator, self.factors, self.grid, self.weight = fine, operator, factors, grid, weight
+        self._matrices = None
 
     def load(self, index):
         time, inner, space = index[0], index[1:-3], index[-3:]
         times = range(self.shape[0])[time]
         if isinstance(times, int):
-            return self._snapshot(times, inner)[(..., *space)]
+            return self._snapshot(times, inner, space)
         empty = np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *inner, *space)]
-        snapshots = [self._snapshot(t, inner)[(..., *space)] for t in times]
+        snapshots = [self._snapshot(t, inner, space) for t in times]
         return np.stack(snapshots) if snapshots else empty
 
-    def _snapshot(self, time: int, inner) -> np.ndarray:
-        fine = self.fine[(time, *inner)].values
-        return self.operator(fine, self.factor, self.boundary)
+    def _snapshot(self, time: int, inner, space) -> np.ndarray:
+        fine = self.fine[(time, *inner)]
+        weight = None if self.weight is None else self.weight[time]
+        if not self.operator.local:
+            values = fine.values if weight is None else fine.values * weight.values
+            coarse = self.operator(values, self.factors, grid=self.grid)
+            if weight is not None:
+                coarse = self._divided(coarse, self.operator(weight.values, self.factors, grid=self.grid))
+            return coarse[(..., *space)]
+        rows = [range(n)[s] for n, s in zip(self.shape[-3:], space)]
+        lists = [[r] if isinstance(r, int) else list(r) for r in rows]
+        out = np.empty((*fine.shape[:-3], *map(len, lists)), self.dtype)
+        pieces = [_pieces(len(chosen), max(1, BLOCK // s)) for chosen, s in zip(lists, self.factors)]
+        for place in product(*pieces):
+            out[(..., *place)] = self._box(fine, weight, [chosen[part] for chosen, part in zip(lists, place)])
+        return out[(..., *(0 if isinstance(r, int) else slice(None) for r in rows))]
+
+    def _box(self, fine: xr.DataArray, weight: xr.DataArray | None, rows: list[list[int]]) -> np.ndarray:
+        """Coarse cells given by their numbers along x, y, z."""
+        if self._matrices is None:
+            self._matrices = [self.operator.matrix(Cells.of(self.grid, a), self.factors[a]) for a in range(3)]
+        parts = [matrix[chosen] for matrix, chosen in zip(self._matrices, rows)]
+        columns = [_hull(np.unique(part.indices)) for part in parts]
+        parts = [part[:, needed] for part, needed in zip(parts, columns)]
+        values = _gathered(fine, columns)
+        if weight is None:
+            return _through(parts, values)
+        weights = _gathered(weight, columns)
+        if not weights.min() > 0:
+            raise FlowsrError("a weight that is not positive", variable=self.weight.name, expected="> 0", found=weights.min())
+        return self._divided(_through(parts, values * weights), _through(parts, weights))
+
+    def _divided(self, weighted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        if not weights.min() > 0:
+            raise FlowsrError(
+                "the degraded weight is not positive", variable=self.weight.name, expected="> 0", found=weights.min(),
+                hint="use an operator without negative lobes",
+            )  # fmt: skip
+        return weighted / weights
 
 
-def _gaussian_deviation(factor: int) -> float:
-    """Standard deviation, in fine cells, of the Gaussian filter whose width is ``factor`` fine cells."""
-    return factor / np.sqrt(12.0)
+def _through(matrices: list[sparse.csr_array], values: np.ndarray) -> np.ndarray:
+    for axis, matrix in enumerate(matrices):
+        values = applied(matrix, values, axis - 3)
+    return values
+
+
+def _gathered(field: xr.DataArray, columns: list[np.ndarray]) -> np.ndarray:
+    """The cells of a lazy field at numbers along x, y, z, read box by contiguous box."""
+    out = np.empty((*field.shape[:-3], *map(len, columns)), dtype=field.dtype)
+    runs = [_runs(numbers) for numbers in columns]
+    for boxes in product(*runs):
+        out[(..., *(to for _, to in boxes))] = field[(..., *(source for source, _ in boxes))].values
+    return out
+
+
+def _runs(numbers: np.ndarray) -> list[tuple[slice, slice]]:
+    """Stretches of consecutive numbers: which they are, and where they stand."""
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    starts, stops = [0, *breaks], [*breaks, len(numbers)]
+    return [(slice(int(numbers[a]), int(numbers[b - 1]) + 1), slice(a, b)) for a, b in zip(starts, stops)]
+
+
+def _hull(numbers: np.ndarray) -> np.ndarray:
+    """The numbers, and those between them where they are scattered: a box is read quicker whole than cell by cell."""
+    scattered = np.count_nonzero(np.diff(numbers) != 1) > 2
+    return np.arange(numbers[0], numbers[-1] + 1) if scattered else numbers
+
+
+def _pieces(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _summed(weights, rows, columns, shape) -> sparse.csr_array:
+    """Sparse matrix from triplets; a cell met more than once, by mirroring say, counts as often."""
+    triplets = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.coo_array(triplets, shape=shape).tocsr()
+
+
+def _transfer(operator: DegradeOperator, wavenumber, spacing: float, factor: int, reach: float) -> np.ndarray:
+    """T(k) of an even operator from its own weights about one coarse cell."""
+    side = 2 * math.ceil(reach / (factor * spacing)) + 3
+    faces = np.arange(side * factor + 1) * spacing
+    centers = (faces[1:] + faces[:-1]) / 2
+    row = operator.matrix(Cells(faces, centers, True), factor)[[side // 2]].toarray()[0]
+    phases = np.multiply.outer(np.asarray(wavenumber, dtype=float), centers - centers.mean())
+    return np.cos(phases) @ row
+
+
+def _operator(name: str, width: float | None) -> DegradeOperator:
+    chosen = DEGRADE_OPERATORS[name]
+    if width is None:
+        return chosen()
+    if not issubclass(chosen, TopHat):
+        raise FlowsrError("only a top_hat has a width", variable="width", expected="none", found=width)
+    try:
+        return chosen(width)
+    except (TypeError, ValueError):
+        raise FlowsrError("not a width", variable="width", expected="> 0, in coarse cells", found=repr(width)) from None
+
+
+def _three(factor: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    return (factor,) * 3 if np.ndim(factor) == 0 else tuple(factor)
+
+
+def _checked_factors(grid: Grid, factor) -> tuple[int, int, int]:
+    factors = _three(factor)
+    whole = len(factors) == 3 and all(isinstance(s, (int, float, np.number)) and int(s) == s >= 1 for s in factors)
+    if not whole or any(n % s or n // s < 2 for n, s in zip(grid.shape, factors)):
+        raise FlowsrError(
+            "the box cannot be coarsened by this factor",
+            variable="factor",
+            expected=f"a divisor of {grid.shape} that leaves two cells or more",
+            found=factor,
+        )
+    return tuple(int(s) for s in factors)

@@ -98,30 +98,44 @@ def write_hdf5(dataset: xr.Dataset, path: str | os.PathLike) -> Path:
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     with h5py.File(partial, "w") as file:
-        file.attrs.update({name: _plain(value) for name, value in dataset.attrs.items()})
-        for name, coord in dataset.coords.items():
-            values = coord.values.astype(h5py.string_dtype()) if coord.dtype.kind in "UT" else coord.values
-            file.create_dataset(name, data=values).make_scale(name)
-            file[name].attrs.update({key: _plain(value) for key, value in coord.attrs.items()})
+        write_header(file, dataset)
         for name, array in dataset.data_vars.items():
-            _write_variable(file, name, array)
+            for time in range(array.sizes["time"]):
+                file[name][time] = array.isel(time=time).values
     fsync_file(partial)
     os.replace(partial, path)
     fsync_folder(path.parent)
     return path
 
 
-def _write_variable(file: h5py.File, name: str, array: xr.DataArray) -> None:
-    stored = file.create_dataset(name, shape=array.shape, dtype=array.dtype)
-    stored.attrs.update({key: _plain(value) for key, value in array.attrs.items()})
-    for axis, dim in enumerate(array.dims):
-        stored.dims[axis].label = dim
-        stored.dims[axis].attach_scale(file[dim])
-    for time in range(array.sizes["time"]):
-        stored[time] = array.isel(time=time).values
+def write_header(file: h5py.File, dataset: xr.Dataset) -> None:
+    """Everything of a dataset but the values of its variables, whose places are laid down."""
+    file.attrs.update({name: plain(value) for name, value in dataset.attrs.items()})
+    for name, coord in dataset.coords.items():
+        values = coord.values.astype(h5py.string_dtype()) if coord.dtype.kind in "UT" else coord.values
+        file.create_dataset(name, data=values).make_scale(name)
+        file[name].attrs.update({key: plain(value) for key, value in coord.attrs.items()})
+    for name, array in dataset.data_vars.items():
+        stored = lay_down_array(file, name, array.shape, array.dtype)
+        stored.attrs.update({key: plain(value) for key, value in array.attrs.items()})
+        for axis, dim in enumerate(array.dims):
+            stored.dims[axis].label = dim
+            if dim in dataset.coords:
+                stored.dims[axis].attach_scale(file[dim])
 
 
-def _plain(value):
+def lay_down_array(file: h5py.File, name: str, shape, dtype) -> h5py.Dataset:
+    """A contiguous dataset whose place in the file is fixed at once, so that writing to it later touches nothing else."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    group, _, last = name.rpartition("/")
+    node = file.require_group(group) if group else file
+    space, kind = h5py.h5s.create_simple(tuple(int(n) for n in shape)), h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    return h5py.Dataset(h5py.h5d.create(node.id, last.encode(), kind, space, plist))
+
+
+def plain(value):
+    """An attribute's value as HDF5 has types for, or as JSON."""
     if isinstance(value, (str, bool, int, float, np.number)):
         return value
     if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
@@ -142,6 +156,8 @@ def _value(value):
             return json.loads(value)
         except ValueError:
             return value
+    if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind in "biuf":
+        value = value[0]  # NetCDF has no scalar attributes
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, list):

@@ -167,7 +167,7 @@ def _lay_over(attrs: dict, stated: dict, prefix: str, file: Path) -> None:
         if value is None:
             continue
         found = attrs.setdefault(name, value)
-        if found != value:
+        if found != value and not _rounded(found, value):
             raise FlowsrError(
                 "file and manifest disagree",
                 file=file,
@@ -175,6 +175,12 @@ def _lay_over(attrs: dict, stated: dict, prefix: str, file: Path) -> None:
                 expected=f"{value} (manifest)",
                 found=found,
             )
+
+
+def _rounded(found, stated) -> bool:
+    """Whether two numbers are one, written to fewer digits."""
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (found, stated))
+    return numbers and bool(np.isclose(found, stated, rtol=1e-9, atol=0))
 
 
 def _check_grid(dataset: xr.Dataset, stated: dict | None, file: Path) -> None:

@@ -26,15 +26,20 @@ class BadValues:
 
     def update(self, time: int, values: np.ndarray) -> None:
         """Look at the snapshot ``values`` (component, x, y, z) or (x, y, z) at index ``time``."""
-        bad = ~np.isfinite(values)
-        for key in ("_FillValue", "missing_value"):
-            if key in self.array.attrs:
-                bad |= values == np.asarray(self.array.attrs[key], dtype=values.dtype)
+        bad = self.mask(values)
         count = int(np.count_nonzero(bad))
         if count and self.first is None:
             index = (time, *np.unravel_index(np.argmax(bad), bad.shape))
             self.first = ", ".join(f"{dim} {int(i)}" for dim, i in zip(self.array.dims, index))
         self.count += count
+
+    def mask(self, values: np.ndarray) -> np.ndarray:
+        """Which of the values are no numbers, as the array's attributes say."""
+        bad = ~np.isfinite(values)
+        for key in ("_FillValue", "missing_value"):
+            if key in self.array.attrs:
+                bad |= values == np.asarray(self.array.attrs[key], dtype=values.dtype)
+        return bad
 
     def refuse(self, file) -> None:
         """Raise a :class:`FlowsrError` if there were any."""

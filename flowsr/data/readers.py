@@ -49,6 +49,10 @@ class Reader(ABC):
     def recognizes(self, path: Path) -> bool:
         """Whether the file, judged by its first bytes or names, is of this format. Reads little, raises nothing."""
 
+    def runs(self, path: Path) -> list[str]:
+        """Names of the runs in a file that may hold several; empty for a file that is one run."""
+        return []
+
     @abstractmethod
     def open(self, path: Path, request: Request) -> xr.Dataset:
         """The dataset in flowsr's dims and names, its fields unread; the caller validates it."""
@@ -115,6 +119,26 @@ def recognized(path: Path) -> str:
     if len(names) > 1:
         raise FlowsrError("more than one reader fits", file=path, found=", ".join(names), hint="name the reader")
     return names[0]
+
+
+def runs_of(path: Path, reader: str | None = None) -> list[str]:
+    """Names of the runs of a file or a manifest; empty where it is one run without a name.
+
+    Raises:
+        FlowsrError: as :func:`open_field`.
+    """
+    if not path.exists():
+        raise FlowsrError("no such file", file=path)
+    if path.suffix in (".yaml", ".yml"):
+        from flowsr.config.manifest import read_manifest
+
+        return list(read_manifest(path)["files"])
+    try:
+        return READERS[reader or recognized(path)]().runs(path)
+    except FlowsrError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its library happens to trip over
+        raise unreadable(error, path) from error
 
 
 def _label(path: Path, group: str | None) -> str:

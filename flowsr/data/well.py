@@ -24,6 +24,7 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import BOUNDARIES
 
 ORDERS = {"t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
+MOST_TRAJECTORIES = 1 << 20
 AXIAL = ("magnetic_field", "vorticity")
 # Symmetry of a tensor of order two, as e3nn's formulas have it.
 FORMULAS = {"none": "ij", "symmetric": "ij=ji", "antisymmetric": "ij=-ji"}
@@ -44,6 +45,10 @@ class WellReader(Reader):
                 return "dimensions" in file and any(name in file for name in ORDERS)
         except (OSError, RuntimeError):
             return False
+
+    def runs(self, path: Path) -> list[str]:
+        with h5py.File(path, "r") as file:
+            return [str(number) for number in range(_count(attributes_of(file)))]
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         with h5py.File(path, "r") as file:
@@ -165,7 +170,7 @@ def _check_kind(attrs: dict, path: Path) -> None:
 
 
 def _sample(attrs: dict, run: str | None, path: Path) -> int:
-    count = int(np.ravel(attrs.get("n_trajectories", 1))[0])
+    count = _count(attrs)
     if run is None and count == 1:
         return 0
     if run is None:
@@ -173,6 +178,10 @@ def _sample(attrs: dict, run: str | None, path: Path) -> int:
     if not str(run).isdecimal() or int(run) >= count:
         raise FlowsrError("no such trajectory", file=path, variable="run", expected=f"0 to {count - 1}", found=run)
     return int(run)
+
+
+def _count(attrs: dict) -> int:
+    return min(int(np.ravel(attrs.get("n_trajectories", 1))[0]), MOST_TRAJECTORIES)
 
 
 def _coordinates(node, sample: int, path: Path) -> dict[str, xr.Variable]:

@@ -1,0 +1,426 @@
+"""From any layout that flowsr reads to Zarr, HDF5 (flowsr's, JHTDB's or The Well's), NetCDF 4 or VTK for ParaView.
+
+What is written appears whole or not at all. A conversion that was killed goes on where it was: finished pieces are kept in
+a journal with their sha256, read back before they are believed, and all of them are read back once more at the end. The
+Zarr output has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in every chunk after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from flowsr.data.hdf5 import lay_down_array, plain, write_header
+from flowsr.data.layout import SPACE, field_variables, grid_of, is_vector
+from flowsr.data.readers import open_field
+from flowsr.data.store import CHUNK, SHARD, create_store
+from flowsr.errors import FlowsrError
+from flowsr.files import fsync_file, fsync_folder, write_json_atomic
+from flowsr.registry import Registry
+
+Progress = Callable[[float, str], None]
+
+# Cells along z of a piece that is copied at once are so many that a piece has about this many bytes.
+PIECE = 1 << 26
+
+
+class Target(ABC):
+    """A file that is filled piece by piece: a slab of one variable at one time.
+
+    Args:
+        path: the unfinished file.
+        dataset: what it will hold.
+    """
+
+    def __init__(self, path: Path, dataset: xr.Dataset):
+        self.path, self.dataset = path, dataset
+
+    @abstractmethod
+    def lay_down(self) -> None:
+        """Write everything but the fields."""
+
+    @abstractmethod
+    def write(self, name: str, time: int, slab: slice, values: np.ndarray) -> None:
+        """Write (component, x, y, z) or (x, y, z) of a slab of z."""
+
+    @abstractmethod
+    def read(self, name: str, time: int, slab: slice) -> np.ndarray:
+        """The bytes of a slab as they are in the file now, in the order they were given to :meth:`write`."""
+
+
+#: Name of an output layout to the class that fills it; ``zarr`` is written by :mod:`flowsr.data.store`.
+TARGETS: Registry[type[Target]] = Registry("output layout")
+SUFFIXES = {".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5", ".nc": "netcdf", ".vti": "vtk", ".vtr": "vtk"}
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    layout: str | None = None,
+    group: str | None = None,
+    run: str | None = None,
+    reader: str | None = None,
+    time: int | None = None,
+    chunk: int = CHUNK,
+    shard: int = SHARD,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Copy a field into another layout.
+
+    Args:
+        source, group, run, reader: as :func:`flowsr.data.open_field` takes them.
+        target: what to write.
+        layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; by default the one that the target's suffix says.
+        time: number of the one snapshot to copy; default: all. A VTK file holds one.
+        chunk, shard: cells along the sides of a Zarr store's chunks and files.
+        fresh: start over, and replace a target that is there.
+        progress: told the fraction done and a short message.
+
+    Returns:
+        The target.
+
+    Raises:
+        FlowsrError: a source that cannot be read, a target that is there, a layout that is unknown or cannot hold these
+            fields, or bytes that do not read back as they were written.
+    """
+    target = Path(target)
+    layout = layout or SUFFIXES.get(target.suffix)
+    if layout is None:
+        raise FlowsrError("which layout?", file=target, expected=f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}")
+    dataset = open_field(source, group=group, run=run, reader=reader)
+    if time is not None:
+        if not 0 <= time < dataset.sizes["time"]:
+            count = dataset.sizes["time"]
+            raise FlowsrError("no such snapshot", file=source, variable="time", expected=f"0 to {count - 1}", found=time)
+        dataset = dataset.isel(time=[time])
+    report = progress or (lambda fraction, message: None)
+    if layout == "zarr":
+        return _to_store(dataset, target, chunk, shard, fresh, report)
+    chosen = TARGETS[layout]
+    if target.exists() and not fresh:
+        raise FlowsrError("there is something already", file=target, hint="use --fresh to replace it")
+    _filled(chosen, dataset, target, fresh, report)
+    return target
+
+
+def _to_store(dataset, target, chunk, shard, fresh, report) -> Path:
+    fields = dataset[field_variables(dataset)]
+    with create_store(target, fields, chunk=chunk, shard=shard, fresh=fresh) as store:
+        if store.published:
+            return target
+        for name, time, done in _walk(fields):
+            boxes = list(store.boxes(name))
+            for number, box in enumerate(boxes):
+                if not store.is_written(name, time, box):
+                    store.write(name, fields[name][(time, ..., *box)].values, time=time, box=box)
+                report(0.95 * (done[0] + (number + 1) / len(boxes)) / done[1], f"{name} {time}")
+        return store.publish()
+
+
+def _walk(dataset):
+    """(variable, time, (pieces before it, pieces in all)) of everything to copy."""
+    names, times = field_variables(dataset), dataset.sizes["time"]
+    for n, name in enumerate(names):
+        for time in range(times):
+            yield name, time, (n * times + time, len(names) * times)
+
+
+def _filled(chosen: type[Target], dataset, target: Path, fresh: bool, report) -> None:
+    partial, journal = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.journal")
+    filled = chosen(partial, dataset)
+    plan = _plan(dataset, chosen)
+    done = {} if fresh else _begun(partial, journal, plan)
+    if not done:
+        filled.lay_down()
+        write_json_atomic(journal, {"plan": plan, "pieces": {}})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for name, time, (before, total) in _walk(dataset):
+        for slab in _slabs(dataset[name]):
+            key = f"{name}/{time}/{slab.start}"
+            if key not in done or _digest(_read_or_none(filled, name, time, slab)) != done[key]:
+                values = np.ascontiguousarray(dataset[name][(time, ..., slab)].values)
+                filled.write(name, time, slab, values)
+                done[key] = _digest(values)
+            written[key] = (name, time, slab)
+        fsync_file(partial)
+        write_json_atomic(journal, {"plan": plan, "pieces": done})
+        report(0.9 * (before + 1) / total, f"{name} {time}")
+    for key, piece in written.items():
+        if _digest(filled.read(*piece)) != done[key]:
+            journal.unlink()
+            raise FlowsrError(
+                "does not read back as it was written", file=partial, variable=key, expected=done[key],
+                hint="check the disk, then convert again",
+            )  # fmt: skip
+    os.replace(partial, target)
+    fsync_folder(target.parent)
+    journal.unlink(missing_ok=True)
+    report(1.0, target.name)
+
+
+def _plan(dataset: xr.Dataset, chosen: type[Target]) -> str:
+    """A checksum of what decides the file but the values; a journal of anything else is not gone on with."""
+    said = [chosen.__name__, {k: np.asarray(c.values).tolist() for k, c in dataset.coords.items()}, dict(dataset.attrs)]
+    said += [(str(k), a.dims, a.shape, a.dtype.str, dict(a.attrs)) for k, a in dataset.data_vars.items()]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _begun(partial: Path, journal: Path, plan: str) -> dict[str, str]:
+    try:
+        content = json.loads(journal.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content["pieces"] if partial.exists() and content.get("plan") == plan else {}
+
+
+def _read_or_none(filled: Target, *piece) -> np.ndarray | None:
+    try:
+        return filled.read(*piece)
+    except Exception:  # a file that was being written when its writer was killed may be anything
+        return None
+
+
+def _digest(values: np.ndarray | None) -> str | None:
+    return None if values is None else hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _slabs(array: xr.DataArray) -> list[slice]:
+    side = array.shape[-1]
+    step = max(1, int(PIECE * side / max(1, array[0].nbytes)))
+    return [slice(start, min(start + step, side)) for start in range(0, side, step)]
+
+
+@TARGETS.register("hdf5")
+class Hdf5Target(Target):
+    """HDF5 in flowsr's own layout; arrays are laid down whole, so that a kill cannot damage what surrounds them."""
+
+    def lay_down(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(self.path, "w") as file:
+            write_header(file, self.dataset)
+            for name in self.dataset.data_vars:
+                array = self.dataset[name]
+                if array.dims == ("time",):
+                    file[name][:] = array.values
+
+    def write(self, name, time, slab, values):
+        with h5py.File(self.path, "r+") as file:
+            file[name][(time, ..., slab)] = values
+
+    def read(self, name, time, slab):
+        with h5py.File(self.path, "r") as file:
+            return file[name][(time, ..., slab)]
+
+
+@TARGETS.register("netcdf")
+class NetcdfTarget(Hdf5Target):
+    """NetCDF 4, through h5netcdf."""
+
+    def lay_down(self):
+        import h5netcdf
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with h5netcdf.File(self.path, "w") as file:
+            file.dimensions = {str(name): int(size) for name, size in self.dataset.sizes.items()}
+            for name, coord in self.dataset.coords.items():
+                text = coord.dtype.kind in "UT"
+                stored = file.create_variable(str(name), coord.dims, h5py.string_dtype() if text else coord.dtype)
+                stored[...] = coord.values.astype(object) if text else coord.values
+                stored.attrs.update(_netcdf_attrs(coord.attrs))
+            for name, array in self.dataset.data_vars.items():
+                stored = file.create_variable(str(name), array.dims, array.dtype)
+                stored.attrs.update(_netcdf_attrs(array.attrs))
+                if array.dims == ("time",):
+                    stored[...] = array.values
+            file.attrs.update(_netcdf_attrs(self.dataset.attrs))
+
+
+@TARGETS.register("jhtdb")
+class CutoutTarget(Target):
+    """HDF5 as the Johns Hopkins Turbulence Databases write cutouts: ``velocity_0001`` (nz, ny, nx, 3), one a time."""
+
+    def lay_down(self):
+        grid = grid_of(self.dataset)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(self.path, "w") as file:
+            for name in SPACE:
+                file[f"{name}coor"] = self.dataset[name].values
+            times = self.dataset["time"].values
+            file.attrs.update({"dataset": str(self.dataset.attrs.get("simulation", "flowsr")), "filterWidth": 1})
+            file.attrs.update({"t_start": 1, "t_end": len(times), "t_step": 1, "flowsr_times": times})
+            for name, n in zip(SPACE, grid.shape):
+                file.attrs.update({f"{name}_start": 1, f"{name}_end": n, f"{name}_step": 1})
+            for name in field_variables(self.dataset):
+                count = _cutout_components(self.dataset[name])
+                for time in range(len(times)):
+                    shape = (*grid.shape[::-1], count)
+                    lay_down_array(file, self._name(name, time), shape, self.dataset[name].dtype)
+
+    def write(self, name, time, slab, values):
+        values = values if values.ndim == 4 else values[None]
+        with h5py.File(self.path, "r+") as file:
+            file[self._name(name, time)][slab] = values.transpose(3, 2, 1, 0)
+
+    def read(self, name, time, slab):
+        with h5py.File(self.path, "r") as file:
+            values = file[self._name(name, time)][slab].transpose(3, 2, 1, 0)
+        return values if is_vector(self.dataset[name].dims) else values[0]
+
+    @staticmethod
+    def _name(name: str, time: int) -> str:
+        return f"{name}_{time + 1:04d}"
+
+
+@TARGETS.register("well")
+class WellTarget(Target):
+    """HDF5 as The Well has it: one trajectory, scalars in t0_fields and vectors in t1_fields."""
+
+    def lay_down(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(self.path, "w") as file:
+            file.attrs.update({"dataset_name": "flowsr", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": 1})
+            file.attrs["simulation_parameters"] = np.array([], dtype=h5py.string_dtype())
+            for name in ("time", *SPACE):
+                file[f"dimensions/{name}"] = self.dataset[name].values
+                file[f"dimensions/{name}"].attrs.update({"sample_varying": False, "time_varying": name == "time"})
+            file["dimensions"].attrs["spatial_dims"] = list(SPACE)
+            for name, kind in zip(SPACE, grid_of(self.dataset).boundary):
+                group = file.create_group(f"boundary_conditions/{name}_{kind}")
+                group.attrs.update({"bc_type": kind.upper(), "associated_dims": [name], "associated_fields": []})
+                group.attrs.update({"sample_varying": False, "time_varying": False})
+            file.create_group("scalars").attrs["field_names"] = np.array([], dtype=h5py.string_dtype())
+            for group in ("t0_fields", "t1_fields", "t2_fields"):
+                names = [n for n in field_variables(self.dataset) if self._place(n).startswith(group)]
+                file.create_group(group).attrs["field_names"] = np.array(names, dtype=h5py.string_dtype())
+            for name in field_variables(self.dataset):
+                array = self.dataset[name]
+                sides = (1, array.sizes["time"], *array.shape[-3:], *([3] if is_vector(array.dims) else []))
+                stored = lay_down_array(file, self._place(name), sides, array.dtype)
+                stored.attrs.update({"sample_varying": True, "time_varying": True, "dim_varying": [True] * 3})
+
+    def write(self, name, time, slab, values):
+        moved = np.moveaxis(values, 0, -1) if values.ndim == 4 else values
+        with h5py.File(self.path, "r+") as file:
+            file[self._place(name)][0, time, :, :, slab] = moved
+
+    def read(self, name, time, slab):
+        with h5py.File(self.path, "r") as file:
+            values = file[self._place(name)][0, time, :, :, slab]
+        return np.moveaxis(values, -1, 0) if values.ndim == 4 else values
+
+    def _place(self, name: str) -> str:
+        array = self.dataset[name]
+        if is_vector(array.dims) and array.shape[1] != 3:
+            raise FlowsrError("The Well's layout holds scalars and vectors here", variable=name, found=array.attrs["irreps"])
+        return f"t{int(is_vector(array.dims))}_fields/{name}"
+
+
+@TARGETS.register("vtk")
+class VtkTarget(Target):
+    """VTK's XML files with raw appended data, cell-centred: image data, or a rectilinear grid where an axis is stretched.
+
+    VTK has one time a file, so the dataset must have one snapshot; see ``time`` of :func:`convert`.
+    """
+
+    HEADER = 8  # VTK puts the length of each array, a UInt64, before it
+
+    def __init__(self, path, dataset):
+        super().__init__(path, dataset)
+        if dataset.sizes["time"] != 1:
+            raise FlowsrError(
+                "a VTK file holds one snapshot", file=path, variable="time", expected=1, found=dataset.sizes["time"],
+                hint="name one with --time",
+            )  # fmt: skip
+        self.grid = grid_of(dataset)
+        self.names = field_variables(dataset)
+
+    def lay_down(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "wb") as file:
+            file.write(self._xml())
+            file.truncate(len(self._xml()) + sum(self._bytes(n) + self.HEADER for n in self.names) + self._tail())
+            for name in self.names:
+                file.seek(self._start(name) - self.HEADER)
+                file.write(np.uint64(self._bytes(name)).tobytes())
+            file.seek(self._start(self.names[-1]) + self._bytes(self.names[-1]))
+            for faces in self.grid.faces() if any(self.grid.stretched) else ():
+                file.write(np.uint64(faces.nbytes).tobytes() + faces.astype("<f8").tobytes())
+            file.write(b"\n</AppendedData></VTKFile>\n")
+
+    def write(self, name, time, slab, values):
+        moved = values.transpose(3, 2, 1, 0) if values.ndim == 4 else values.transpose(2, 1, 0)
+        with open(self.path, "r+b") as file:
+            file.seek(self._start(name) + slab.start * self._plane(name))
+            file.write(np.ascontiguousarray(moved, dtype=moved.dtype.newbyteorder("<")).tobytes())
+
+    def read(self, name, time, slab):
+        array = self.dataset[name]
+        sides = (slab.stop - slab.start, *self.grid.shape[1::-1], *array.shape[1:-3])
+        values = np.fromfile(
+            self.path, array.dtype.newbyteorder("<"), int(np.prod(sides)), offset=self._start(name) + slab.start * self._plane(name)
+        ).reshape(sides)
+        return values.transpose(3, 2, 1, 0) if values.ndim == 4 else values.transpose(2, 1, 0)
+
+    def _plane(self, name: str) -> int:
+        return self._bytes(name) // self.grid.shape[2]
+
+    def _bytes(self, name: str) -> int:
+        return int(np.prod(self.dataset[name].shape, dtype=object)) * self.dataset[name].dtype.itemsize
+
+    def _start(self, name: str) -> int:
+        before = self.names[: self.names.index(name)]
+        return len(self._xml()) + sum(self._bytes(n) + self.HEADER for n in before) + self.HEADER
+
+    def _tail(self) -> int:
+        return sum(f.nbytes + self.HEADER for f in self.grid.faces()) if any(self.grid.stretched) else 0
+
+    def _xml(self) -> bytes:
+        kinds = {4: "Float32", 8: "Float64", 2: "Float16"}
+        extent = " ".join(f"0 {n}" for n in self.grid.shape)
+        offset, arrays = 0, []
+        for name in self.names:
+            array = self.dataset[name]
+            count = array.shape[1] if is_vector(array.dims) else 1
+            arrays.append(
+                f'<DataArray type="{kinds[array.dtype.itemsize]}" Name="{name}" NumberOfComponents="{count}" '
+                f'format="appended" offset="{offset}"/>'
+            )
+            offset += self._bytes(name) + self.HEADER
+        cells = f"<CellData>{''.join(arrays)}</CellData>"
+        if any(self.grid.stretched):
+            kind, where, axes = "RectilinearGrid", "", []
+            for axis, faces in zip(SPACE, self.grid.faces()):
+                axes.append(f'<DataArray type="Float64" Name="{axis}" format="appended" offset="{offset}"/>')
+                offset += faces.nbytes + self.HEADER
+            cells += f"<Coordinates>{''.join(axes)}</Coordinates>"
+        else:
+            spacing, origin = (" ".join(repr(v) for v in three) for three in (self.grid.spacing, self.grid.origin))
+            kind, where = "ImageData", f' Origin="{origin}" Spacing="{spacing}"'
+        return (
+            f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" byte_order="LittleEndian" header_type="UInt64">\n'
+            f'<{kind} WholeExtent="{extent}"{where}><Piece Extent="{extent}">{cells}</Piece></{kind}>\n'
+            f'<AppendedData encoding="raw">\n_'
+        ).encode()
+
+
+def _cutout_components(array: xr.DataArray) -> int:
+    count = array.shape[1] if is_vector(array.dims) else 1
+    if count not in (1, 3):
+        raise FlowsrError("a cutout holds scalars and vectors", variable=array.name, found=array.attrs["irreps"])
+    return count
+
+
+def _netcdf_attrs(attrs) -> dict:
+    found = {str(name): plain(value) for name, value in attrs.items() if value is not None}
+    return {name: int(value) if isinstance(value, bool) else value for name, value in found.items()}

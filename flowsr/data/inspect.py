@@ -1,0 +1,261 @@
+"""What is in a stranger's file: layout, variables, grid, ranges, divergence and spectrum, in seconds whatever its size.
+
+Values are seen by sampling: small cubes at fixed random places, and one larger cube for derivatives and the spectrum.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from flowsr.data.layout import SPACE, field_variables, grid_of
+from flowsr.data.quality import BadValues
+from flowsr.data.readers import READERS, open_field, recognized, runs_of
+from flowsr.grid import Grid
+
+SAMPLES = 12
+SAMPLE_SIDE = 32
+CUBE_SIDE = 64
+ALIGNMENT = 64
+SMALLEST_SPECTRUM = 16
+# Another assignment of components to axes that is this many times less divergent is worth a word.
+SUSPICIOUS = 2.0
+
+
+@dataclass(frozen=True)
+class VariableReport:
+    """What was seen of one variable.
+
+    Args:
+        dims, shape, dtype, irreps, units: as the dataset has them.
+        lowest, highest, rms: over the sampled values that are numbers; None where there are none.
+        sampled: number of values looked at.
+        bad: NaN, infinite or missing values among them.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    irreps: str
+    units: str
+    lowest: float | None
+    highest: float | None
+    rms: float | None
+    sampled: int
+    bad: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found; :meth:`lines` says it.
+
+    Args:
+        file: what was opened.
+        reader: name of the reader, and ``signs``, what it goes by.
+        run, runs: which run was looked at, of which.
+        grid: grid of the fields.
+        times: first, last and number of snapshots.
+        variables: one report a field variable.
+        attrs: dataset attributes other than the boundary.
+        divergence: of a sampled cube of velocity, over the size of its gradient; None without a velocity.
+        better_order: components in an order that would be far less divergent, such as ``wvu``, or None.
+        spectrum: wavenumbers and energies of the sampled cube; None without a velocity.
+        notes: what a reader should know.
+    """
+
+    file: str
+    reader: str
+    signs: str
+    run: str | None
+    runs: tuple[str, ...]
+    grid: Grid
+    times: tuple[float, float, int]
+    variables: tuple[VariableReport, ...]
+    attrs: dict
+    divergence: float | None
+    better_order: str | None
+    spectrum: tuple[np.ndarray, np.ndarray] | None
+    notes: tuple[str, ...] = field(default=())
+
+    def lines(self) -> list[str]:
+        """The findings for a terminal, one thing a line."""
+        said = [f"layout      {self.reader}: {self.signs}"]
+        if len(self.runs) > 1:
+            said.append(f"runs        {len(self.runs)}: {self.runs[0]} .. {self.runs[-1]}; this is {self.run}")
+        first, last, count = self.times
+        said.append(f"times       {count}, from {first:.6g} to {last:.6g}")
+        for number, name in enumerate(SPACE):
+            said.append(f"{name:<12}{self._axis(number)}")
+        for v in self.variables:
+            shape = ", ".join(f"{dim} {n}" for dim, n in zip(v.dims, v.shape))
+            said.append(f"{v.name:<12}{v.irreps}, {v.dtype}, [{v.units}], ({shape})")
+            if v.rms is not None:
+                said.append(f"{'':<12}{v.lowest:.4g} to {v.highest:.4g}, rms {v.rms:.4g}, in {v.sampled} sampled values")
+            if v.bad:
+                said.append(f"{'':<12}{v.bad} of {v.sampled} sampled values are NaN, infinite or missing")
+        if self.divergence is not None:
+            said.append(f"divergence  {self.divergence:.2g} of the gradient's size (central differences, one cube)")
+        if self.better_order is not None:
+            said.append(f"            CHECK THE AXES: as ({', '.join(self.better_order)}) it would be far less divergent")
+        if self.spectrum is not None:
+            said.append("spectrum    " + _decades(*self.spectrum))
+        said += [f"{name:<12}{value}" for name, value in self.attrs.items() if isinstance(value, (str, int, float))]
+        return said + [f"note        {note}" for note in self.notes]
+
+    def _axis(self, axis: int) -> str:
+        grid = self.grid
+        side = grid.lengths[axis]
+        low = 0.0 if abs(grid.origin[axis]) < 1e-9 * side else grid.origin[axis]
+        widths = grid.widths()[axis]
+        size = f"{widths.min():.4g} to {widths.max():.4g}, stretched" if grid.stretched[axis] else f"{widths[0]:.6g}"
+        return f"{grid.shape[axis]} cells of {size}, from {low:.6g} to {low + side:.6g}, {grid.boundary[axis]}"
+
+
+def inspect(
+    path: str | os.PathLike, *, group: str | None = None, run: str | None = None, reader: str | None = None
+) -> Inspection:
+    """Open a file, look at samples of it, and say what it is.
+
+    Args:
+        path, group, run, reader: as :func:`flowsr.data.open_field` takes them; of several runs the first is looked at.
+
+    Raises:
+        FlowsrError: a file that cannot be opened; see :func:`flowsr.data.open_field`.
+    """
+    path = Path(path)
+    runs = tuple(runs_of(path, reader))
+    if run is None and runs:
+        run = runs[0]
+    dataset = open_field(path, group=group, run=run, reader=reader)
+    manifest = path.suffix in (".yaml", ".yml")
+    name = "manifest" if manifest else reader or recognized(path)
+    generator = np.random.default_rng(0)
+    reports = tuple(_look(dataset[v], generator) for v in field_variables(dataset))
+    divergence, better, spectrum = _flow(dataset)
+    times = dataset["time"].values
+    return Inspection(
+        file=str(path),
+        reader=name,
+        signs="what the manifest and its file say" if manifest else READERS[name].signs,
+        run=run,
+        runs=runs,
+        grid=grid_of(dataset, path),
+        times=(float(times[0]), float(times[-1]), len(times)),
+        variables=reports,
+        attrs={k: v for k, v in dataset.attrs.items() if k != "boundary"},
+        divergence=divergence,
+        better_order=better,
+        spectrum=spectrum,
+        notes=tuple(_notes(dataset)),
+    )
+
+
+def _look(array: xr.DataArray, generator: np.random.Generator) -> VariableReport:
+    """Sample one variable; places are aligned so that each sample lies in one chunk of the usual size."""
+    bad = BadValues(array)
+    lowest, highest, squares, numbers, sampled = np.inf, -np.inf, 0.0, 0, 0
+    for _ in range(SAMPLES):
+        time = int(generator.integers(array.sizes["time"]))
+        place = [_aligned(n, SAMPLE_SIDE, generator) for n in array.shape[-3:]]
+        values = array[(time, ..., *place)].values
+        wrong = bad.mask(values)
+        bad.count += int(np.count_nonzero(wrong))
+        sampled += values.size
+        good = values[~wrong].astype(float)
+        if good.size:
+            lowest, highest = min(lowest, good.min()), max(highest, good.max())
+            squares, numbers = squares + float(np.sum(good**2)), numbers + good.size
+    return VariableReport(
+        name=str(array.name),
+        dims=tuple(map(str, array.dims)),
+        shape=array.shape,
+        dtype=str(array.dtype),
+        irreps=str(array.attrs.get("irreps")),
+        units=str(array.attrs.get("units", "1")),
+        lowest=float(lowest) if numbers else None,
+        highest=float(highest) if numbers else None,
+        rms=float(np.sqrt(squares / numbers)) if numbers else None,
+        sampled=sampled,
+        bad=bad.count,
+    )
+
+
+def _aligned(side: int, length: int, generator: np.random.Generator) -> slice:
+    start = int(generator.integers(max(1, -(-side // ALIGNMENT)))) * ALIGNMENT
+    start = max(0, min(start, side - length))
+    return slice(start, min(start + length, side))
+
+
+def _flow(dataset: xr.Dataset) -> tuple[float | None, str | None, tuple[np.ndarray, np.ndarray] | None]:
+    """Divergence, a less divergent order of the components, and the spectrum, of a cube in the middle of the run."""
+    velocity = dataset.get("velocity")
+    if velocity is None or velocity.attrs.get("irreps") not in ("1o", "1x1o") or min(velocity.shape[-3:]) < 4:
+        return None, None, None
+    place = []
+    for side in velocity.shape[-3:]:
+        start = (side // 2) // ALIGNMENT * ALIGNMENT if side > CUBE_SIDE else 0
+        place.append(slice(start, min(start + CUBE_SIDE, side)))
+    cube = velocity[(velocity.sizes["time"] // 2, ..., *place)]
+    values = cube.values.astype(float)
+    if not np.all(np.isfinite(values)):
+        return None, None, None
+    axes = [cube[name].values.astype(float) for name in SPACE]
+    inner = (slice(1, -1),) * 3
+    gradient = np.array([[np.gradient(u, x, axis=i)[inner] for u in values] for i, x in enumerate(axes)])
+    size = float(np.sqrt(np.mean(np.sum(gradient**2, axis=(0, 1)))))
+    if size == 0:
+        return None, None, None
+    found = {}
+    for order in permutations(range(3)):
+        divergence = sum(gradient[i, j] for i, j in enumerate(order))
+        found[order] = float(np.sqrt(np.mean(divergence**2))) / size
+    stated, best = found[0, 1, 2], min(found, key=found.get)
+    better = "".join("uvw"[j] for j in best) if found[best] * SUSPICIOUS < stated else None
+    return stated, better, _spectrum(values, axes) if min(values.shape[-3:]) >= SMALLEST_SPECTRUM else None
+
+
+def _spectrum(values: np.ndarray, axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Energy in shells of wavenumber of a cube under a Hann window, mean taken off."""
+    steps = [float(np.mean(np.diff(x))) for x in axes]
+    sides = values.shape[-3:]
+    window = np.ones(())
+    for n in sides:
+        window = np.multiply.outer(window, 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n))
+    fluctuation = (values - values.mean(axis=(1, 2, 3), keepdims=True)) * window
+    energy = 0.5 * np.sum(np.abs(np.fft.fftn(fluctuation, axes=(1, 2, 3)) / np.prod(sides)) ** 2, axis=0)
+    energy /= np.mean(window**2)
+    ks = np.meshgrid(*(2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(sides, steps)), indexing="ij")
+    k = np.sqrt(sum(component**2 for component in ks))
+    width = max(2 * np.pi / (n * d) for n, d in zip(sides, steps))
+    shell = np.rint(k / width).astype(int).ravel()
+    last = int(min(np.pi / d for d in steps) / width)
+    sums = np.bincount(shell, energy.ravel())[1 : last + 1] / width
+    return np.arange(1, len(sums) + 1) * width, sums
+
+
+def _decades(wavenumbers: np.ndarray, energies: np.ndarray) -> str:
+    """The spectrum in five numbers and its slope in the middle."""
+    at = np.unique(np.geomspace(1, len(wavenumbers), 5).round().astype(int)) - 1
+    shown = ", ".join(f"E({wavenumbers[i]:.3g}) {energies[i]:.2g}" for i in at)
+    low, high = len(wavenumbers) // 8, max(len(wavenumbers) // 2, len(wavenumbers) // 8 + 2)
+    if energies[low:high].size < 2 or not np.all(energies[low:high] > 0):
+        return shown
+    slope = np.polyfit(np.log(wavenumbers[low:high]), np.log(energies[low:high]), 1)[0]
+    return f"{shown}; slope {slope:.1f} (Hann window, one cube)"
+
+
+def _notes(dataset: xr.Dataset):
+    for name in field_variables(dataset):
+        if "staggered" in dataset[name].attrs:
+            yield f"{name}: {dataset[name].attrs['staggered']}"
+    steps = [dataset.attrs.get("jhtdb", {}).get(f"{axis}_step", 1) for axis in SPACE]
+    if any(np.ravel(step)[0] not in (1, "1") for step in steps):
+        yield f"points were picked in steps of {steps}: strided data do not commute with the octahedral group"
+    if dataset.attrs.get("viscosity") is None:
+        yield "no viscosity: a manifest can state it"

@@ -1,0 +1,241 @@
+"""Copying fields between layouts: equal, resumable, whole or not at all; and inspecting them."""
+
+import importlib
+import xml.etree.ElementTree as ElementTree
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from flowsr.cli import main
+from flowsr.data import convert, degrade, grid_of, inspect, open_field
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from tests.data.fields import die, in_child, random_field, store_field
+
+MODULE = importlib.import_module("flowsr.data.convert")
+CENTERS = tuple(-np.cos(np.pi * (np.arange(6) + 0.5) / 6))
+CHANNEL = Grid((4, 6, 8), (0.5, 1 / 3, 0.1), ("periodic", "wall", "open"), (0.25, -1, 2.0), (None, CENTERS, None))
+UNIFORM = Grid((4, 6, 8), (0.5, 0.25, 0.1), ("periodic", "wall", "open"), (1.0, 2.0, 3.0))
+
+
+def source(folder, grid=CHANNEL, dtype="float32"):
+    fine = random_field(grid, [0.5, 1.0, 2.5], dtype=dtype, units="m/s", provenance={"made": [1, 2.5]})
+    pressure = fine["velocity"].values[:, 0] ** 2
+    fine["pressure"] = (("time", "x", "y", "z"), pressure, {"irreps": "0e", "units": "Pa", "long_name": "pressure"})
+    return store_field(fine, folder / "in.zarr"), fine
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5", "out.nc"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("grid", [CHANNEL, UNIFORM], ids=["stretched", "uniform"])
+def test_round_trips_are_exact(tmp_path, name, dtype, grid):
+    path, _ = source(tmp_path, grid, dtype)
+    out = convert(path, tmp_path / name)
+    found, stored = open_field(out), open_field(path)
+    for key in ("velocity", "pressure"):
+        assert found[key].dtype == stored[key].dtype == dtype
+        np.testing.assert_array_equal(found[key].values, stored[key].values)
+        assert found[key].attrs == stored[key].attrs
+    for axis in ("time", "component", "x", "y", "z"):
+        np.testing.assert_array_equal(found[axis].values, stored[axis].values)
+    assert grid_of(found) == grid_of(stored) and found.attrs["viscosity"] == stored.attrs["viscosity"]
+    back = open_field(convert(out, tmp_path / "back.zarr"))
+    xr.testing.assert_equal(back.load(), stored.load())
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({"in.zarr", name, "back.zarr"})
+
+
+def test_netcdf_is_what_xarray_reads(tmp_path):
+    path, fine = source(tmp_path)
+    with xr.open_dataset(convert(path, tmp_path / "a.nc"), engine="h5netcdf") as found:
+        np.testing.assert_array_equal(found["velocity"].values, fine["velocity"].values)
+        assert found["velocity"].dims == ("time", "component", "x", "y", "z")
+        np.testing.assert_array_equal(found["y"].values, np.array(CENTERS))
+
+
+def test_the_jhtdb_layout_is_theirs(tmp_path):
+    path, fine = source(tmp_path)
+    out = convert(path, tmp_path / "a.h5", layout="jhtdb")
+    with h5py.File(out) as file:
+        assert file["velocity_0003"].shape == (8, 6, 4, 3) and file["pressure_0001"].shape == (8, 6, 4, 1)
+        np.testing.assert_array_equal(file["velocity_0002"][7, 5, 3], fine["velocity"].values[1, :, 3, 5, 7])
+        np.testing.assert_array_equal(file["ycoor"], CENTERS)
+    np.testing.assert_array_equal(open_field(out)["velocity"].values, fine["velocity"].values)
+
+
+def test_the_well_layout_is_theirs(tmp_path):
+    path, fine = source(tmp_path)
+    out = convert(path, tmp_path / "a.hdf5", layout="well")
+    with h5py.File(out) as file:
+        assert file["t1_fields/velocity"].shape == (1, 3, 4, 6, 8, 3) and list(file["t0_fields"]) == ["pressure"]
+        np.testing.assert_array_equal(file["t1_fields/velocity"][0, 2, 3, 5, 7], fine["velocity"].values[2, :, 3, 5, 7])
+        assert file["boundary_conditions/y_wall"].attrs["bc_type"] == "WALL"
+    found = open_field(out)
+    np.testing.assert_array_equal(found["velocity"].values, fine["velocity"].values)
+    np.testing.assert_array_equal(found["pressure"].values, fine["pressure"].values)
+    assert grid_of(found).boundary == CHANNEL.boundary
+
+
+def read_vtk(path):
+    """Arrays of a VTK XML file with raw appended data, by its offsets."""
+    whole = path.read_bytes()
+    mark = whole.index(b'encoding="raw">\n_') + len(b'encoding="raw">\n_')
+    head = ElementTree.fromstring(whole[:mark].decode().rsplit("<AppendedData", 1)[0] + "</VTKFile>")
+    arrays = {}
+    for item in head.iter("DataArray"):
+        start = mark + int(item.get("offset"))
+        size = int(np.frombuffer(whole, "<u8", 1, start)[0])
+        kind = {"Float32": "<f4", "Float64": "<f8"}[item.get("type")]
+        arrays[item.get("Name")] = np.frombuffer(whole, kind, size // np.dtype(kind).itemsize, start + 8)
+    assert whole[mark:].endswith(b"</AppendedData></VTKFile>\n")
+    return head, arrays
+
+
+def test_vtk_image_data_for_paraview(tmp_path):
+    path, fine = source(tmp_path, UNIFORM)
+    with pytest.raises(FlowsrError, match="one snapshot.*--time"):
+        convert(path, tmp_path / "a.vti")
+    head, arrays = read_vtk(convert(path, tmp_path / "a.vti", time=1))
+    box = head.find("ImageData")
+    assert box.get("WholeExtent") == "0 4 0 6 0 8"
+    np.testing.assert_allclose([float(v) for v in box.get("Spacing").split()], UNIFORM.spacing)
+    np.testing.assert_allclose([float(v) for v in box.get("Origin").split()], UNIFORM.origin)
+    velocity = arrays["velocity"].reshape(8, 6, 4, 3)  # VTK counts x fastest
+    np.testing.assert_array_equal(velocity.transpose(3, 2, 1, 0), fine["velocity"].values[1])
+    np.testing.assert_array_equal(arrays["pressure"].reshape(8, 6, 4).T, fine["pressure"].values[1])
+
+
+def test_vtk_of_a_stretched_grid(tmp_path):
+    path, fine = source(tmp_path)
+    head, arrays = read_vtk(convert(path, tmp_path / "a.vtr", time=2))
+    assert head.get("type") == "RectilinearGrid"
+    np.testing.assert_allclose(arrays["y"], CHANNEL.faces()[1])
+    np.testing.assert_array_equal(arrays["velocity"].reshape(8, 6, 4, 3).transpose(3, 2, 1, 0), fine["velocity"].values[2])
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.h5", "a.nc", "a.vti"])
+@pytest.mark.parametrize("kill_at", [0.2, 0.6])
+def test_a_killed_conversion_goes_on_and_ends_with_the_same_bytes(tmp_path, name, kill_at, monkeypatch):
+    monkeypatch.setattr(MODULE, "PIECE", 300)
+    path, _ = source(tmp_path, UNIFORM)
+    time = 1 if name == "a.vti" else None
+    whole = convert(path, tmp_path / "whole" / name, time=time)
+    target = tmp_path / "killed" / name
+    report = lambda fraction, message: die() if fraction > kill_at else None  # noqa: E731
+    assert in_child(lambda: convert(path, target, time=time, progress=report)) == -9
+    assert not target.exists()
+    written = []
+    if name != "a.zarr":
+        kind = MODULE.TARGETS[MODULE.SUFFIXES[target.suffix]]
+        write = kind.write
+        monkeypatch.setattr(kind, "write", lambda self, *piece: written.append(piece[:2]) or write(self, *piece))
+    convert(path, target, time=time)
+    if name in ("a.h5", "a.nc"):
+        assert 0 < len(written) and ("pressure", 0) not in written, "finished pieces were written again"
+        found, wanted = open_field(target), open_field(whole)
+        xr.testing.assert_identical(found.load(), wanted.load())
+    elif name == "a.vti":
+        assert target.read_bytes() == whole.read_bytes()
+    assert not any(p.name.startswith(".") for p in target.parent.iterdir())
+
+
+def test_a_piece_damaged_while_the_conversion_was_down_is_written_again(tmp_path):
+    path, fine = source(tmp_path, UNIFORM)
+    target = tmp_path / "a.h5"
+    assert in_child(lambda: convert(path, target, progress=lambda f, _: die() if f > 0.6 else None)) == -9
+    with h5py.File(tmp_path / ".a.h5.partial", "a") as file:
+        file["velocity"][0, 1, 2, 3, 4] += 1
+    np.testing.assert_array_equal(open_field(convert(path, target))["velocity"].values, fine["velocity"].values)
+
+
+def test_bytes_that_do_not_read_back_are_refused(tmp_path, monkeypatch):
+    write = MODULE.Hdf5Target.write
+    wrong = lambda self, name, time, slab, v: write(self, name, time, slab, v + (time == 1))  # noqa: E731
+    monkeypatch.setattr(MODULE.Hdf5Target, "write", wrong)
+    with pytest.raises(FlowsrError, match="does not read back as it was written"):
+        convert(source(tmp_path)[0], tmp_path / "a.h5")
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_what_is_there_stays_unless_asked(tmp_path):
+    path, fine = source(tmp_path)
+    (tmp_path / "a.h5").write_text("mine")
+    with pytest.raises(FlowsrError, match="something already.*--fresh"):
+        convert(path, tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").read_text() == "mine"
+    np.testing.assert_array_equal(
+        open_field(convert(path, tmp_path / "a.h5", fresh=True))["velocity"].values, fine["velocity"].values
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "line"),
+    [
+        ("a.txt", {}, "which layout"),
+        ("a.h5", {"layout": "wel"}, "unknown output layout 'wel'.*did you mean 'well'"),
+        ("a.h5", {"time": 3}, "no such snapshot.*0 to 2"),
+    ],
+)
+def test_conversions_that_are_none(tmp_path, target, options, line):
+    path, _ = source(tmp_path)
+    with pytest.raises(FlowsrError, match=line):
+        convert(path, tmp_path / target, **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.zarr"]
+
+
+def beltrami(n=32):
+    """An ABC flow, free of divergence, on a box with unequal sides."""
+    grid = Grid((n, n // 2, 2 * n), (2 * np.pi / n,) * 3)
+    x, y, z = np.meshgrid(*grid.coordinates(), indexing="ij")
+    fine = random_field(grid, [0.0], dtype="float64")
+    values = np.stack([np.sin(z) + np.cos(y), 2 * np.sin(x) + np.cos(z), 3 * np.sin(y) + 2 * np.cos(x)])
+    return fine, values, grid
+
+
+def test_inspecting_says_what_is_there(tmp_path):
+    fine, values, _ = beltrami()
+    fine["velocity"].values[0] = values
+    found = inspect(store_field(fine, tmp_path / "a.zarr"))
+    assert found.reader == "zarr" and found.divergence < 0.05 and found.better_order is None
+    report = found.variables[0]
+    assert report.bad == 0 and report.lowest >= values.min() and report.highest <= values.max()
+    assert report.rms == pytest.approx(np.sqrt(np.mean(values**2)), rel=0.2)
+    text = "\n".join(found.lines())
+    assert "Zarr metadata" in text and "32 cells of 0.19635, from 0 to 6.28319, periodic" in text
+    assert "divergence" in text and "CHECK" not in text
+
+
+def test_inspecting_notices_swapped_components(tmp_path):
+    x, y, z = np.meshgrid(*(np.arange(32) * 2 * np.pi / 32,) * 3, indexing="ij")
+    fine = random_field(Grid((32,) * 3, (2 * np.pi / 32,) * 3), [0.0], dtype="float64")
+    u = np.sin(x) * np.cos(y), -np.cos(x) * np.sin(y), 0 * z
+    fine["velocity"].values[0] = np.stack([u[0], u[2], u[1]])
+    found = inspect(store_field(fine, tmp_path / "a.zarr"))
+    assert found.better_order == "uwv" and "CHECK THE AXES" in "\n".join(found.lines())
+
+
+def test_inspecting_counts_what_is_no_number(tmp_path):
+    fine = random_field(Grid((8, 6, 4)), [0.0])
+    fine["velocity"].values[0, 1, 2, 3, 1] = np.nan
+    report = inspect(store_field(fine, tmp_path / "a.zarr")).variables[0]
+    assert report.bad > 0 and np.isfinite(report.rms)
+
+
+def test_inspect_and_convert_at_the_command_line(tmp_path, capsys):
+    path, fine = source(tmp_path, UNIFORM)
+    assert main(["inspect", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "velocity" in printed and "[m/s]" not in printed and "periodic" in printed and "wall" in printed
+    assert main(["convert", str(path), str(tmp_path / "a.vti"), "--time", "1"]) == 0
+    assert "converted" in capsys.readouterr().out
+    assert main(["convert", str(path), str(tmp_path / "a.txt")]) == 2
+    assert main(["inspect", str(tmp_path / "none.h5")]) == 2
+    assert capsys.readouterr().err.count("\n") >= 2
+
+
+def test_a_degraded_field_is_converted_without_being_stored_first(tmp_path):
+    path, _ = source(tmp_path, UNIFORM)
+    coarse = degrade(open_field(path), "block_mean", 2)
+    out = store_field(coarse, tmp_path / "coarse.zarr")
+    np.testing.assert_array_equal(open_field(out)["velocity"].values, coarse["velocity"].values)

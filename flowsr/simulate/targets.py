@@ -24,7 +24,7 @@ FASTEST = 9.0  # max of sum |u_i| over the grid, in u', at Re_lambda 50; grows s
 STEADY_ENERGY = 4.3  # K (P / k_f)^(-2/3)
 
 # Seconds a step, measured on one core (benchmarks/simulate.md) at 64^3; a GPU's figure is an estimate from traffic.
-SECONDS_AT_64 = {"cpu": 0.1, "cuda": 4e-4}
+SECONDS_AT_64 = {"cpu": 0.05, "cuda": 4e-4}
 
 
 def length_ratio(re_lambda: float) -> float:

@@ -123,7 +123,7 @@ def simulate_channel(
     wall_dealiasing: bool = False,
     seed: int = 0,
     spin_up_time: float = 3.0,
-    duration: float = 10.0,
+    duration: float = 12.0,
     snapshot_interval: float = 0.25,
     device: str = "auto",
     progress: Progress | None = None,

@@ -1,7 +1,7 @@
 """A step of the box solver against the bare transforms it needs: `python benchmarks/simulate.py`, table in simulate.md.
 
-A Runge-Kutta step has four right-hand sides of nine transforms each, 13 with a scalar. The transforms are timed alone on
-the solver's own buffers, in the same rounds as the step, so that a busy machine slows both.
+A Runge-Kutta step has four right-hand sides of nine transforms each, 13 with a scalar. The transforms are timed alone
+on buffers like the solver's, in the same rounds as the step, so that a busy machine slows both.
 """
 
 from __future__ import annotations

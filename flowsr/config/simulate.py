@@ -26,8 +26,8 @@ FlowName = Literal[
 ]
 #: Settings that came after the first runs were made: at their defaults they are left out of records.
 LATER = (
-    "target", "lengths", "dealiasing", "forcing_mode", "rotation", "stratification", "prandtl", "mean_flow", "passive_scalar",
-    "scalar_gradient", "schmidt", "spectrum", "channel",
+    "target", "lengths", "dealiasing", "forcing_mode", "rotation", "stratification", "prandtl", "mean_flow",
+    "passive_scalar", "scalar_gradient", "schmidt", "spectrum", "channel",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ class Target(Settings):
     """The turbulence that is wanted; what is not stated otherwise is worked out from it."""
 
     re_lambda: PositiveFloat | None = Field(None, description="Reynolds number on the Taylor scale; decides the grid.")
-    kmax_eta: PositiveFloat = Field(1.4, description="Largest wavenumber times Kolmogorov length; decides the viscosity.")
+    kmax_eta: PositiveFloat = Field(1.4, description="Largest wavenumber times Kolmogorov length; for the viscosity.")
 
 
 class SimulateSettings(Settings):
@@ -43,12 +43,13 @@ class SimulateSettings(Settings):
 
     flow: FlowName = Field(
         "forced_isotropic",
-        description="forced_isotropic: constant power at low wavenumbers; fixed_energy: their energy held; linear_forcing: "
-        "at all wavenumbers; helical: into right-handed waves; kolmogorov: sin(k y) e_x; kolmogorov_fourfold: + sin(k x) "
-        "e_y; abc_forced; decaying: unforced, from a random start; taylor_green and abc: unforced, from those vortices; "
+        description="forced_isotropic: constant power at low wavenumbers; fixed_energy: their energy held; "
+        "linear_forcing: at all wavenumbers; helical: into right-handed waves; kolmogorov: sin(k y) e_x; "
+        "kolmogorov_fourfold: + sin(k x) e_y; abc_forced; decaying: unforced, from a random start; taylor_green and abc: "
+        "unforced, from those vortices; "
         "channel: between walls, all but the seeds under `channel`.",
     )
-    target: Target | None = Field(None, description="Work out viscosity and cells, where they are not given, from this.")
+    target: Target | None = Field(None, description="Works out viscosity and cells, where they are not given.")
     cells: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         64, description="Grid cells along each side, or along x, y, z."
     )
@@ -60,23 +61,23 @@ class SimulateSettings(Settings):
     forcing_cutoff: PositiveFloat = Field(2.5, description="Wavenumber below which a forcing of the large scales acts.")
     forcing_mode: PositiveInt = Field(1, description="Waves of a Kolmogorov force in the box.")
     rotation: Triple = Field((0, 0, 0), description="Angular velocity of the frame along x, y, z.")
-    stratification: Triple = Field((0, 0, 0), description="Buoyancy frequency times the upward direction, along x, y, z.")
+    stratification: Triple = Field((0, 0, 0), description="Buoyancy frequency times upward direction, along x, y, z.")
     prandtl: PositiveFloat = Field(1.0, description="Viscosity over diffusivity of the buoyancy.")
     mean_flow: Triple = Field((0, 0, 0), description="Velocity of a uniform stream along x, y, z.")
     passive_scalar: bool = Field(False, description="Carry a passive scalar, stored as `scalar`.")
     scalar_gradient: Triple = Field((0, 0, 0), description="Mean gradient of the passive scalar, along x, y, z.")
     schmidt: PositiveFloat = Field(1.0, description="Viscosity over diffusivity of the passive scalar.")
     spectrum: list[tuple[PositiveFloat, PositiveFloat]] = Field(
-        [], description="Rows of k, E(k) that the flow `decaying` starts from; default: k^4 exp(-2 (k / forcing_cutoff)^2)."
+        [], description="Rows of k, E(k) for the start of `decaying`; default: k^4 exp(-2 (k / forcing_cutoff)^2)."
     )
     seeds: Annotated[list[int], Field(min_length=1)] = Field([0, 1, 2], description="One independent run per seed.")
     spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid first (forced flows).")
-    settle_time: float = Field(2.0, ge=0, description="Time run on the full grid before the first snapshot (forced flows).")
+    settle_time: float = Field(2.0, ge=0, description="Time on the full grid before the first snapshot (forced flows).")
     duration: PositiveFloat = Field(20.0, description="Time from the first snapshot to the last.")
     snapshot_interval: PositiveFloat = Field(1.0, description="Time between snapshots.")
     cfl: PositiveFloat = Field(1.25, description="Courant number that sets the time step, max of sum |u_i| dt / dx_i.")
     precision: Literal["float32", "float64"] = "float32"
-    dealiasing: Literal["sphere", "cube"] = Field("sphere", description="sphere: 41 % more wavenumbers; cube: alias-free.")
+    dealiasing: Literal["sphere", "cube"] = Field("sphere", description="sphere: more wavenumbers; cube: alias-free.")
     channel: ChannelSettings | None = Field(None, description="The flow `channel`; default: the minimal flow unit.")
 
     @model_validator(mode="after")

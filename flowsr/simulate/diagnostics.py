@@ -37,7 +37,8 @@ def diagnose(solver: BoxSolver) -> dict[str, float]:
     - cfl of the step last taken (not a number before the first).
 
     Forces add columns of their own after these (:meth:`flowsr.simulate.forces.Force.diagnostics`); with buoyancy,
-    dK/dt = injected_power + buoyancy_flux - eps. A quantity that has no value (nu = 0, a fluid at rest) is not a number.
+    dK/dt = injected_power + buoyancy_flux - eps. A quantity that has no value (nu = 0, a fluid at rest) is not a
+    number.
     """
     box, velocity = solver.box, solver.velocity
     inverse_k = torch.where(box.k_squared > 0, box.k_squared.clamp_min(torch.finfo(box.dtype).tiny).rsqrt(), 0.0)

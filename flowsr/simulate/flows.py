@@ -237,7 +237,8 @@ class Case:
         that every force is of the order of the rest.
         """
         lowest = 2 * math.pi / max(lengths)
-        drive = replace(self.drive, power=1.0, forcing_mode=1, forcing_cutoff=max(self.drive.forcing_cutoff, 1.5 * lowest))
+        cutoff = max(self.drive.forcing_cutoff, 1.5 * lowest)
+        drive = replace(self.drive, power=1.0, forcing_mode=1, forcing_cutoff=cutoff)
         case = replace(self, drive=drive)
         flow = FLOWS[self.flow]
         return right_hand_side_group(

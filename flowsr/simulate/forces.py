@@ -1,8 +1,8 @@
 """Body forces: small objects, each of which adds itself to the right-hand side, so that any number of them add up.
 
 A force need not be solenoidal: the solver projects the sum, the pressure takes the rest. Here are the forces that drive
-isotropic turbulence; those fixed in space are in :mod:`flowsr.simulate.patterns`, those of a rotating or moving frame in
-:mod:`flowsr.simulate.frames`, those that scalars exert or feel in :mod:`flowsr.simulate.scalars`.
+isotropic turbulence; those fixed in space are in :mod:`flowsr.simulate.patterns`, those of a rotating or moving frame
+in :mod:`flowsr.simulate.frames`, those that scalars exert or feel in :mod:`flowsr.simulate.scalars`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Force(ABC):
     """Anything that can add its acceleration to a right-hand side.
 
     Attributes:
-        drives: its work on the velocity is injected power; otherwise it exchanges energy with another form, or does none.
+        drives: its work on the velocity is injected power; otherwise it exchanges energy with another form or does none.
         closing: it looks at the sum of all others (convection included) and is therefore added last.
         frequency: of the fastest wave it makes, radians per time; the time step resolves it.
         mean_velocity: of the frame, on top of the velocity that is stepped.
@@ -38,7 +38,7 @@ class Force(ABC):
         """Add the force's coefficients to ``tendency`` in place.
 
         Args:
-            state: (3 + scalars, Nx, Ny, Nz // 2 + 1) coefficients, velocity first, not to be changed.
+            state: (3 + scalars, [member,] Nx, Ny, Nz // 2 + 1) coefficients, velocity first, not to be changed.
             tendency: the same shape, units of the state per time; holds what was added before.
         """
 
@@ -67,12 +67,16 @@ class Band:
         self.wavenumber = torch.stack([k.expand(box.shape).flatten()[self.modes] for k in box.wavenumber])
 
     def gather(self, velocity: Tensor) -> Tensor:
-        """(component, modes) of (component, Nx, Ny, Nz // 2 + 1) coefficients."""
-        return velocity.flatten(1).index_select(1, self.modes)
+        """(component, [member,] modes) of (component, [member,] Nx, Ny, Nz // 2 + 1) coefficients."""
+        return velocity.flatten(-3).index_select(-1, self.modes)
 
     def scatter_add(self, band: Tensor, tendency: Tensor) -> None:
-        """Add (component, modes) to coefficients in place."""
-        tendency.view(len(tendency), -1).index_add_(1, self.modes, band)
+        """Add (component, [member,] modes) to coefficients in place."""
+        tendency.view(*tendency.shape[:-3], -1).index_add_(-1, self.modes, band)
+
+    def mean_square(self, band: Tensor) -> Tensor:
+        """<u . u> of (component, [member,] modes), one number or one a member."""
+        return (torch.view_as_real(band).square().sum((0, -1)) * self.weight).sum(-1)
 
     def curl_over_k(self, band: Tensor) -> Tensor:
         """i k x u / |k|: +u on right-handed helical waves, -u on left-handed ones."""
@@ -106,8 +110,8 @@ class BandPower(Force):
 
     def add(self, state: Tensor, tendency: Tensor) -> None:
         band = self._band.gather(state[VELOCITY])
-        mean_square = (torch.view_as_real(band).square().sum((0, 2)) * self._band.weight).sum()
-        self._band.scatter_add(band * _power_rate(self.power, mean_square), tendency[VELOCITY])
+        rate = _power_rate(self.power, self._band.mean_square(band))
+        self._band.scatter_add(band * rate[..., None], tendency[VELOCITY])
 
 
 class HelicalPower(Force):
@@ -133,8 +137,8 @@ class HelicalPower(Force):
     def add(self, state: Tensor, tendency: Tensor) -> None:
         band = self._band.gather(state[VELOCITY])
         right = (band + self._band.curl_over_k(band)) * 0.5
-        mean_square = (torch.view_as_real(right).square().sum((0, 2)) * self._band.weight).sum()
-        self._band.scatter_add(right * _power_rate(self.power, mean_square), tendency[VELOCITY])
+        rate = _power_rate(self.power, self._band.mean_square(right))
+        self._band.scatter_add(right * rate[..., None], tendency[VELOCITY])
 
     def diagnostics(self, solver) -> dict[str, float]:
         """helicity <u . omega>, length per time squared."""
@@ -166,7 +170,7 @@ class LinearForcing(Force):
         velocity = state[VELOCITY]
         mean_square = self.box.inner(velocity, velocity).to(self.box.dtype)
         rate = _power_rate(self.power, mean_square)
-        flat_real(tendency[VELOCITY]).addcmul_(flat_real(velocity), rate)
+        flat_real(tendency[VELOCITY]).addcmul_(flat_real(velocity), rate[..., None, None, None])
 
 
 class ShellEnergy(Force):
@@ -207,12 +211,12 @@ class ShellEnergy(Force):
         energy = 0.5 * self._by_shell(velocity, velocity)
         missing = (self._target - energy) * self._rate - self._by_shell(velocity, gain)
         rate = missing / (2 * energy).clamp_min(torch.finfo(energy.dtype).tiny)
-        self._band.scatter_add(velocity * rate[self._shell], tendency[VELOCITY])
+        self._band.scatter_add(velocity * rate[..., self._shell], tendency[VELOCITY])
 
     def _by_shell(self, a: Tensor, b: Tensor) -> Tensor:
-        """<a . b> of each shell."""
-        products = (torch.view_as_real(a) * torch.view_as_real(b)).sum((0, 2))
-        return (products[:, None] * self._member).sum(0)
+        """<a . b> of each shell, ([member,] shells)."""
+        products = (torch.view_as_real(a) * torch.view_as_real(b)).sum((0, -1))
+        return (products[..., None] * self._member).sum(-2)
 
     def shell_energies(self, velocity: Tensor) -> Tensor:
         """(shells,) kinetic energy of each shell that is held."""

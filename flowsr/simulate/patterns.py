@@ -25,7 +25,8 @@ class Pattern(Force):
         self.box, self.pattern, self.coefficients = box, pattern, amplitude * pattern
 
     def add(self, state: Tensor, tendency: Tensor) -> None:
-        flat_real(tendency[VELOCITY]).add_(flat_real(self.coefficients))
+        members = tendency.dim() - 4
+        flat_real(tendency[VELOCITY]).add_(flat_real(self.coefficients if not members else self.coefficients[:, None]))
 
     def diagnostics(self, solver) -> dict[str, float]:
         """pattern_velocity: amplitude U of the flow that follows the force, the velocity's part along the pattern.
@@ -66,7 +67,7 @@ def _coefficients(box: PeriodicBox, *components) -> Tensor:
     return box.forward(field.to(box.dtype).to(box.device))
 
 
-# Friction coefficient P-to-U of turbulent Kolmogorov flow, F / (k U^2) = 0.124 (Musacchio and Boffetta, Phys. Rev. E 89,
+# Friction coefficient of turbulent Kolmogorov flow, F / (k U^2) = 0.124 (Musacchio and Boffetta, Phys. Rev. E 89,
 # 023004, 2014). With P = F U / 2 the amplitude for a power P follows.
 KOLMOGOROV_FRICTION = 0.124
 

@@ -86,8 +86,8 @@ def simulate_run(
         flow: registered name, one of :data:`flowsr.simulate.FLOWS`.
         cells: grid cells along each side, or along x, y, z.
         viscosity: kinematic viscosity.
-        power, forcing_cutoff: power per unit mass of the forcing, spent in 0 < k < forcing_cutoff. A flow that is forced
-            otherwise takes from the power its amplitude, for about that power.
+        power, forcing_cutoff: power per unit mass of the forcing, spent in 0 < k < forcing_cutoff. A flow that is
+            forced otherwise takes from the power its amplitude, for about that power.
         seed: of the random start.
         spin_up_time, settle_time: time on half the grid and then on the whole one before the first snapshot.
         duration, snapshot_interval: from the first snapshot to the last, and between two.
@@ -112,8 +112,8 @@ def simulate_run(
 
     settings = Settings(
         str(flow), cells, float(viscosity), float(power), float(forcing_cutoff), int(seed), float(spin_up_time),
-        float(settle_time), float(duration), float(snapshot_interval), float(cfl), str(precision), lengths, str(dealiasing),
-        int(forcing_mode), rotation, stratification, float(prandtl), mean_flow, bool(passive_scalar), scalar_gradient,
+        float(settle_time), float(duration), float(snapshot_interval), float(cfl), str(precision), lengths,
+        str(dealiasing), int(forcing_mode), rotation, stratification, float(prandtl), mean_flow, bool(passive_scalar), scalar_gradient,
         float(schmidt), spectrum,
     )  # fmt: skip
     with create_store(output, _template(settings)) as store:
@@ -188,9 +188,8 @@ class _Run:
 
     def _box(self, shape: tuple[int, int, int]) -> PeriodicBox:
         settings = self.settings
-        return PeriodicBox(
-            settings.grid(shape), dealiasing=settings.dealiasing, dtype=PRECISIONS[settings.precision], device=self.device
-        )
+        dtype = PRECISIONS[settings.precision]
+        return PeriodicBox(settings.grid(shape), dealiasing=settings.dealiasing, dtype=dtype, device=self.device)
 
     def _solver(self, box: PeriodicBox, state, **clock_state) -> BoxSolver:
         return BoxSolver(
@@ -271,8 +270,9 @@ def _template(settings: Settings):
     template = field_template(grid, times, long_name="velocity", attrs=attrs)
     for scalar in settings.case.scalars:
         template[scalar.name] = field_template(
-            grid, times, variable=scalar.name, irreps="0e", components=None, units=scalar.units, long_name=scalar.long_name
-        )[scalar.name]
+            grid, times, variable=scalar.name, irreps="0e", components=None, units=scalar.units,
+            long_name=scalar.long_name,
+        )[scalar.name]  # fmt: skip
     return template
 
 

@@ -16,6 +16,7 @@ from flowsr.simulate.spectral import DEALIASING
 SIDE = 2 * math.pi
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 FEWEST_CELLS = 4
+POSITIVE = ("viscosity", "power", "forcing_cutoff", "duration", "snapshot_interval", "cfl", "prandtl", "schmidt")
 
 Triple = tuple[float, float, float]
 
@@ -56,7 +57,7 @@ class Settings:
                 raise FlowsrError(
                     f"unknown {name}", variable=name, expected=" or ".join(known), found=getattr(self, name)
                 )
-        for name in ("viscosity", "power", "forcing_cutoff", "duration", "snapshot_interval", "cfl", "prandtl", "schmidt"):
+        for name in POSITIVE:
             self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
         for name in ("spin_up_time", "settle_time"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a number of zero or more")

@@ -29,7 +29,9 @@ class BoxSolver:
 
     Args:
         box: the truncated Fourier space.
-        state: (3 + scalars, Nx, Ny, Nz // 2 + 1) initial coefficients, velocity first; copied.
+        state: (3 + scalars, Nx, Ny, Nz // 2 + 1) initial coefficients, velocity first; copied. Several members, seeds
+            of one flow on one device, stand between: (3 + scalars, member, Nx, Ny, Nz // 2 + 1). They share the time
+            step, that of the fastest.
         viscosity: nu, length squared per time; 0 is allowed.
         forces: body forces, added up.
         scalars: what the components of the state after the velocity are.
@@ -59,7 +61,8 @@ class BoxSolver:
         step: int = 0,
     ):
         if len(state) != 3 + len(scalars):
-            raise ValueError(f"a velocity and {len(scalars)} scalars have {3 + len(scalars)} components, got {len(state)}")
+            wanted = 3 + len(scalars)
+            raise ValueError(f"a velocity and {len(scalars)} scalars have {wanted} components, got {len(state)}")
         self.box, self.viscosity, self.cfl = box, float(viscosity), float(cfl)
         self.forces = tuple(sorted(forces, key=lambda force: force.closing))
         self.scalars = tuple(scalars)
@@ -73,8 +76,9 @@ class BoxSolver:
         self._potential = torch.empty_like(self.state[0])
         self._flux = torch.empty_like(self.velocity) if scalars else None
         self._diffusivity = self._diffusivities()
-        self._decay = torch.empty(*self._diffusivity.shape[:-3], *box.k_squared_flat.shape, dtype=box.dtype, device=box.device)
-        fields = (torch.empty(3, *box.grid.shape, dtype=box.dtype, device=box.device) for _ in range(3))
+        place = {"dtype": box.dtype, "device": box.device}
+        self._decay = torch.empty(*self._diffusivity.shape[:-3], *box.k_squared_flat.shape, **place)
+        fields = (torch.empty(3, *self.state.shape[1:-3], *box.grid.shape, **place) for _ in range(3))
         self._u, self._omega, self._product = fields
 
     def advance(self, until: float) -> float:
@@ -102,7 +106,9 @@ class BoxSolver:
         """nu, or one diffusivity a component where a scalar's differs; broadcasts over coefficients."""
         each = [self.viscosity] * 3 + [scalar.diffusivity for scalar in self.scalars]
         place = {"dtype": self.box.dtype, "device": self.box.device}
-        return torch.tensor(each if len(set(each)) > 1 else each[:1], **place).reshape(-1, 1, 1, 1).squeeze(0)
+        if len(set(each)) == 1:
+            return torch.tensor(each[0], **place).reshape(1, 1, 1)
+        return torch.tensor(each, **place).reshape(-1, *[1] * (self.state.dim() - 1))
 
     def tendency(self, state: Tensor) -> Tensor:
         """d/dt of coefficients shaped as the state: convection, pressure, forces and diffusion together."""
@@ -110,7 +116,7 @@ class BoxSolver:
         return self._tendency - self._diffusivity * self.box.k_squared * state
 
     def injected_power(self) -> Tensor:
-        """<f . u>, the power per unit mass that the driving forces put in now; a float64 scalar tensor."""
+        """<f . u>, the power per unit mass that the driving forces put in now, of each member; float64."""
         drives = [force for force in self.forces if force.drives]
         if not any(force.closing for force in drives):
             return self._work(drives, self._tendency.zero_())
@@ -128,7 +134,7 @@ class BoxSolver:
         return self.box.inner(tendency[VELOCITY], self.velocity)
 
     def field(self) -> Tensor:
-        """The velocity (3, x, y, z) at cell centres, the mean stream included; a new tensor."""
+        """The velocity (3, [member,] x, y, z) at cell centres, the mean stream included; a new tensor."""
         field = self.box.backward(self.velocity)
         for component, mean in zip(field, self.mean_velocity):
             if mean:
@@ -136,8 +142,17 @@ class BoxSolver:
         return field
 
     def scalar_field(self, index: int = 0) -> Tensor:
-        """A scalar (x, y, z) at cell centres; a new tensor."""
+        """A scalar ([member,] x, y, z) at cell centres; a new tensor."""
         return self.box.backward(self.state[3 + index])
+
+    def member(self, index: int) -> BoxSolver:
+        """A solver of one member alone, as it stands now, for diagnosis or to go on without the others."""
+        alone = BoxSolver(
+            self.box, self.state[:, index], self.viscosity, forces=self.forces, scalars=self.scalars, cfl=self.cfl,
+            time=self.time, step=self.step,
+        )  # fmt: skip
+        alone.courant = self.courant
+        return alone
 
     def _divide(self, remaining: float, speed: float) -> tuple[int, float]:
         """How many equal steps ``remaining`` takes at this speed, and how long each is."""

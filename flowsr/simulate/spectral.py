@@ -192,11 +192,11 @@ class PeriodicBox:
         plane.add_(mirrored).mul_(0.5)
 
     def inner(self, a: Tensor, b: Tensor, factor: Tensor | None = None) -> Tensor:
-        """Volume average of a . b from their coefficients, each mode times ``factor``; a float64 scalar tensor."""
+        """Volume average of a . b from their coefficients, each mode times ``factor``; float64, one number a member."""
         products = torch.view_as_real(a).mul(torch.view_as_real(b)).sum(-1).sum(0).mul_(self.weight)
         if factor is not None:
             products.mul_(factor)
-        return products.sum(dtype=torch.float64)
+        return products.sum(dtype=torch.float64) if products.dim() == 3 else products.sum(SPATIAL, dtype=torch.float64)
 
 
 def _same_volume(a: Grid, b: Grid) -> bool:
@@ -216,7 +216,7 @@ def resample(coefficients: Tensor, source: PeriodicBox, target: PeriodicBox) -> 
     """The same field on another grid of the same volume: zero-padded to a finer one, truncated to a coarser one.
 
     Args:
-        coefficients: (component, Nx, Ny, Nz // 2 + 1) on ``source``.
+        coefficients: (component, [member,] Nx, Ny, Nz // 2 + 1) on ``source``.
         source, target: boxes of equal side lengths and origin.
 
     Returns:
@@ -228,11 +228,12 @@ def resample(coefficients: Tensor, source: PeriodicBox, target: PeriodicBox) -> 
     if not _same_volume(source.grid, target.grid):
         raise ValueError(f"cannot resample from {source.grid} to {target.grid}: not the same volume")
     common = [min(a, b) for a, b in zip(source.grid.shape, target.grid.shape)]
-    result = torch.zeros(coefficients.shape[0], *target.shape, dtype=coefficients.dtype, device=coefficients.device)
+    shape = (*coefficients.shape[:-3], *target.shape)
+    result = torch.zeros(shape, dtype=coefficients.dtype, device=coefficients.device)
     half = slice(0, (common[2] + 1) // 2)
     for x in _mode_ranges(common[0]):
         for y in _mode_ranges(common[1]):
-            result[:, x, y, half] = coefficients[:, x, y, half]
+            result[..., x, y, half] = coefficients[..., x, y, half]
     for k, old, new in zip(target.wavenumber, source.grid.spacing, target.grid.spacing):
         angle = k.to(torch.float64) * 0.5 * (new - old)
         result.mul_(torch.polar(torch.ones_like(angle), angle).to(result.dtype))

@@ -1,7 +1,7 @@
-"""What a run was like, from its table of diagnostics and its last snapshot: `python -m flowsr.simulate.summary STORE...`.
+"""What a run was like, from its table of diagnostics and its snapshots: `python -m flowsr.simulate.summary STORE...`.
 
-Prints a row of time averages for every run, as a Markdown table; with ``--picture FILE`` draws a slice and the spectra of
-the first one (needs matplotlib).
+Prints a row of time averages for every run, as a Markdown table; with ``--picture FILE`` draws a slice and the spectra
+of the first one (needs matplotlib).
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_what_cannot_be_simulated_is_refused(tmp_path, change, told):
 
 
 def test_a_blow_up_says_when_and_keeps_what_was_good(tmp_path):
-    violent = {**TINY, "viscosity": 1e-4, "cfl": 30.0, "duration": 50.0, "snapshot_interval": 0.2, "stratification": (0, 0, 0)}
+    violent = {**TINY, "viscosity": 1e-4, "cfl": 30.0, "duration": 50.0, "stratification": (0, 0, 0)}
     with pytest.raises(FlowsrError, match=r"blew up at step \d+, time .*likely cause"):
         simulate_run(tmp_path / "run.zarr", **violent)
     assert not (tmp_path / "run.zarr").exists() and (tmp_path / ".run.zarr.partial" / "plan.json").exists()

@@ -12,7 +12,7 @@ PI = 3.141592653589793
 
 
 class ChannelSettings(Settings):
-    """Direct numerical simulation between walls at y = -1 and 1, flow along x; in half heights and friction velocities."""
+    """Direct numerical simulation between walls at y = -1 and 1; in half heights and friction velocities."""
 
     re_tau: PositiveFloat = Field(180.0, description="Reynolds number u_tau h / nu; decides the viscosity.")
     cells: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
@@ -25,8 +25,8 @@ class ChannelSettings(Settings):
         "pressure", description="pressure: constant pressure gradient; flux: constant bulk velocity."
     )
     cfl: PositiveFloat = Field(0.5, description="Courant number that sets the time step, stable up to 0.55.")
-    time_step: PositiveFloat | None = Field(None, description="A largest time step to use instead of the Courant number.")
-    start: Literal["turbulent", "laminar"] = Field("turbulent", description="Mean profile under the random disturbance.")
+    time_step: PositiveFloat | None = Field(None, description="A largest time step instead of the Courant number.")
+    start: Literal["turbulent", "laminar"] = Field("turbulent", description="Mean profile, randomly disturbed.")
     wall_dealiasing: bool = Field(False, description="De-alias products along y too.")
     spin_up_time: float = Field(3.0, ge=0, description="Time before the first snapshot.")
     duration: PositiveFloat = Field(12.0, description="Time from the first snapshot to the last.")

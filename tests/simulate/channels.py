@@ -48,7 +48,7 @@ def random_state(space: ChannelSpace, seed: int = 0, amplitude: float = 1.0) -> 
 
 
 def orr_sommerfeld(alpha: float, reynolds: float, degree: int = 96):
-    """The most unstable mode v(y) exp(i alpha (x - c t)) of plane Poiseuille flow, from a dense generalized eigenproblem.
+    """The most unstable mode v(y) exp(i alpha (x - c t)) of plane Poiseuille flow, from a dense eigenproblem.
 
     (U - c)(D^2 - a^2) v - U'' v = (D^2 - a^2)^2 v / (i a Re), v = v' = 0 at the walls (Orszag, J. Fluid Mech. 50, 689,
     1971), by Chebyshev coefficients: v is a series of (1 - y^2)^2 T_n, tested at Gauss points.

@@ -293,4 +293,5 @@ def test_a_run_that_blows_up_says_so_and_keeps_what_was_good(tmp_path):
 
 def test_importing_the_channel_needs_no_zarr():
     blocked = "sys.modules.update(dict.fromkeys(['zarr', 'pydantic', 'prefect', 'dask']))"
-    subprocess.run([sys.executable, "-c", f"import sys; {blocked}; import flowsr.simulate.channel"], check=True, timeout=300)
+    script = f"import sys; {blocked}; import flowsr.simulate.channel"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)

@@ -246,7 +246,7 @@ def test_energy_changes_by_what_the_drive_puts_in_and_viscosity_takes(bulk):
 
 
 def test_the_symmetry_group_is_c2v():
-    """Of the elements that leave the walls in place, those that commute with a step: E, mirrors of y and z, C2 about x."""
+    """Of the elements that leave the walls in place, E, the mirrors of y and z and C2 about x commute with a step."""
     space = ChannelSpace((6, 12, 6), (2.0, 2.0))
     group = octahedral_group("Oh")
     state = random_state(space) + shear_flow(space, parabola)

@@ -97,8 +97,8 @@ class WallBasis:
         vectors: (N + 1, N - 1), eigenvectors on the Lobatto points, zero at the walls.
         inverse: (N - 1, N + 1), coefficients of interior nodal values; the columns of the walls are zero.
         derivative: (N + 1, N + 1), the differentiation matrix.
-        wall_source: (N - 1,), coefficients of what a boundary value adds to the second derivative inside: 1 at both walls
-            for the even ones, 1 at y = 1 and -1 at y = -1 for the odd ones.
+        wall_source: (N - 1,), coefficients of what boundary values add to the second derivative inside: 1 at both
+            walls for the even ones, 1 at y = 1 and -1 at y = -1 for the odd ones.
     """
 
     cells: int

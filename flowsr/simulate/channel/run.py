@@ -131,8 +131,8 @@ def simulate_channel(
     """Simulate a plane channel and store snapshots of its velocity.
 
     Units are the half height h and the friction velocity u_tau that the drive is meant to give; nu = 1 / Re_tau. The
-    walls are at y = -1 and y = 1, the flow is along x. The defaults are the minimal flow unit of Jimenez and Moin (J. Fluid
-    Mech. 225, 213, 1991) at Re_tau 180. Times in the store count from the start of the run. Beside the store
+    walls are at y = -1 and y = 1, the flow is along x. The defaults are the minimal flow unit of Jimenez and Moin (J.
+    Fluid Mech. 225, 213, 1991) at Re_tau 180. Times in the store count from the start of the run. Beside the store
     ``<name>.zarr`` lie its table of diagnostics, ``<name>.csv``, with the columns of
     :meth:`flowsr.simulate.channel.statistics.ChannelStatistics.diagnose`, and ``<name>.profiles.csv``, the profiles
     averaged from the first snapshot to the last (:func:`flowsr.simulate.channel.statistics.profile_table`).
@@ -150,8 +150,8 @@ def simulate_channel(
         re_tau: friction Reynolds number u_tau h / nu.
         cells: along x, y, z, even.
         lengths: sides of the box along x, y, z; 2 along y.
-        drive: ``pressure``: constant pressure gradient, which fixes u_tau; ``flux``: constant bulk velocity, that of the
-            turbulent profile at this Re_tau.
+        drive: ``pressure``: constant pressure gradient, which fixes u_tau; ``flux``: constant bulk velocity, that of
+            turbulence at this Re_tau (:func:`flowsr.simulate.channel.starts.bulk_velocity`).
         cfl: Courant number of the time step; stable up to 0.55.
         time_step: a largest time step to use instead.
         start: ``turbulent`` or ``laminar`` mean profile under the disturbance.

@@ -13,8 +13,8 @@ from flowsr.simulate.channel.chebyshev import lobatto_nodes
 from flowsr.simulate.channel.space import HEIGHT, ChannelSpace
 from flowsr.simulate.spectral import flat_real
 
-# Spalart, Moser and Rogers, J. Comput. Phys. 96, 297, 1991, equation A4: explicit and implicit viscous weights, weights of
-# the present and of the last convective term, one line a substep. Third order for convection, second for viscosity.
+# Spalart, Moser and Rogers, J. Comput. Phys. 96, 297, 1991, appendix A: explicit and implicit viscous weights, weights
+# of the present and of the last convective term, one line a substep. Third order for convection, second for viscosity.
 SUBSTEPS = (
     (29 / 96, 37 / 160, 8 / 15, 0.0),
     (-3 / 40, 5 / 24, 5 / 12, -17 / 60),
@@ -63,20 +63,21 @@ class ChannelSolver:
 
     Wall-normal velocity v and vorticity omega_y obey
 
-        d/dt nabla^2 v = h_v + nu nabla^4 v,    d/dt omega_y = h_g + nu nabla^2 omega_y,    v = v' = omega_y = 0 at the walls
+        d/dt nabla^2 v = h_v + nu nabla^4 v,    d/dt omega_y = h_g + nu nabla^2 omega_y
 
-    (Kim, Moin and Moser 1987). Both are advanced in the eigenbasis of the wall-normal second derivative, where Helmholtz
-    and Poisson problems are divisions. The wall values of nabla^2 v that make v' vanish follow from a one-by-one
-    influence matrix per wavenumber and parity (Kleiser and Schumann 1980). A right-hand side takes nine transforms over
-    x and z, three substeps a step. Nothing but the state is carried from step to step.
+    with v = v' = omega_y = 0 at the walls (Kim, Moin and Moser 1987). Both are advanced in the eigenbasis of the
+    wall-normal second derivative, where Helmholtz and Poisson problems are divisions. The wall values of nabla^2 v that
+    make v' vanish follow from a one-by-one influence matrix per wavenumber and parity (Kleiser and Schumann 1980). A
+    right-hand side takes nine transforms over x and z; a step takes three of them. Nothing but the state is carried
+    from step to step.
 
     Args:
         space: the discrete space.
         state: initial state; copied.
         viscosity: nu.
         drive: of the mean flow.
-        frame_velocity: speed along x of the frame in which the state is held; velocities stay those seen from the walls.
-            In a frame that goes along with the flow convection is slower, steps are longer and lose less energy.
+        frame_velocity: speed along x of the frame in which the state is held; velocities stay those seen from the
+            walls. In a frame that goes along with the flow convection is slower: steps are longer and lose less energy.
         cfl: Courant number: dt = cfl / max(|u| / dx + |v| / dy + |w| / dz), u as seen in the frame, shortened so that
             whole steps end on an output time.
         time_step: a fixed largest step instead; whole steps end on an output time.
@@ -214,9 +215,9 @@ class ChannelSolver:
         courant = self.cfl if self.time_step is None else self.courant
         if courant > SURELY_UNSTABLE * STABLE_COURANT or math.isnan(courant):
             name = "cfl" if self.time_step is None else "time_step"
-            cause = f"a Courant number of {courant:.2g} is beyond the stability limit {STABLE_COURANT:.2f}: lower {name}"
+            cause = f"a Courant number of {courant:.2g} is beyond the limit {STABLE_COURANT:.2f}: lower {name}"
         else:
-            cause = "the grid is too coarse for the Reynolds number: aim at cells of 12 x 6 wall units along x and z or less"
+            cause = "the grid is too coarse for the Reynolds number: aim at 12 x 6 wall units along x and z or less"
         return FlowsrError(
             f"the simulation blew up at step {self.step}, time {self.time:.6g}: {what}", hint=f"likely cause: {cause}"
         )

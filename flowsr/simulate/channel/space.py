@@ -6,9 +6,9 @@ Mech. 177, 133, 1987), from which a solenoidal field follows by algebra:
     u = i (kx v' - kz omega_y) / k^2,    w = i (kz v' + kx omega_y) / k^2,    k^2 = kx^2 + kz^2.
 
 A *state* is a complex tensor (2, Ny - 1, Nx - 1, Nz // 2): v and omega_y; coefficients of the wall basis
-(:mod:`flowsr.simulate.channel.chebyshev`); kx = 0, 1, .. -1 times 2 pi / Lx; kz = 0, 1, .. times 2 pi / Lz. Nyquist modes
-are not kept. Where kx = kz = 0 there is no v, and the place of omega_y is taken by the mean flow U + i W, which obeys
-the same equation. Arithmetic is done on real views, real and imaginary parts interleaved along the last axis.
+(:mod:`flowsr.simulate.channel.chebyshev`); kx = 0, 1, .. -1 times 2 pi / Lx; kz = 0, 1, .. times 2 pi / Lz. Nyquist
+modes are not kept. Where kx = kz = 0 there is no v, and the place of omega_y is taken by the mean flow U + i W, which
+obeys the same equation. Arithmetic is done on real views, real and imaginary parts interleaved along the last axis.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class ChannelSpace:
         return torch.stack([u, v, w])
 
     def field(self, state: Tensor, shift: float = 0.0) -> Tensor:
-        """Velocity (3, x, y, z) at the cell centres of :meth:`coordinates`, moved along x by ``shift``; a new tensor."""
+        """Velocity (3, x, y, z) at the cell centres of :meth:`coordinates`, moved along x by ``shift``."""
         nx, ny, nz = self.cells
         wide = torch.zeros(3, ny, nx, nz // 2 + 1, dtype=self.complex_dtype, device=self.device)
         velocity = self.velocity(state, self._to_centres) * self._to_corner(shift)
@@ -261,7 +261,8 @@ class ChannelSpace:
         nx, _, nz = self.cells
         transform = torch.fft.rfft2(velocity.to(self.device, self.dtype).transpose(1, 2), norm="forward")
         inner = nx // 2
-        u, v, w = torch.cat([transform[:, :, :inner, :-1], transform[:, :, inner + 1 :, :-1]], dim=2) / self._to_corner(0.0)
+        kept = torch.cat([transform[:, :, :inner, :-1], transform[:, :, inner + 1 :, :-1]], dim=2)
+        u, v, w = kept / self._to_corner(0.0)
         omega_y = 1j * (self.kz * u - self.kx * w)
         omega_y[:, 0, 0] = torch.complex(u[:, 0, 0].real, w[:, 0, 0].real)
         state = self.zeros()

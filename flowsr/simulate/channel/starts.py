@@ -23,8 +23,8 @@ DISTURBANCE = 1.0  # root mean square of a component of the disturbance, in fric
 def turbulent_profile(y: np.ndarray, re_tau: float) -> np.ndarray:
     """Mean profile of a turbulent channel in friction velocities: -Re_tau y = (1 + nu_t / nu) dU/dy.
 
-    With Cess's eddy viscosity (Reynolds and Tiederman, J. Fluid Mech. 27, 253, 1967, equation 2.2; constants of del Alamo
-    and Jimenez, J. Fluid Mech. 559, 205, 2006).
+    With Cess's eddy viscosity (Reynolds and Tiederman, J. Fluid Mech. 27, 253, 1967; constants of del Alamo and
+    Jimenez, J. Fluid Mech. 559, 205, 2006).
 
     Args:
         y: points from -1 to 1.
@@ -47,7 +47,7 @@ def _slope(height: np.ndarray, re_tau: float) -> np.ndarray:
 
 @PROFILES.register("laminar")
 def laminar_profile(y: np.ndarray, re_tau: float) -> np.ndarray:
-    """The parabola that the same pressure gradient drives, in friction velocities: far faster than the turbulent flow."""
+    """The parabola that the same pressure gradient drives, in friction velocities: far faster than turbulence."""
     return re_tau / 2 * (1 - np.asarray(y, dtype=float) ** 2)
 
 

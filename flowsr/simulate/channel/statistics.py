@@ -134,9 +134,9 @@ class ProfileSums:
 def profile_table(sums: ProfileSums, viscosity: float) -> str:
     """Profiles in wall units as CSV; lines with '#' above them give what they are made dimensionless with.
 
-    Columns: y; distance from the nearer wall y+; mean U+; Reynolds stresses <u'u'>+, <v'v'>+, <w'w'>+, <u'v'>+ (fluctuations
-    about the mean over planes and time); viscous stress dU+/dy+. u_tau is that of the mean shear, extrapolated from the
-    total stress, which is linear: tau(y) = -u_tau^2 y.
+    Columns: y; distance from the nearer wall y+; mean U+; Reynolds stresses <u'u'>+, <v'v'>+, <w'w'>+, <u'v'>+ of the
+    fluctuations about the mean over planes and time; viscous stress dU+/dy+. u_tau is that of the total stress, which
+    is linear in a steady flow, tau(y) = -u_tau^2 y, by least squares.
     """
     y = gauss_points(sums.sums.shape[1])
     mean, *products, slope = sums.sums / sums.time
@@ -146,10 +146,12 @@ def profile_table(sums: ProfileSums, viscosity: float) -> str:
     u_tau = math.sqrt(abs(weights @ (total * y) / (weights @ (y * y))))
     bulk = float(weights @ mean) / HEIGHT
     re_tau = u_tau * HALF_HEIGHT / viscosity
-    heads = {"viscosity": viscosity, "u_tau": u_tau, "reynolds_tau": re_tau, "bulk_velocity": bulk, "averaged_over": sums.time}
+    heads = {"viscosity": viscosity, "u_tau": u_tau, "reynolds_tau": re_tau, "bulk_velocity": bulk}
+    heads["averaged_over"] = sums.time
     lines = [f"# {name} = {value!r}" for name, value in heads.items()]
     lines.append(",".join(PROFILE_COLUMNS))
-    columns = [y, (1 - np.abs(y)) * re_tau, mean / u_tau, *(s / u_tau**2 for s in stresses), viscosity * slope / u_tau**2]
+    depth = 1 - np.abs(y)
+    columns = [y, depth * re_tau, mean / u_tau, *(s / u_tau**2 for s in (*stresses, viscosity * slope))]
     lines += [",".join(repr(float(value)) for value in row) for row in zip(*columns)]
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
 """What a channel was like, from its tables and its last snapshot: `python -m flowsr.simulate.channel.summary STORE`.
 
-Prints centre-line and bulk velocity, the peaks of the stresses and how well the energy balance closes, as a Markdown table;
-with ``--picture FILE`` draws slices and profiles (needs matplotlib).
+Prints centre-line and bulk velocity, the peaks of the stresses and how well the energy balance closes, as a Markdown
+table; with ``--picture FILE`` draws slices and profiles (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
 def folded(profiles: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Both halves of the channel averaged, from the wall to the middle; y turns into -|y|, -<u'v'> is positive."""
     half = len(profiles["y"]) // 2
-    found = {
-        name: (values[:half] + (-1 if name in ODD else 1) * values[::-1][:half]) / 2 for name, values in profiles.items()
-    }
+    sign = {name: -1 if name in ODD else 1 for name in profiles}
+    found = {name: (values[:half] + sign[name] * values[::-1][:half]) / 2 for name, values in profiles.items()}
     return {**found, "uv_plus": -found["uv_plus"]}
 
 
@@ -55,7 +54,8 @@ def describe(store: Path) -> list[tuple[str, str]]:
     late = table["time"] >= start
     weight = np.gradient(table["time"][late])
     rows = [("U_c+", f"{profiles['u_plus'][-1]:.2f}")]
-    rows += [(name, f"{np.average(table[key][late], weights=weight):.2f}") for name, key in (("U_b", "bulk_velocity"), ("Re_tau", "reynolds_tau"))]
+    for name, label in (("bulk_velocity", "U_b"), ("reynolds_tau", "Re_tau")):
+        rows.append((label, f"{np.average(table[name][late], weights=weight):.2f}"))
     for name, label in STRESSES:
         size, place = peak(profiles, name)
         rows.append((label, f"{np.sqrt(size):.2f} at y+ {place:.1f}"))

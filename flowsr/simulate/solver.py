@@ -174,6 +174,9 @@ class BoxSolver:
             cause = f"{viscosity}; or cfl {self.cfl:g}, which is stable for certain only up to {limit:.2f}"
         else:
             cause = viscosity
+        for scalar in self.scalars:
+            if scalar.diffusivity < self.viscosity:
+                cause += f"; or the diffusivity of {scalar.name}, {scalar.diffusivity:.3g}, smaller than the viscosity"
         return FlowsrError(
             f"the simulation blew up at step {self.step}, time {self.time:.6g}: {what}", hint=f"likely cause: {cause}"
         )

@@ -341,6 +341,14 @@ def test_members_of_a_batch_are_what_they_are_alone(flow):
         assert diagnose(member) == pytest.approx(diagnose(alone), rel=1e-9, nan_ok=True)
 
 
+def test_a_blow_up_points_at_a_scalar_that_diffuses_too_little():
+    box = cube(8)
+    solver = BoxSolver(box, random_state(box, 1), 0.1, scalars=[Scalar("dye", 0.001)])
+    solver.state[3, 1, 1, 1] = math.nan
+    assert "diffusivity of dye, 0.001, smaller than the viscosity" in str(solver.blow_up("a field is not finite"))
+    assert "diffusivity" not in str(BoxSolver(box, random_state(box, 1), 0.1, scalars=[Scalar("dye", 0.2)]).blow_up("x"))
+
+
 def test_a_batch_takes_the_step_of_its_fastest_member():
     box = cube(12)
     starts = [random_solenoidal(box, seed, energy, 3.0) for seed, energy in ((0, 0.1), (1, 2.0))]

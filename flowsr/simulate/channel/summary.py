@@ -17,6 +17,7 @@ ODD = ("y", "uv_plus", "viscous_plus")
 STRESSES = (("uu_plus", "u'"), ("vv_plus", "v'"), ("ww_plus", "w'"))
 LOG_LAW = "2.5 ln y+ + 5.5"
 BUFFER_LAYER = 15.0  # y+ of the plane that is drawn
+CLOCK_ERROR = 1e-9
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -24,6 +25,13 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     with open(path, newline="") as file:
         names, *rows = csv.reader(line for line in file if not line.startswith("#"))
     return dict(zip(names, np.array(rows, dtype=float).T))
+
+
+def read_heads(path: Path) -> dict[str, float]:
+    """The numbers in the '#' lines of a table of profiles, by name."""
+    with open(path) as file:
+        heads = (line[2:].split(" = ") for line in file if line.startswith("#"))
+        return {name: float(value) for name, value in heads}
 
 
 def folded(profiles: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -50,12 +58,12 @@ def closing(table: dict[str, np.ndarray], start: float) -> float:
 def describe(store: Path) -> list[tuple[str, str]]:
     """Names and values of what characterizes a run."""
     profiles, table = folded(read_table(store.with_suffix(".profiles.csv"))), read_table(store.with_suffix(".csv"))
-    start = _averaged_from(store, table)
+    heads = read_heads(store.with_suffix(".profiles.csv"))
+    start = table["time"][-1] - heads["averaged_over"] - CLOCK_ERROR
     late = table["time"] >= start
     weight = np.gradient(table["time"][late])
-    rows = [("U_c+", f"{profiles['u_plus'][-1]:.2f}")]
-    for name, label in (("bulk_velocity", "U_b"), ("reynolds_tau", "Re_tau")):
-        rows.append((label, f"{np.average(table[name][late], weights=weight):.2f}"))
+    rows = [("U_c+", f"{profiles['u_plus'][-1]:.2f}"), ("U_b+", f"{heads['bulk_velocity'] / heads['u_tau']:.2f}")]
+    rows.append(("Re_tau, of the walls' shear", f"{np.average(table['reynolds_tau'][late], weights=weight):.1f}"))
     for name, label in STRESSES:
         size, place = peak(profiles, name)
         rows.append((label, f"{np.sqrt(size):.2f} at y+ {place:.1f}"))
@@ -66,13 +74,6 @@ def describe(store: Path) -> list[tuple[str, str]]:
     steps = table["step"][late]
     rows.append(("time step", f"{(table['time'][-1] - start) / (steps[-1] - steps[0]):.2e}"))
     return rows
-
-
-def _averaged_from(store: Path, table: dict[str, np.ndarray]) -> float:
-    """When the averages of the profiles begin."""
-    with open(store.with_suffix(".profiles.csv")) as file:
-        heads = dict(line[2:].split(" = ") for line in file if line.startswith("#"))
-    return float(table["time"][-1]) - float(heads["averaged_over"]) - 1e-9
 
 
 def draw(store: Path, picture: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -92,7 +92,7 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
     try:
         pooch.retrieve(
             url, known_hash=f"sha256:{sha256}" if sha256 else None, fname=target.name, path=target.parent,
-            downloader=_resumed,
+            downloader=partial(_resumed, target.with_name(f".{target.name}.partial")),
         )  # fmt: skip
     except requests.exceptions.RequestException as error:
         raise FlowsrError(
@@ -108,17 +108,16 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
     return target
 
 
-def _resumed(url: str, output_file: str, downloader) -> None:
-    """Download to a partial file beside the target, going on where an earlier attempt ended."""
+def _resumed(unfinished: Path, url: str, output_file: str, _) -> None:
+    """Download to an unfinished file beside the target, going on where an earlier attempt ended."""
     import requests
 
-    partial = downloader.abspath / f".{next(iter(downloader.registry))}.partial"
-    done = partial.stat().st_size if partial.exists() else 0
+    done = unfinished.stat().st_size if unfinished.exists() else 0
     with requests.get(url, stream=True, timeout=TIMEOUT, headers={"Range": f"bytes={done}-"} if done else {}) as answer:
         if answer.status_code == 416:
-            partial.unlink()
+            unfinished.unlink()
         answer.raise_for_status()
-        with open(partial, "ab" if answer.status_code == 206 else "wb") as file:
+        with open(unfinished, "ab" if answer.status_code == 206 else "wb") as file:
             for block in answer.iter_content(BLOCK):
                 file.write(block)
-    os.replace(partial, output_file)
+    os.replace(unfinished, output_file)

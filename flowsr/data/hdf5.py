@@ -166,12 +166,21 @@ def _value(value):
 
 
 def _found(path: Path, item: h5py.Dataset) -> Found:
-    labels = tuple(_label(dim) for dim in item.dims)
+    labels = _labels(item)
     dims = labels if labels and all(labels) else None
     return Found(lazy_dataset(path, item), dims, attributes_of(item))
 
 
-def _label(dim) -> str:
-    if dim.label:
-        return dim.label
-    return dim[0].name.rpartition("/")[2] if len(dim) else ""
+def _labels(item: h5py.Dataset) -> tuple[str, ...]:
+    """Name of each dim, from its label or its scale. Attributes are read as such: the library's calls for
+    dimension scales crash on a damaged file."""
+    labels = item.attrs.get("DIMENSION_LABELS", ())
+    names = [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "") for label in np.ravel(labels)]
+    scales = item.attrs.get("DIMENSION_LIST", ())
+    found = []
+    for axis in range(item.ndim):
+        name = names[axis] if axis < len(names) else ""
+        if not name and axis < len(scales) and len(scales[axis]):
+            name = item.file[scales[axis][0]].name.rpartition("/")[2]
+        found.append(name)
+    return tuple(found)

@@ -82,11 +82,8 @@ class CutoutReader(Reader):
     def recognizes(self, path: Path) -> bool:
         if not (path.is_file() and h5py.is_hdf5(path)):
             return False
-        try:
-            with h5py.File(path, "r") as file:
-                return {"xcoor", "ycoor"} <= set(file) and any(FIELD.fullmatch(name) for name in file)
-        except (OSError, RuntimeError):
-            return False
+        with h5py.File(path, "r") as file:
+            return {"xcoor", "ycoor"} <= set(file) and any(FIELD.fullmatch(name) for name in file)
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         with h5py.File(path, "r") as file:

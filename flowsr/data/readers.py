@@ -47,7 +47,7 @@ class Reader(ABC):
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:
-        """Whether the file, judged by its first bytes or names, is of this format. Reads little, raises nothing."""
+        """Whether the file, judged by its first bytes or names, is of this format. Reads little; what it raises means no."""
 
     def runs(self, path: Path) -> list[str]:
         """Names of the runs in a file that may hold several; empty for a file that is one run."""
@@ -111,7 +111,7 @@ def recognized(path: Path) -> str:
     Raises:
         FlowsrError: none does, or more than one.
     """
-    names = [name for name, reader in READERS.items() if reader().recognizes(path)]
+    names = [name for name, reader in READERS.items() if _fits(reader(), path)]
     names = [name for name in names if not READERS[name].general] or names
     if not names:
         kind = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes of something else"
@@ -119,6 +119,13 @@ def recognized(path: Path) -> str:
     if len(names) > 1:
         raise FlowsrError("more than one reader fits", file=path, found=", ".join(names), hint="name the reader")
     return names[0]
+
+
+def _fits(reader: Reader, path: Path) -> bool:
+    try:
+        return reader.recognizes(path)
+    except Exception:  # a damaged file raises whatever its library happens to trip over
+        return False
 
 
 def runs_of(path: Path, reader: str | None = None) -> list[str]:

@@ -40,11 +40,8 @@ class WellReader(Reader):
     def recognizes(self, path: Path) -> bool:
         if not (path.is_file() and h5py.is_hdf5(path)):
             return False
-        try:
-            with h5py.File(path, "r") as file:
-                return "dimensions" in file and any(name in file for name in ORDERS)
-        except (OSError, RuntimeError):
-            return False
+        with h5py.File(path, "r") as file:
+            return "dimensions" in file and any(name in file for name in ORDERS)
 
     def runs(self, path: Path) -> list[str]:
         with h5py.File(path, "r") as file:

@@ -204,3 +204,23 @@ def test_augmentation_keeps_the_grid_of_the_patch(tmp_path):
     squares = sorted((coarse[0, 2] ** 2).ravel())
     for index in range(60):
         np.testing.assert_array_equal(sorted((turned[index][0][2] ** 2).ravel().tolist()), squares)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_10_000_draws(periodic):
+    """Resident memory after 2,000 draws and after 10,000, every one read from the disk."""
+    stores = [path for path, _, _ in periodic]
+    dataset = PatchPairs(stores, patch=2, halo=1, samples=2000, seed=0, cache_bytes=0)
+
+    def resident() -> int:
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    sizes = []
+    for epoch in range(5):
+        dataset.set_epoch(epoch)
+        for index in range(len(dataset)):
+            dataset[index]
+        sizes.append(resident())
+    assert sizes[-1] - sizes[0] < 8e6, [f"{size / 1e6:.1f} MB" for size in sizes]

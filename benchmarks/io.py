@@ -1,0 +1,196 @@
+"""Reading and writing fields: patches against the same bytes read straight, and a store far larger than memory.
+
+    python benchmarks/io.py patches --side 256
+    python benchmarks/io.py large --folder /tmp/large --gigabytes 20
+
+`patches` writes coarse / fine pairs, then times three things in turn, several rounds: random patches through
+`flowsr.data.patches.PatchPairs`, the same boxes of the same arrays straight through zarr, and through h5py from a contiguous
+copy. `large` writes a store of the given size, then inspects it, degrades it into a coarse store and draws patches, each in a
+process of its own whose peak memory is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+FACTOR = 4
+PATCH = 8
+HALO = 4
+
+
+def write_fine(path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: int = 256, slowly: bool = False) -> None:
+    """A group ``fine`` of random numbers in flowsr's layout, written with zarr alone."""
+    import zarr
+    from zarr.codecs import BloscCodec, Crc32cCodec
+
+    generator = np.random.default_rng(0)
+    root = zarr.create_group(str(path), overwrite=True)
+    group = root.create_group("fine", attributes={"boundary": ["periodic"] * 3, "viscosity": 0.001})
+    for name, n in zip("xyz", shape):
+        group.create_array(name, data=(np.arange(n) + 0.5) * 2 * np.pi / n, chunks=(n,), dimension_names=(name,))
+    group.create_array("time", data=np.zeros(1), chunks=(1,), dimension_names=("time",))
+    shard = min(shard, -(-min(shape) // chunk) * chunk)
+    array = group.create_array(
+        "velocity", shape=(1, 3, *shape), chunks=(1, 3, chunk, chunk, chunk), shards=(1, 3, shard, shard, shard), dtype="float32",
+        dimension_names=("time", "component", "x", "y", "z"), attributes={"irreps": "1o"}, fill_value=float("nan"),
+        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+    )  # fmt: skip
+    noise = generator.normal(size=(1, 3, shard, shard, shard)).astype("float32")
+    for x in range(0, shape[0], shard):
+        for y in range(0, shape[1], shard):
+            for z in range(0, shape[2], shard):
+                box = [slice(o, min(o + shard, n)) for o, n in zip((x, y, z), shape)]
+                noise = np.roll(noise, int(generator.integers(1, 1000)), axis=-1)
+                array[(slice(None), slice(None), *box)] = noise[(..., *(slice(0, b.stop - b.start) for b in box))]
+
+
+def write_coarse(path: Path) -> None:
+    """The group ``coarse``: the block mean of ``fine``, written shard by shard."""
+    import zarr
+
+    from flowsr.data import create_store, degrade, open_field
+
+    coarse = degrade(open_field(path, group="fine"), "block_mean", FACTOR)
+    target = path.with_name("coarse.zarr")
+    with create_store(target, coarse, chunk=32, shard=128, fresh=True) as store:
+        for box in store.boxes("velocity"):
+            store.write("velocity", coarse["velocity"][(0, slice(None), *box)].values, time=0, box=box)
+        store.publish()
+    zarr.open_group(str(path), mode="a")  # the store must be whole before a group is moved into it
+    shutil.rmtree(path / "coarse", ignore_errors=True)
+    shutil.move(target, path / "coarse")
+
+
+def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
+    """Megabytes a second of fine and coarse values by each way of reading; ratios are taken within a round."""
+    import h5py
+    import zarr
+
+    from flowsr.data.patches import PatchPairs
+
+    path = folder / "pairs.zarr"
+    write_fine(path, (side,) * 3)
+    write_coarse(path)
+    arrays = [zarr.open_array(str(path / group / "velocity"), mode="r") for group in ("coarse", "fine")]
+    with h5py.File(folder / "pairs.h5", "w") as file:
+        for group, array in zip(("coarse", "fine"), arrays):
+            file[group] = array[...]
+    pairs = PatchPairs([path], patch=PATCH, halo=HALO, samples=draws, seed=0, cache_bytes=0)
+    starts = [pairs._place(np.random.default_rng([0, 0, index])) for index in range(draws)]
+
+    def through_flowsr() -> int:
+        return sum(part.numpy().nbytes for index in range(draws) for part in pairs[index])
+
+    def straight(read) -> int:
+        count = 0
+        for start in starts:
+            for number, (offset, length, s) in enumerate(((HALO, PATCH + 2 * HALO, 1), (0, PATCH, FACTOR))):
+                lows = [(o - offset) * s % (side // FACTOR * s) for o in start]
+                count += _wrapped(read[number], lows, length * s, side // FACTOR * s).nbytes
+        return count
+
+    ways = {"PatchPairs": through_flowsr, "zarr": lambda: straight(arrays)}
+    with h5py.File(folder / "pairs.h5") as file:
+        contiguous = [file["coarse"], file["fine"]]
+        ways["h5py, contiguous copy"] = lambda: straight(contiguous)
+        rates = {name: [] for name in ways}
+        for _ in range(rounds + 1):
+            for name, way in ways.items():
+                begin = time.perf_counter()
+                size = way()
+                rates[name].append(size / (time.perf_counter() - begin) / 1e6)
+    rates = {name: values[1:] for name, values in rates.items()}  # the first round warms up
+    ratio = statistics.median(a / b for a, b in zip(rates["PatchPairs"], rates["zarr"]))
+    return {"megabytes_per_second": {k: round(statistics.median(v), 1) for k, v in rates.items()}, "of_zarr": round(ratio, 3)}
+
+
+def _wrapped(array, lows: list[int], length: int, side: int) -> np.ndarray:
+    """A box of a periodic array in as few contiguous reads as there are."""
+    out = np.empty((3, length, length, length), dtype="float32")
+    spans = []
+    for low in lows:
+        first = min(length, side - low)
+        spans.append([(slice(low, low + first), slice(0, first))] + [(slice(0, length - first), slice(first, length))] * (first < length))
+    for x, to_x in spans[0]:
+        for y, to_y in spans[1]:
+            for z, to_z in spans[2]:
+                out[:, to_x, to_y, to_z] = array[0, :, x, y, z]
+    return out
+
+
+def large(gigabytes: float, folder: Path, draws: int) -> dict:
+    """Write, inspect, degrade and sample a store of a given size; seconds and peak memory of each."""
+    side = int((gigabytes * 1e9 / 12) ** (1 / 3) / 64)
+    shape = ((side - 1) * 64, side * 64, (side + 2) * 64)
+    path = folder / "large.zarr"
+    found = {"shape": shape, "gigabytes": round(12 * float(np.prod(shape)) / 1e9, 1)}
+    for step in ("write", "inspect", "degrade", "sample"):
+        command = [sys.executable, __file__, "step", step, str(path), *map(str, shape), "--draws", str(draws)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found[step] = json.loads(answer.splitlines()[-1])
+    return found
+
+
+def step(name: str, path: Path, shape: tuple[int, int, int], draws: int) -> dict:
+    """One step of :func:`large` in this process."""
+    begin = time.perf_counter()
+    said: dict = {}
+    if name == "write":
+        write_fine(path, shape, shard=128)
+    elif name == "inspect":
+        from flowsr.data import inspect
+
+        said["lines"] = len(inspect(path, group="fine").lines())
+    elif name == "degrade":
+        write_coarse(path)
+    else:
+        from flowsr.data.patches import PatchPairs
+
+        pairs = PatchPairs([path], patch=PATCH, halo=HALO, samples=draws, seed=0, cache_bytes=0)
+        for index in range(draws):
+            pairs[index]
+        said["draws"] = draws
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {**said, "seconds": round(time.perf_counter() - begin, 1), "peak_megabytes": round(peak / 1e6)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("patches")
+    one.add_argument("--side", type=int, default=256)
+    one.add_argument("--rounds", type=int, default=5)
+    one.add_argument("--draws", type=int, default=100)
+    two = commands.add_parser("large")
+    two.add_argument("--gigabytes", type=float, default=20)
+    two.add_argument("--folder", type=Path, required=True)
+    two.add_argument("--draws", type=int, default=200)
+    three = commands.add_parser("step")
+    three.add_argument("name")
+    three.add_argument("path", type=Path)
+    three.add_argument("shape", type=int, nargs=3)
+    three.add_argument("--draws", type=int, default=200)
+    asked = parser.parse_args()
+    if asked.command == "patches":
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(patches(asked.side, asked.draws, asked.rounds, Path(folder)), indent=2))
+    elif asked.command == "large":
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        print(json.dumps(large(asked.gigabytes, asked.folder, asked.draws), indent=2))
+    else:
+        print(json.dumps(step(asked.name, asked.path, tuple(asked.shape), asked.draws)))
+
+
+if __name__ == "__main__":
+    main()

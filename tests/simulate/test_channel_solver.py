@@ -6,7 +6,7 @@ import torch
 
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group, transform_field
-from flowsr.simulate.channel import ChannelSolver, ChannelSpace, ChannelStatistics, MeanDrive
+from flowsr.simulate.channel import ChannelSolver, ChannelSpace, ChannelStatistics, MeanDrive, disturbed
 from tests.simulate.boxes import relative
 from tests.simulate.channels import on_faces, orr_sommerfeld, random_state, shear_flow
 
@@ -305,6 +305,19 @@ def test_whole_steps_end_on_the_output_time():
     solver = ChannelSolver(space, shear_flow(space, parabola), 0.1, MeanDrive(pressure_gradient=0.2), time_step=0.03)
     run(solver, 0.1)
     assert (solver.time, solver.step) == (0.1, 4)
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    fields = []
+    for device in ("cpu", "cuda"):
+        space = ChannelSpace((16, 32, 16), PERIODS, device=device)
+        state = disturbed(space, "turbulent", 180.0, seed=0)
+        drive = MeanDrive(bulk_velocity=15.0)
+        solver = ChannelSolver(space, state, 1 / 180, drive, frame_velocity=10.0, time_step=1e-3)
+        run(solver, 0.05)
+        fields.append(solver.field().cpu())
+    assert relative(fields[1], fields[0]) < 1e-10
 
 
 def test_a_blow_up_says_when_and_why():

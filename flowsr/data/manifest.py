@@ -37,9 +37,10 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
             fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
             raise FlowsrError("no such file", file=file.path, hint="; ".join(filter(None, [fetched, manifest["obtain"]])) or None)
         check_sha256(file.path, file.sha256)
-    request = Request(group or manifest["group"], files[0].run, _layout(manifest))
-    reader = manifest["reader"] or ("described" if request.layout else None)
-    datasets = [read(file.path, request, reader) for file in files]
+    layouts = _layouts(manifest, files, path)
+    reader = manifest["reader"] or ("described" if layouts[0] else None)
+    group = group or manifest["group"]
+    datasets = [read(f.path, Request(group, f.run, layout), reader) for f, layout in zip(files, layouts)]
     source = datasets[0].encoding["source"]
     dataset = validate(_complete(joined(datasets, files[0].path), manifest, files[0].path), files[0].path)
     _check_grid(dataset, manifest["grid"], files[0].path)
@@ -140,12 +141,28 @@ def _run(manifest: dict[str, Any], path: Path, run: str | None) -> str:
     return next(iter(manifest["files"])) if run is None else run
 
 
-def _layout(manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """What the manifest says in place of the file, or None where the file speaks for itself."""
+def _layouts(manifest: dict[str, Any], files: list[ManifestedFile], path: Path) -> list[dict[str, Any] | None]:
+    """What the manifest says in place of each file; None where the files speak for themselves."""
     stated = any(v["path"] is not None or v["axes"] is not None for v in manifest["variables"].values())
-    if not stated and not any(manifest[key] for key in ("coordinates", "times", "dtype")):
-        return None
-    return {key: manifest[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
+    said = [key for key in ("coordinates", "times", "dtype") if manifest[key]]
+    if not stated and not said:
+        return [None] * len(files)
+    if manifest["reader"] not in (None, "described"):
+        raise FlowsrError(
+            "this reader takes the layout from the file", file=path, variable=said[0] if said else "variables",
+            expected="no path, axes, coordinates, times or dtype, or the reader 'described'", found=manifest["reader"],
+        )  # fmt: skip
+    layout = {key: manifest[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
+    times = manifest["times"]
+    if not isinstance(times, list):
+        return [layout] * len(files)
+    share, left = divmod(len(times), len(files))
+    if left or not share:
+        raise FlowsrError(
+            "times do not go into the files", file=path, variable="times",
+            expected=f"as many for each of {len(files)} files", found=len(times),
+        )  # fmt: skip
+    return [{**layout, "times": times[n * share : (n + 1) * share]} for n in range(len(files))]
 
 
 def _complete(dataset: xr.Dataset, manifest: dict[str, Any], file: Path) -> xr.Dataset:

@@ -408,6 +408,22 @@ def test_consecutive_files_are_one_run(tmp_path):
         open_field(manifest(tmp_path, names[::-1], **options))
 
 
+@pytest.mark.parametrize("axis", [True, False])
+def test_the_times_of_a_manifest_go_round_its_files(tmp_path, axis):
+    for number in range(2):
+        part = SCRAMBLED[number : number + 1] if axis else SCRAMBLED[number]
+        np.save(tmp_path / f"{number}.npy", part)
+    axes = ["time", "z", "component", "y", "x"][0 if axis else 1 :]
+    variables = {"velocity": {"irreps": "1o", "axes": axes}}
+    found = open_field(manifest(tmp_path, ["0.npy", "1.npy"], variables=variables))
+    np.testing.assert_array_equal(found["velocity"].values, VELOCITY)
+    assert found["time"].values.tolist() == [0.0, 0.5]
+    with pytest.raises(FlowsrError, match="times do not go into the files.*found: 3"):
+        open_field(manifest(tmp_path, ["0.npy", "1.npy"], variables=variables, times=[0.0, 1.0, 2.0]))
+    with pytest.raises(FlowsrError, match="this reader takes the layout from the file.*found: jhtdb"):
+        open_field(manifest(tmp_path, "0.npy", variables=variables, reader="jhtdb"))
+
+
 def test_trajectories_are_runs_of_a_manifest(tmp_path):
     well(tmp_path / "a.hdf5")
     files = {"first": {"path": "a.hdf5", "run": "0"}, "second": {"path": "a.hdf5", "run": "1"}}

@@ -4,9 +4,9 @@
     python benchmarks/io.py large --folder /tmp/large --gigabytes 20
 
 `patches` writes coarse / fine pairs, then times three things in turn, several rounds: random patches through
-`flowsr.data.patches.PatchPairs`, the same boxes of the same arrays straight through zarr, and through h5py from a contiguous
-copy. `large` writes a store of the given size, then inspects it, degrades it into a coarse store and draws patches, each in a
-process of its own whose peak memory is reported.
+`flowsr.data.patches.PatchPairs`, the same boxes of the same arrays straight through zarr, and through h5py from a
+contiguous copy. `large` writes a store of the given size, then inspects it, degrades it into a coarse store and draws
+patches, each in a process of its own whose peak memory is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ PATCH = 8
 HALO = 4
 
 
-def write_fine(path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: int = 256, slowly: bool = False) -> None:
+def write_fine(
+    path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: int = 256, slowly: bool = False
+) -> None:
     """A group ``fine`` of random numbers in flowsr's layout, written with zarr alone."""
     import zarr
     from zarr.codecs import BloscCodec, Crc32cCodec
@@ -42,7 +44,7 @@ def write_fine(path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: 
     group.create_array("time", data=np.zeros(1), chunks=(1,), dimension_names=("time",))
     shard = min(shard, -(-min(shape) // chunk) * chunk)
     array = group.create_array(
-        "velocity", shape=(1, 3, *shape), chunks=(1, 3, chunk, chunk, chunk), shards=(1, 3, shard, shard, shard), dtype="float32",
+        "velocity", shape=(1, 3, *shape), chunks=(1, 3, *(chunk,) * 3), shards=(1, 3, *(shard,) * 3), dtype="float32",
         dimension_names=("time", "component", "x", "y", "z"), attributes={"irreps": "1o"}, fill_value=float("nan"),
         compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()],
     )  # fmt: skip
@@ -112,7 +114,10 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
                 rates[name].append(size / (time.perf_counter() - begin) / 1e6)
     rates = {name: values[1:] for name, values in rates.items()}  # the first round warms up
     ratio = statistics.median(a / b for a, b in zip(rates["PatchPairs"], rates["zarr"]))
-    return {"megabytes_per_second": {k: round(statistics.median(v), 1) for k, v in rates.items()}, "of_zarr": round(ratio, 3)}
+    return {
+        "megabytes_per_second": {k: round(statistics.median(v), 1) for k, v in rates.items()},
+        "of_zarr": round(ratio, 3),
+    }
 
 
 def _wrapped(array, lows: list[int], length: int, side: int) -> np.ndarray:
@@ -121,7 +126,10 @@ def _wrapped(array, lows: list[int], length: int, side: int) -> np.ndarray:
     spans = []
     for low in lows:
         first = min(length, side - low)
-        spans.append([(slice(low, low + first), slice(0, first))] + [(slice(0, length - first), slice(first, length))] * (first < length))
+        spans.append(
+            [(slice(low, low + first), slice(0, first))]
+            + [(slice(0, length - first), slice(first, length))] * (first < length)
+        )
     for x, to_x in spans[0]:
         for y, to_y in spans[1]:
             for z, to_z in spans[2]:

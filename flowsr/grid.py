@@ -29,14 +29,14 @@ class Grid:
     Args:
         shape: number of cells along x, y, z.
         spacing: cell size along x, y, z, in the length unit of the data; the mean one on a stretched axis.
-        boundary: ``periodic``, ``wall`` or ``open`` along x, y, z. ``open`` is an artificial edge (the side of a patch):
-            what lies beyond is unknown and is extrapolated.
+        boundary: ``periodic``, ``wall`` or ``open`` along x, y, z. ``open`` is an artificial edge (the side of a
+            patch): what lies beyond is unknown and is extrapolated.
         origin: coordinate of the low corner of the box (not of the first cell centre).
         centers: cell-centre coordinates along x, y, z of a stretched axis, ``None`` for a uniform one.
 
     Raises:
-        ValueError: a shape or spacing that is not positive, an unknown boundary, centres that do not increase inside the
-            box, or a stretched axis that is periodic.
+        ValueError: a shape or spacing that is not positive, an unknown boundary, centres that do not increase inside
+            the box, or a stretched axis that is periodic.
     """
 
     shape: tuple[int, int, int]
@@ -97,7 +97,9 @@ class Grid:
             self,
             shape=tuple(n * s for n, s in zip(self.shape, factors)),
             spacing=tuple(d / s for d, s in zip(self.spacing, factors)),
-            centers=tuple(None if c is None else self._split(axis, factors[axis]) for axis, c in enumerate(self.centers)),
+            centers=tuple(
+                None if c is None else self._split(axis, factors[axis]) for axis, c in enumerate(self.centers)
+            ),
         )
 
     def coarsened(self, factor: int | tuple[int, int, int]) -> Grid:
@@ -115,7 +117,9 @@ class Grid:
             self,
             shape=tuple(n // s for n, s in zip(self.shape, factors)),
             spacing=tuple(d * s for d, s in zip(self.spacing, factors)),
-            centers=tuple(None if c is None else self._merged(axis, factors[axis]) for axis, c in enumerate(self.centers)),
+            centers=tuple(
+                None if c is None else self._merged(axis, factors[axis]) for axis, c in enumerate(self.centers)
+            ),
         )
 
     def turned(self, source: tuple[int, int, int], flipped: tuple[int, ...]) -> Grid:

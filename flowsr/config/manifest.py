@@ -29,7 +29,9 @@ class ManifestVariable(Settings):
     irreps: str = Field(description="Field type, an e3nn irreps string: 1o for a velocity, 0e for a pressure.")
     units: str = Field("1", description="Physical unit; 1 where the data are non-dimensional.")
     path: str | list[str] | None = Field(None, description="Array inside the file, or one array a component.")
-    axes: list[Axis] | None = Field(None, min_length=3, max_length=5, description="What the array's axes are, in order.")
+    axes: list[Axis] | None = Field(
+        None, min_length=3, max_length=5, description="What the array's axes are, in order."
+    )
 
     @field_validator("axes")
     @classmethod

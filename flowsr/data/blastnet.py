@@ -1,8 +1,8 @@
 """BLASTNet's super-resolution boxes: a folder of raw little-endian float32 cubes, a CSV with their spacings.
 
-``RHO_kgm-3_id<hash>.dat``, ``UX_ms-1_id<hash>.dat``, ``UY_...`` and ``UZ_...`` are one box, in C order over x, y, z. The CSV, in
-the folder or above it, has a column ``hash`` (or ``hash_id``) and the spacings ``dx``, ``dy``, ``dz``; an empty one is dx. The boxes
-are cut out of larger simulations, so their sides are open. Chung et al., arXiv 2309.13457.
+``RHO_kgm-3_id<hash>.dat``, ``UX_ms-1_id<hash>.dat``, ``UY_...`` and ``UZ_...`` are one box, in C order over x, y, z.
+The CSV, in the folder or above it, has a column ``hash`` (or ``hash_id``) and the spacings ``dx``, ``dy``, ``dz``; an
+empty one is dx. The boxes are cut out of larger simulations, so their sides are open. Chung et al., arXiv 2309.13457.
 """
 
 from __future__ import annotations
@@ -45,10 +45,15 @@ class BlastnetReader(Reader):
         folder = path if path.is_dir() else path.parent
         run = _run(path, folder, request.run)
         velocity = [_cube(folder / f"{name}{run}.dat") for name in VELOCITY]
-        stored = [*velocity, *([_cube(folder / f"{DENSITY}{run}.dat")] if (folder / f"{DENSITY}{run}.dat").exists() else [])]
+        stored = [
+            *velocity,
+            *([_cube(folder / f"{DENSITY}{run}.dat")] if (folder / f"{DENSITY}{run}.dat").exists() else []),
+        ]
         for cube in stored:
             if cube.shape != velocity[0].shape:
-                raise FlowsrError("cubes of one box differ", file=cube.file, expected=velocity[0].shape, found=cube.shape)
+                raise FlowsrError(
+                    "cubes of one box differ", file=cube.file, expected=velocity[0].shape, found=cube.shape
+                )
         spacing = _spacing(folder, run)
         axes = {name: (name, (np.arange(n) + 0.5) * d) for name, n, d in zip(SPACE, velocity[0].shape, spacing)}
         dataset = xr.Dataset(coords={"time": ("time", [0.0]), "component": ["u", "v", "w"], **axes})

@@ -1,8 +1,9 @@
 """From any layout that flowsr reads to Zarr, HDF5 (flowsr's, JHTDB's or The Well's), NetCDF 4 or VTK for ParaView.
 
-What is written appears whole or not at all. A conversion that was killed goes on where it was: finished pieces are kept in
-a journal with their sha256, read back before they are believed, and all of them are read back once more at the end. The
-Zarr output has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in every chunk after that.
+What is written appears whole or not at all. A conversion that was killed goes on where it was: finished pieces are kept
+in a journal with their sha256, read back before they are believed, and all of them are read back once more at the end.
+The Zarr output has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in every chunk after
+that.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def convert(
     Args:
         source, group, run, reader: as :func:`flowsr.data.open_field` takes them.
         target: what to write.
-        layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; by default the one that the target's suffix says.
+        layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; default: by the target's suffix.
         time: number of the one snapshot to copy; default: all. A VTK file holds one.
         chunk, shard: cells along the sides of a Zarr store's chunks and files.
         fresh: start over, and replace a target that is there.
@@ -96,12 +97,16 @@ def convert(
     target = Path(target)
     layout = layout or SUFFIXES.get(target.suffix)
     if layout is None:
-        raise FlowsrError("which layout?", file=target, expected=f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}")
+        raise FlowsrError(
+            "which layout?", file=target, expected=f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}"
+        )
     dataset = open_field(source, group=group, run=run, reader=reader)
     if time is not None:
         if not 0 <= time < dataset.sizes["time"]:
             count = dataset.sizes["time"]
-            raise FlowsrError("no such snapshot", file=source, variable="time", expected=f"0 to {count - 1}", found=time)
+            raise FlowsrError(
+                "no such snapshot", file=source, variable="time", expected=f"0 to {count - 1}", found=time
+            )
         dataset = dataset.isel(time=[time])
     report = progress or (lambda fraction, message: None)
     if layout == "zarr":
@@ -289,7 +294,9 @@ class WellTarget(Target):
     def lay_down(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(self.path, "w") as file:
-            file.attrs.update({"dataset_name": "flowsr", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": 1})
+            file.attrs.update(
+                {"dataset_name": "flowsr", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": 1}
+            )
             file.attrs["simulation_parameters"] = np.array([], dtype=h5py.string_dtype())
             for name in ("time", *SPACE):
                 file[f"dimensions/{name}"] = self.dataset[name].values
@@ -322,13 +329,15 @@ class WellTarget(Target):
     def _place(self, name: str) -> str:
         array = self.dataset[name]
         if is_vector(array.dims) and array.shape[1] != 3:
-            raise FlowsrError("The Well's layout holds scalars and vectors here", variable=name, found=array.attrs["irreps"])
+            raise FlowsrError(
+                "The Well's layout holds scalars and vectors here", variable=name, found=array.attrs["irreps"]
+            )
         return f"t{int(is_vector(array.dims))}_fields/{name}"
 
 
 @TARGETS.register("vtk")
 class VtkTarget(Target):
-    """VTK's XML files with raw appended data, cell-centred: image data, or a rectilinear grid where an axis is stretched.
+    """VTK's XML files with raw appended data, cell-centred: image data, or a rectilinear grid for stretched axes.
 
     VTK has one time a file, so the dataset must have one snapshot; see ``time`` of :func:`convert`.
     """
@@ -368,7 +377,10 @@ class VtkTarget(Target):
         array = self.dataset[name]
         sides = (slab.stop - slab.start, *self.grid.shape[1::-1], *array.shape[1:-3])
         values = np.fromfile(
-            self.path, array.dtype.newbyteorder("<"), int(np.prod(sides)), offset=self._start(name) + slab.start * self._plane(name)
+            self.path,
+            array.dtype.newbyteorder("<"),
+            int(np.prod(sides)),
+            offset=self._start(name) + slab.start * self._plane(name),
         ).reshape(sides)
         return values.transpose(3, 2, 1, 0) if values.ndim == 4 else values.transpose(2, 1, 0)
 
@@ -408,7 +420,8 @@ class VtkTarget(Target):
             spacing, origin = (" ".join(repr(v) for v in three) for three in (self.grid.spacing, self.grid.origin))
             kind, where = "ImageData", f' Origin="{origin}" Spacing="{spacing}"'
         return (
-            f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" byte_order="LittleEndian" header_type="UInt64">\n'
+            f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" '
+            f'byte_order="LittleEndian" header_type="UInt64">\n'
             f'<{kind} WholeExtent="{extent}"{where}><Piece Extent="{extent}">{cells}</Piece></{kind}>\n'
             f'<AppendedData encoding="raw">\n_'
         ).encode()

@@ -1,8 +1,8 @@
 """From fine to coarse by a named operator, which is stored with the data.
 
-Every operator works along one axis at a time; the three-dimensional one is the product over the axes. Along an axis it is
-a matrix from fine to coarse cells, whose rows sum to one. What an operator does to a Fourier mode exp(ikx) of a uniform
-periodic grid is its transfer function T(k): at the coarse cell centres X the mode becomes T(k) exp(ikX).
+Every operator works along one axis at a time; the three-dimensional one is the product over the axes. Along an axis it
+is a matrix from fine to coarse cells, whose rows sum to one. What an operator does to a Fourier mode exp(ikx) of a
+uniform periodic grid is its transfer function T(k): at the coarse cell centres X the mode becomes T(k) exp(ikX).
 
 On a stretched axis cells count by their size. Beyond a wall or an open edge the field is mirrored.
 """
@@ -182,7 +182,7 @@ class BlockMean(DegradeOperator):
 
 @DEGRADE_OPERATORS.register("top_hat")
 class TopHat(DegradeOperator):
-    """The mean over an interval about the middle of a coarse cell, whatever its width; partly covered cells count in part.
+    """The mean over an interval about the middle of a coarse cell; partly covered fine cells count in part.
 
     A width of one coarse cell is the block mean; two is the box filter whose cells overlap by half.
 
@@ -223,9 +223,9 @@ class GaussianBlockMean(BlockMean):
     """A Gaussian filter as wide as a coarse cell, then the mean over the coarse cell.
 
     The filter of width D has variance D^2 / 12 and, in the continuum, T(k) = exp(-k^2 D^2 / 24) (Pope, Turbulent Flows,
-    2000, table 13.2). Here it is sampled at the fine cell centres out to six standard deviations, weighted with the cells'
-    sizes and normalized, and T(k) is that of the samples. On a stretched axis D is the size of the coarse cell that is
-    being filled.
+    2000, table 13.2). Here it is sampled at the fine cell centres out to six standard deviations, weighted with the
+    cells' sizes and normalized, and T(k) is that of the samples. On a stretched axis D is the size of the coarse cell
+    that is being filled.
     """
 
     name = "gaussian_block_mean"
@@ -248,7 +248,7 @@ class GaussianBlockMean(BlockMean):
         return sparse.csr_array(super().matrix(cells, factor) @ smooth)
 
     def _reach(self, coarse: np.ndarray, factor: int) -> np.ndarray:
-        """Where the samples end: half a fine cell beyond the last one within six deviations, so that none is on the edge."""
+        """Where the samples end: half a fine cell beyond the last one, so that none is on the edge."""
         samples = int(self.reach * factor / math.sqrt(12.0) + 0.5)
         return (samples + 0.5) * coarse / factor
 
@@ -324,8 +324,8 @@ def degrade(
         dataset: fields in the flowsr layout; all of its field variables are degraded, series are left out.
         operator: a registered operator's name.
         factor: coarse cell size over fine cell size, along every axis or one number an axis.
-        weight: a positive scalar variable, the density say: the other variables f become D(w f) / D(w), which is Favre's
-            mean. It commutes with the group where the operator does.
+        weight: a positive scalar variable, the density say: the other variables f become D(w f) / D(w), which is
+            Favre's mean. It commutes with the group where the operator does.
         width: of the ``top_hat``, in coarse cells; one by default.
 
     Returns:
@@ -334,8 +334,8 @@ def degrade(
 
     Raises:
         FlowsrError: an unknown operator, one that the box's boundaries rule out, a factor that does not divide the box
-            into at least two coarse cells a side, a weight that is no scalar variable, or a width that is not one. Later,
-            when it is read: a weight that is not positive.
+            into at least two coarse cells a side, a weight that is no scalar variable, or a width that is not one.
+            Later, when it is read: a weight that is not positive.
     """
     chosen = _operator(operator, width)
     grid = grid_of(dataset)
@@ -414,7 +414,9 @@ class _DegradedArray(LazyArray):
             return _through(parts, values)
         weights = _gathered(weight, columns)
         if not weights.min() > 0:
-            raise FlowsrError("a weight that is not positive", variable=self.weight.name, expected="> 0", found=weights.min())
+            raise FlowsrError(
+                "a weight that is not positive", variable=self.weight.name, expected="> 0", found=weights.min()
+            )
         return self._divided(_through(parts, values * weights), _through(parts, weights))
 
     def _divided(self, weighted: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Files that do not describe themselves, read as a manifest describes them: where, which axes, which grid, which times."""
+"""Files that do not describe themselves, read as a manifest describes them: paths, axes, grid, times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPONENTS = ("u", "v", "w")
 
 @READERS.register("described")
 class DescribedReader(Reader):
-    """HDF5, NetCDF 4, Zarr, npy, npz or raw numbers as a manifest describes them (``path`` and ``axes`` of a variable)."""
+    """HDF5, NetCDF 4, Zarr, npy, npz or raw numbers as a manifest describes them."""
 
     signs = "a manifest that names paths and axes"
     general = True
@@ -38,7 +38,8 @@ class DescribedReader(Reader):
     def open(self, path: Path, request: Request) -> xr.Dataset:
         if request.layout is None:
             raise FlowsrError(
-                "this file does not say what its axes are", file=path, expected="a manifest with path and axes of each variable",
+                "this file does not say what its axes are", file=path,
+                expected="a manifest with the axes of each variable",
                 found=", ".join(_members(path)) or "a bare array", hint="docs/data.md shows one in ten lines",
             )  # fmt: skip
         return _Described(path, request.layout, request.group).dataset()
@@ -80,7 +81,11 @@ class _Described:
             return self._whole(name, self._array(paths, axes, lengths), axes, lengths, stated["irreps"])
         if len(paths) != count:
             raise FlowsrError(
-                "field type and number of paths disagree", file=self.path, variable=name, expected=count, found=len(paths)
+                "field type and number of paths disagree",
+                file=self.path,
+                variable=name,
+                expected=count,
+                found=len(paths),
             )
         parts = [self._whole(name, self._array(p, axes, lengths), axes, lengths, "0e")._data.array for p in paths]
         dims = ("time", self._component_dim(count), *SPACE)
@@ -96,7 +101,9 @@ class _Described:
             )  # fmt: skip
         wanted = {"time": lengths.get("time", 1), **{axis: lengths[axis] for axis in SPACE}}
         if lengths.get("time", 1) > 1 and "time" not in stored:
-            raise FlowsrError("no axis for the times", file=self.path, variable=name, expected="time", found=tuple(axes))
+            raise FlowsrError(
+                "no axis for the times", file=self.path, variable=name, expected="time", found=tuple(axes)
+            )
         count = irreps_dimension(irreps)
         fixed = {"component": 0} if count == 1 and "component" in stored else None
         dims = ("time", *SPACE)
@@ -127,19 +134,24 @@ class _Described:
         fitting = [p for s in sets for p in permutations(s) if all(lengths[axis] == n for axis, n in zip(p, shape))]
         if len(set(fitting)) != 1:
             raise FlowsrError(
-                "the order of the axes is ambiguous" if fitting else "shape and grid disagree", file=self.path, variable=name,
+                "the order of the axes is ambiguous" if fitting else "shape and grid disagree",
+                file=self.path, variable=name,
                 expected="axes in the manifest, such as [time, z, y, x, component]",
                 found=f"shape {shape}, which fits {len(set(fitting))} orders",
             )  # fmt: skip
         return fitting[0]
 
     def _array(self, inner: str, axes, lengths: dict[str, int]) -> LazyArray:
-        return array_in(self.path, self.prefix + inner, lambda: self._raw_shape(axes, lengths), self.layout.get("dtype"))
+        return array_in(
+            self.path, self.prefix + inner, lambda: self._raw_shape(axes, lengths), self.layout.get("dtype")
+        )
 
     def _raw_shape(self, axes, lengths: dict[str, int]) -> tuple[int, ...]:
         if axes is None or any(axis not in lengths for axis in axes):
             raise FlowsrError(
-                "raw numbers have no shape of their own", file=self.path, expected="axes and grid or times in the manifest"
+                "raw numbers have no shape of their own",
+                file=self.path,
+                expected="axes and grid or times in the manifest",
             )
         return tuple(lengths[axis] for axis in axes)
 

@@ -101,7 +101,11 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
         ) from None  # fmt: skip
     except ValueError as error:
         raise FlowsrError(
-            "the checksum differs", file=target, variable="sha256", expected=sha256, found=" ".join(str(error).split())[:120]
+            "the checksum differs",
+            file=target,
+            variable="sha256",
+            expected=sha256,
+            found=" ".join(str(error).split())[:120],
         ) from None
     if sha256 is None:
         log.warning("%s: sha256 %s, which the manifest does not state", target.name, file_checksum(target))

@@ -16,7 +16,6 @@ from flowsr.data.readers import READERS, Reader, Request
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder
 
-
 BOOKKEEPING = (
     *("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST"),
     *("_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties", "_nc3_strict"),
@@ -70,7 +69,9 @@ def lazy_dataset(path: Path, item: h5py.Dataset) -> Hdf5Array:
         FlowsrError: chunks too large to be unpacked, or numbers that are kept in another file.
     """
     if item.external or item.is_virtual:
-        raise FlowsrError("its numbers are in another file", file=path, variable=item.name, expected="data in this file")
+        raise FlowsrError(
+            "its numbers are in another file", file=path, variable=item.name, expected="data in this file"
+        )
     check_chunk(item.chunks, item.dtype, item.shape or (), path, item.name)
     return Hdf5Array(path, item.name, item.shape or (), item.dtype)
 
@@ -125,12 +126,15 @@ def write_header(file: h5py.File, dataset: xr.Dataset) -> None:
 
 
 def lay_down_array(file: h5py.File, name: str, shape, dtype) -> h5py.Dataset:
-    """A contiguous dataset whose place in the file is fixed at once, so that writing to it later touches nothing else."""
+    """A contiguous dataset whose place in the file is fixed at once: writing to it later touches nothing else."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     group, _, last = name.rpartition("/")
     node = file.require_group(group) if group else file
-    space, kind = h5py.h5s.create_simple(tuple(int(n) for n in shape)), h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    space, kind = (
+        h5py.h5s.create_simple(tuple(int(n) for n in shape)),
+        h5py.h5t.py_create(np.dtype(dtype), logical=True),
+    )
     return h5py.Dataset(h5py.h5d.create(node.id, last.encode(), kind, space, plist))
 
 
@@ -175,7 +179,9 @@ def _labels(item: h5py.Dataset) -> tuple[str, ...]:
     """Name of each dim, from its label or its scale. Attributes are read as such: the library's calls for
     dimension scales crash on a damaged file."""
     labels = item.attrs.get("DIMENSION_LABELS", ())
-    names = [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "") for label in np.ravel(labels)]
+    names = [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "") for label in np.ravel(labels)
+    ]
     scales = item.attrs.get("DIMENSION_LIST", ())
     found = []
     for axis in range(item.ndim):

@@ -96,13 +96,17 @@ class Inspection:
             shape = ", ".join(f"{dim} {n}" for dim, n in zip(v.dims, v.shape))
             said.append(f"{v.name:<12}{v.irreps}, {v.dtype}, [{v.units}], ({shape})")
             if v.rms is not None:
-                said.append(f"{'':<12}{v.lowest:.4g} to {v.highest:.4g}, rms {v.rms:.4g}, in {v.sampled} sampled values")
+                said.append(
+                    f"{'':<12}{v.lowest:.4g} to {v.highest:.4g}, rms {v.rms:.4g}, in {v.sampled} sampled values"
+                )
             if v.bad:
                 said.append(f"{'':<12}{v.bad} of {v.sampled} sampled values are NaN, infinite or missing")
         if self.divergence is not None:
             said.append(f"divergence  {self.divergence:.2g} of the gradient's size (central differences, one cube)")
         if self.better_order is not None:
-            said.append(f"            CHECK THE AXES: as ({', '.join(self.better_order)}) it would be far less divergent")
+            said.append(
+                f"            CHECK THE AXES: as ({', '.join(self.better_order)}) it would be far less divergent"
+            )
         if self.spectrum is not None:
             said.append("spectrum    " + _decades(*self.spectrum))
         said += [f"{name:<12}{value}" for name, value in self.attrs.items() if isinstance(value, (str, int, float))]

@@ -1,12 +1,12 @@
 """Johns Hopkins Turbulence Databases: HDF5 cutouts and the Zarr 2 stores.
 
-A cutout holds ``Velocity_0001`` or ``velocity_0001`` (and its like for the other fields and times), (nz, ny, nx, c), the
-coordinates ``xcoor``, ``ycoor``, ``zcoor`` and attributes that say which part of which simulation it is, in indices from 1.
-The stores hold one array (time, z, y, x, component) a field, and no coordinates. Points are samples of a spectral
-code; here each is the centre of a cell.
+A cutout holds ``Velocity_0001`` or ``velocity_0001`` (and its like for the other fields and times), (nz, ny, nx, c),
+the coordinates ``xcoor``, ``ycoor``, ``zcoor`` and attributes that say which part of which simulation it is, in indices
+from 1. The stores hold one array (time, z, y, x, component) a field, and no coordinates. Points are samples of a
+spectral code; here each is the centre of a cell.
 
-What the files leave unsaid is known for the simulations in :data:`SIMULATIONS` (sizes and periods from the database's own
-configuration, viscosities from its documentation, turbulence.pha.jhu.edu); for others it is not guessed.
+What the files leave unsaid is known for the simulations in :data:`SIMULATIONS` (sizes and periods from the database's
+own configuration, viscosities from its documentation, turbulence.pha.jhu.edu); for others it is not guessed.
 """
 
 from __future__ import annotations
@@ -100,7 +100,11 @@ class CutoutReader(Reader):
         for name, numbered in fields.items():
             if sorted(numbered) != numbers:
                 raise FlowsrError(
-                    "a field lacks some of the times", file=path, variable=name, expected=numbers, found=sorted(numbered)
+                    "a field lacks some of the times",
+                    file=path,
+                    variable=name,
+                    expected=numbers,
+                    found=sorted(numbered),
                 )
             dataset[name] = _variable(name, [numbered[n] for n in numbers], axes, path)
         if any("component" in array.dims for array in dataset.data_vars.values()):
@@ -178,7 +182,9 @@ def _fields(datasets, path: Path) -> dict[str, dict[int, LazyArray]]:
             raise FlowsrError("stored twice", file=path, variable=name, expected="one spelling of each field and time")
         fields[field][number] = lazy_dataset(path, item)
     if not fields:
-        raise FlowsrError("no field in this cutout", file=path, expected="such as velocity_0001", found=", ".join(datasets))
+        raise FlowsrError(
+            "no field in this cutout", file=path, expected="such as velocity_0001", found=", ".join(datasets)
+        )
     return fields
 
 

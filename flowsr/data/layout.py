@@ -6,8 +6,8 @@ A dataset holds
   attributes ``irreps`` (e3nn), ``units`` and ``long_name``; a field with another number of components than the rest has
   a component dim of its own, ``component_6`` say;
 - optionally series with dims ``(time,)``, one number a snapshot;
-- coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres; a stretched axis has the attribute
-  ``extent``, where the box begins and ends along it (without it: half a step beyond the outermost centres);
+- coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres; a stretched axis has the
+  attribute ``extent``, where the box begins and ends along it (without it: half a step beyond the outermost centres);
 - the attributes ``boundary`` (three of periodic, wall, open), ``viscosity`` (kinematic, in the units of the data, where
   known), ``length_units`` and ``provenance``.
 """
@@ -91,8 +91,8 @@ def grid_of(dataset: xr.Dataset, file=None) -> Grid:
         file: what to name in an error.
 
     Raises:
-        FlowsrError: a missing, single-celled or unordered axis, a periodic one that is stretched, an ``extent`` that does
-            not hold the centres, or no valid ``boundary`` attribute.
+        FlowsrError: a missing, single-celled or unordered axis, a periodic one that is stretched, an ``extent`` that
+            does not hold the centres, or no valid ``boundary`` attribute.
     """
     boundary = _boundary(dataset, file)
     axes = [_axis(dataset, name, kind, file) for name, kind in zip(SPACE, boundary)]

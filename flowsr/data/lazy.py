@@ -65,7 +65,8 @@ def check_chunk(chunk, dtype, shape, file, variable: str) -> None:
     if size > LARGEST_CHUNK:
         raise FlowsrError(
             "chunks too large to be unpacked", file=file, variable=variable,
-            expected=f"{LARGEST_CHUNK} bytes or less", found=f"{size} bytes, chunks {tuple(chunk)} of shape {tuple(shape)}",
+            expected=f"{LARGEST_CHUNK} bytes or less",
+            found=f"{size} bytes, chunks {tuple(chunk)} of shape {tuple(shape)}",
         )  # fmt: skip
 
 

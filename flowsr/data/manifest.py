@@ -35,7 +35,9 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
     for file in files:
         if not file.path.exists():
             fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
-            raise FlowsrError("no such file", file=file.path, hint="; ".join(filter(None, [fetched, manifest["obtain"]])) or None)
+            raise FlowsrError(
+                "no such file", file=file.path, hint="; ".join(filter(None, [fetched, manifest["obtain"]])) or None
+            )
         check_sha256(file.path, file.sha256)
     layouts = _layouts(manifest, files, path)
     reader = manifest["reader"] or ("described" if layouts[0] else None)
@@ -108,7 +110,11 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
             if not np.array_equal(first[axis].values, other[axis].values):
                 raise FlowsrError("files of one run differ in their grid", file=name, variable=axis)
         for key, array in first.data_vars.items():
-            same = key in other and other[key].dims == array.dims and other[key].attrs.get("irreps") == array.attrs.get("irreps")
+            same = (
+                key in other
+                and other[key].dims == array.dims
+                and other[key].attrs.get("irreps") == array.attrs.get("irreps")
+            )
             if not same:
                 raise FlowsrError("files of one run differ in their variables", file=name, variable=key)
     times = np.concatenate([d["time"].values for d in datasets])

@@ -47,7 +47,7 @@ class Reader(ABC):
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:
-        """Whether the file, judged by its first bytes or names, is of this format. Reads little; what it raises means no."""
+        """Whether the file is of this format, by its first bytes or names. Reads little; to raise means no."""
 
     def runs(self, path: Path) -> list[str]:
         """Names of the runs in a file that may hold several; empty for a file that is one run."""

@@ -61,7 +61,11 @@ class WellReader(Reader):
                     dataset = _with(dataset, field, sample)
             dataset.attrs = {
                 "boundary": _boundaries(node, path),
-                "well": {"dataset_name": str(attrs.get("dataset_name")), "trajectory": sample, **_scalars(node, sample)},
+                "well": {
+                    "dataset_name": str(attrs.get("dataset_name")),
+                    "trajectory": sample,
+                    **_scalars(node, sample),
+                },
             }
             if dataset.attrs["boundary"] is None:
                 del dataset.attrs["boundary"]
@@ -187,7 +191,9 @@ def _coordinates(node, sample: int, path: Path) -> dict[str, xr.Variable]:
     named = attributes_of(group).get("spatial_dims", list(SPACE))
     named = [named] if isinstance(named, str) else list(named)
     if named != list(SPACE):
-        raise FlowsrError("other axes than x, y, z", file=path, variable="spatial_dims", expected=list(SPACE), found=named)
+        raise FlowsrError(
+            "other axes than x, y, z", file=path, variable="spatial_dims", expected=list(SPACE), found=named
+        )
     coords = {}
     for name in ("time", *SPACE):
         if name not in datasets:

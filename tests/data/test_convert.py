@@ -111,7 +111,9 @@ def test_vtk_of_a_stretched_grid(tmp_path):
     head, arrays = read_vtk(convert(path, tmp_path / "a.vtr", time=2))
     assert head.get("type") == "RectilinearGrid"
     np.testing.assert_allclose(arrays["y"], CHANNEL.faces()[1])
-    np.testing.assert_array_equal(arrays["velocity"].reshape(8, 6, 4, 3).transpose(3, 2, 1, 0), fine["velocity"].values[2])
+    np.testing.assert_array_equal(
+        arrays["velocity"].reshape(8, 6, 4, 3).transpose(3, 2, 1, 0), fine["velocity"].values[2]
+    )
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.h5", "a.nc", "a.vti"])

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsr.data import open_field
 from flowsr.data import degrade as package_degrade
+from flowsr.data import open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS, TopHat, degrade
 from flowsr.data.layout import grid_of
 from flowsr.errors import FlowsrError
@@ -42,7 +42,9 @@ def test_commutes_with_all_48_beside_walls_on_stretched_axes_by_any_factors(name
     assert coarse.shape == (3, *(n // s for n, s in zip(CHANNEL.shape, factors)))
     for element in range(OH.order):
         source, flipped = axis_action(element, OH)
-        there = operator(turned(field, element), tuple(factors[a] for a in source), grid=CHANNEL.turned(source, flipped))
+        there = operator(
+            turned(field, element), tuple(factors[a] for a in source), grid=CHANNEL.turned(source, flipped)
+        )
         np.testing.assert_allclose(there, turned(coarse, element), atol=1e-12)
 
 
@@ -77,8 +79,12 @@ def test_the_block_mean_of_a_stretched_axis_keeps_integrals():
     coarse = DEGRADE_OPERATORS["block_mean"]()(field, 3 - 1, grid=CHANNEL)
     fine_volumes = np.einsum("x,y,z->xyz", *CHANNEL.widths())
     sums = [w.reshape(-1, 2).sum(axis=1) for w in CHANNEL.widths()]
-    np.testing.assert_allclose((coarse * np.einsum("x,y,z->xyz", *sums)).sum(), (field * fine_volumes).sum(), rtol=1e-12)
-    y = DEGRADE_OPERATORS["block_mean"]()(np.broadcast_to(np.array(CENTERS)[:, None], CHANNEL.shape).copy(), 2, grid=CHANNEL)
+    np.testing.assert_allclose(
+        (coarse * np.einsum("x,y,z->xyz", *sums)).sum(), (field * fine_volumes).sum(), rtol=1e-12
+    )
+    y = DEGRADE_OPERATORS["block_mean"]()(
+        np.broadcast_to(np.array(CENTERS)[:, None], CHANNEL.shape).copy(), 2, grid=CHANNEL
+    )
     np.testing.assert_allclose(y[0, :, 0], CHANNEL.coarsened(2).coordinates()[1], atol=1e-13)
 
 
@@ -132,9 +138,7 @@ def test_favre_means_carry_the_momentum_and_commute_with_all_48(operator):
     apply = DEGRADE_OPERATORS[operator]()
     momentum = apply(velocity * density[:, None], (2, 1, 3))
     np.testing.assert_allclose(coarse["density"].values, apply(density, (2, 1, 3)), atol=1e-12)
-    np.testing.assert_allclose(
-        coarse["velocity"].values * coarse["density"].values[:, None], momentum, atol=1e-10
-    )
+    np.testing.assert_allclose(coarse["velocity"].values * coarse["density"].values[:, None], momentum, atol=1e-10)
     assert coarse.attrs["degrade_weight"] == "density" and coarse.attrs["degrade_factor"] == [2, 1, 3]
     whole = coarse["velocity"].values
     for element in range(OH.order):
@@ -175,7 +179,9 @@ def test_a_part_is_that_part_of_the_whole_bit_for_bit(data, name, weighted):
     index = [data.draw(st.integers(0, 1)), data.draw(st.integers(0, 2))]
     for n in coarse["velocity"].shape[2:]:
         start = data.draw(st.integers(0, n - 1))
-        index.append(data.draw(st.sampled_from([start, slice(start, None), slice(None, start + 1), slice(start, None, 2)])))
+        index.append(
+            data.draw(st.sampled_from([start, slice(start, None), slice(None, start + 1), slice(start, None, 2)]))
+        )
     part = coarse["velocity"][tuple(index)].values
     if name == "spectral_cutoff":
         np.testing.assert_allclose(part, whole[tuple(index)], atol=1e-13)

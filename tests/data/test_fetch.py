@@ -76,7 +76,9 @@ def test_no_network_is_one_line_that_says_what_to_do(tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "a.bin").exists()
 
 
-@pytest.mark.parametrize("url", ["http://a.org/b", "file:///etc/passwd", "ftp://a.org/b", "s3://a/b", "https:///b", "b", "javascript:1"])
+@pytest.mark.parametrize(
+    "url", ["http://a.org/b", "file:///etc/passwd", "ftp://a.org/b", "s3://a/b", "https:///b", "b", "javascript:1"]
+)
 def test_schemes_that_are_not_fetched(url):
     with pytest.raises(FlowsrError, match="a URL that is not fetched.*https"):
         allowed(url, "a")

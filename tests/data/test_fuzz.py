@@ -19,8 +19,32 @@ TRUTH = np.arange(2 * 3 * 24, dtype="f4").reshape(2, 3, *SIDES)
 AXES = dict(zip("xyz", [(np.arange(n) + 0.5) * 0.5 for n in SIDES]))
 DTYPES = ["<f4", ">f4", "<f8", ">f8", "<f2", "<i4", ">i8", "u1", "<c8", "?", "S3", "<M8[s]"]
 DEFECTS = (
-    *("none", "truncate", "flip", "garbage", "empty", "dtype", "drop axis", "short axis", "long axis", "nan axis", "repeat axis"),
-    *("fall axis", "text axis", "2-d axis", "scalar axis", "drop field", "odd shape", "zero side", "transpose", "nan", "inf", "missing"),
+    *(
+        "none",
+        "truncate",
+        "flip",
+        "garbage",
+        "empty",
+        "dtype",
+        "drop axis",
+        "short axis",
+        "long axis",
+        "nan axis",
+        "repeat axis",
+    ),
+    *(
+        "fall axis",
+        "text axis",
+        "2-d axis",
+        "scalar axis",
+        "drop field",
+        "odd shape",
+        "zero side",
+        "transpose",
+        "nan",
+        "inf",
+        "missing",
+    ),
     *("external link", "soft link loop", "huge claim", "huge chunk", "strange attribute", "long name"),
 )
 
@@ -70,10 +94,14 @@ class Content:
         elif kind == "transpose":
             self.field = self.field.transpose(*draw(st.permutations(range(5))))
         elif kind in ("nan", "inf", "missing"):
-            self.field.flat[draw(st.integers(0, TRUTH.size - 1))] = {"nan": np.nan, "inf": np.inf, "missing": -999.9}[kind]
+            self.field.flat[draw(st.integers(0, TRUTH.size - 1))] = {"nan": np.nan, "inf": np.inf, "missing": -999.9}[
+                kind
+            ]
         elif kind == "strange attribute":
             name = draw(st.sampled_from(["boundary", "viscosity", "irreps"]))
-            self.attrs[name] = draw(st.sampled_from(["", "periodic", 3, -1.0, float("nan"), [1, 2], "x" * 5000, "{", "[1,", True]))
+            self.attrs[name] = draw(
+                st.sampled_from(["", "periodic", 3, -1.0, float("nan"), [1, 2], "x" * 5000, "{", "[1,", True])
+            )
 
     def per_point(self, order):
         """The field with its last axes in another order, where it still has five."""
@@ -96,7 +124,9 @@ def spoiled(file, content, name):
     elif content.defect == "huge chunk":
         shape, dtype = (*file[name].shape[:-1], 1 << 30), file[name].dtype
         del file[name]
-        file.create_dataset(name, shape=shape, dtype=dtype, chunks=(*(1,) * (len(shape) - 1), (1 << 30) - 1), compression="gzip")
+        file.create_dataset(
+            name, shape=shape, dtype=dtype, chunks=(*(1,) * (len(shape) - 1), (1 << 30) - 1), compression="gzip"
+        )
     elif content.defect == "long name":
         file["v" * 900] = np.zeros(3)
 
@@ -142,7 +172,9 @@ def write_well(folder, content):
             file[f"dimensions/{name}"] = values
         for name, kind in zip("xyz", ("PERIODIC", "WALL", "OPEN")):
             group = file.create_group(f"boundary_conditions/{name}")
-            group.attrs.update({"bc_type": content.attrs.get("viscosity") if content.defect == "strange attribute" else kind})
+            group.attrs.update(
+                {"bc_type": content.attrs.get("viscosity") if content.defect == "strange attribute" else kind}
+            )
             group.attrs["associated_dims"] = name
         group = file.create_group("t1_fields")
         if not content.dropped:
@@ -221,7 +253,17 @@ def damage(path, defect, draw):
 
 SOUND = ("none",)
 HOPELESS = (
-    *("drop axis", "short axis", "long axis", "nan axis", "repeat axis", "fall axis", "text axis", "2-d axis", "scalar axis"),
+    *(
+        "drop axis",
+        "short axis",
+        "long axis",
+        "nan axis",
+        "repeat axis",
+        "fall axis",
+        "text axis",
+        "2-d axis",
+        "scalar axis",
+    ),
     *("drop field", "zero side", "nan", "inf", "external link", "soft link loop", "huge chunk", "garbage", "empty"),
 )
 CONTAINER = ("external link", "soft link loop", "huge claim", "huge chunk", "long name")

@@ -116,7 +116,10 @@ def test_split_z_coordinates_say_so(tmp_path, caplog):
     ("change", "line"),
     [
         (lambda f: f.__delitem__("zcoor"), "variable: zcoor"),
-        (lambda f: (f.__delitem__("xcoor"), f.__setitem__("xcoor", np.arange(5.0)), f.attrs.__delitem__("x_end")), "shape and coordinates disagree"),
+        (
+            lambda f: (f.__delitem__("xcoor"), f.__setitem__("xcoor", np.arange(5.0)), f.attrs.__delitem__("x_end")),
+            "shape and coordinates disagree",
+        ),
         (lambda f: f.attrs.__setitem__("x_end", 5), "indices and coordinates disagree.*x_start"),
         (lambda f: f.attrs.__setitem__("x_start", 0), "indices and coordinates disagree"),
         (lambda f: f.__setitem__("velocity_0001", f["Velocity_0001"][...]), "stored twice"),
@@ -163,7 +166,9 @@ def well(path, *, trajectories=2, flat=True, dims=("x",), kind="PERIODIC", tenso
     if tensors == "symmetric":
         tensor = (tensor + tensor.swapaxes(-1, -2)) / 2
     content = {
-        ("t0_fields", "density"): (generator.normal(size=(trajectories, T, X, Y, Z)).astype("f4"), True, True, [True] * 3),
+        ("t0_fields", "density"): (
+            generator.normal(size=(trajectories, T, X, Y, Z)).astype("f4"), True, True, [True] * 3,
+        ),
         ("t0_fields", "bottom"): (generator.normal(size=(X, Y)).astype("f4"), False, False, [True, True, False]),
         ("t1_fields", "velocity"): (
             np.stack([VELOCITY.transpose(0, 2, 3, 4, 1) + 1000 * b for b in range(trajectories)]),
@@ -367,7 +372,8 @@ def test_components_in_arrays_of_their_own_and_coordinates_in_the_file(tmp_path)
         file["grid/y"], file["clock"] = y, [1.0, 3.0]
     variables = {
         "velocity": {
-            "irreps": "1o", "path": ["fields/u", "fields/v", "fields/w"], "axes": ["time", "z", "y", "x"], "units": "m/s",
+            "irreps": "1o", "path": ["fields/u", "fields/v", "fields/w"], "axes": ["time", "z", "y", "x"],
+            "units": "m/s",
         }
     }  # fmt: skip
     coordinates = {"x": [0.5, 1.5, 2.5, 3.5], "y": "grid/y", "z": [1, 2, 3, 4, 5]}

@@ -233,8 +233,10 @@ class NetcdfTarget(Hdf5Target):
     """NetCDF 4, through h5netcdf."""
 
     def lay_down(self):
-        import h5netcdf
-
+        try:
+            import h5netcdf
+        except ImportError:
+            raise FlowsrError("NetCDF is written by h5netcdf", expected="pip install h5netcdf") from None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with h5netcdf.File(self.path, "w") as file:
             file.dimensions = {str(name): int(size) for name, size in self.dataset.sizes.items()}

@@ -85,9 +85,11 @@ def _checksum(path: str, size: int, modified: int) -> str:
 
 def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = None) -> Path:
     """Fetch one file through pooch; see :func:`fetch`."""
-    import pooch
-    import requests
-
+    try:
+        import pooch
+        import requests
+    except ImportError:
+        raise FlowsrError("files are fetched by pooch", file=target, expected="pip install pooch requests") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         pooch.retrieve(

@@ -265,7 +265,7 @@ def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int
         if stretched and length != side:
             raise FlowsrError(
                 f"a patch takes the stretched axis {axis} whole", file=store, variable="patch",
-                expected=side, found=length, hint="its cells differ in size, so patches of it would differ in their grid",
+                expected=side, found=length, hint="its cells differ in size, and patches of it would differ in grid",
             )  # fmt: skip
         room = side if boundary == "periodic" or length == side else side - 2 * halo
         if not 1 <= length <= room:

@@ -7,7 +7,7 @@ ARGS ?=
 # Idle threads that spin cost a busy machine dearly.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow clean
 
 demo: $(READY)
 	$(BIN)/flowsr run configs/demo.yaml $(ARGS)
@@ -16,7 +16,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
@@ -102,10 +103,11 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     steps = schedule.max_epochs * math.ceil(len(patches.train) / schedule.batch_size)
     task = _Regression(model, patches.grid, patches.halo, schedule.learning_rate, steps)
-    keeper = ModelCheckpoint(
-        dirpath=checkpoints, filename="best", monitor="validation_loss", save_last=True,
-        enable_version_counter=False, save_on_train_epoch_end=True,
-    )  # fmt: skip
+    best = _Best(checkpoints / "best.ckpt")
+    patience = EarlyStopping("validation_loss", patience=schedule.patience, check_on_train_epoch_end=True)
+    every_epoch = ModelCheckpoint(
+        dirpath=checkpoints, filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+    )
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
         devices=1,
@@ -113,8 +115,9 @@ def fit(
         max_epochs=schedule.max_epochs,
         callbacks=[
             _History(folder / HISTORY, progress),
-            EarlyStopping("validation_loss", patience=schedule.patience, check_on_train_epoch_end=True),
-            keeper,
+            best,
+            patience,
+            every_epoch,
         ],
         plugins=[_AtomicCheckpoints()],
         reload_dataloaders_every_n_epochs=1,
@@ -124,11 +127,17 @@ def fit(
         enable_model_summary=False,
     )
     data = _Patches(patches, schedule.batch_size)
-    trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-    best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
-    task.load_state_dict(best["state_dict"])
+    if not _has_ended(folder / HISTORY, last, schedule):
+        trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    history = read_history(folder / HISTORY)
+    if not best.path.exists():
+        raise FlowsrError(
+            "training diverged: no epoch had a finite validation loss", file=folder / HISTORY, hint="lower train.learning_rate"
+        )
+    kept = torch.load(best.path, map_location="cpu", weights_only=True)
+    model.load_state_dict(kept["weights"])
     model.cpu().eval()
-    return Fitted(int(best["epoch"]), float(keeper.best_model_score), read_history(folder / HISTORY))
+    return Fitted(kept["epoch"], kept["loss"], history)
 
 
 def discard_checkpoints(folder: Path) -> None:
@@ -219,16 +228,51 @@ class _History(Callback):
             self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {line['validation_loss']:.4f}")
 
 
+class _Best(Callback):
+    """The weights of the epoch with the lowest validation loss, in a file that says which epoch and what loss."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, module):
+        loss = float(trainer.callback_metrics["validation_loss"])
+        if not math.isfinite(loss):
+            return
+        earlier = self._earlier()
+        if earlier is None or loss < earlier["loss"] or trainer.current_epoch <= earlier["epoch"]:
+            weights = {name: tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
+            _save_atomic({"epoch": trainer.current_epoch, "loss": loss, "weights": weights}, self.path)
+
+    def _earlier(self) -> dict | None:
+        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
+
+
 class _AtomicCheckpoints(TorchCheckpointIO):
     """A checkpoint is there whole or not at all, whatever kills the process."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(checkpoint, partial)
-        fsync_file(partial)
-        partial.replace(path)
+        _save_atomic(checkpoint, Path(path))
+
+
+def _save_atomic(values: dict, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(values, partial)
+    fsync_file(partial)
+    partial.replace(path)
+
+
+def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
+    """Whether an earlier call came to its end: all epochs are done, or patience had run out.
+
+    Only the epochs that the last checkpoint knows of count: a line may stand beyond it after a kill.
+    """
+    if not last.exists():
+        return False
+    whole = int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
+    losses = [line["validation_loss"] for line in read_history(history)][:whole]
+    best = min(range(len(losses)), key=losses.__getitem__, default=0)
+    return whole >= schedule.max_epochs or whole - 1 - best >= schedule.patience
 
 
 def _quiet_lightning() -> None:

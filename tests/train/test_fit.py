@@ -1,9 +1,12 @@
 """Fitting: the best epoch is kept, a cut fit ends as if it had not been cut, every epoch leaves a line."""
 
+import shutil
+
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import build_model
 from flowsr.train.fit import HISTORY, PatchPair, Schedule, discard_checkpoints, fit, read_history, resolve_precision
@@ -27,6 +30,14 @@ class Draws(Dataset):
         generator = torch.Generator().manual_seed(1000 * self.offset + 100 * self.epoch + index)
         coarse = torch.randn(3, CELLS, CELLS, CELLS, generator=generator)
         return coarse, 2 * coarse.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+class Opposed(Draws):
+    """Targets opposite to what training teaches: the first epoch stays the best."""
+
+    def __getitem__(self, index):
+        coarse, fine = super().__getitem__(index)
+        return coarse, -fine
 
 
 def patches():
@@ -68,14 +79,17 @@ def test_fitting_lowers_the_validation_loss_and_logs_every_epoch(tmp_path):
     assert fitted.history[-1]["learning_rate"] == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("epochs", [1, 3, 5])
 def test_a_cut_fit_ends_bit_identical_to_an_uncut_one(tmp_path, epochs):
     whole, cut = network(), network()
     expected = fit(whole, patches(), SCHEDULE, tmp_path / "whole", device="cpu")
     with pytest.raises(Cut):
         fit(cut, patches(), SCHEDULE, tmp_path / "cut", device="cpu", progress=cut_after(epochs))
-    resumed = network()
-    fitted = fit(resumed, patches(), SCHEDULE, tmp_path / "cut", device="cpu")
+    resumed, told = network(), []
+    folder = shutil.move(tmp_path / "cut", tmp_path / "moved")  # a run may be carried to another disk in between
+    fitted = fit(resumed, patches(), SCHEDULE, folder, device="cpu", progress=lambda f, message: told.append(message))
+    # the epoch that was cut had ended but for its checkpoint: it is done again, those before it are not
+    assert [int(message.split()[1].rstrip(":")) for message in told] == list(range(epochs, 6))
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
     assert fitted.best_epoch == expected.best_epoch
     without_time = [{k: v for k, v in line.items() if k != "seconds"} for line in fitted.history]
@@ -83,15 +97,8 @@ def test_a_cut_fit_ends_bit_identical_to_an_uncut_one(tmp_path, epochs):
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
-    class Worsening(Draws):
-        """Validation whose target moves away from what training teaches: the first epoch stays the best."""
-
-        def __getitem__(self, index):
-            coarse, fine = super().__getitem__(index)
-            return coarse, -fine
-
     model = network()
-    pair = PatchPair(Draws(6), Worsening(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+    pair = PatchPair(Draws(6), Opposed(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
     fitted = fit(model, pair, Schedule(max_epochs=4, patience=4, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
     assert fitted.best_epoch == 0
     with torch.no_grad():
@@ -101,14 +108,27 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path):
 
 
 def test_patience_stops_early(tmp_path):
-    class Noise(Draws):
-        def __getitem__(self, index):
-            coarse, fine = super().__getitem__(index)
-            return coarse, -fine
-
-    pair = PatchPair(Draws(4), Noise(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+    pair = PatchPair(Draws(4), Opposed(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
     fitted = fit(network(), pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
     assert len(fitted.history) == fitted.best_epoch + 1 + 2
+    again = network(seed=1)
+    assert fit(again, pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu") == fitted
+
+
+def test_a_worsening_fit_goes_on_from_its_last_epoch_not_its_best(tmp_path):
+    pair = PatchPair(Draws(6), Opposed(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+    schedule = Schedule(max_epochs=6, patience=9, batch_size=2, learning_rate=1e-2)
+    with pytest.raises(Cut):
+        fit(network(), pair, schedule, tmp_path, device="cpu", progress=cut_after(4))
+    told = []
+    fitted = fit(network(), pair, schedule, tmp_path, device="cpu", progress=lambda f, message: told.append(message))
+    assert fitted.best_epoch == 0 and len(told) == 3
+
+
+def test_divergence_is_said_in_one_line(tmp_path):
+    schedule = Schedule(max_epochs=3, patience=3, batch_size=2, learning_rate=1e30)
+    with pytest.raises(FlowsrError, match="diverged.*lower train.learning_rate"):
+        fit(network(), patches(), schedule, tmp_path, device="cpu")
 
 
 def test_the_halo_is_seen_but_not_scored(tmp_path):

@@ -84,7 +84,9 @@ def verdict(comparison: Mapping) -> list[str]:
         ]
     sentences = [_mark(by_error[0], next(iter(by_spectrum.values()), None), labels)]
     for lead in by_error:
-        parts = [_part(lead, NRMSE)] + [_part(by_spectrum[lead.network], BEYOND_CUTOFF)] * (lead.network in by_spectrum)
+        parts = [_part(lead, NRMSE)]
+        if lead.network in by_spectrum:
+            parts.append(_part(by_spectrum[lead.network], BEYOND_CUTOFF))
         sentences.append(f"{labels[lead.network]} is {' and '.join(parts)}.")
     return sentences + _snapshot_by_snapshot(by_error, list(by_spectrum.values()), labels)
 

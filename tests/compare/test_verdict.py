@@ -43,6 +43,22 @@ def test_ahead_everywhere_on_one_metric_only_is_said_so():
     assert "Net is ahead on every one of the 2 held-out snapshots, on NRMSE." in text
 
 
+def test_without_spectral_metrics_the_error_alone_is_said():
+    def only_error(*arguments):
+        found = model(*arguments, (1.0, 1.0))
+        del found["scalars"][BEYOND_CUTOFF]
+        return found
+
+    compared = comparison(
+        spectral=only_error("Fourier", False, (0.4, 0.4)), net=only_error("Net", True, (0.3, 0.3))
+    )
+    assert verdict(compared) == [
+        "The best interpolation is Fourier (NRMSE 0.400).",
+        "Net is 25 % ahead on NRMSE (0.300).",
+        "Net is ahead on every one of the 2 held-out snapshots, on NRMSE.",
+    ]
+
+
 def test_equal_is_level():
     text = " ".join(verdict(comparison(spectral=FOURIER, net=model("Net", True, (0.4, 0.4), (0.5, 0.5)))))
     assert "Net is level on NRMSE (0.400)" in text

@@ -22,14 +22,21 @@ class Upscaler(nn.Module):
     Attributes:
         halo: coarse cells beyond a tile on each side that its result depends on; ``None`` where the whole field is needed.
         trainable: whether there is anything to fit.
+        needs_periodic: whether it is for periodic boxes only.
+
+    Raises:
+        ValueError: a factor below 1.
     """
 
     halo: int | None = 0
     trainable: bool = False
+    needs_periodic: bool = False
 
     def __init__(self, factor: int, irreps: str = "1o"):
         super().__init__()
         self.factor = int(factor)
+        if self.factor < 1:
+            raise ValueError(f"factor must be at least 1, got {factor}")
         self.irreps = str(irreps)
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:

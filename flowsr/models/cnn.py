@@ -37,10 +37,14 @@ class CNN(Network):
     Args:
         width: channels.
         blocks: residual blocks of two convolutions.
+
+    Raises:
+        ValueError: a factor or width below 1, or a negative number of blocks.
     """
 
     def __init__(self, factor: int, irreps: str = "1o", scale: float = 1.0, width: int = 16, blocks: int = 2):
         super().__init__(factor, irreps, scale)
+        self.check_size(blocks, width=width)
         components = Irreps(irreps).dim
         self.head = PaddedConv(components, width)
         self.blocks = nn.ModuleList(

@@ -28,11 +28,25 @@ class Network(Upscaler):
         super().__init__(factor, irreps)
         self.register_buffer("scale", torch.tensor(float(scale)))
 
+    @staticmethod
+    def check_size(blocks: int, **widths: int) -> None:
+        """
+        Raises:
+            ValueError: a width below 1, or a negative number of blocks.
+        """
+        for name, width in widths.items():
+            if width < 1:
+                raise ValueError(f"{name} must be at least 1, got {width}")
+        if blocks < 0:
+            raise ValueError(f"blocks must not be negative, got {blocks}")
+
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         """Non-dimensional correction on the fine grid: (batch, component, x, y, z) to s times the sides."""
         raise NotImplementedError
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
-        normalized = coarse / self.scale
+        """:meth:`Upscaler.forward`, computed in the weights' precision; a field of another one gets its own back."""
+        normalized = coarse.to(self.scale.dtype) / self.scale
         correction = self.correction(normalized, grid)
-        return self.scale * (trilinear(normalized, self.factor, grid.boundary).to(correction.dtype) + correction)
+        fine = self.scale * (trilinear(normalized, self.factor, grid.boundary).to(correction.dtype) + correction)
+        return fine if coarse.dtype == normalized.dtype else fine.to(coarse.dtype)

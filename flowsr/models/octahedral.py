@@ -25,6 +25,9 @@ class OctahedralNetwork(Network):
         blocks: residual blocks of two group convolutions.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
+
+    Raises:
+        ValueError: a factor, channels or filter banks below 1, a negative number of blocks, or an unknown group or padding.
     """
 
     relaxed: bool
@@ -41,6 +44,7 @@ class OctahedralNetwork(Network):
         wall_padding: str = "replicate",
     ):
         super().__init__(factor, irreps, scale)
+        self.check_size(blocks, channels=channels, filter_banks=filter_banks)
         self.group = octahedral_group(group)
         shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
         self.lifting = LiftingConv(self.group, irreps, 1, channels, **shared)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from flowsr.errors import FlowsrError
-from flowsr.files import write_bytes_atomic, write_json_atomic
+from flowsr.files import file_checksum, write_bytes_atomic, write_json_atomic
 from flowsr.models.base import Upscaler, build_model
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -60,16 +60,31 @@ def load_model(folder: Path) -> Upscaler:
     """The model saved in ``folder``, in eval mode on the CPU.
 
     Raises:
-        FlowsrError: files that are missing, damaged, or do not belong together.
+        FlowsrError: files that are missing, damaged, or do not belong together: where the card has the sha256 of the
+            weights, under ``weights_sha256``, these and no others are loaded.
     """
     folder = Path(folder)
     card = read_card(folder)
+    model = _built(card, folder / CARD)
     try:
-        model = build_model(card.model, **card.options)
-    except (TypeError, ValueError) as error:
-        raise FlowsrError(f"options do not suit model '{card.model}'", file=folder / CARD, found=str(error)) from None
-    try:
+        checksum = file_checksum(folder / WEIGHTS)
+        expected = card.training.get("weights_sha256", checksum)
+        if checksum != expected:
+            raise FlowsrError("not the weights of this model's card", file=folder / WEIGHTS, expected=f"sha256 {expected}", found=checksum)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=" ".join(str(error).split())) from None
+        raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=_in_one_line(error)) from None
     return model.eval()
+
+
+def _built(card: ModelCard, file: Path) -> Upscaler:
+    try:
+        return build_model(card.model, **card.options)
+    except FlowsrError as error:
+        raise FlowsrError(_in_one_line(error), file=file) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FlowsrError(f"options do not suit model '{card.model}'", file=file, found=_in_one_line(error)) from None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -11,7 +11,7 @@ OPTIONS = {"factor": 2, "width": 2, "blocks": 1}
 
 def save_small_model(folder):
     torch.manual_seed(0)
-    save_model(folder, build_model("cnn", **OPTIONS), ModelCard("cnn", OPTIONS, {"weights_sha256": "0"}))
+    save_model(folder, build_model("cnn", **OPTIONS), ModelCard("cnn", OPTIONS, {}))
     return folder
 
 

@@ -7,7 +7,7 @@ jobs' doors: inside, functions take plain arguments.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -49,7 +49,7 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """How the networks are fitted."""
 
-    models: dict[str, ModelSettings] = Field(
+    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")], ModelSettings] = Field(
         {
             "relaxed": ModelSettings(model="relaxed"),
             "strict": ModelSettings(model="strict"),
@@ -79,7 +79,7 @@ class CompareSettings(Settings):
     """Everybody on the same held-out snapshots."""
 
     baselines: list[str] = Field(["nearest", "trilinear", "tricubic", "spectral"], description="Untrained models.")
-    metrics: list[str] | None = Field(None, description="Registered metrics to compute; default: all.")
+    metrics: list[str] | None = Field(None, min_length=1, description="Registered metrics to compute; default: all.")
 
 
 class Experiment(Settings):
@@ -87,9 +87,9 @@ class Experiment(Settings):
 
     name: str = Field(description="Shown in reports and in Prefect.")
     output: Path = Field(description="Folder that everything is written to.")
-    seed: int = Field(0, description="Seed of initialisation and patch sampling.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of initialisation and patch sampling.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
-    threads: PositiveInt | None = Field(None, description="CPU threads; default: all cores.")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; default: all cores.")
     simulate: SimulateSettings = SimulateSettings()
     ingest: IngestSettings = IngestSettings()
     train: TrainSettings = TrainSettings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from flowsr.provenance import versions
 from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
 from flowsr.train import HISTORY, data_options, read_history
 from flowsr.upscale import upscale_array
+
+log = logging.getLogger(__name__)
 
 HERO = "hero.png"
 _LABELS = {
@@ -40,6 +43,7 @@ def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, 
     )  # fmt: skip
     slices = _slices(experiment, tests[0], entries)
     networks = list(experiment.train.models)
+    shown = {entry.name for entry in entries if entry.stores is None}
     write_report(
         page,
         comparison,
@@ -48,14 +52,18 @@ def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, 
         [weights for entry in entries if (weights := _weights(entry)) is not None],
         _how_made(experiment),
     )
-    if networks and any(not MODELS[name].trainable for name in experiment.compare.baselines):
+    if networks and shown and "nrmse" in comparison["metrics"] and "energy_spectrum" in comparison["curves"]:
         hero_figure(folder / HERO, comparison, slices[0], "relaxed" if "relaxed" in networks else None)
 
 
 def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:
     data = data_options(experiment.output / "ingest")
     shared = {"factor": data["factor"], "irreps": data["irreps"]}
-    baselines = [Entry(name, _LABELS.get(name, name), build_model(name, **shared)) for name in experiment.compare.baselines]
+    periodic = grid_of(open_field(tests[0], group="coarse")).periodic
+    fitting = [name for name in experiment.compare.baselines if periodic or not MODELS[name].needs_periodic]
+    if left_out := [name for name in experiment.compare.baselines if name not in fitting]:
+        log.info("not for a field with walls, left out: %s", ", ".join(left_out))
+    baselines = [Entry(name, _LABELS.get(name, name), build_model(name, **shared)) for name in fitting]
     networks = [
         Entry(
             name,

@@ -16,9 +16,11 @@ import numpy as np
 
 from flowsr.config.loading import dump_experiment
 from flowsr.config.schema import Experiment
+from flowsr.data.pairs import SPLITS, STATISTICS, pair_stores
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum, write_text_atomic
+from flowsr.pipeline.names import check_names
 from flowsr.pipeline.steps import Done, Step, perform, read_record
 from flowsr.progress import Report, StageReport, about
 
@@ -31,92 +33,46 @@ def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport
     _start(experiment)
     settings = experiment.simulate.recorded()
     use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
-    folder = experiment.output / "simulate"
-    job, tables = _simulation(settings["flow"])
+    job, _ = _simulation(settings["flow"])
     finished = []
     for seed in experiment.simulate.seeds:
-        store = folder / f"seed_{seed:03d}.zarr"
-        step = Step(
-            title=f"simulate seed {seed}",
-            record=store.with_suffix(".json"),
-            outputs=(store, *(store.with_suffix(suffix) for suffix in tables)),
-            settings={**settings, "seed": seed},
-            about=_about(experiment),
-        )
+        step = _simulate_step(experiment, seed)
 
-        def work(store=store, seed=seed, title=step.title):
-            job(store, seed=seed, device=experiment.device, progress=_begin(report, title), **settings)
+        def work(step=step, seed=seed):
+            job(step.outputs[0], seed=seed, device=experiment.device, progress=_begin(report, step.title), **settings)
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
 
 
-def _simulation(flow: str) -> tuple[Callable[..., Path], tuple[str, ...]]:
-    """The job that simulates a flow, and the tables it writes beside the store."""
-    if flow == "channel":
-        from flowsr.simulate.channel import simulate_channel
-
-        return simulate_channel, (".csv", ".profiles.csv")
-    from flowsr.simulate import simulate_run
-
-    return simulate_run, (".csv",)
-
-
 def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
     """Coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``."""
-    from flowsr.data.pairs import SPLITS
     from flowsr.data.pairs import ingest as ingest_pairs
 
+    step = _ingest_step(experiment, _source_checksums(experiment))
     _start(experiment)
-    folder = experiment.output / "ingest"
-    inputs, checksums = _sources(experiment)
-    settings = experiment.ingest.model_dump(mode="json", exclude={"inputs"})
-    split = settings.pop("split")
-    step = Step(
-        title="ingest",
-        record=folder / "run.json",
-        outputs=(*(folder / name for name in SPLITS), folder / "statistics.json"),
-        settings={**settings, **split},
-        inputs=checksums,
-        about=_about(experiment),
-    )
 
     def work():
-        ingest_pairs(inputs, folder, progress=_begin(report, step.title), **settings, **split)
+        progress = _begin(report, step.title)
+        ingest_pairs(_sources(experiment), experiment.output / "ingest", progress=progress, **step.settings)
 
     return [_done(perform(step, work, fresh=fresh), report)]
 
 
 def train(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
     """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve."""
-    from flowsr.models.saving import CARD, WEIGHTS
-    from flowsr.train import HISTORY, resolve_options, train_model
+    from flowsr.train import train_model
 
+    steps = _train_steps(experiment)
     _start(experiment)
-    pairs = experiment.output / "ingest"
-    inputs = _outputs_of(pairs / "run.json", "ingest")
-    settings = experiment.train
-    options = resolve_options(
-        {name: (entry.model, entry.options, entry.match_parameters) for name, entry in settings.models.items()}, pairs
-    )
     finished = []
-    for name, entry in settings.models.items():
-        folder = experiment.output / "train" / name
-        fit_settings = settings.model_dump(mode="json", exclude={"models"})
-        step = Step(
-            title=f"train {name}",
-            record=folder / "run.json",
-            outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
-            scratch=(folder / "checkpoints",),
-            settings={"model": entry.model, "options": options[name], "seed": experiment.seed, **fit_settings},
-            inputs=inputs,
-            about=_about(experiment),
-        )
+    for step in steps.values():
 
-        def work(name=name, entry=entry, folder=folder, title=step.title):
+        def work(step=step):
+            settings = dict(step.settings)
             train_model(
-                entry.model, options[name], pairs, folder, seed=experiment.seed, device=experiment.device,
-                progress=_begin(report, title), **fit_settings,
+                settings.pop("model"), settings.pop("options"), experiment.output / "ingest", step.record.parent,
+                device=experiment.device, progress=_begin(report, step.title), **settings,
             )  # fmt: skip
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
@@ -127,29 +83,18 @@ def upscale(experiment: Experiment, *, fresh: bool = False, report: StageReport 
     """Every network over every held-out run, to ``upscale/<name>/<run>.zarr``."""
     from flowsr.upscale import upscale_store
 
+    steps = _upscale_steps(experiment)
     _start(experiment)
     finished = []
-    for name in experiment.train.models:
-        model = experiment.output / "train" / name
-        weights = _outputs_of(model / "run.json", "train")
-        for source in _test_stores(experiment):
-            target = experiment.output / "upscale" / name / source.name
-            step = Step(
-                title=f"upscale {name} {source.stem}",
-                record=target.with_suffix(".json"),
-                outputs=(target,),
-                settings=experiment.upscale.model_dump(mode="json"),
-                inputs={**weights, source.name: tree_checksum(source)},
-                about=_about(experiment),
-            )
+    for (name, source), step in steps.items():
 
-            def work(source=source, model=model, target=target, title=step.title):
-                upscale_store(
-                    source, model, target, variable=experiment.ingest.variable, group="coarse",
-                    tile=experiment.upscale.tile, device=experiment.device, progress=_begin(report, title),
-                )  # fmt: skip
+        def work(name=name, source=source, step=step):
+            upscale_store(
+                source, experiment.output / "train" / name, step.outputs[0], variable=experiment.ingest.variable,
+                group="coarse", tile=experiment.upscale.tile, device=experiment.device, progress=_begin(report, step.title),
+            )  # fmt: skip
 
-            finished.append(_done(perform(step, work, fresh=fresh), report))
+        finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
 
 
@@ -184,30 +129,27 @@ class Outcome:
 
 def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> Outcome:
     """Interpolations and networks on the held-out snapshots, to ``compare/`` and ``report.html``."""
-    from flowsr.pipeline.comparing import compare_and_report
+    from flowsr.pipeline.comparing import HERO, compare_and_report
 
-    _start(experiment)
-    tests = _test_stores(experiment)
-    inputs = {source.name: tree_checksum(source) for source in tests}
-    for name in experiment.train.models:
-        for file, checksum in _outputs_of(experiment.output / "train" / name / "run.json", "train").items():
-            inputs[f"{name}/{file}"] = checksum
-        for source in tests:
-            record = experiment.output / "upscale" / name / f"{source.stem}.json"
-            inputs[f"{name}/{source.name}"] = _outputs_of(record, "upscale")[source.name]
     folder, page = experiment.output / "compare", experiment.output / "report.html"
+    inputs = {"test": _finished(_ingest_step(experiment), "ingest")["test"]}
+    for step in _train_steps(experiment).values():
+        inputs |= {f"{step.title}: {file}": checksum for file, checksum in _finished(step, "train").items()}
+    for step in _upscale_steps(experiment).values():
+        inputs |= {f"{step.title}: {store}": checksum for store, checksum in _finished(step, "upscale").items()}
     step = Step(
         title="compare",
         record=folder / "run.json",
         outputs=(folder / "metrics.json", folder / "table.csv", folder / "table.md", page),
-        scratch=(folder / "rows",),
+        scratch=(folder / "rows", folder / HERO),
         settings={**experiment.compare.model_dump(mode="json"), "variable": experiment.ingest.variable},
         inputs=inputs,
         about=_about(experiment),
     )
+    _start(experiment)
 
     def work():
-        compare_and_report(experiment, tests, folder, page, _begin(report, step.title))
+        compare_and_report(experiment, pair_stores(experiment.output / "ingest", "test"), folder, page, _begin(report, step.title))
 
     done = perform(step, work, fresh=fresh)
     comparison = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -224,7 +166,136 @@ def run(experiment: Experiment, *, fresh: bool = False, report: StageReport | No
 STAGES = {"simulate": simulate, "ingest": ingest, "train": train, "upscale": upscale, "compare": compare}
 
 
+def _simulation(flow: str) -> tuple[Callable[..., Path], tuple[str, ...]]:
+    """The job that simulates a flow, and the tables it writes beside the store."""
+    if flow == "channel":
+        from flowsr.simulate.channel import simulate_channel
+
+        return simulate_channel, (".csv", ".profiles.csv")
+    from flowsr.simulate import simulate_run
+
+    return simulate_run, (".csv",)
+
+
+def _simulate_step(experiment: Experiment, seed: int) -> Step:
+    settings = experiment.simulate.recorded()
+    store = experiment.output / "simulate" / f"seed_{seed:03d}.zarr"
+    return Step(
+        title=f"simulate seed {seed}",
+        record=store.with_suffix(".json"),
+        outputs=(store, *(store.with_suffix(suffix) for suffix in _simulation(settings["flow"])[1])),
+        settings={**settings, "seed": seed},
+        about=_about(experiment),
+    )
+
+
+def _ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None) -> Step:
+    """The ingest step; without ``checksums``, a user's own files are taken to be those it was done with."""
+    folder = experiment.output / "ingest"
+    if checksums is None:
+        recorded = (read_record(folder / "run.json") or {}).get("inputs", {})
+        own = experiment.ingest.inputs
+        known = own is not None and recorded.keys() == {str(path) for path in own}
+        checksums = recorded if known else _source_checksums(experiment)
+    settings = experiment.ingest.model_dump(mode="json", exclude={"inputs"})
+    split = settings.pop("split")
+    return Step(
+        title="ingest",
+        record=folder / "run.json",
+        outputs=(*(folder / name for name in SPLITS), folder / STATISTICS),
+        settings={**settings, **split},
+        inputs=checksums,
+        about=_about(experiment),
+    )
+
+
+def _train_steps(experiment: Experiment) -> dict[str, Step]:
+    """A step per network. Needs the ingest stage, whose data decide some of the options."""
+    from flowsr.models.saving import CARD, WEIGHTS
+    from flowsr.train import HISTORY, resolve_options
+
+    pairs = _finished(_ingest_step(experiment), "ingest")
+    models = experiment.train.models
+    options = resolve_options(
+        {name: (entry.model, entry.options, entry.match_parameters) for name, entry in models.items()},
+        experiment.output / "ingest",
+    )
+    shared = {"seed": experiment.seed, **experiment.train.model_dump(mode="json", exclude={"models"})}
+    steps = {}
+    for name, entry in models.items():
+        folder = experiment.output / "train" / name
+        steps[name] = Step(
+            title=f"train {name}",
+            record=folder / "run.json",
+            outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
+            scratch=(folder / "checkpoints",),
+            settings={"model": entry.model, "options": options[name], **shared},
+            inputs=pairs,
+            about=_about(experiment),
+        )
+    return steps
+
+
+def _upscale_steps(experiment: Experiment) -> dict[tuple[str, Path], Step]:
+    """A step per network and held-out run."""
+    test = _finished(_ingest_step(experiment), "ingest")["test"]
+    steps = {}
+    for name, trained in _train_steps(experiment).items():
+        weights = _finished(trained, "train")
+        for source in pair_stores(experiment.output / "ingest", "test"):
+            target = experiment.output / "upscale" / name / source.name
+            steps[name, source] = Step(
+                title=f"upscale {name} {source.stem}",
+                record=target.with_suffix(".json"),
+                outputs=(target,),
+                settings=experiment.upscale.model_dump(mode="json"),
+                inputs={**weights, "test": test},
+                about=_about(experiment),
+            )
+    return steps
+
+
+def _finished(step: Step, stage: str) -> dict[str, str]:
+    """Checksums of a step's outputs.
+
+    Raises:
+        FlowsrError: it has not been done, or was done with other settings or inputs than this experiment's.
+    """
+    record = read_record(step.record)
+    hint = f"run `flowsr {stage}` first, or `flowsr run`"
+    if record is None or record.get("status") != "finished":
+        raise FlowsrError(f"the {stage} stage has not finished", file=step.record, hint=hint)
+    if record.get("key") != step.key:
+        raise FlowsrError(f"the {stage} stage was done with other settings or inputs", file=step.record, hint=hint)
+    return record["outputs"]
+
+
+def _sources(experiment: Experiment) -> list[Path]:
+    """What is ingested: a user's own files, or the stores of the simulate stage."""
+    if experiment.ingest.inputs is not None:
+        return list(experiment.ingest.inputs)
+    return [_simulate_step(experiment, seed).outputs[0] for seed in experiment.simulate.seeds]
+
+
+def _source_checksums(experiment: Experiment) -> dict[str, str]:
+    if experiment.ingest.inputs is not None:
+        return {str(path): _checksum(path) for path in experiment.ingest.inputs}
+    stores = {}
+    for seed in experiment.simulate.seeds:
+        step = _simulate_step(experiment, seed)
+        name = step.outputs[0].name
+        stores[name] = _finished(step, "simulate")[name]
+    return stores
+
+
+def _checksum(path: Path) -> str:
+    if not path.exists():
+        raise FlowsrError("no such file", file=path, variable="ingest.inputs")
+    return tree_checksum(path)
+
+
 def _start(experiment: Experiment) -> None:
+    check_names(experiment)
     use_threads(experiment.threads)
     write_text_atomic(experiment.output / "config.yaml", dump_experiment(experiment))
 
@@ -243,30 +314,3 @@ def _done(done: Done, report: StageReport | None) -> Done:
     if report is not None:
         report(done.step.title, 1.0, "reused" if done.reused else "done")
     return done
-
-
-def _sources(experiment: Experiment) -> tuple[list[Path], dict[str, str]]:
-    if experiment.ingest.inputs is not None:
-        return list(experiment.ingest.inputs), {str(path): _checksum(path) for path in experiment.ingest.inputs}
-    folder = experiment.output / "simulate"
-    stores = [folder / f"seed_{seed:03d}.zarr" for seed in experiment.simulate.seeds]
-    return stores, {store.name: _outputs_of(store.with_suffix(".json"), "simulate")[store.name] for store in stores}
-
-
-def _checksum(path: Path) -> str:
-    if not path.exists():
-        raise FlowsrError("no such file", file=path, variable="ingest.inputs")
-    return tree_checksum(path)
-
-
-def _outputs_of(record: Path, stage: str) -> dict[str, str]:
-    found = read_record(record)
-    if found is None or found.get("status") != "finished":
-        raise FlowsrError(f"the {stage} stage has not finished", file=record, hint=f"run `flowsr {stage}` first, or `flowsr run`")
-    return found["outputs"]
-
-
-def _test_stores(experiment: Experiment) -> list[Path]:
-    from flowsr.data.pairs import pair_stores
-
-    return pair_stores(experiment.output / "ingest", "test")

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from flowsr.cli import main
 from flowsr.data import open_field
 from flowsr.files import tree_checksum
 from flowsr.pipeline.steps import read_record
@@ -90,6 +91,24 @@ def test_a_second_run_reuses_everything(whole):
     endings = [line.split()[-1] for line in output.splitlines() if " 100 %" in line]
     assert endings == ["reused"] * 10  # two runs, ingest, two networks, each over two runs, comparison
     assert (tree_checksum(folder / "compare"), tree_checksum(folder / "train" / "relaxed")) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "told"),
+    [
+        ("ingest", "simulate.viscosity=0.1", "the simulate stage was done with other settings"),
+        ("train", "ingest.factor=4", "the ingest stage was done with other settings"),
+        ("upscale", "train.max_epochs=4", "the train stage was done with other settings"),
+        ("compare", "upscale.tile=3", "the upscale stage was done with other settings"),
+        ("compare", "simulate.viscosity=0.1", "the simulate stage was done with other settings"),
+    ],
+)
+def test_a_stage_does_not_build_on_what_other_settings_made(whole, stage, setting, told, capsys):
+    folder, _, parent = whole
+    before = (folder / "config.yaml").read_text()
+    assert main([stage, str(parent / "run.yaml"), "--set", setting]) == 2
+    assert told in capsys.readouterr().err
+    assert (folder / "config.yaml").read_text() == before
 
 
 def test_killed_in_every_stage_it_ends_in_the_same_metrics(whole, tmp_path):

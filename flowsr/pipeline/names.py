@@ -1,0 +1,37 @@
+"""Names in an experiment that must be registered somewhere: checked before the first hour of work, not after it."""
+
+from __future__ import annotations
+
+from flowsr.config.schema import Experiment
+from flowsr.data.degrade import DEGRADE_OPERATORS
+from flowsr.errors import FlowsrError
+from flowsr.metrics import METRICS
+from flowsr.models import MODELS
+
+
+def check_names(experiment: Experiment) -> None:
+    """Look up every model, metric and operator that the experiment names.
+
+    Raises:
+        FlowsrError: the first that is unknown (with a suggestion), that is in the wrong place, or that is used twice.
+    """
+    DEGRADE_OPERATORS[experiment.ingest.operator]
+    for name, entry in experiment.train.models.items():
+        if not MODELS[entry.model].trainable:
+            raise FlowsrError(
+                f"model '{entry.model}' has nothing to train", variable=f"train.models.{name}", hint="list it in compare.baselines"
+            )
+        if name in experiment.compare.baselines:
+            raise FlowsrError("a network is called like a baseline", variable=f"train.models.{name}", hint="call it otherwise")
+        decided = {"factor", "irreps", "scale"} & entry.options.keys()
+        if decided:
+            raise FlowsrError(
+                "these options follow from the data", variable=f"train.models.{name}.options", found=", ".join(sorted(decided))
+            )
+    for baseline in experiment.compare.baselines:
+        if MODELS[baseline].trainable:
+            raise FlowsrError(
+                f"model '{baseline}' needs training", variable="compare.baselines", hint="list it in train.models"
+            )
+    for metric in experiment.compare.metrics or ():
+        METRICS[metric]

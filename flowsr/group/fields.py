@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache, reduce
 from operator import add
 
@@ -164,16 +163,8 @@ def transform_regular(features: Tensor, element: int, group: OctahedralGroup) ->
 
 
 def transform_grid(grid: Grid, element: int, group: OctahedralGroup) -> Grid:
-    """The grid of a transformed field: sides, spacings and boundaries permuted, the centre of the box where it was."""
-    source, _ = axis_action(element, group)
-    lengths = grid.lengths
-    return replace(
-        grid,
-        shape=tuple(grid.shape[axis] for axis in source),
-        spacing=tuple(grid.spacing[axis] for axis in source),
-        boundary=tuple(grid.boundary[axis] for axis in source),
-        origin=tuple(grid.origin[i] + (lengths[i] - lengths[axis]) / 2 for i, axis in enumerate(source)),
-    )
+    """The grid of a transformed field: its axes permuted and turned round, the centre of the box where it was."""
+    return grid.turned(*axis_action(element, group))
 
 
 def tap_permutation(group: OctahedralGroup, kernel_size: int) -> np.ndarray:

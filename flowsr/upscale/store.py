@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import xarray as xr
+
+from flowsr import __version__
 from flowsr.data import grid_of, open_field
 from flowsr.data.layout import field_template
+from flowsr.data.quality import BadValues
 from flowsr.data.store import create_store
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
+from flowsr.files import file_checksum, tree_checksum
 from flowsr.models import Upscaler, load_model, read_card
+from flowsr.models.saving import WEIGHTS
 from flowsr.progress import Report
-from flowsr.provenance import versions
-from flowsr.upscale.tiles import fine_slices, tiles_of, upscale_tile
+from flowsr.upscale.tiles import Reader, fine_slices, tiles_of, upscale_tile
+
+MANIFESTS = (".yaml", ".yml")
 
 
 def upscale_store(
@@ -29,6 +38,8 @@ def upscale_store(
 ) -> Path:
     """Upscale every snapshot of a stored field.
 
+    A store is gone on with, or used as it is, when it was made of the same content by the same weights and flowsr.
+
     Args:
         source: a coarse field that :func:`flowsr.data.open_field` can open.
         model_folder: folder of a saved model.
@@ -44,13 +55,18 @@ def upscale_store(
         ``target``.
 
     Raises:
-        FlowsrError: a source or model that cannot be used, or a target made from something else.
+        FlowsrError: a source or model that cannot be used, values that are no numbers, a target made from something
+            else, or one that is the source, lies in it or holds it.
     """
     if tile < 1:
         raise FlowsrError("a tile has at least one cell", variable="tile", expected="1 or more", found=tile)
+    source, model_folder, target = Path(source), Path(model_folder), Path(target)
     device = resolve_device(device)
     model = load_model(model_folder).to(device)
     dataset = open_field(source, group=group)
+    contents = list(_contents(source, group))
+    for path in (source, *contents):
+        _refuse_overlap(target, path)
     field = _field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
     tiles = tiles_of(grid, tile, model.halo)
@@ -58,7 +74,15 @@ def upscale_store(
         grid.refined(model.factor), dataset.time.values, variable=variable, irreps=model.irreps,
         components=tuple(str(c) for c in dataset.component.values) if "component" in field.dims else None,
         dtype=field.dtype, units=field.attrs.get("units", "1"), long_name=field.attrs.get("long_name"),
-        attrs=_attributes(dataset, source, model_folder, model, tile),
+        attrs={**_kept_attributes(dataset), "provenance": {
+            "source": source.name,
+            "source_group": group,
+            "source_sha256": [tree_checksum(path) for path in contents],
+            "source_provenance": dataset.attrs.get("provenance"),
+            **_model_provenance(model_folder),
+            "factor": model.factor,
+            "flowsr": __version__,
+        }},
     )  # fmt: skip
     sides = tuple((span.stop - span.start) * model.factor for span in tiles[0])
     with create_store(target, template, shard=sides, fresh=overwrite) as store:
@@ -66,7 +90,7 @@ def upscale_store(
             return target
         total, done = len(tiles) * field.sizes["time"], 0
         for time in range(field.sizes["time"]):
-            read = _reader(field.isel(time=time))
+            read = _reader(field, time, source)
             for part in tiles:
                 box = fine_slices(part, model.factor)
                 if not store.is_written(variable, time, box):
@@ -78,12 +102,43 @@ def upscale_store(
         return store.publish()
 
 
-def _reader(snapshot):
+def _reader(field: xr.DataArray, time: int, source: Path) -> Reader:
+    """Reads cells of one snapshot, and refuses those that are no numbers."""
+    snapshot, quality = field.isel(time=time), BadValues(field)
+
     def read(cells):
         values = snapshot.isel(dict(zip("xyz", cells))).values
+        bad = quality.mask(values)
+        if bad.any():
+            first = zip("xyz", cells, np.argwhere(bad)[0][-3:])
+            place = ", ".join(f"{axis} {along[index]}" for axis, along, index in first)
+            raise FlowsrError(
+                "values that are no numbers", file=source, variable=field.name, expected="finite values",
+                found=f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, the first at time {time}, {place}",
+            )  # fmt: skip
         return values if values.ndim == 4 else values[None]
 
     return read
+
+
+def _contents(source: Path, group: str | None) -> Iterator[Path]:
+    """The files and folders that decide what the source holds."""
+    if source.suffix in MANIFESTS:
+        from flowsr.config.manifest import read_manifest
+        from flowsr.data.manifest import files_of
+
+        manifest = read_manifest(source)
+        yield source
+        yield from (file.path for run in manifest["files"] for file in files_of(manifest, source, run))
+    else:
+        folder = source / (group or "")
+        yield folder if folder.is_dir() else source
+
+
+def _refuse_overlap(target: Path, source: Path) -> None:
+    ours, theirs = target.resolve(), source.resolve()
+    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        raise FlowsrError("the output would be written over the input", file=target, expected="a path apart from it", found=source)
 
 
 def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
@@ -96,17 +151,10 @@ def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
     return dataset[variable]
 
 
-def _attributes(dataset, source: Path, model_folder: Path, model: Upscaler, tile: int) -> dict:
-    kept = {key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs}
-    card = read_card(model_folder)
-    provenance = {
-        "source": Path(source).name,
-        "source_provenance": dataset.attrs.get("provenance"),
-        "model": card.model,
-        "options": card.options,
-        "weights_sha256": card.training.get("weights_sha256"),
-        "factor": model.factor,
-        "tile": tile,
-        "versions": versions(),
-    }
-    return {**kept, "provenance": provenance}
+def _kept_attributes(dataset: xr.Dataset) -> dict:
+    return {key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs}
+
+
+def _model_provenance(folder: Path) -> dict:
+    card = read_card(folder)
+    return {"model": card.model, "options": card.options, "weights_sha256": file_checksum(folder / WEIGHTS)}

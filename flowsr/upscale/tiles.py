@@ -1,4 +1,8 @@
-"""Exact tiling: a tile is computed with the halo its model needs and cropped, so that tiles and whole agree to round-off."""
+"""Tiling: a tile is computed with the halo its model needs and cropped, so that tiles and the whole field agree.
+
+They agree to round-off for every model whose reach is finite, networks and `nearest` and `trilinear`; for `tricubic`,
+whose reach is not and is cut at a halo of 14 cells, to single precision. `spectral` is never cut into tiles.
+"""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ Overrides = Annotated[
 ]
 Fresh = Annotated[bool, Parameter(negative=(), help="Forget earlier results of this stage and start over.")]
 Config = Annotated[Path, Parameter(help="Experiment, a YAML file (see configs/).")]
+BOTH_WAYS = "flowsr upscale --help shows both ways to call it"
 
 app = App(
     name="flowsr",
@@ -32,6 +33,7 @@ app = App(
     help="Super-resolution of 3-D turbulence with a symmetry that is measured, not assumed.\n\n"
     "Start with: flowsr run configs/demo.yaml",
     help_format="markdown",
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -73,29 +75,34 @@ def upscale(
     input: Annotated[Path | None, Parameter(help="A coarse field of your own, Zarr or HDF5, instead of an experiment's.")] = None,
     model: Annotated[Path | None, Parameter(help="Folder of a trained model, such as runs/demo/train/relaxed.")] = None,
     output: Annotated[Path | None, Parameter(help="Zarr store to write.")] = None,
-    variable: Annotated[str, Parameter(help="Variable to upscale.")] = "velocity",
-    tile: Annotated[int, Parameter(help="Coarse cells along a tile's side: larger is faster, smaller needs less memory.")] = 32,
-    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+    group: Annotated[str | None, Parameter(help="Group inside the input.")] = None,
+    variable: Annotated[str | None, Parameter(help="Variable to upscale; default: velocity.")] = None,
+    tile: Annotated[int | None, Parameter(help="Coarse cells along a tile's side, larger is faster, smaller needs less memory; default: 32.")] = None,
+    device: Annotated[str | None, Parameter(help="auto, cpu or cuda; default: auto.")] = None,
 ):
     """Write the fine field from a coarse one, tile by tile, whatever its size.
 
     Either an experiment's stage: `flowsr upscale configs/demo.yaml`, or a file of your own:
     `flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr`.
     """
-    if config is not None and input is None:
+    paths = {"--input": input, "--model": model, "--output": output}
+    choices = {"group": group, "variable": variable, "tile": tile, "device": device}
+    if config is not None:
+        _refuse_given({**paths, **{f"--{name}": value for name, value in choices.items()}}, "CONFIG")
         _stage("upscale", config, set, fresh)
         return
-    for option, value in (("CONFIG or --input", input), ("--model", model), ("--output", output)):
+    for option, value in paths.items():
         if value is None:
-            raise FlowsrError(f"{option} is missing", hint="flowsr upscale --help shows both ways to call it")
+            missing = "CONFIG or --input" if option == "--input" else option
+            raise FlowsrError(f"{missing} is missing", hint=BOTH_WAYS)
+    _refuse_given({"--set": set}, "--input")
     from flowsr.progress import about
     from flowsr.upscale import upscale_store
 
     _logs()
     with _shown() as report:
-        upscale_store(
-            input, model, output, variable=variable, tile=tile, device=device, overwrite=fresh, progress=about(report, "upscale")
-        )
+        given = {name: value for name, value in choices.items() if value is not None}
+        upscale_store(input, model, output, **given, overwrite=fresh, progress=about(report, "upscale"))
     Console().print(f"upscaled field: {output}", soft_wrap=True)
 
 
@@ -204,17 +211,45 @@ def bench_convolution(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; bad input is one line on stderr and exit code 2."""
+    """Run the command line; bad input, and a disk or file that fails, is one line on stderr and exit code 2."""
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except (FlowsrError, cyclopts.CycloptsError) as error:
-        message = " ".join(str(error).split())
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
-        return 2
+        return _failed(str(error))
+    except BrokenPipeError:
+        _give_up_output()
+        return 1
+    except OSError as error:
+        _give_up_output()
+        reason = error.strerror or str(error)
+        return _failed(reason if error.filename is None else f"{error.filename}: {reason}")
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; start the same command again to go on from here", soft_wrap=True)
         return 130
     return 0
+
+
+def _failed(message: str) -> int:
+    line = _escaped(" ".join(message.split()))
+    Console(stderr=True).print(f"[bold red]error:[/] {line}", soft_wrap=True, highlight=False)
+    return 2
+
+
+def _give_up_output() -> None:
+    """Where stdout takes nothing more, what is left for it is dropped: Python would try, and fail, again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _refuse_given(options: dict[str, object], beside: str) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise FlowsrError(f"{', '.join(given)} cannot be given with {beside}", hint=BOTH_WAYS)
 
 
 def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) -> None:

@@ -1,10 +1,20 @@
 """The command line as a person meets it: help that teaches, one line for a mistake, exit code 2."""
 
+import errno
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
+from flowsr import cli
 from flowsr.cli import main
 from flowsr.data import open_field, write_hdf5
 from flowsr.grid import Grid
@@ -38,9 +48,15 @@ def test_every_command_explains_itself(command, capsys):
         (["simulte"], 'Did you mean "simulate"?'),
         (["upscale"], "CONFIG or --input is missing"),
         (["upscale", "--input", "a.zarr", "--output", "b.zarr"], "--model is missing"),
+        (["upscale", "{tiny}", "--input", "a.zarr"], "--input cannot be given with CONFIG"),
+        (["upscale", "{tiny}", "--model", "m", "--output", "b"], "--model, --output cannot be given with CONFIG"),
+        (["upscale", "{tiny}", "--group", "coarse"], "--group cannot be given with CONFIG"),
+        (["upscale", "{tiny}", "--tile", "32"], "--tile cannot be given with CONFIG"),
+        (["upscale", "{tiny}", "--variable", "velocity", "--device", "auto"], "--variable, --device cannot be given"),
+        (["upscale", "--input", "a", "--model", "m", "--output", "b", "--set", "threads=1"], "--set cannot be given with --input"),
         (["ingest", "{tiny}", "--set", "ingest.inputs=[nowhere.zarr]"], "nowhere.zarr: no such file"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = str(write_tiny(tmp_path))
@@ -80,7 +96,7 @@ def own_file(tmp_path):
     options = {"factor": 2, "channels": 1, "group": "O"}
     model = build_model("relaxed", **options)
     torch.nn.init.normal_(model.projection.filters, std=0.1)
-    save_model(tmp_path / "model", model, ModelCard("relaxed", options, {"weights_sha256": "abc"}))
+    save_model(tmp_path / "model", model, ModelCard("relaxed", options, {}))
     return tmp_path, model.eval(), values, grid
 
 
@@ -104,3 +120,105 @@ def test_upscaling_refuses_a_variable_that_is_not_there(own_file, capsys):
     assert "velocty" in capsys.readouterr().err and not (folder / "x.zarr").exists()
     assert main([*arguments, "--tile", "0"]) == 2
     assert main([*arguments[:-3], str(folder / "nomodel"), "--output", str(folder / "x.zarr")]) == 2
+
+
+def test_upscaling_a_group_of_a_file(own_file, capsys):
+    import h5py
+
+    folder = own_file[0]
+    with h5py.File(folder / "coarse.h5") as whole, h5py.File(folder / "grouped.h5", "w") as grouped:
+        whole.copy(whole["/"], grouped, "coarse")
+    arguments = ["upscale", "--model", str(folder / "model")]
+    assert main([*arguments, "--input", str(folder / "coarse.h5"), "--output", str(folder / "whole.zarr")]) == 0
+    arguments += ["--input", str(folder / "grouped.h5"), "--output", str(folder / "part.zarr")]
+    assert main(arguments) == 2
+    capsys.readouterr()
+    assert main([*arguments, "--group", "fine"]) == 2
+    assert "no such group; variable: fine" in capsys.readouterr().err
+    assert main([*arguments, "--group", "coarse"]) == 0
+    part, whole = open_field(folder / "part.zarr"), open_field(folder / "whole.zarr")
+    np.testing.assert_array_equal(part.velocity.values, whole.velocity.values)
+    assert part.attrs["provenance"]["source_group"] == "coarse"
+
+
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+def test_upscaling_onto_the_input_is_one_line(own_file, fresh, capsys):
+    folder = own_file[0]
+    before = (folder / "coarse.h5").read_bytes()
+    source = str(folder / "coarse.h5")
+    assert main(["upscale", "--input", source, "--model", str(folder / "model"), "--output", source, *fresh]) == 2
+    assert "would be written over the input" in capsys.readouterr().err
+    assert (folder / "coarse.h5").read_bytes() == before
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/data/[run].zarr"), "error: /data/[run].zarr: Permission denied\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
+        (OSError("the library's own\nwords"), "error: the library's own words\n"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, told, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda *_, **__: raising(error)())
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err == told
+
+
+def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path, capsys):
+    (tmp_path / "run").write_text("in the way")
+    assert main(["simulate", str(write_tiny(tmp_path))]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'run'}") and error.count("\n") == 1
+
+
+def process(*arguments, **options):
+    """`python -m flowsr` in a process of its own, SIGINT as it is in a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flowsr", *arguments], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["models", "config"])
+def test_output_that_nobody_takes_is_no_traceback(command, tmp_path):
+    arguments = [command] + ([str(write_tiny(tmp_path))] if command == "config" else [])
+    with open("/dev/full", "w") as full, process(*arguments, stdout=full) as child:
+        assert child.stderr.read() == "error: No space left on device\n"
+    assert child.returncode == 2
+    reader, writer = os.pipe()
+    os.close(reader)
+    with process(*arguments, stdout=writer) as child:
+        os.close(writer)
+        assert child.stderr.read() == ""
+    assert child.returncode == 1
+
+
+def test_an_interrupt_is_one_line_and_130(tmp_path):
+    tiny = str(write_tiny(tmp_path))
+    with process("simulate", tiny, "--set", "simulate.duration=1e6", cwd=tmp_path) as child:
+        assert "started" in child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        told = child.stderr.read()
+    assert child.returncode == 130
+    assert told.endswith("interrupted; start the same command again to go on from here\n") and "Traceback" not in told
+
+
+@pytest.mark.parametrize("missing", ["cyclopts", "pydantic"])
+def test_a_package_of_the_extra_that_is_missing_is_one_line(missing, tmp_path):
+    arguments = ["config", str(write_tiny(tmp_path))]
+    program = f"import sys; sys.modules[{missing!r}] = None; from flowsr.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, f"error: {missing} is not installed; pip install 'flowsr[pipeline]'\n")
+
+
+def test_the_installed_command_is_the_one_that_says_so():
+    project = Path(importlib.util.find_spec("flowsr").origin).parent.parent / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["scripts"] == {"flowsr": "flowsr.__main__:main"}

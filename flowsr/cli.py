@@ -77,7 +77,7 @@ def upscale(
     output: Annotated[Path | None, Parameter(help="Zarr store to write.")] = None,
     group: Annotated[str | None, Parameter(help="Group inside the input.")] = None,
     variable: Annotated[str | None, Parameter(help="Variable to upscale; default: velocity.")] = None,
-    tile: Annotated[int | None, Parameter(help="Coarse cells along a tile's side, larger is faster, smaller needs less memory; default: 32.")] = None,
+    tile: Annotated[int | None, Parameter(help="Coarse cells along a tile's side: more is faster; default: 32.")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda; default: auto.")] = None,
 ):
     """Write the fine field from a coarse one, tile by tile, whatever its size.
@@ -224,10 +224,17 @@ def main(arguments: list[str] | None = None) -> int:
         _give_up_output()
         reason = error.strerror or str(error)
         return _failed(reason if error.filename is None else f"{error.filename}: {reason}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ending:
+        if not _was_interrupted(ending):
+            raise
         Console(stderr=True).print("interrupted; start the same command again to go on from here", soft_wrap=True)
         return 130
     return 0
+
+
+def _was_interrupted(ending: BaseException) -> bool:
+    """Also where a library answers Ctrl-C with an exit of its own, as Lightning does to end a fit."""
+    return isinstance(ending, KeyboardInterrupt) or isinstance(ending.__context__, KeyboardInterrupt)
 
 
 def _failed(message: str) -> int:

@@ -41,8 +41,8 @@ def test_every_command_explains_itself(command, capsys):
     ("arguments", "told"),
     [
         (["config", "missing.yaml"], "missing.yaml: cannot read"),
-        (["train", "{tiny}"], "the ingest stage has not finished"),
-        (["compare", "{tiny}"], "no finished ingest here"),
+        (["train", "{tiny}"], "the simulate stage has not finished"),
+        (["compare", "{tiny}"], "the simulate stage has not finished"),
         (["ingest", "{tiny}"], "the simulate stage has not finished"),
         (["run", "{tiny}", "--set", "train.max_epoch=3"], "did you mean 'max_epochs'?"),
         (["simulte"], 'Did you mean "simulate"?'),
@@ -209,6 +209,35 @@ def test_an_interrupt_is_one_line_and_130(tmp_path):
         told = child.stderr.read()
     assert child.returncode == 130
     assert told.endswith("interrupted; start the same command again to go on from here\n") and "Traceback" not in told
+
+
+def fit_that_is_interrupted():
+    from lightning import Trainer
+    from lightning.pytorch.demos.boring_classes import BoringModel
+
+    class Interrupted(BoringModel):
+        def on_train_start(self):
+            raise KeyboardInterrupt
+
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    Trainer(accelerator="cpu", max_epochs=1, **quiet).fit(Interrupted())
+
+
+def test_an_interrupted_fit_is_one_line_and_130_too(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "app", lambda *_, **__: fit_that_is_interrupted())
+    try:
+        assert main(["train"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.endswith("interrupted; start the same command again to go on from here\n")
+
+
+def test_another_exit_stays_what_it_is(monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda *_, **__: sys.exit(3))
+    with pytest.raises(SystemExit) as ending:
+        main(["models"])
+    assert ending.value.code == 3
 
 
 @pytest.mark.parametrize("missing", ["cyclopts", "pydantic"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.models.base import MODELS, Upscaler
 
-#: A cubic spline forgets a value by a factor |sqrt(3) - 2| = 0.27 a cell: below single precision's round-off after this many.
+#: A cubic spline forgets a value by a factor |sqrt(3) - 2| = 0.27 a cell: below float32 round-off after this many.
 _SPLINE_REACH = 14
 
 

@@ -27,7 +27,7 @@ class OctahedralNetwork(Network):
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
 
     Raises:
-        ValueError: a factor, channels or filter banks below 1, a negative number of blocks, or an unknown group or padding.
+        ValueError: a factor, channels or filter banks below 1, negative blocks, or an unknown group or padding.
     """
 
     relaxed: bool

@@ -70,7 +70,10 @@ def load_model(folder: Path) -> Upscaler:
         checksum = file_checksum(folder / WEIGHTS)
         expected = card.training.get("weights_sha256", checksum)
         if checksum != expected:
-            raise FlowsrError("not the weights of this model's card", file=folder / WEIGHTS, expected=f"sha256 {expected}", found=checksum)
+            raise FlowsrError(
+                "not the weights of this model's card",
+                file=folder / WEIGHTS, expected=f"sha256 {expected}", found=checksum,
+            )  # fmt: skip
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=_in_one_line(error)) from None

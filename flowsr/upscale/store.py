@@ -138,7 +138,9 @@ def _contents(source: Path, group: str | None) -> Iterator[Path]:
 def _refuse_overlap(target: Path, source: Path) -> None:
     ours, theirs = target.resolve(), source.resolve()
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
-        raise FlowsrError("the output would be written over the input", file=target, expected="a path apart from it", found=source)
+        raise FlowsrError(
+            "the output would be written over the input", file=target, expected="a path apart from it", found=source
+        )
 
 
 def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):

@@ -1,4 +1,4 @@
-"""What a fine store is made of decides whether it is used again; input that is no field, or is the output, is refused."""
+"""What a fine store is made of decides whether it is used again; bad values, and the input as output, are refused."""
 
 import importlib.metadata
 import shutil

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 
 import torch
 
 from flowsr.kernels.dispatch import KERNELS, Case, Kernel
+from flowsr.kernels.triton_kernel.launch import interpreted
 from flowsr.kernels.triton_kernel.operator import triton_convolution
 
 INSTALLED = importlib.util.find_spec("triton") is not None
@@ -32,7 +32,7 @@ def refusal(case: Case) -> str | None:
         return f"it computes in float32, bfloat16 or float16, not in {str(case.dtype).removeprefix('torch.')}"
     if case.taps > LARGEST_KERNEL**3:
         return f"kernel sizes up to {LARGEST_KERNEL} only"
-    if case.device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    if case.device == "cpu" and not interpreted():
         return "it needs an NVIDIA GPU (TRITON_INTERPRET=1 runs it on a CPU, very slowly, for tests)"
     if case.device not in ("cpu", "cuda") or torch.version.hip is not None:
         return "it needs an NVIDIA GPU"

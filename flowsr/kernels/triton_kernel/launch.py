@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
 
-# Bytes of the workspace between the stages: about what the second level cache of a large GPU holds.
+# Bytes of the workspace between the stages: this part of the field's and the result's, and at least about what the second
+# level cache of a large GPU holds. Every box reads its halo anew, so that boxes of few layers cost time.
+WORKSPACE_SHARE = 0.2
 WORKSPACE_BYTES = 48 * 2**20
 # Programs that the gradient of the filters is split into, at least: some for every multiprocessor.
 CORRELATE_PROGRAMS = 528
@@ -85,20 +88,26 @@ class Blocks:
 
     Args:
         voxels: of a tile.
+        turn: voxels that the gradient of the filters is summed over at a time.
         inner: the summed dimension, per step.
         widest: most columns of the result per program.
         warps: per program.
+        registers: per thread at most; None for as many as there are.
     """
 
     voxels: int
+    turn: int
     inner: int
     widest: int
     warps: int
+    registers: int | None
 
     @classmethod
     def of(cls, dtype: torch.dtype) -> Blocks:
-        """16-bit numbers go through the matrix units, float32 mostly does not."""
-        return cls(128, 32, 128, 8) if dtype.itemsize == 2 else cls(64, 16, 64, 4)
+        """16-bit numbers go through the matrix units, float32 mostly does not; the interpreter likes few large steps."""
+        if interpreted():
+            return cls(64, 64, 16, 64, 4, None)
+        return cls(128, 32, 32, 128, 8, 128) if dtype.itemsize == 2 else cls(64, 32, 16, 64, 4, None)
 
     def width(self, columns: int) -> int:
         """Columns of a slab: whole inner steps."""
@@ -112,6 +121,11 @@ class Blocks:
         """Columns per program: few programs, little padding. Every program reads its neighbourhood anew, worth 32 columns."""
         choices = [size for size in (16, 32, 64, 128) if size <= self.widest]
         return min(choices, key=lambda size: -(-columns // size) * (size + 32))
+
+
+def interpreted() -> bool:
+    """Whether Triton runs its programs on the CPU, operation by operation."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -132,9 +146,13 @@ def tile_sides(sides: Sequence[int], voxels: int) -> tuple[int, int, int]:
     return tuple(tile)
 
 
-def boxes(batch: int, sides: Sequence[int], halo: int, bytes_per_voxel: int) -> list[Box]:
-    """Cover the result by boxes whose workspace, with a halo around, is within WORKSPACE_BYTES; at least a line of z each."""
-    room = max(1, WORKSPACE_BYTES // bytes_per_voxel)
+def workspace_bytes(*fields: Tensor) -> int:
+    """What the workspace may take next to these fields."""
+    return max(WORKSPACE_BYTES, int(WORKSPACE_SHARE * sum(field.numel() * field.element_size() for field in fields)))
+
+
+def boxes(batch: int, sides: Sequence[int], halo: int, room: int) -> list[Box]:
+    """Cover the result by boxes that have at most ``room`` voxels with a halo around; but at least a line of z each."""
     line = sides[2] + 2 * halo
     whole = (sides[0] + 2 * halo) * (sides[1] + 2 * halo) * line
     samples = min(batch, max(1, room // whole))
@@ -231,11 +249,11 @@ class Stages:
         tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
         start(
             programs().multiply, (tables.order, tiles, _cdiv(columns, outer)),
-            slab, matrices, tables.sources, product, *box.sides, columns,
+            slab, matrices, tables.sources, product, box.sides[0], columns, *box.sides[1:],
             STEPS=tables.steps, FIRST=tables.first, K=tables.order, HALF=tables.half, TAPS=tables.taps,
             WIDTH_IN=slab.shape[-1], WIDTH_OUT=matrices.shape[-1], PRODUCT_WIDTH=product.shape[-1], PRECISION=self.precision,
-            TX=tile[0], TY=tile[1], TZ=tile[2], INNER=blocks.step(slab.shape[-1]), OUTER=outer,
-            num_warps=blocks.warps, num_stages=1,
+            TX=tile[0], TY=tile[1], TZ=tile[2], INNER=blocks.step(slab.shape[-1]), OUTER=outer, WIDE=interpreted(),
+            num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
         )  # fmt: skip
         return product
 
@@ -260,7 +278,7 @@ class Stages:
         tables, banks = self.tables, 1 if weights is None else len(weights)
         sample, x, y = (box.sample, box.x0, box.y0) if at is None else at
         target = result[..., y:, :]
-        rows, columns = 32, 16
+        rows, columns = 32, 32
         start(
             programs().synthesize, (_cdiv(box.voxels, rows), _cdiv(COSETS * result.shape[1], columns)),
             product, product if weights is None else weights, product if bias is None else bias, tables.elements,
@@ -275,13 +293,13 @@ class Stages:
         """Zeros for :meth:`correlate` to add to: (splits, |K|, k^3, width, width) float32."""
         tables, widths = self.tables, [self.blocks.width(count) for count in (columns_shifted, columns_plain)]
         programs_per_split = tables.order * tables.taps * math.prod(_cdiv(w, self.blocks.outer(w)) for w in widths)
-        splits = _cdiv(CORRELATE_PROGRAMS, programs_per_split) if device.type == "cuda" else 1
+        splits = 1 if interpreted() else _cdiv(CORRELATE_PROGRAMS, programs_per_split)
         return torch.zeros(splits, tables.order, tables.taps, *widths, dtype=torch.float32, device=device)
 
     def correlate(self, shifted: Tensor, plain: Tensor, box: Box, totals: Tensor) -> None:
         """Add the products of a slab with a halo and one without, summed over the box, to ``totals``."""
         tables, blocks = self.tables, self.blocks
-        tile = tile_sides(box.sides, blocks.voxels // 2)
+        tile = tile_sides(box.sides, blocks.turn)
         tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
         widths = totals.shape[-2:]
         outer = [blocks.outer(width) for width in widths]
@@ -291,7 +309,7 @@ class Stages:
             shifted, plain, tables.sources, tables.steps_on_device, totals, tiles, *box.sides,
             K=tables.order, HALF=tables.half, TAPS=tables.taps, WIDTH_SHIFTED=widths[0], WIDTH_PLAIN=widths[1],
             PRECISION=self.precision, SPLITS=len(totals), TURNS=_cdiv(tiles, len(totals)), TX=tile[0], TY=tile[1], TZ=tile[2],
-            BLOCK_SHIFTED=outer[0], BLOCK_PLAIN=outer[1], num_warps=blocks.warps, num_stages=1,
+            BLOCK_SHIFTED=outer[0], BLOCK_PLAIN=outer[1], WIDE=interpreted(), num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
         )  # fmt: skip
 
     def collect(self, gradient: Tensor, saved: Tensor, factor: Tensor, activation: str) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ too small to divide by, it is convolved again, slab by slab.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,7 +20,7 @@ from flowsr.kernels.dispatch import ACTIVATIONS
 from flowsr.kernels.fourier import fourier_convolution
 from flowsr.kernels.padding import pad
 from flowsr.kernels.tables import ConvolutionTables
-from flowsr.kernels.triton_kernel.launch import DIRECT_EDGES, Box, Source, Stages, boxes
+from flowsr.kernels.triton_kernel.launch import DIRECT_EDGES, Box, Source, Stages, boxes, workspace_bytes
 from flowsr.kernels.triton_kernel.signs import COSETS, sign_tables
 
 # The result is divided by relaxed weights above this part of the largest weight or bias.
@@ -91,7 +91,7 @@ def sign_convolution(
     before = torch.empty_like(result) if keep else result.new_empty(0)
     source = Source(features, setting.edges)
     weights, bias = relaxed_weights.float().contiguous(), None if bias is None else bias.float().contiguous()
-    for box, strict in _convolved(stages, source, _strict_filters(filters), banks, features.shape[-3:]):
+    for box, strict in _convolved(stages, source, _strict_filters(filters), banks, workspace_bytes(features, result)):
         stages.synthesize(strict, box, result, weights, bias, activation, before if keep else None)
     return result, before
 
@@ -100,12 +100,13 @@ def _result_shape(features: Tensor, filters: Tensor) -> tuple[int, ...]:
     return (features.shape[0], filters.shape[1], *features.shape[2:])
 
 
-def _convolved(stages: Stages, source: Source, filters: Tensor, banks: int, cells):
+def _convolved(stages: Stages, source: Source, filters: Tensor, banks: int, workspace: int) -> Iterator[tuple[Box, Tensor]]:
     """(box, products) for boxes that cover the result, ``filters`` being those of all banks of results together."""
     tables = stages.tables
     matrices = stages.matrices(tables.spectra(filters), 1, banks)
     columns = COSETS * len(filters)
-    for box in boxes(len(source.values), cells, tables.half, stages.bytes_per_voxel((source.columns, columns))):
+    room = workspace // stages.bytes_per_voxel((source.columns, columns))
+    for box in boxes(len(source.values), source.values.shape[-3:], tables.half, room):
         yield box, stages.multiply(stages.analyze(source, box, tables.half), matrices, box, columns)
 
 
@@ -171,7 +172,7 @@ class _Backward:
         result = self._empty_gradient(plain)
         totals = stages.correlation_totals(source.columns, plain.columns, result.device) if filters_wanted else None
         slabs = stages.bytes_per_voxel((source.columns, plain.columns, plain.columns))
-        for box in boxes(len(result), cells, tables.half, slabs):
+        for box in boxes(len(result), cells, tables.half, workspace_bytes(self.gradient, result) // slabs):
             slab = stages.analyze(source, box, tables.half)
             if features_wanted:
                 self._write(stages.multiply(slab, matrices, box, plain.columns), box, result, plain)
@@ -242,7 +243,8 @@ class _Backward:
         saved = self.gradient if self.saved is None else self.saved
         source, strict_filters = Source(self.features, self.setting.edges), _strict_filters(self.filters)
         found = torch.zeros_like(self.weights)
-        for box, strict in _convolved(stages, source, strict_filters, 1, self.features.shape[-3:]):
+        workspace = workspace_bytes(self.features, self.gradient)
+        for box, strict in _convolved(stages, source, strict_filters, 1, workspace):
             shape = (box.samples, len(strict_filters), self.features.shape[2], *box.sides)
             part = self.features.new_empty(shape, dtype=stages.dtype)
             stages.synthesize(strict, box, part, at=(0, 0, 0))

@@ -75,27 +75,25 @@ def _tile(number, side_x, side_y, side_z, TX: tl.constexpr, TY: tl.constexpr, TZ
 
 
 @triton.jit
-def _along_z(pointers, mask, z, sign_z, Z: tl.constexpr):
-    value = tl.load(pointers + z, mask=mask).to(tl.float32)
-    if Z:
-        value += sign_z * tl.load(pointers - z, mask=mask).to(tl.float32)
-    return value
+def _combination(pointers, mask, x, y, z, sign_x, sign_y, sign_z, PATTERN: tl.constexpr, WIDE: tl.constexpr):
+    """A field's values at +-x +-y +-z from ``pointers``, added with signs; bits of PATTERN say which axes have two terms.
 
-
-@triton.jit
-def _along_yz(pointers, mask, y, z, sign_y, sign_z, Y: tl.constexpr, Z: tl.constexpr):
-    value = _along_z(pointers + y, mask, z, sign_z, Z)
-    if Y:
-        value += sign_y * _along_z(pointers - y, mask, z, sign_z, Z)
-    return value
-
-
-@triton.jit
-def _combination(pointers, mask, x, y, z, sign_x, sign_y, sign_z, PATTERN: tl.constexpr):
-    """A field's values at +-x +-y +-z from ``pointers``, added with signs; bits of PATTERN say which axes have two terms."""
-    value = _along_yz(pointers + x, mask, y, z, sign_y, sign_z, PATTERN & 2, PATTERN & 4)
-    if PATTERN & 1:
-        value += sign_x * _along_yz(pointers - x, mask, y, z, sign_y, sign_z, PATTERN & 2, PATTERN & 4)
+    They are added in their own precision, two at a time where they are of 16 bits; in float32 if WIDE, for the interpreter, which
+    can neither add nor multiply bfloat16.
+    """
+    value = tl.load(pointers + (x + y + z), mask=mask)
+    if WIDE:
+        value = value.to(tl.float32)
+    for term in tl.static_range(1, 8):
+        if (term & PATTERN) == term:
+            at, sign = x + y + z, tl.full((), 1, tl.float32)
+            if term & 1:
+                at, sign = at - 2 * x, sign * sign_x
+            if term & 2:
+                at, sign = at - 2 * y, sign * sign_y
+            if term & 4:
+                at, sign = at - 2 * z, sign * sign_z
+            value += sign.to(value.dtype) * tl.load(pointers + at, mask=mask).to(value.dtype)
     return value
 
 
@@ -114,7 +112,10 @@ def analyze(
     EDGE_X: tl.constexpr, EDGE_Y: tl.constexpr, EDGE_Z: tl.constexpr,
     WEIGHTED: tl.constexpr, ACTIVATION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """slab[position, chi, (l, p, c)] = sum_k chi(k) w_l(k p) slope(saved) source(position, c, k p)."""
+    """slab[position, chi, (l, p, c)] = sum_k chi(k) w_l(k p) slope(saved) source(position, c, k p).
+
+    Positions are the last dimension of all blocks here, so that neighbouring threads read neighbouring cells.
+    """
     position = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     number = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     sample, x, y, z = _unravel(position, width_x, width_y, width_z)
@@ -122,7 +123,7 @@ def analyze(
     y, holds_y = _source_cell(first_y + y, side_y, EDGE_Y)
     z, holds_z = _source_cell(first_z + z, side_z, EDGE_Z)
     bank, coset, channel = _column(number, channels, COSETS)
-    mask = ((position < positions) & holds_x & holds_y & holds_z)[:, None] & (number < columns)[None, :]
+    mask = (number < columns)[:, None] & ((position < positions) & holds_x & holds_y & holds_z)[None, :]
     sample = (first_sample + sample).to(tl.int64)
     s_at = sample * s_sample + x.to(tl.int64) * s_x + y.to(tl.int64) * s_y + z.to(tl.int64) * s_z
     v_at = sample * v_sample + x.to(tl.int64) * v_x + y.to(tl.int64) * v_y + z.to(tl.int64) * v_z
@@ -130,15 +131,16 @@ def analyze(
     for k in tl.static_range(K):
         element = tl.load(elements + k * COSETS + coset).to(tl.int64)
         s_on = channel.to(tl.int64) * s_channel + element * s_element
-        value = tl.load(source + s_at[:, None] + s_on[None, :], mask=mask, other=0.0).to(tl.float32)
+        value = tl.load(source + s_on[:, None] + s_at[None, :], mask=mask, other=0.0).to(tl.float32)
         if ACTIVATION != "none":
             v_on = channel.to(tl.int64) * v_channel + element * v_element
-            kept = tl.load(saved + v_at[:, None] + v_on[None, :], mask=mask, other=0.0).to(tl.float32)
+            kept = tl.load(saved + v_on[:, None] + v_at[None, :], mask=mask, other=0.0).to(tl.float32)
             value = _times_slope(value, kept, ACTIVATION)
         if WEIGHTED:
-            value *= tl.load(weights + bank * (K * COSETS) + element, mask=number < columns, other=0.0)[None, :]
+            value *= tl.load(weights + bank * (K * COSETS) + element, mask=number < columns, other=0.0)[:, None]
         values = values + (value,)
-    target = slab + position[:, None] * (K * WIDTH) + number[None, :]
+    target = slab + number[:, None] + position[None, :] * (K * WIDTH)
+    filled = (number < WIDTH)[:, None] & (position < positions)[None, :]
     for chi in tl.static_range(K):
         total = values[0]
         for k in tl.static_range(1, K):
@@ -146,16 +148,42 @@ def analyze(
                 total += values[k]
             else:
                 total -= values[k]
-        tl.store(target + chi * WIDTH, total.to(slab.dtype.element_ty), mask=(position < positions)[:, None] & (number < WIDTH)[None, :])
+        tl.store(target + chi * WIDTH, total.to(slab.dtype.element_ty), mask=filled)
+
+
+@triton.jit
+def _products_of_parity(
+    total, pointers, counted, weight_pointers, stride_x, stride_y, stride_z,
+    STEPS: tl.constexpr, BEGIN: tl.constexpr, END: tl.constexpr, WIDTH_IN: tl.constexpr, WIDTH_OUT: tl.constexpr,
+    INNER: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """``total`` plus the products of the combinations BEGIN to END, which read the same character of the slab.
+
+    ``counted`` is 1 for voxels in the box, and 0 for those of a tile that are beyond, which nobody stores. It is here because the
+    compiler would send every term of a sum of loads alone through shared memory, instead of the sum.
+    """
+    for start in range(0, WIDTH_IN, INNER):
+        inner = start + tl.arange(0, INNER)
+        for b in tl.static_range(BEGIN, END):
+            weights = tl.load(weight_pointers + (b * WIDTH_IN + inner)[:, None] * WIDTH_OUT)
+            values = _combination(
+                pointers + inner[None, :], None, STEPS[b][1] * stride_x, STEPS[b][2] * stride_y, STEPS[b][3] * stride_z,
+                STEPS[b][4], STEPS[b][5], STEPS[b][6], STEPS[b][0], WIDE,
+            )  # fmt: skip
+            values = (values * counted[:, None]).to(weights.dtype)
+            if WIDE:
+                values, weights = values.to(tl.float32), weights.to(tl.float32)
+            total = tl.dot(values, weights, total, input_precision=PRECISION)
+    return total
 
 
 @triton.jit
 def multiply(
     slab, spectra, sources, product,
-    side_x, side_y, side_z, columns,
+    side_x, columns, side_y: tl.constexpr, side_z: tl.constexpr,
     STEPS: tl.constexpr, FIRST: tl.constexpr, K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr,
     WIDTH_IN: tl.constexpr, WIDTH_OUT: tl.constexpr, PRODUCT_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
-    TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,
+    TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """product[x, chi, j] = sum_b sum_i W_chi,b[i, j] (b slab_(chi chi_b))(x, i), for a tile of voxels, a chi and a block of j.
 
@@ -168,21 +196,15 @@ def multiply(
     stride_y = (side_z + 2 * HALF) * stride_z
     stride_x = (side_y + 2 * HALF) * stride_y
     centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x + (y + HALF) * stride_y + (z + HALF) * stride_z
+    counted = inside.to(tl.float32 if WIDE else slab.dtype.element_ty)  # see _products_of_parity
     total = tl.zeros((TX * TY * TZ, OUTER), dtype=tl.float32)
     for parity in tl.static_range(8):
         if FIRST[parity + 1] > FIRST[parity]:
-            of_chi = tl.load(sources + chi * 8 + parity) * WIDTH_IN
-            for start in range(0, WIDTH_IN, INNER):
-                inner = start + tl.arange(0, INNER)
-                pointers = slab + centre[:, None] + (of_chi + inner)[None, :]
-                rows = spectra + (chi * TAPS * WIDTH_IN + inner)[:, None] * WIDTH_OUT + columns_out[None, :]
-                for b in tl.static_range(FIRST[parity], FIRST[parity + 1]):
-                    values = _combination(
-                        pointers, None, STEPS[b][1] * stride_x, STEPS[b][2] * stride_y, STEPS[b][3] * stride_z,
-                        STEPS[b][4], STEPS[b][5], STEPS[b][6], STEPS[b][0],
-                    )  # fmt: skip
-                    weights = tl.load(rows + b * WIDTH_IN * WIDTH_OUT)
-                    total = tl.dot(values.to(weights.dtype), weights, total, input_precision=PRECISION)
+            first_column = tl.load(sources + chi * 8 + parity) * WIDTH_IN
+            total = _products_of_parity(
+                total, slab + centre[:, None] + first_column, counted, spectra + chi * (TAPS * WIDTH_IN * WIDTH_OUT) + columns_out[None, :],
+                stride_x, stride_y, stride_z, STEPS, FIRST[parity], FIRST[parity + 1], WIDTH_IN, WIDTH_OUT, INNER, PRECISION, WIDE,
+            )  # fmt: skip
     voxel = ((sample * side_x + x) * side_y + y) * side_z + z
     target = product + (voxel * K + chi)[:, None] * PRODUCT_WIDTH + columns_out[None, :]
     tl.store(target, total.to(product.dtype.element_ty), mask=inside[:, None] & (columns_out < columns)[None, :])
@@ -205,17 +227,17 @@ def synthesize(
     number = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     sample, x, y, z = _unravel(position, side_x, side_y, side_z)
     coset, channel = number // channels, number % channels
-    mask = (position < positions)[:, None] & (number < COSETS * channels)[None, :]
+    mask = (number < COSETS * channels)[:, None] & (position < positions)[None, :]
     parts = ()
     for bank in tl.static_range(BANKS):
         for chi in tl.static_range(K):
-            pointers = product + (position * K + chi)[:, None] * WIDTH + (bank * COSETS * channels + number)[None, :]
+            pointers = product + (bank * COSETS * channels + number)[:, None] + (position * K + chi)[None, :] * WIDTH
             parts = parts + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)
     at = (first_sample + sample).to(tl.int64) * r_sample + (first_x + x).to(tl.int64) * r_x
     at += y.to(tl.int64) * r_y + z.to(tl.int64) * r_z
     for k in tl.static_range(K):
         element = tl.load(elements + k * COSETS + coset, mask=coset < COSETS, other=0).to(tl.int64)
-        value = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+        value = tl.zeros((COLUMNS, ROWS), dtype=tl.float32)
         for bank in tl.static_range(BANKS):
             strict = parts[bank * K]
             for chi in tl.static_range(1, K):
@@ -224,11 +246,11 @@ def synthesize(
                 else:
                     strict -= parts[bank * K + chi]
             if WEIGHTED:
-                strict *= tl.load(weights + bank * (K * COSETS) + element)[None, :]
+                strict *= tl.load(weights + bank * (K * COSETS) + element)[:, None]
             value += strict
         if BIASED:
-            value += tl.load(bias + channel)[None, :]
-        target = at[:, None] + (channel.to(tl.int64) * r_channel + element * r_element)[None, :]
+            value += tl.load(bias + channel, mask=coset < COSETS, other=0.0)[:, None]
+        target = (channel.to(tl.int64) * r_channel + element * r_element)[:, None] + at[None, :]
         if KEEP:
             tl.store(before + target, value.to(before.dtype.element_ty), mask=mask)
         tl.store(result + target, _activate(value, ACTIVATION).to(result.dtype.element_ty), mask=mask)
@@ -237,10 +259,10 @@ def synthesize(
 @triton.jit
 def correlate(
     shifted, plain, sources, steps, totals,
-    tiles, side_x, side_y, side_z,
+    tiles, side_x, side_y: tl.constexpr, side_z: tl.constexpr,
     K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr, WIDTH_SHIFTED: tl.constexpr, WIDTH_PLAIN: tl.constexpr,
     PRECISION: tl.constexpr, SPLITS: tl.constexpr, TURNS: tl.constexpr, TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr,
-    BLOCK_SHIFTED: tl.constexpr, BLOCK_PLAIN: tl.constexpr,
+    BLOCK_SHIFTED: tl.constexpr, BLOCK_PLAIN: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile of voxels."""
     chi, b = tl.program_id(0) // TAPS, tl.program_id(0) % TAPS
@@ -269,11 +291,14 @@ def correlate(
                 inside = inside & (number < tiles)
                 centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x + (y + HALF) * stride_y + (z + HALF) * stride_z
                 pointers = shifted + centre[:, None] + (of_chi + columns_i)[None, :]
-                values = _combination(pointers, some_i, step_x, step_y, step_z, sign_x, sign_y, sign_z, PATTERN)
+                values = _combination(pointers, some_i, step_x, step_y, step_z, sign_x, sign_y, sign_z, PATTERN, WIDE)
                 voxel = ((sample * side_x + x) * side_y + y) * side_z + z
                 others = plain + (voxel * K + chi)[:, None] * WIDTH_PLAIN + columns_j[None, :]
                 others = tl.load(others, mask=inside[:, None] & some_j, other=0.0)
-                total = tl.dot(tl.trans(values.to(others.dtype)), others, total, input_precision=PRECISION)
+                values = values.to(others.dtype)
+                if WIDE:
+                    values, others = values.to(tl.float32), others.to(tl.float32)
+                total = tl.dot(tl.trans(values), others, total, input_precision=PRECISION)
     tl.store(target, total, mask=mask)
 
 

@@ -111,7 +111,7 @@ def _parameters(model: str, options: dict[str, Any]) -> int:
         raise FlowsrError(f"model '{model}' has nothing to train", variable="train.models", hint="list it in compare.baselines")
     try:
         return build_model(model, **options).parameter_count
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise FlowsrError(f"model '{model}' does not take these options", variable="train.models", found=str(error)) from None
 
 

@@ -1,0 +1,97 @@
+"""From pairs on disk to a saved network: options, budgets, patches, seeds."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from flowsr.data import create_store, field_template
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from flowsr.models import build_model, load_model, read_card
+from flowsr.train import resolve_options, train_model
+from flowsr.train.patches import patch_pair
+
+FIT = dict(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, precision="auto", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """An ingest folder as the ingest job leaves it: one run, 3 + 2 + 1 snapshots of 8^3 to 16^3."""
+    folder, random = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    coarse = Grid((8, 8, 8))
+    for split, times in {"train": [0.0, 1, 2], "validation": [5.0, 6], "test": [9.0]}.items():
+        groups = {"coarse": field_template(coarse, times), "fine": field_template(coarse.refined(2), times)}
+        with create_store(folder / split / "run.zarr", groups) as store:
+            for time in range(len(times)):
+                store.write("velocity", random.standard_normal((3, 8, 8, 8), "float32"), time=time, group="coarse")
+                store.write("velocity", random.standard_normal((3, 16, 16, 16), "float32"), time=time, group="fine")
+            store.publish()
+    statistics = {"factor": 2, "irreps": "1o", "scale": {"coarse": 1.5, "fine": 1.6}, "runs": {"run": {}}}
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    return folder
+
+
+def test_the_data_decide_factor_type_and_scale(pairs):
+    options = resolve_options({"a": ("relaxed", {"channels": 2}, None)}, pairs)["a"]
+    assert options == {"factor": 2, "irreps": "1o", "scale": 1.5, "channels": 2}
+
+
+@pytest.mark.parametrize("group", ["O", "Oh"])
+def test_budgets_are_matched_by_the_width(pairs, group):
+    models = {"a": ("relaxed", {"group": group}, None), "b": ("cnn", {"blocks": 1}, "a")}
+    options = resolve_options(models, pairs)
+    wanted = build_model("relaxed", **options["a"]).parameter_count
+    found = {w: build_model("cnn", **{**options["b"], "width": w}).parameter_count for w in range(1, 120)}
+    assert abs(found[options["b"]["width"]] - wanted) == min(abs(n - wanted) for n in found.values())
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        ({"a": ("cnn", {"widht": 3}, None)}, "does not take these options"),
+        ({"a": ("relaxed", {"channels": 0}, None)}, "does not take these options"),
+        ({"a": ("nearest", {}, None)}, "nothing to train"),
+        ({"a": ("cnn", {}, "a")}, "width of its own"),
+        ({"a": ("cnn", {}, "b")}, "width of its own"),
+        ({"a": ("cnn", {}, "b"), "b": ("cnn", {}, "a")}, "width of its own"),
+        ({"a": ("cnn", {"width": 3}, "b"), "b": ("relaxed", {}, None)}, "both given and to be matched"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(pairs, models, told):
+    with pytest.raises(FlowsrError, match=told):
+        resolve_options(models, pairs)
+
+
+def test_validation_sees_every_snapshot_once_or_its_volume_once(pairs):
+    whole = patch_pair(pairs, patch=None, halo=0, samples=6, seed=0)
+    assert (len(whole.train), len(whole.validation)) == (6, 2)
+    assert whole.grid.shape == (8, 8, 8) and whole.grid.periodic
+    cut = patch_pair(pairs, patch=3, halo=2, samples=6, seed=0)
+    assert len(cut.validation) == 2 * 3**3
+    assert cut.grid.shape == (7, 7, 7) and cut.halo == (2, 2, 2) and cut.grid.boundary == ("open",) * 3
+
+
+def test_patches_depend_on_the_seed(pairs):
+    draws = [torch.stack([patch_pair(pairs, patch=4, halo=0, samples=6, seed=s).train[i][0] for i in range(6)]) for s in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_path):
+    options = resolve_options({"a": ("cnn", {"width": 3}, None)}, pairs)["a"]
+    fitted = train_model("cnn", options, pairs, tmp_path, patch=None, patch_halo=0, samples_per_epoch=3, seed=4, **FIT)
+    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl"}
+    card = read_card(tmp_path)
+    assert card.model == "cnn" and card.options == options
+    assert card.training["seed"] == 4 and card.training["best_epoch"] == fitted.best_epoch and card.training["versions"]["torch"]
+    assert card.training["parameters"] == load_model(tmp_path).parameter_count
+
+
+def test_the_seed_decides_the_weights(pairs, tmp_path):
+    options = resolve_options({"a": ("cnn", {"width": 3}, None)}, pairs)["a"]
+    weights = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train_model("cnn", options, pairs, tmp_path / folder, patch=4, patch_halo=2, samples_per_epoch=3, seed=seed, **FIT)
+        weights.append(torch.cat([p.flatten() for p in load_model(tmp_path / folder).parameters()]))
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

@@ -153,7 +153,8 @@ def _layer_rows(case: BenchCase, device: str, precision: str, repeats: int, cloc
             width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=PADDING_MODES[case.padding]
         )
         runs["conv3d, channels last"] = (moved.to(device, memory_format=last), features.flatten(1, 2).to(memory_format=last))
-    for kernel in KERNELS:
+    refusals = _choice(layer, features, case.padding, True, precision, device).refusals
+    for kernel in [name for name in KERNELS if name not in refusals]:
         runs[kernel] = (_Forced(layer, case.padding, kernel), features)
     for quantity, backward in (("forward", False), ("forward+backward", True)):
         candidates = {name: _step(module, values, backward, device, precision) for name, (module, values) in runs.items()}

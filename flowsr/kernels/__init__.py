@@ -5,6 +5,7 @@
 """
 
 from flowsr.kernels import costs as _costs  # noqa: F401  registers the kernels
+from flowsr.kernels import triton_kernel as _triton_kernel  # noqa: F401  registers the fused one
 from flowsr.kernels.dispatch import KERNELS, Case, Choice, Kernel, explain, group_convolution, use_kernel
 from flowsr.kernels.tables import ConvolutionTables
 

@@ -65,7 +65,7 @@ def test_wide_layers_get_the_fourier_kernel_and_narrow_ones_the_dense_one():
 
 
 def test_where_nothing_was_measured_the_dense_kernel_runs():
-    assert explain(case_of("Oh", channels=16, device="cuda")).kernel == "dense"
+    assert explain(case_of("Oh", channels=16, device="mps")).kernel == "dense"
     assert explain(case_of("Oh", channels=16, dtype=torch.bfloat16)).kernel == "dense"
     assert explain(case_of("Oh", channels=16, dtype=torch.float64)).kernel == "fourier"
 

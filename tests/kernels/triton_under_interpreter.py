@@ -102,11 +102,10 @@ class TestForward:
     def test_many_small_boxes_give_what_one_gives(self, monkeypatch):
         values, tables = operands("O", cells=(3, 2, 1), batch=2)
         whole = convolve(values, tables, ("periodic", "replicate", "zero"), "triton")
-        for lines, count in ((1, 12), (16, 4)):
-            taken = small_boxes(monkeypatch, lines)
-            found = convolve(values, tables, ("periodic", "replicate", "zero"), "triton")
-            assert float((found - whole).norm() / whole.norm()) < 1e-6
-            assert [len(boxes) for boxes in taken] == [count]
+        taken = small_boxes(monkeypatch, lines=16)
+        found = convolve(values, tables, ("periodic", "replicate", "zero"), "triton")
+        assert float((found - whole).norm() / whole.norm()) < 1e-6
+        assert [len(boxes) for boxes in taken] == [4]
 
     def test_an_impossible_padding_is_refused(self):
         values, tables = operands("O", cells=(1, 2, 2))
@@ -133,11 +132,14 @@ class TestGradients:
         assert max(errors(values, tables, padding, activation)) < 3e-6
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("banks, activation, padding", [
+        (1, None, PERIODIC),
+        (2, "relu", WALLS),
+        (2, "gelu", ("reflect", "periodic", "zero")),
+        (1, "silu", ("replicate", "reflect", "periodic")),
+    ])  # fmt: skip
     @pytest.mark.parametrize("name", ["O", "Oh"])
-    @pytest.mark.parametrize("banks", [1, 2])
-    @pytest.mark.parametrize("activation", ["relu", "gelu", None])
-    @pytest.mark.parametrize("padding", [PERIODIC, WALLS, ("reflect", "periodic", "zero"), ("replicate", "reflect", "periodic")])
-    def test_all_gradients_everywhere(self, name, banks, activation, padding):
+    def test_all_gradients_of_larger_fields(self, name, banks, activation, padding):
         values, tables = operands(name, banks, (2, 3), (3, 4, 5), batch=2)
         assert max(errors(values, tables, padding, activation)) < 3e-6
 
@@ -163,11 +165,11 @@ class TestGradients:
             assert all(value.grad is None for number, value in enumerate(ours) if number != wanted)
 
     def test_gradients_in_small_boxes(self, monkeypatch):
-        values, tables = operands("O", k=3, cells=(2, 2, 1), bias=False)
+        values, tables = operands("O", k=3, cells=(2, 1, 1), bias=False)
         values[2][0, 3] = 0.0
         taken = small_boxes(monkeypatch, lines=20)
         assert max(errors(values, tables, ("replicate", "periodic", "zero"))) < 3e-6
-        assert [len(boxes) for boxes in taken] == [1, 4, 1]
+        assert [len(boxes) for boxes in taken] == [1, 2, 1]
 
     def test_derivatives_of_derivatives(self):
         values, tables = operands("O", cells=(2, 1, 2), k=3)
@@ -180,9 +182,9 @@ class TestGradients:
 
 
 class TestPrecisions:
-    @pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
-    def test_sixteen_bit_features(self, dtype, tolerance):
-        values, tables = operands("O", channels=(2, 1), cells=(2, 2, 2))
+    @pytest.mark.parametrize("k, dtype, tolerance", [(3, torch.bfloat16, 1e-2), (1, torch.float16, 2e-3)])
+    def test_sixteen_bit_features(self, k, dtype, tolerance):
+        values, tables = operands("O", channels=(2, 1), cells=(2, 2, 2), k=k)
         values[0] = values[0].to(dtype)
         assert convolve(values, tables, PERIODIC, "triton").dtype == dtype
         found = errors(values, tables, PERIODIC)
@@ -201,12 +203,12 @@ class TestLayer:
     def test_a_layer_is_equivariant_on_it(self):
         from flowsr.group.fields import transform_regular
 
-        group = octahedral_group("Oh")
+        group = octahedral_group("O")
         layer = GroupConv(group, 1, 1, activation="relu", kernel="triton")
-        features = torch.randn(1, 1, 48, 2, 3, 1, generator=torch.Generator().manual_seed(0))
+        features = torch.randn(1, 1, 24, 2, 3, 1, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             result = layer(features)
-            for element in (7, 40):
+            for element in (7, 20):
                 turned = layer(transform_regular(features, element, group))
                 expected = transform_regular(result, element, group)
                 assert float((turned - expected).norm() / expected.norm()) < 1e-5

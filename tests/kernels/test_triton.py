@@ -1,4 +1,5 @@
-"""The Triton kernel: under the interpreter in processes of its own, compiled without a device, and on a GPU where there is one."""
+"""The Triton kernel: under the interpreter in processes of its own, compiled without a device, and on a GPU where there
+is one."""
 
 import dataclasses
 import os
@@ -103,8 +104,8 @@ def test_importing_flowsr_compiles_nothing():
 
 
 def in_characters(tables, features, filters):
-    """The formula of signs.py with whole periodic fields: slabs and sums in the precision of ``features``, products in float32 or
-    better, as the programs do it."""
+    """The formula of signs.py with whole periodic fields: slabs and sums in the precision of ``features``, products in
+    float32 or better, as the programs do it."""
     order, dtype = tables.group.order, features.dtype
     wide = torch.promote_types(dtype, torch.float32)
     characters = torch.tensor(tables.characters, dtype=wide)
@@ -126,7 +127,8 @@ def in_characters(tables, features, filters):
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("name", ["O", "Oh"])
 def test_the_convolution_in_characters_is_the_convolution(name, k, dtype, tolerance):
-    """Exactly in float64; and adding shifted fields of 16 bits, which the interpreter cannot show, costs no more than rounding."""
+    """Exactly in float64; and adding shifted fields of 16 bits, which the interpreter cannot show, costs no more than
+    rounding."""
     group = octahedral_group(name)
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(1, 2, group.order, 5, 6, 7, dtype=torch.float64, generator=generator)
@@ -174,6 +176,14 @@ def test_boxes_cover_everything_once_within_the_workspace(sides, batch, halo, li
     assert (seen == 1).all()
 
 
+def test_the_workspace_is_a_share_of_the_fields_within_bounds():
+    field = torch.empty(2**20, device="meta", dtype=torch.bfloat16)
+    assert launch.workspace_bytes(field, field) == launch.WORKSPACE_BYTES
+    large = torch.empty(2**28, device="meta", dtype=torch.bfloat16)
+    assert launch.workspace_bytes(large, large) == int(launch.WORKSPACE_SHARE * 2**30)
+    assert launch.workspace_bytes(*[large] * 20) == launch.LARGEST_WORKSPACE < 2**31
+
+
 def test_tiles_are_as_round_as_the_box_lets_them_be():
     assert launch.tile_sides((64, 64, 64), 128) == (4, 4, 8)
     assert launch.tile_sides((64, 64, 64), 64) == (4, 4, 4)
@@ -187,8 +197,8 @@ def test_tiles_are_as_round_as_the_box_lets_them_be():
     pytest.param("float32", 2, "FFMA", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_compiled_for_a_gpu_without_one(dtype, channels, unit):
-    """The compiler takes every program; products run on the units meant for them, next to nothing is spilled, and a program's
-    shared memory fits. The interpreter shows none of this."""
+    """The compiler takes every program; products run on the units meant for them, next to nothing is spilled, and a
+    program's shared memory fits. The interpreter shows none of this."""
     sizes = ["--cells", "8", "--channels", str(channels)]
     outcome = run(["-m", "flowsr.kernels.triton_kernel.resources", *sizes, "--dtype", dtype])
     assert outcome.returncode == 0, outcome.stderr[-3000:]

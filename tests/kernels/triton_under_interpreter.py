@@ -1,4 +1,5 @@
-"""The Triton kernel, run by Triton's interpreter. `test_triton.py` starts this file in a process with TRITON_INTERPRET=1.
+"""The Triton kernel, run by Triton's interpreter. `test_triton.py` starts this file in a process with
+TRITON_INTERPRET=1.
 
 Every comparison is with the dense kernel in float64, itself held to the formula elsewhere, or with the formula.
 """
@@ -51,7 +52,8 @@ def errors(values, tables, padding, activation=None, seed=1):
 
 
 def small_boxes(monkeypatch, lines):
-    """Let a box have this many lines of z of one cell (float32, O, up to 16 columns, two slabs) with its halo; the boxes taken."""
+    """Let a box have this many lines of z of one cell (float32, O, up to 16 columns, two slabs) with its halo; the
+    boxes taken."""
     taken, original = [], launch.boxes
     monkeypatch.setattr(launch, "WORKSPACE_SHARE", 0)
     monkeypatch.setattr(launch, "WORKSPACE_BYTES", lines * 3 * (4 * 16 * 2 * 4))

@@ -1,7 +1,7 @@
 """The stages of the convolution on slabs of a field: sizes, strides and grids for the programs.
 
-The field is worked off in boxes of whole lines of z whose workspace is of fixed size, so that nothing of the size of the field
-is held besides the field and the result.
+The field is worked off in boxes of whole lines of z whose workspace is of fixed size, so that nothing of the size of
+the field is held besides the field and the result.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from torch import Tensor
 
 from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
 
-# Bytes of the workspace between the stages: this part of the field's and the result's, and at least about what the second
-# level cache of a large GPU holds. Every box reads its halo anew, so that boxes of few layers cost time.
+# Bytes of the workspace between the stages: this part of the field's and the result's, and at least about what the
+# second level cache of a large GPU holds. Every box reads its halo anew, so that boxes of few layers cost time.
 WORKSPACE_SHARE = 0.2
 WORKSPACE_BYTES = 48 * 2**20
+LARGEST_WORKSPACE = 2**30  # offsets within it are 32-bit numbers
 # Programs that the gradient of the filters is split into, at least: some for every multiprocessor.
 CORRELATE_PROGRAMS = 528
 DIRECT_EDGES = ("periodic", "zero")  # continuations whose adjoint is a continuation too
@@ -103,11 +104,17 @@ class Blocks:
     registers: int | None
 
     @classmethod
-    def of(cls, dtype: torch.dtype) -> Blocks:
-        """16-bit numbers go through the matrix units, float32 mostly does not; the interpreter likes few large steps."""
+    def of(cls, dtype: torch.dtype, device: torch.device) -> Blocks:
+        """16-bit numbers go through the matrix units, float32 mostly does not; the interpreter likes few large steps.
+
+        Where the matrix units read shared memory (Hopper and later) 128 registers are enough, and two programs fit at a
+        time.
+        """
         if interpreted():
             return cls(64, 64, 16, 64, 4, None)
-        return cls(128, 32, 32, 128, 8, 128) if dtype.itemsize == 2 else cls(64, 32, 16, 64, 4, None)
+        if dtype.itemsize == 2:
+            return cls(128, 32, 32, 128, 8, 128 if capability(device) >= 90 else None)
+        return cls(64, 32, 16, 64, 4, None)
 
     def width(self, columns: int) -> int:
         """Columns of a slab: whole inner steps."""
@@ -118,7 +125,8 @@ class Blocks:
         return self.inner if width % self.inner == 0 else 16
 
     def outer(self, columns: int) -> int:
-        """Columns per program: few programs, little padding. Every program reads its neighbourhood anew, worth 32 columns."""
+        """Columns per program: few programs, little padding. Every program reads its neighbourhood anew, worth 32
+        columns."""
         choices = [size for size in (16, 32, 64, 128) if size <= self.widest]
         return min(choices, key=lambda size: -(-columns // size) * (size + 32))
 
@@ -128,13 +136,20 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def capability(device: torch.device) -> int:
+    """10 times the compute capability of a GPU."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
 def round_up(number: int, multiple: int) -> int:
     """The next multiple."""
     return -(-number // multiple) * multiple
 
 
 def tile_sides(sides: Sequence[int], voxels: int) -> tuple[int, int, int]:
-    """Powers of two with that product, as near to a cube as the box lets them be: the smaller its surface, the less is read.
+    """Powers of two with that product, as near to a cube as the box lets them be: the smaller its surface, the less is
+    read.
 
     Along z a tile may be longer than the box, where there is nothing else.
     """
@@ -148,7 +163,8 @@ def tile_sides(sides: Sequence[int], voxels: int) -> tuple[int, int, int]:
 
 def workspace_bytes(*fields: Tensor) -> int:
     """What the workspace may take next to these fields."""
-    return max(WORKSPACE_BYTES, int(WORKSPACE_SHARE * sum(field.numel() * field.element_size() for field in fields)))
+    share = int(WORKSPACE_SHARE * sum(field.numel() * field.element_size() for field in fields))
+    return min(max(WORKSPACE_BYTES, share), LARGEST_WORKSPACE)
 
 
 def boxes(batch: int, sides: Sequence[int], halo: int, room: int) -> list[Box]:
@@ -156,11 +172,19 @@ def boxes(batch: int, sides: Sequence[int], halo: int, room: int) -> list[Box]:
     line = sides[2] + 2 * halo
     whole = (sides[0] + 2 * halo) * (sides[1] + 2 * halo) * line
     samples = min(batch, max(1, room // whole))
-    width_y = sides[1] if room >= (1 + 2 * halo) * (sides[1] + 2 * halo) * line else _fitting(room // line, 1 + 2 * halo, halo)
-    width_y = min(width_y, sides[1])
-    width_x = min(sides[0], _fitting(room // line, width_y + 2 * halo, halo))
+    lines = room // line
+    width_y = min(sides[1], _fitting(lines, 1 + 2 * halo, halo))
+    width_x = min(sides[0], _fitting(lines, width_y + 2 * halo, halo))
     return [
-        Box(sample, min(samples, batch - sample), x, min(x + width_x, sides[0]), y, min(y + width_y, sides[1]), sides[2])
+        Box(
+            sample,
+            min(samples, batch - sample),
+            x,
+            min(x + width_x, sides[0]),
+            y,
+            min(y + width_y, sides[1]),
+            sides[2],
+        )
         for sample in range(0, batch, samples)
         for x in range(0, sides[0], width_x)
         for y in range(0, sides[1], width_y)
@@ -198,7 +222,7 @@ class Stages:
 
     def __init__(self, tables: SignTables, dtype: torch.dtype, precision: str = "ieee"):
         self.tables, self.dtype, self.precision = tables, dtype, precision
-        self.blocks = Blocks.of(dtype)
+        self.blocks = Blocks.of(dtype, tables.elements.device)
 
     def bytes_per_voxel(self, columns: Sequence[int]) -> int:
         """Of slabs with these columns per character."""
@@ -229,11 +253,12 @@ class Stages:
         return slab
 
     def matrices(self, spectra: Tensor, banks_in: int, banks_out: int) -> Tensor:
-        """:meth:`SignTables.spectra` with columns (bank, coset, channel), padded to whole blocks: (|K|, k^3, rows, columns)."""
+        """:meth:`SignTables.spectra` with columns (bank, coset, channel), padded to whole blocks: (|K|, k^3, rows,
+        columns)."""
         order, taps, _, channels_in, _, channels_out = spectra.shape
         apart = spectra.unflatten(5, (banks_out, -1)).unflatten(3, (banks_in, -1))
-        ordered = apart.permute(0, 1, 3, 2, 4, 6, 5, 7).reshape(order, taps, COSETS * channels_in, COSETS * channels_out)
-        rows, columns = ordered.shape[2:]
+        rows, columns = COSETS * channels_in, COSETS * channels_out
+        ordered = apart.permute(0, 1, 3, 2, 4, 6, 5, 7).reshape(order, taps, rows, columns)
         missing = (round_up(columns, self.blocks.outer(columns)) - columns, self.blocks.width(rows) - rows)
         return F.pad(ordered, (0, missing[0], 0, missing[1])).to(self.dtype).contiguous()
 
@@ -251,8 +276,9 @@ class Stages:
             programs().multiply, (tables.order, tiles, _cdiv(columns, outer)),
             slab, matrices, tables.sources, product, box.sides[0], columns, *box.sides[1:],
             STEPS=tables.steps, FIRST=tables.first, K=tables.order, HALF=tables.half, TAPS=tables.taps,
-            WIDTH_IN=slab.shape[-1], WIDTH_OUT=matrices.shape[-1], PRODUCT_WIDTH=product.shape[-1], PRECISION=self.precision,
-            TX=tile[0], TY=tile[1], TZ=tile[2], INNER=blocks.step(slab.shape[-1]), OUTER=outer, WIDE=interpreted(),
+            WIDTH_IN=slab.shape[-1], WIDTH_OUT=matrices.shape[-1], PRODUCT_WIDTH=product.shape[-1],
+            PRECISION=self.precision, TX=tile[0], TY=tile[1], TZ=tile[2],
+            INNER=blocks.step(slab.shape[-1]), OUTER=outer, WIDE=interpreted(),
             num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
         )  # fmt: skip
         return product
@@ -308,8 +334,9 @@ class Stages:
             programs().correlate, grid,
             shifted, plain, tables.sources, tables.steps_on_device, totals, tiles, *box.sides,
             K=tables.order, HALF=tables.half, TAPS=tables.taps, WIDTH_SHIFTED=widths[0], WIDTH_PLAIN=widths[1],
-            PRECISION=self.precision, SPLITS=len(totals), TURNS=_cdiv(tiles, len(totals)), TX=tile[0], TY=tile[1], TZ=tile[2],
-            BLOCK_SHIFTED=outer[0], BLOCK_PLAIN=outer[1], WIDE=interpreted(), num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
+            PRECISION=self.precision, SPLITS=len(totals), TURNS=_cdiv(tiles, len(totals)),
+            TX=tile[0], TY=tile[1], TZ=tile[2], BLOCK_SHIFTED=outer[0], BLOCK_PLAIN=outer[1], WIDE=interpreted(),
+            num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
         )  # fmt: skip
 
     def collect(self, gradient: Tensor, saved: Tensor, factor: Tensor, activation: str) -> tuple[Tensor, Tensor]:
@@ -326,6 +353,7 @@ class Stages:
         start(
             programs().collect, (batch * channels * order,),
             gradient, saved, factor, sums, channels, order, *sides[1:],
-            *gradient.stride(), *saved.stride(), *factor.stride(), ACTIVATION=activation, POSITIONS=math.prod(sides), BLOCK=1024, num_warps=4,
+            *gradient.stride(), *saved.stride(), *factor.stride(),
+            ACTIVATION=activation, POSITIONS=math.prod(sides), BLOCK=1024, num_warps=4,
         )  # fmt: skip
         return sums[0], sums[1]

@@ -1,9 +1,9 @@
 """The convolution and its gradients as operators of torch, and the entry points for the dispatch.
 
-The gradient for the input is the same convolution with the transposed filter; the gradient for the filters needs the same
-slabs of the output's gradient. Relaxed weights need the strict convolution once more, S_l(x, g), in
-dL/dw_l(g) = sum_x dL/df'(x, g) S_l(x, g): with one bank it is in the result already, (f' - b) / w; otherwise, and where w is
-too small to divide by, it is convolved again, slab by slab.
+The gradient for the input is the same convolution with the transposed filter; the gradient for the filters needs the
+same slabs of the output's gradient. Relaxed weights need the strict convolution once more, S_l(x, g), in dL/dw_l(g) =
+sum_x dL/df'(x, g) S_l(x, g): with one bank it is in the result already, (f' - b) / w; otherwise, and where w is too
+small to divide by, it is convolved again, slab by slab.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _result_shape(features: Tensor, filters: Tensor) -> tuple[int, ...]:
     return (features.shape[0], filters.shape[1], *features.shape[2:])
 
 
-def _convolved(stages: Stages, source: Source, filters: Tensor, banks: int, workspace: int) -> Iterator[tuple[Box, Tensor]]:
+def _convolved(
+    stages: Stages, source: Source, filters: Tensor, banks: int, workspace: int
+) -> Iterator[tuple[Box, Tensor]]:
     """(box, products) for boxes that cover the result, ``filters`` being those of all banks of results together."""
     tables = stages.tables
     matrices = stages.matrices(tables.spectra(filters), 1, banks)
@@ -134,8 +136,8 @@ def sign_convolution_gradients(
 
     Args:
         gradient: of the result.
-        saved: the result if the activation is relu or none, and what goes into the activation otherwise; None where neither
-            the slope of the activation nor the gradient of the relaxed weights needs it.
+        saved: the result if the activation is relu or none, and what goes into the activation otherwise; None where it is
+            needed neither for the slope of the activation nor for the relaxed weights.
     """
     setting = Setting(group, padding, activation, dtype)
     backward = _Backward(setting, gradient, features, filters, relaxed_weights, bias, saved)
@@ -181,11 +183,13 @@ class _Backward:
         return result, self._filters(totals, adjoint.shape) if filters_wanted else result
 
     def _sources(self) -> tuple[Source, Source, list[int]]:
-        """The gradient as a field around the cells that the input was continued to, the input there, and those sides."""
+        """The gradient as a field around the cells that the input was continued to, the input there, and those
+        sides."""
         halo, edges = self.stages.tables.half, self.setting.edges
         beyond = [0 if edge in DIRECT_EDGES else halo for edge in edges]
         outside = tuple(edge if edge in DIRECT_EDGES else "zero" for edge in edges)
-        saved, activation = (None, "none") if self.setting.activation == "none" else (self.saved, self.setting.activation)
+        activation = self.setting.activation
+        saved = None if activation == "none" else self.saved
         source = Source(self.gradient, outside, tuple(beyond), self.weights, saved, activation)
         plain = Source(self.features, edges, tuple(beyond))
         return source, plain, [side + 2 * more for side, more in zip(self.features.shape[-3:], beyond)]
@@ -195,7 +199,8 @@ class _Backward:
         return self.features.new_zeros(shape) if any(plain.beyond) else self.features.new_empty(shape)
 
     def _write(self, strict: Tensor, box: Box, result: Tensor, plain: Source) -> None:
-        """Into the gradient for the input; what falls on continued cells is added to the cells they were copied from."""
+        """Into the gradient for the input; what falls on continued cells is added to the cells they were copied
+        from."""
         if not any(plain.beyond):
             self.stages.synthesize(strict, box, result)
             return
@@ -228,7 +233,8 @@ class _Backward:
         bias = self.filters.new_zeros(len(of_bias)) if self.bias is None else self.bias
         weights = self.relaxed_weights
         if weights_wanted:
-            weights = self._divided(totals, products, bias.float()) if self._divisible(bias) else self._convolved_again()
+            divisible = self._divisible(bias)
+            weights = self._divided(totals, products, bias.float()) if divisible else self._convolved_again()
         return weights.to(self.relaxed_weights.dtype), of_bias.to(bias.dtype)
 
     def _divisible(self, bias: Tensor) -> bool:
@@ -255,7 +261,8 @@ class _Backward:
 
 
 def _pieces(start: int, side: int, cells: int, beyond: int, edge: str) -> list[tuple[slice, slice]]:
-    """Where start <= i < start + side, i counted from ``beyond`` cells before the field, come from: (part of i, cells)."""
+    """Where start <= i < start + side, i counted from ``beyond`` cells before the field, come from: (part of i,
+    cells)."""
     first, last = max(start, beyond), min(start + side, beyond + cells)
     pieces = [(slice(first - start, last - start), slice(first - beyond, last - beyond))] if first < last else []
     for i in range(start, start + side):
@@ -324,13 +331,14 @@ def triton_convolution(
 ) -> Tensor:
     """act(bias + sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h)), without a copy of the input.
 
-    Arguments and result as those of :func:`flowsr.kernels.group_convolution`; ``cache`` is not used. First derivatives are
-    computed alike; derivatives of derivatives go through the Fourier kernel.
+    Arguments and result as those of :func:`flowsr.kernels.group_convolution`; ``cache`` is not used. First derivatives
+    are computed alike; derivatives of derivatives go through the Fourier kernel.
 
     Raises:
         ValueError: an unknown padding, or an axis too short for it.
     """
-    pad(torch.empty(1, 1, *features.shape[-3:], device="meta"), tables.halo, padding)  # raises where padding is impossible
+    nothing = torch.empty(1, 1, *features.shape[-3:], device="meta")
+    pad(nothing, tables.halo, padding)  # raises where the padding is impossible
     dtype = convolution_dtype(features)
     operands = (features, filters, relaxed_weights, bias)
     derived = torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in operands)

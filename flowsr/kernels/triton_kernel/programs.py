@@ -1,8 +1,9 @@
 """The programs that run on the GPU; see :mod:`flowsr.kernels.triton_kernel.signs` for what they compute.
 
-``analyze`` reads a field, ``multiply`` makes the matrix products, ``synthesize`` writes the result; ``correlate`` collects the
-gradient of the filters and ``collect`` that of bias and relaxed weights. Between them stand slabs of the field in the layout
-(sample, x, y, z, character, column), the columns being (bank, coset, channel), padded with zeros to whole blocks.
+``analyze`` reads a field, ``multiply`` makes the matrix products, ``synthesize`` writes the result; ``correlate``
+collects the gradient of the filters and ``collect`` that of bias and relaxed weights. Between them stand slabs of the
+field in the layout (sample, x, y, z, character, column), the columns being (bank, coset, channel), padded with zeros to
+whole blocks.
 
 This module alone imports Triton. Whether it interprets or compiles is decided at this import, by TRITON_INTERPRET.
 """
@@ -41,7 +42,7 @@ def _times_slope(gradient, saved, ACTIVATION: tl.constexpr):
 
 @triton.jit
 def _source_cell(cell, side, EDGE: tl.constexpr):
-    """The cell that holds the value of ``cell``, which may lie beyond the edge; and whether it holds it, or it is zero."""
+    """Where the value of ``cell``, which may lie beyond the edge, is held; and whether it is, or is zero."""
     holds = cell > -2147483647
     if EDGE == "periodic":
         cell = (cell + side) % side
@@ -76,10 +77,10 @@ def _tile(number, side_x, side_y, side_z, TX: tl.constexpr, TY: tl.constexpr, TZ
 
 @triton.jit
 def _combination(pointers, mask, x, y, z, sign_x, sign_y, sign_z, PATTERN: tl.constexpr, WIDE: tl.constexpr):
-    """A field's values at +-x +-y +-z from ``pointers``, added with signs; bits of PATTERN say which axes have two terms.
+    """Values at +-x +-y +-z from ``pointers``, added with signs; bits of PATTERN say which axes have two terms.
 
-    They are added in their own precision, two at a time where they are of 16 bits; in float32 if WIDE, for the interpreter, which
-    can neither add nor multiply bfloat16.
+    They are added in their own precision, two at a time where they are of 16 bits; in float32 if WIDE, for the
+    interpreter, which can neither add nor multiply bfloat16.
     """
     value = tl.load(pointers + (x + y + z), mask=mask)
     if WIDE:
@@ -106,7 +107,8 @@ def _column(number, channels, COSETS: tl.constexpr):
 @triton.jit(do_not_specialize=["first_sample", "first_x", "first_y", "first_z"])
 def analyze(
     source, saved, weights, elements, slab,
-    first_sample, first_x, first_y, first_z, positions, width_x, width_y, width_z, side_x, side_y, side_z, channels, columns,
+    first_sample, first_x, first_y, first_z, positions, width_x, width_y, width_z, side_x, side_y, side_z,
+    channels, columns,
     s_sample, s_channel, s_element, s_x, s_y, s_z, v_sample, v_channel, v_element, v_x, v_y, v_z,
     CHARACTERS: tl.constexpr, K: tl.constexpr, COSETS: tl.constexpr, WIDTH: tl.constexpr,
     EDGE_X: tl.constexpr, EDGE_Y: tl.constexpr, EDGE_Z: tl.constexpr,
@@ -159,8 +161,8 @@ def _products_of_parity(
 ):  # fmt: skip
     """``total`` plus the products of the combinations BEGIN to END, which read the same character of the slab.
 
-    ``counted`` is 1 for voxels in the box, and 0 for those of a tile that are beyond, which nobody stores. It is here because the
-    compiler would send every term of a sum of loads alone through shared memory, instead of the sum.
+    ``counted`` is 1 for voxels in the box, and 0 for those of a tile that are beyond, which nobody stores. It is here
+    because the compiler would send every term of a sum of loads alone through shared memory, instead of the sum.
     """
     for start in range(0, WIDTH_IN, INNER):
         inner = start + tl.arange(0, INNER)
@@ -185,9 +187,10 @@ def multiply(
     WIDTH_IN: tl.constexpr, WIDTH_OUT: tl.constexpr, PRODUCT_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
     TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """product[x, chi, j] = sum_b sum_i W_chi,b[i, j] (b slab_(chi chi_b))(x, i), for a tile of voxels, a chi and a block of j.
+    """product[x, chi, j] = sum_b sum_i W_chi,b[i, j] (b slab_(chi chi_b))(x, i): a tile of voxels, a chi, a block of j.
 
-    Parity by parity, so that one character's neighbourhood stays in the first-level cache for all combinations that read it.
+    Parity by parity, so that one character's neighbourhood stays in the first-level cache for all combinations that
+    read it.
     """
     chi = tl.program_id(0)
     columns_out = tl.program_id(2) * OUTER + tl.arange(0, OUTER)
@@ -202,8 +205,10 @@ def multiply(
         if FIRST[parity + 1] > FIRST[parity]:
             first_column = tl.load(sources + chi * 8 + parity) * WIDTH_IN
             total = _products_of_parity(
-                total, slab + centre[:, None] + first_column, counted, spectra + chi * (TAPS * WIDTH_IN * WIDTH_OUT) + columns_out[None, :],
-                stride_x, stride_y, stride_z, STEPS, FIRST[parity], FIRST[parity + 1], WIDTH_IN, WIDTH_OUT, INNER, PRECISION, WIDE,
+                total, slab + centre[:, None] + first_column, counted,
+                spectra + chi * (TAPS * WIDTH_IN * WIDTH_OUT) + columns_out[None, :],
+                stride_x, stride_y, stride_z, STEPS, FIRST[parity], FIRST[parity + 1],
+                WIDTH_IN, WIDTH_OUT, INNER, PRECISION, WIDE,
             )  # fmt: skip
     voxel = ((sample * side_x + x) * side_y + y) * side_z + z
     target = product + (voxel * K + chi)[:, None] * PRODUCT_WIDTH + columns_out[None, :]
@@ -261,10 +266,11 @@ def correlate(
     shifted, plain, sources, steps, totals,
     tiles, side_x, side_y: tl.constexpr, side_z: tl.constexpr,
     K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr, WIDTH_SHIFTED: tl.constexpr, WIDTH_PLAIN: tl.constexpr,
-    PRECISION: tl.constexpr, SPLITS: tl.constexpr, TURNS: tl.constexpr, TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr,
+    PRECISION: tl.constexpr, SPLITS: tl.constexpr, TURNS: tl.constexpr,
+    TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr,
     BLOCK_SHIFTED: tl.constexpr, BLOCK_PLAIN: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile of voxels."""
+    """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile."""
     chi, b = tl.program_id(0) // TAPS, tl.program_id(0) % TAPS
     blocks: tl.constexpr = (WIDTH_PLAIN + BLOCK_PLAIN - 1) // BLOCK_PLAIN
     columns_i = (tl.program_id(1) // blocks) * BLOCK_SHIFTED + tl.arange(0, BLOCK_SHIFTED)
@@ -289,7 +295,8 @@ def correlate(
                 number = split + turn * SPLITS
                 sample, x, y, z, inside = _tile(tl.minimum(number, tiles - 1), side_x, side_y, side_z, TX, TY, TZ)
                 inside = inside & (number < tiles)
-                centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x + (y + HALF) * stride_y + (z + HALF) * stride_z
+                centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x
+                centre += (y + HALF) * stride_y + (z + HALF) * stride_z
                 pointers = shifted + centre[:, None] + (of_chi + columns_i)[None, :]
                 values = _combination(pointers, some_i, step_x, step_y, step_z, sign_x, sign_y, sign_z, PATTERN, WIDE)
                 voxel = ((sample * side_x + x) * side_y + y) * side_z + z
@@ -310,7 +317,7 @@ def collect(
     f_sample, f_channel, f_element, f_x, f_y, f_z,
     ACTIVATION: tl.constexpr, POSITIONS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """sums[0, row] = sum of the gradient before the activation, sums[1, row] = sum of it times ``factor``; row (sample, o, g)."""
+    """sums[0, row]: the gradient before the activation, summed; sums[1, row]: times ``factor``. Rows (sample, o, g)."""
     row = tl.program_id(0)
     element, channel, sample = row % order, (row // order) % channels, (row // (order * channels)).to(tl.int64)
     gradient += sample * g_sample + channel.to(tl.int64) * g_channel + element.to(tl.int64) * g_element

@@ -77,17 +77,17 @@ def _compiling(capability: int) -> Iterator[list]:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    compiled, before = [], launch.start
+    compiled, before = [], (launch.start, launch.capability)
 
     def compile_only(program, grid, *operands, **constants) -> None:
         compiled.append((program.warmup(*operands, grid=grid, **constants), constants))
 
     driver.set_active(_NoDevice(GPUTarget("cuda", capability, 32)))
-    launch.start = compile_only
+    launch.start, launch.capability = compile_only, lambda device: capability
     try:
         yield compiled
     finally:
-        launch.start = before
+        launch.start, launch.capability = before
         if torch.cuda.is_available():
             driver.reset_active()
 
@@ -133,8 +133,10 @@ def _read(kernel, constants: dict) -> Resources:
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "program.cubin"
         cubin.write_bytes(kernel.asm["cubin"])
-        usage = subprocess.run([tools[0], "--dump-resource-usage", cubin], capture_output=True, text=True, check=True).stdout
-        code = subprocess.run([tools[1], "-c", cubin], capture_output=True, text=True, check=True).stdout
+        usage, code = [
+            subprocess.run([*command, cubin], capture_output=True, text=True, check=True).stdout
+            for command in ((tools[0], "--dump-resource-usage"), (tools[1], "-c"))
+        ]
     names = ("HGMMA", "HMMA", "FFMA", "LDG", "LDG.E.128", "LDL", "STL")
     return Resources(
         program=kernel.metadata.name,

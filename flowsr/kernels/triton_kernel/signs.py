@@ -2,23 +2,23 @@
 
 Let K be the diagonal matrices of G, which only change the signs of coordinates: 8 of the 48 elements of O_h (the
 reflections and what they make), 4 of the 24 of O. K is abelian and normal, and G is the union of six cosets K p. Its
-characters chi(k) = product of the signs k_i over some of the three axes are +1 or -1, so transforming over K takes additions
-only:
+characters chi(k) = product of the signs k_i over some of the three axes are +1 or -1, so transforming over K takes
+additions only:
 
     f^_chi(x, p) = sum_k chi(k) f(x, k p),          f(x, k p) = 1/|K| sum_chi chi(k) f^_chi(x, p).
 
 Shifts are taken in combinations of definite parity as well. Along each axis f is taken in place, or as the sum or the
-difference f(x + m) +- f(x - m) of two neighbours, m = 1 ... k // 2. Such a combination b = (b_1, b_2, b_3) is even or odd along
-each axis; chi_b is the product over its odd axes. Inserting both into f'(x, g) = sum_y sum_h psi(g^-1 y, g^-1 h) f(x + y, h)
-leaves, because K only changes the sign of an odd combination,
+difference f(x + m) +- f(x - m) of two neighbours, m = 1 ... k // 2. Such a combination b = (b_1, b_2, b_3) is even or
+odd along each axis; chi_b is the product over its odd axes. Inserting both into the convolution
+f'(x, g) = sum_y sum_h psi(g^-1 y, g^-1 h) f(x + y, h) leaves, because K only changes the sign of an odd combination,
 
     f'^_chi(x, p) = |K| sum_b sum_q  W_chi,b[q, p] (b f^_(chi chi_b))(x, q)
     W_chi,b[q, p] = 1/|K| sum_v M_bv sum_k (chi chi_b)(k) psi(p^-1 v, p^-1 k q),
 
 where M_bv is the product over axes of 1 (in place), 1/2 (sum) or +-1/2 (difference). For every chi and b that is one
-matrix product of 6 C_in by 6 C_out: 36 |K| multiply-adds per channel pair and tap, 288 instead of 2304 for O_h and 144 instead of
-576 for O. The full group Fourier transform needs 128 and 64, but its products are d C wide (d = 1, 2, 3) where these are
-6 C wide, and every tap costs it a 48 x 48 transform where this costs additions.
+matrix product of 6 C_in by 6 C_out: 36 |K| multiply-adds per channel pair and tap, 288 instead of 2304 for O_h and 144
+instead of 576 for O. The full group Fourier transform needs 128 and 64, but its products are d C wide (d = 1, 2, 3)
+where these are 6 C wide, and every tap costs it a 48 x 48 transform where this costs additions.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class SignTables:
         elements: (|K|, 6) int32 [k, p] is the element k p.
         sources: (|K|, 8) int32 [chi, parity] is the character chi times that of the parity.
         combinations: of shifts, see :func:`combinations`.
-        steps: their (pattern, reach along x, y, z, signs along x, y, z, parity); ``steps_on_device`` is the same, int32.
+        steps: their (pattern, reach along x, y, z, signs along x, y, z, parity); ``steps_on_device``: the same, int32.
         first: (9,) the first combination of every parity, and their number.
     """
 
@@ -139,7 +139,8 @@ class SignTables:
         turned = tap_permutation(group, self.kernel_size)
         position = np.argsort(elements.ravel())
         inverse = group.inverse[cosets]
-        spread = group.multiplication[inverse[:, None], elements.reshape(1, -1)][:, :, None] * taps + turned[cosets][:, None, :]
+        spread = group.multiplication[inverse[:, None], elements.reshape(1, -1)][:, :, None] * taps
+        spread = spread + turned[cosets][:, None, :]
         collect = position[group.multiplication[cosets]][:, :, None] * taps + turned[inverse][:, None, :]
         adjoint = group.inverse[:, None] * taps + (taps - 1 - turned)
         self._spread, self._collect, self._adjoint = [
@@ -147,7 +148,7 @@ class SignTables:
         ]
 
     def adjoint(self, filters: Tensor) -> Tensor:
-        """psi^T(r, u) = psi(-u^-1 r, u^-1), channels exchanged: the filter of the gradient for the input. Its own inverse.
+        """psi^T(r, u) = psi(-u^-1 r, u^-1), channels exchanged, for the gradient of the input. Its own inverse.
 
         Args:
             filters: (channels_out, channels_in, n, k^3).
@@ -185,7 +186,7 @@ class SignTables:
 
 
 def _character_axes(order: int) -> np.ndarray:
-    """For every character of K the axes whose signs it multiplies: all subsets for 8 elements; for 4 those without x."""
+    """The axes whose signs every character of K multiplies: all subsets for 8 elements; for 4 those without x."""
     subsets = np.array([[number >> axis & 1 for axis in range(3)] for number in range(CLASSES)], dtype=bool)
     return subsets if order == CLASSES else subsets[~subsets[:, 0]]
 

@@ -20,7 +20,7 @@ test-slow: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,baselines,formats,test]'
 	touch $@
 
 clean:

@@ -15,7 +15,7 @@ from flowsr.compare.entry import Entry
 from flowsr.compare.runs import HeldOutRun, every_snapshot, open_upscaled, read_snapshot
 from flowsr.compare.scores import Scores, round_or_none, summary
 from flowsr.errors import FlowsrError
-from flowsr.metrics import METRICS, EquivarianceError, FieldMetric, flow_statistics, shared_work
+from flowsr.metrics import METRICS, EquivarianceError, FieldMetric, chosen_metrics, flow_statistics, shared_work
 from flowsr.models.base import Upscaler
 
 TIMINGS = 3
@@ -63,12 +63,15 @@ class Bench:
 
 
 def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> tuple[list[str], list[str]]:
-    """The wanted metrics (default: all) that make sense for this field, and those that do not.
+    """The chosen metrics that make sense for this field, and those that do not.
+
+    Args:
+        names: as :func:`flowsr.metrics.chosen_metrics` takes them.
 
     Raises:
         FlowsrError: an unknown name.
     """
-    wanted = list(METRICS) if names is None else list(dict.fromkeys(names))
+    wanted = chosen_metrics(names)
     fits = {
         name: (run.fine_grid.periodic or not METRICS[name].needs_periodic)
         and (run.irreps in VECTORS or not METRICS[name].needs_vector)
@@ -140,9 +143,9 @@ def _upscale(entry: Entry, run: HeldOutRun, number: int, device: torch.device) -
 
 
 def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], bench: Bench) -> Scores:
-    factor = bench.runs[0].factor
+    factor, viscosity = bench.runs[0].factor, bench.runs[0].viscosity
     classes = [METRICS[name] for name in bench.metrics]
-    metrics = [cls(factor=factor).to(bench.device) for cls in classes if issubclass(cls, FieldMetric)]
+    metrics = [cls(factor=factor, viscosity=viscosity).to(bench.device) for cls in classes if issubclass(cls, FieldMetric)]
     scores = Scores()
     for prediction, run, number in predictions:
         prediction, target = prediction.to(bench.device), run.read_fine(number).to(bench.device)

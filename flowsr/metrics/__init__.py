@@ -20,6 +20,7 @@ from flowsr.metrics.gradients import (
     velocity_gradient,
 )
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity, physical_unit
+from flowsr.metrics.selection import chosen_metrics
 from flowsr.metrics.sharing import shared_work
 from flowsr.metrics.shells import cutoff_wavenumber
 from flowsr.metrics.spectra import (
@@ -46,6 +47,7 @@ __all__ = [
     "PooledMetric",
     "Quantity",
     "Spectrum",
+    "chosen_metrics",
     "cutoff_wavenumber",
     "derivative",
     "derivative_flatness",

@@ -23,11 +23,18 @@ class PooledMetric(Metric):
     Args:
         factor: refinement between the coarse and the fine grid, for metrics that ask what lies beyond the coarse
             cut-off; None where there is no coarse grid.
+        viscosity: kinematic viscosity, for metrics in Kolmogorov or wall units; None where it is not known.
 
     Attributes:
         scalars, curves: what ``compute()`` returns, by key.
         totals: names of the states that are summed.
+        peaks: names of the states of which the largest is kept.
         axes: names of the states that are the same for every snapshot (wavenumbers, bins).
+        standard: taken where no metrics are named; the others are taken by name (see
+            :func:`flowsr.metrics.chosen_metrics`).
+        halo: cells around a tile that its totals depend on, so that the totals of tiles add up to those of the whole
+            field; None: only the whole field will do.
+        invariant: does not change when both fields are turned; False where the results go by component or by axis.
         needs_periodic: defined on boxes with three periodic axes only.
         needs_vector: defined for one vector field (irreps ``1o`` or ``1e``) only.
     """
@@ -35,18 +42,22 @@ class PooledMetric(Metric):
     scalars: ClassVar[dict[str, Quantity]] = {}
     curves: ClassVar[dict[str, CurveQuantity]] = {}
     totals: ClassVar[tuple[str, ...]] = ()
+    peaks: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[tuple[str, ...]] = ()
+    standard: ClassVar[bool] = False
+    halo: int | None = None
+    invariant: ClassVar[bool] = True
     needs_periodic: ClassVar[bool] = False
     needs_vector: ClassVar[bool] = False
     is_differentiable = False
     full_state_update = False
 
-    def __init__(self, factor: int | None = None, **options: Any):
+    def __init__(self, factor: int | None = None, viscosity: float | None = None, **options: Any):
         super().__init__(**options)
-        self.factor = factor
+        self.factor, self.viscosity = factor, viscosity
         for name in self.totals:
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        for name in self.axes:
+        for name in (*self.peaks, *self.axes):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="max")
 
     def _add(self, measured: dict[str, Tensor], axes: dict[str, Tensor] | None = None) -> None:
@@ -56,11 +67,12 @@ class PooledMetric(Metric):
                 raise ValueError(f"{type(self).__name__}: snapshots pooled in one metric need the same {name}")
             setattr(self, name, values)
         for name, values in measured.items():
-            setattr(self, name, getattr(self, name) + values.to(torch.float64).sum(0))
+            held, values = getattr(self, name), values.to(torch.float64)
+            setattr(self, name, torch.maximum(held, values.amax(0)) if name in self.peaks else held + values.sum(0))
 
     def compute(self) -> dict[str, Tensor | Curve]:
         """Scalars () and curves, by the keys of ``scalars`` and ``curves``."""
-        return self._finish(**{name: getattr(self, name) for name in (*self.totals, *self.axes)})
+        return self._finish(**{name: getattr(self, name) for name in (*self.totals, *self.peaks, *self.axes)})
 
     def _finish(self, **states: Tensor) -> dict[str, Tensor | Curve]:
         raise NotImplementedError

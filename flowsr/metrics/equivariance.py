@@ -52,6 +52,7 @@ class EquivarianceError(ModelMetric):
         irreps_out: those of its output; default: as the input.
     """
 
+    standard = True
     scalars = {
         "equivariance_error_rotations": Quantity(
             "Equivariance error, 24 rotations", "1", "lower", f"mean over O of {_SOURCE}", "Equiv.\nerror\nO"

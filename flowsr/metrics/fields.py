@@ -33,6 +33,7 @@ def nrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
 class NormalizedError(FieldMetric):
     """:func:`nrmse`, pooled: the squared norms are summed over snapshots before the ratio is taken."""
 
+    standard = True
     scalars = {
         "nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE"),
     }

@@ -127,6 +127,7 @@ def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str) -> C
 class Divergence(FieldMetric):
     """:func:`normalized_divergence` of the prediction; mean squares are pooled over snapshots."""
 
+    standard = True
     needs_vector = True
     scalars = {"divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)", "div u")}
     totals = ("divergence_power", "gradient_power")
@@ -145,6 +146,7 @@ class Divergence(FieldMetric):
 class DissipationCaptured(FieldMetric):
     """:func:`dissipation_captured`; dissipations are pooled over snapshots."""
 
+    standard = True
     needs_vector = True
     scalars = {
         "dissipation_captured": Quantity(
@@ -168,6 +170,7 @@ class DerivativeMoments(FieldMetric):
     See :func:`derivative_skewness` and :func:`derivative_flatness`.
     """
 
+    standard = True
     needs_vector = True
     scalars = {
         "derivative_skewness": Quantity("Derivative skewness", "1", "truth", _MOMENTS_SOURCE, "Skew-\nness"),
@@ -188,6 +191,7 @@ class DerivativeMoments(FieldMetric):
 class GradientPdf(FieldMetric):
     """:func:`gradient_pdf` of both kinds; each snapshot is scaled by its own truth, then counts are pooled."""
 
+    standard = True
     needs_vector = True
     curves = {
         "pdf_longitudinal": CurveQuantity(

@@ -129,6 +129,7 @@ class Spectrum(FieldMetric):
             Without it there is nothing beyond the cut-off and those scalars are nan.
     """
 
+    standard = True
     needs_periodic = True
     scalars = {
         "spectral_error": Quantity("Spectral error", "1", "lower", "mean over shells of |E_p(k) - E_t(k)| / E_t(k)"),

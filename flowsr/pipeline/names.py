@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowsr.config.schema import Experiment
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.errors import FlowsrError
-from flowsr.metrics import METRICS
+from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS
 
 
@@ -33,5 +33,4 @@ def check_names(experiment: Experiment) -> None:
             raise FlowsrError(
                 f"model '{baseline}' needs training", variable="compare.baselines", hint="list it in train.models"
             )
-    for metric in experiment.compare.metrics or ():
-        METRICS[metric]
+    chosen_metrics(experiment.compare.metrics)

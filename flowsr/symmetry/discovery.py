@@ -1,0 +1,208 @@
+"""What a symmetry discovery found: the numbers, as plain data that JSON can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowsr.group import Subgroup, octahedral_group
+
+GROUP = "Oh"
+
+
+@dataclass(frozen=True)
+class GroupName:
+    """A subgroup of O_h, told from its conjugates.
+
+    Args:
+        name: Schoenflies symbol, with its axes where the symbol alone does not say: ``C4v [001]``.
+        schoenflies: the symbol alone, ``C4v``.
+        order: how many elements it has.
+        axis: its principal axis, or None.
+        elements: their numbers in ``octahedral_group("Oh")``.
+        operations: what each does, ``C4+[001]``.
+    """
+
+    name: str
+    schoenflies: str
+    order: int
+    axis: tuple[int, int, int] | None
+    elements: tuple[int, ...]
+    operations: tuple[str, ...]
+
+    @classmethod
+    def of(cls, subgroup: Subgroup) -> GroupName:
+        """The name of a subgroup of O_h."""
+        operations = octahedral_group(GROUP).operations
+        labels = tuple(operations[g].label for g in subgroup.elements)
+        return cls(subgroup.label, subgroup.schoenflies, subgroup.order, subgroup.axis, subgroup.elements, labels)
+
+    @property
+    def subgroup(self) -> Subgroup:
+        """The subgroup itself."""
+        return octahedral_group(GROUP).subgroup(self.elements)
+
+
+@dataclass(frozen=True)
+class IrrepFinding:
+    """How much of the relaxed weights lies in one irrep, held against what isotropic data would give.
+
+    Power is the squared length of the weights' part in the irrep over that of their mean (A1g, which keeps every
+    symmetry and has power 1), averaged over seeds and filter banks.
+
+    Args:
+        dimension: d of the irrep.
+        power: measured.
+        std: standard deviation over seeds.
+        low, high: central 90 % of a bootstrap over independent snapshots; None where there are too few.
+        null_mean, null_high: mean and 95th percentile of the power under the null; None where there is no null.
+        p: probability of as much under the null, corrected for the number of irreps looked at; None without a null and
+            for A1g.
+        broken: whether the irrep is above the null at the stated false alarm rate (without a null: above rounding).
+        stabilizer: the subgroup that the part in this irrep leaves; None where it is not broken.
+    """
+
+    dimension: int
+    power: float
+    std: float
+    low: float | None
+    high: float | None
+    null_mean: float | None
+    null_high: float | None
+    p: float | None
+    broken: bool
+    stabilizer: GroupName | None = None
+
+
+@dataclass(frozen=True)
+class LayerFinding:
+    """The relaxed weights of one layer.
+
+    Args:
+        irreps: irrep name -> finding, from this layer alone.
+        stabilizer: subgroup that its weights leave.
+        weights_mean, weights_std: (48,) mean and standard deviation over seeds and filter banks, element by element in
+            the order of ``octahedral_group("Oh")``. A filter turned by a, with weights w(g a), is the same layer, so the
+            rows are first aligned with the first by the turn that makes them most alike.
+    """
+
+    irreps: Mapping[str, IrrepFinding]
+    stabilizer: GroupName
+    weights_mean: tuple[float, ...]
+    weights_std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One subgroup held against the data.
+
+    Args:
+        name: its label.
+        order: how many elements it has.
+        p: probability of weights as far from being invariant under it, if it were a symmetry; None without a null.
+        deviation: share of the weights' varying part that is not invariant under it, 0 to 1.
+        kept: whether the data allow it.
+    """
+
+    name: str
+    order: int
+    p: float | None
+    deviation: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class ElementErrors:
+    """An equivariance error with its spread over seeds and its mean under the null.
+
+    Args:
+        mean, std: over seeds.
+        null: mean under the null; None where there is no null.
+    """
+
+    mean: float
+    std: float
+    null: float | None
+
+
+@dataclass(frozen=True)
+class ShellErrors:
+    """Equivariance error of the trained networks, wavenumber shell by shell.
+
+    Args:
+        k: (shells,) wavenumbers.
+        error_by_class: class name -> (shells,) relative error; None where a shell holds nothing.
+    """
+
+    k: tuple[float, ...]
+    error_by_class: Mapping[str, tuple[float | None, ...]]
+
+
+@dataclass(frozen=True)
+class EquivarianceFinding:
+    """||M(g.x) - g.M(x)|| / ||M(x)|| of the relaxed networks.
+
+    Args:
+        per_element: 48 entries, in the order of ``octahedral_group("Oh")``.
+        per_class: class name (``8C3``) -> mean over its elements.
+        per_shell: the same over scale; None where the box has no wavenumbers (walls).
+    """
+
+    per_element: tuple[ElementErrors, ...]
+    per_class: Mapping[str, ElementErrors]
+    per_shell: ShellErrors | None = None
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Everything one discovery found. :meth:`to_json` is what the report is drawn from.
+
+    Args:
+        task: ``dynamics``, ``superres`` or ``pair``.
+        variable: name of the field.
+        snapshots: independent snapshots (units that the null and the bootstrap move as one).
+        seeds: of the networks.
+        surviving: the largest subgroup that the data allow.
+        irreps: irrep name -> finding, all layers together.
+        layers: layer name -> finding.
+        candidates: subgroups held against the data, largest first.
+        equivariance: errors of the trained networks.
+        fit: share of the target's power that the strict and that the relaxed network explain.
+        false_alarm_rate: probability of calling isotropic data anisotropic; 0 where data are taken as exact.
+        exact: whether the data were taken to be free of noise, so that anything above rounding counts.
+        data: statistics of the data itself under the 48 elements, without a network.
+        translation: homogeneity along each axis.
+        provenance: settings, checksums, versions.
+        sentences: the same in words.
+    """
+
+    task: str
+    variable: str
+    snapshots: int
+    seeds: tuple[int, ...]
+    surviving: GroupName
+    irreps: Mapping[str, IrrepFinding]
+    layers: Mapping[str, LayerFinding]
+    candidates: tuple[Candidate, ...]
+    equivariance: EquivarianceFinding
+    fit: Mapping[str, float]
+    false_alarm_rate: float
+    exact: bool
+    data: Mapping[str, Any] | None = None
+    translation: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    sentences: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, no NaN; keys are the names of the attributes, and ``group``."""
+        return {"group": GROUP, **_plain(dataclasses.asdict(self))}
+
+
+def _plain(value):
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value

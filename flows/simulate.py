@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prefect import flow, task
 
 from flows.faults import one_line_failures
@@ -16,7 +18,7 @@ def simulate_turbulence(experiment: Experiment, fresh: bool) -> None:
     """Direct numerical simulations, to ``<output>/simulate/``."""
     from flowsr.pipeline import stages
 
-    with shown_progress(experiment.name, "simulate", len(experiment.simulate.seeds)) as report:
+    with shown_progress(experiment.name, "simulate", math.ceil(len(experiment.simulate.seeds) / experiment.simulate.batch)) as report:
         stages.simulate(experiment, fresh=fresh, report=report)
 
 

@@ -71,6 +71,9 @@ class SimulateSettings(Settings):
         [], description="Rows of k, E(k) for the start of `decaying`; default: k^4 exp(-2 (k / forcing_cutoff)^2)."
     )
     seeds: Annotated[list[int], Field(min_length=1)] = Field([0, 1, 2], description="One independent run per seed.")
+    batch: PositiveInt = Field(
+        1, description="Seeds simulated together, for a GPU that one box leaves idle; they share the time step."
+    )
     spin_up_time: float = Field(12.0, ge=0, description="Time run on half the grid first (forced flows).")
     settle_time: float = Field(2.0, ge=0, description="Time on the full grid before the first snapshot (forced flows).")
     duration: PositiveFloat = Field(20.0, description="Time from the first snapshot to the last.")
@@ -122,6 +125,6 @@ class SimulateSettings(Settings):
         """What decides the result of each seed, as JSON has it; later settings at their defaults are left out."""
         if self.flow == "channel":
             return {"flow": self.flow, **(self.channel or ChannelSettings()).model_dump(mode="json")}
-        stated = self.model_dump(mode="json", exclude={"seeds", "target"})
+        stated = self.model_dump(mode="json", exclude={"seeds", "batch", "target"})
         blank = type(self)().model_dump(mode="json", include=set(LATER))
         return {name: value for name, value in stated.items() if name not in blank or value != blank[name]}

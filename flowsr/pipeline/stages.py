@@ -29,17 +29,23 @@ ONE_THREAD_CELLS = 64
 
 
 def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
-    """One direct numerical simulation per seed, to ``simulate/seed_NNN.zarr``."""
+    """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``."""
     _start(experiment)
     settings = experiment.simulate.recorded()
     use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
     job, _ = _simulation(settings["flow"])
     finished = []
-    for seed in experiment.simulate.seeds:
-        step = _simulate_step(experiment, seed)
+    for seeds in _batches(experiment):
+        step = _simulate_step(experiment, seeds[0])
 
-        def work(step=step, seed=seed):
-            job(step.outputs[0], seed=seed, device=experiment.device, progress=_begin(report, step.title), **settings)
+        def work(step=step, seeds=seeds):
+            shared = {"device": experiment.device, "progress": _begin(report, step.title), **settings}
+            if len(seeds) == 1:
+                job(step.outputs[0], seed=seeds[0], **shared)
+            else:
+                from flowsr.simulate import simulate_batch
+
+                simulate_batch([_run_store(experiment, seed) for seed in seeds], seeds=seeds, **shared)
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
@@ -177,14 +183,31 @@ def _simulation(flow: str) -> tuple[Callable[..., Path], tuple[str, ...]]:
     return simulate_run, (".csv",)
 
 
+def _batches(experiment: Experiment) -> list[list[int]]:
+    """The seeds that are simulated together."""
+    seeds, size = experiment.simulate.seeds, experiment.simulate.batch
+    return [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+
+def _run_store(experiment: Experiment, seed: int) -> Path:
+    return experiment.output / "simulate" / f"seed_{seed:03d}.zarr"
+
+
 def _simulate_step(experiment: Experiment, seed: int) -> Step:
+    """The step that simulates a seed, and with it the others of its batch."""
     settings = experiment.simulate.recorded()
-    store = experiment.output / "simulate" / f"seed_{seed:03d}.zarr"
+    seeds = next(batch for batch in _batches(experiment) if seed in batch)
+    stores = [_run_store(experiment, member) for member in seeds]
+    alone = len(seeds) == 1
     return Step(
-        title=f"simulate seed {seed}",
-        record=store.with_suffix(".json"),
-        outputs=(store, *(store.with_suffix(suffix) for suffix in _simulation(settings["flow"])[1])),
-        settings={**settings, "seed": seed},
+        title=f"simulate seed {seed}" if alone else f"simulate seeds {', '.join(map(str, seeds))}",
+        record=stores[0].with_suffix(".json"),
+        outputs=tuple(
+            output
+            for store in stores
+            for output in (store, *(store.with_suffix(suffix) for suffix in _simulation(settings["flow"])[1]))
+        ),
+        settings={**settings, "seed": seed} if alone else {**settings, "seeds": seeds},
         about=_about(experiment),
     )
 
@@ -274,7 +297,7 @@ def _sources(experiment: Experiment) -> list[Path]:
     """What is ingested: a user's own files, or the stores of the simulate stage."""
     if experiment.ingest.inputs is not None:
         return list(experiment.ingest.inputs)
-    return [_simulate_step(experiment, seed).outputs[0] for seed in experiment.simulate.seeds]
+    return [_run_store(experiment, seed) for seed in experiment.simulate.seeds]
 
 
 def _source_checksums(experiment: Experiment) -> dict[str, str]:
@@ -282,9 +305,8 @@ def _source_checksums(experiment: Experiment) -> dict[str, str]:
         return {str(path): _checksum(path) for path in experiment.ingest.inputs}
     stores = {}
     for seed in experiment.simulate.seeds:
-        step = _simulate_step(experiment, seed)
-        name = step.outputs[0].name
-        stores[name] = _finished(step, "simulate")[name]
+        name = _run_store(experiment, seed).name
+        stores[name] = _finished(_simulate_step(experiment, seed), "simulate")[name]
     return stores
 
 

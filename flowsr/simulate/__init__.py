@@ -5,7 +5,7 @@ from flowsr.simulate.flows import FLOWS, Case, Drive, Flow, Medium
 from flowsr.simulate.forces import BandPower, Force, HelicalPower, LinearForcing, ShellEnergy, helicity
 from flowsr.simulate.frames import Coriolis, UniformFlow
 from flowsr.simulate.patterns import Pattern, abc_force, kolmogorov, kolmogorov_fourfold
-from flowsr.simulate.run import simulate_run
+from flowsr.simulate.run import simulate_batch, simulate_run
 from flowsr.simulate.scalars import MeanGradient, Scalar, Stratification
 from flowsr.simulate.solver import BoxSolver
 from flowsr.simulate.spectral import PeriodicBox, resample
@@ -42,6 +42,7 @@ __all__ = [
     "random_solenoidal",
     "resample",
     "right_hand_side_group",
+    "simulate_batch",
     "simulate_run",
     "symmetry_defects",
     "taylor_green",

@@ -78,12 +78,6 @@ def diagnose(solver: BoxSolver) -> dict[str, float]:
     return row
 
 
-def columns(solver: BoxSolver) -> tuple[str, ...]:
-    """The columns of the table for this solver's forces."""
-    return tuple(diagnose(solver))
-
-
-
 def _derivative_moments(solver: BoxSolver) -> tuple[torch.Tensor, torch.Tensor]:
     """Second and third moment of du_i/dx_i, averaged over the volume and the three directions."""
     box = solver.box

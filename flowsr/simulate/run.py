@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import torch
 import flowsr
 from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
-from flowsr.simulate.diagnostics import COLUMNS, columns, diagnose
+from flowsr.simulate.diagnostics import COLUMNS, diagnose
 from flowsr.simulate.flows import NONE
-from flowsr.simulate.restart import Restart, load_restart, save_restart
+from flowsr.simulate.restart import load_restart, save_restart
 from flowsr.simulate.settings import PRECISIONS, SIDE, Settings
 from flowsr.simulate.solver import BoxSolver
 from flowsr.simulate.spectral import PeriodicBox, resample
+from flowsr.simulate.table import table_text
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ def simulate_run(
     A statistically steady flow is spun up on half the grid, zero-padded to the whole one and left to settle; a
     decaying flow begins with its first snapshot, whatever ``spin_up_time`` and ``settle_time`` say. Times in the store
     count from the start of the run. Beside the store lies its table of diagnostics, ``<name>.csv``, with the columns of
-    :func:`flowsr.simulate.diagnostics.diagnose`.
+    :func:`flowsr.simulate.diagnostics.diagnose` and how well the budget closes up to there
+    (:func:`flowsr.simulate.table.budget_residual`); a run that blows up leaves it, too.
 
     The run may be killed at any moment. Called again with the same settings it goes on from its last restart file and,
     on the same device and number of threads, ends with the same bits; a finished store is returned at once.
@@ -108,65 +111,131 @@ def simulate_run(
     Raises:
         FlowsrError: settings that cannot be simulated, a store made with other settings, or a flow that blew up.
     """
-    from flowsr.data.store import create_store
-
     settings = Settings(
-        str(flow), cells, float(viscosity), float(power), float(forcing_cutoff), int(seed), float(spin_up_time),
-        float(settle_time), float(duration), float(snapshot_interval), float(cfl), str(precision), lengths,
-        str(dealiasing), int(forcing_mode), rotation, stratification, float(prandtl), mean_flow, bool(passive_scalar), scalar_gradient,
-        float(schmidt), spectrum,
+        flow, cells, viscosity, power, forcing_cutoff, seed, spin_up_time, settle_time, duration, snapshot_interval, cfl,
+        precision, lengths, dealiasing, forcing_mode, rotation, stratification, prandtl, mean_flow, passive_scalar,
+        scalar_gradient, schmidt, spectrum,
     )  # fmt: skip
-    with create_store(output, _template(settings)) as store:
-        if not store.published:
-            _Run(settings, store, _torch_device(device), progress or _silent).complete()
+    _simulate([Path(output)], [settings], device, progress)
     return Path(output)
 
 
-class _Run:
-    """One run on its way: solver, output times, diagnostics, restart file."""
+def simulate_batch(
+    outputs: Sequence[Path],
+    *,
+    seeds: Sequence[int],
+    device: str = "auto",
+    progress: Progress | None = None,
+    **settings,
+) -> list[Path]:
+    """Simulate several seeds of one flow together: for a GPU that one small box leaves idle.
 
-    def __init__(self, settings: Settings, store, device: torch.device, progress: Progress):
+    All members take the time step of the fastest, so a member's later digits depend on its company; statistics do not.
+    Otherwise as :func:`simulate_run`, of which the members are runs: one store and one table each.
+
+    Args:
+        outputs: the Zarr stores to write, one a seed.
+        seeds: of the random starts.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        progress: called with the fraction done and a short message about the first member.
+        settings: the other arguments of :func:`simulate_run`, the same for all.
+
+    Returns:
+        ``outputs``.
+
+    Raises:
+        FlowsrError: as :func:`simulate_run`, or seeds that are not as many as the outputs, or not all different.
+    """
+    outputs = [Path(output) for output in outputs]
+    if not seeds or len(seeds) != len(outputs) or len(set(seeds)) != len(seeds):
+        raise FlowsrError(
+            "a batch has one seed a store, all different", variable="seeds", expected=f"{len(outputs)} seeds", found=list(seeds)
+        )
+    _simulate(outputs, [Settings(seed=seed, **settings) for seed in seeds], device, progress)
+    return outputs
+
+
+def _simulate(outputs: list[Path], members: list[Settings], device: str, progress: Progress | None) -> None:
+    from flowsr.data.store import create_store
+
+    company = [member.seed for member in members] if len(members) > 1 else None
+    with ExitStack() as opened:
+        stores = [
+            opened.enter_context(create_store(output, _template(member, company)))
+            for output, member in zip(outputs, members)
+        ]
+        if not all(store.published for store in stores):
+            _Run(members, stores, _torch_device(device), progress or _silent).complete()
+
+
+class _Run:
+    """One run on its way, of one member or of several: solver, output times, diagnostics, restart file."""
+
+    def __init__(self, members: list[Settings], stores: list, device: torch.device, progress: Progress):
         from flowsr.data.store import partial_path
 
-        self.settings, self.store, self.device, self.progress = settings, store, device, progress
-        self.case = settings.case
-        self.targets = _targets(settings)
-        self.restart_file = partial_path(store.target) / "restart.npz"
-        self.table_file = store.target.with_suffix(".csv")
-        self.rows: list[list[float]] = []
+        self.members, self.settings = members, members[0]
+        self.stores, self.device, self.progress = stores, device, progress
+        self.case = self.settings.case
+        self.targets = _targets(self.settings)
+        self.restart_file = partial_path(stores[-1].target) / "restart.npz"  # the last store to be published
+        self.columns: tuple[str, ...] = ()
+        self.rows: list[list[list[float]]] = [[] for _ in members]
         self.saved_at = clock.monotonic()
 
     def complete(self) -> None:
-        """Go on from the restart file, or from the start, to the published store."""
+        """Go on from the restart file, or from the start, to the published stores."""
         first = self._resume()
-        for index in range(first, len(self.targets)):
-            self._reach(index)
-            if self.targets[index].snapshot is not None:
-                self._record()
-                self._write_snapshot(self.targets[index].snapshot)
-            self._save(index + 1)
-        write_text_atomic(self.table_file, _table(columns(self.solver), self.rows))
-        self.store.publish()
+        try:
+            for index in range(first, len(self.targets)):
+                self._reach(index)
+                if self.targets[index].snapshot is not None:
+                    self._record()
+                    self._write_snapshot(self.targets[index].snapshot)
+                self._save(index + 1)
+        except FlowsrError:
+            self._write_tables()  # they show how it went wrong
+            raise
+        self._write_tables()
+        for store in self.stores:
+            if not store.published:
+                store.publish()
         self.progress(1.0, f"{len(self.settings.snapshot_times)} snapshots")
 
     def _resume(self) -> int:
         """Set the solver up, from the restart file where it is good; the index of the output time to go for."""
-        restart = load_restart(self.restart_file, self.settings.stated())
-        if restart is None or not self._has_snapshots_before(restart.target):
+        found = load_restart(self.restart_file, self._stated(), ("state", "rows"))
+        if found is None or not self._has_snapshots_before(found[0]["target"]):
             box = self._box(self.targets[0].shape)
-            self.solver = self._solver(box, self.case.start(box))
+            self.solver = self._solver(box, self._start(box))
             return 0
-        log.info("%s: goes on from step %d, time %.4g", self.store.target.name, restart.step, restart.time)
-        box = self._box(restart.shape)
-        self.solver = self._solver(box, restart.state, time=restart.time, step=restart.step)
-        self.solver.courant = restart.courant
-        self.rows = restart.rows.tolist()
-        return restart.target
+        header, arrays = found
+        log.info("%s: goes on from step %d, time %.4g", self.stores[0].target.name, header["step"], header["time"])
+        box = self._box(tuple(header["shape"]))
+        state = torch.from_numpy(arrays["state"])
+        self.solver = self._solver(box, state, time=header["time"], step=header["step"])
+        self.solver.courant = header["courant"]
+        self.columns, self.rows = tuple(header["columns"]), arrays["rows"].tolist()
+        return header["target"]
+
+    def _stated(self) -> dict:
+        """What the run was asked for, as its restart file has it."""
+        stated = self.settings.stated()
+        return stated if len(self.members) == 1 else {**stated, "seed": [member.seed for member in self.members]}
+
+    def _start(self, box: PeriodicBox) -> torch.Tensor:
+        starts = [member.case.start(box) for member in self.members]
+        return starts[0] if len(starts) == 1 else torch.stack(starts, dim=1)
 
     def _has_snapshots_before(self, index: int) -> bool:
-        wanted = (target.snapshot for target in self.targets[:index] if target.snapshot is not None)
+        wanted = [target.snapshot for target in self.targets[:index] if target.snapshot is not None]
         names = ["velocity", *(scalar.name for scalar in self.case.scalars)]
-        return all(self.store.is_written(name, snapshot) for snapshot in wanted for name in names)
+        return all(
+            store.published or store.is_written(name, snapshot)
+            for store in self.stores
+            for snapshot in wanted
+            for name in names
+        )
 
     def _reach(self, index: int) -> None:
         """Step to an output time, on the grid it asks for."""
@@ -197,36 +266,49 @@ class _Run:
             cfl=self.settings.cfl, **clock_state,
         )  # fmt: skip
 
+    def _each_member(self) -> list[BoxSolver]:
+        solver = self.solver
+        return [solver] if len(self.members) == 1 else [solver.member(i) for i in range(len(self.members))]
+
     def _record(self) -> None:
-        """A row of diagnostics, and word to whoever watches."""
-        row = diagnose(self.solver)
-        if not all(math.isfinite(value) for name, value in row.items() if name.endswith("energy")):
-            raise self.solver.blow_up("a field is not finite")
-        if not self.rows or self.rows[-1][STEP_COLUMN] != row["step"]:
-            self.rows.append(list(row.values()))
-        phase = "spin-up" if self.solver.box.grid.shape != self.settings.shape else "run"
-        self.progress(_fraction_done(self.targets, row["time"]), f"{phase} {_told(row)}")
+        """A row of diagnostics for each member, and word to whoever watches."""
+        for solver, rows in zip(self._each_member(), self.rows):
+            row = diagnose(solver)
+            if not all(math.isfinite(value) for name, value in row.items() if name.endswith("energy")):
+                raise self.solver.blow_up("a field is not finite")
+            self.columns = tuple(row)
+            if not rows or rows[-1][STEP_COLUMN] != row["step"]:
+                rows.append(list(row.values()))
+            if rows is self.rows[0]:
+                phase = "spin-up" if solver.box.grid.shape != self.settings.shape else "run"
+                self.progress(_fraction_done(self.targets, row["time"]), f"{phase} {_told(row)}")
 
     def _write_snapshot(self, snapshot: int) -> None:
-        fields = {"velocity": self.solver.field()}
-        for index, scalar in enumerate(self.case.scalars):
-            fields[scalar.name] = self.solver.scalar_field(index)
-        for name, field in fields.items():
-            self.store.write(name, field.to("cpu", torch.float32).numpy(), time=snapshot)
+        for store, solver in zip(self.stores, self._each_member()):
+            fields = {"velocity": solver.field()}
+            for index, scalar in enumerate(self.case.scalars):
+                fields[scalar.name] = solver.scalar_field(index)
+            for name, field in fields.items() if not store.published else ():
+                store.write(name, field.to("cpu", torch.float32).numpy(), time=snapshot)
+
+    def _write_tables(self) -> None:
+        for store, rows in zip(self.stores, self.rows):
+            if rows:
+                write_text_atomic(store.target.with_suffix(".csv"), table_text(self.columns, rows))
 
     def _save(self, target: int) -> None:
         solver = self.solver
-        state = Restart(
-            settings=self.settings.stated(),
-            target=target,
-            time=solver.time,
-            step=solver.step,
-            courant=solver.courant,
-            shape=solver.box.grid.shape,
-            state=solver.state.cpu(),
-            rows=np.array(self.rows, dtype=np.float64),
-        )
-        save_restart(self.restart_file, state)
+        header = {
+            "settings": self._stated(),
+            "target": target,
+            "time": solver.time,
+            "step": solver.step,
+            "courant": solver.courant,
+            "shape": solver.box.grid.shape,
+            "columns": self.columns,
+        }
+        rows = np.array(self.rows, dtype=np.float64)
+        save_restart(self.restart_file, header, {"state": solver.state.cpu().numpy(), "rows": rows})
         self.saved_at = clock.monotonic()
 
 
@@ -256,14 +338,14 @@ def _told(row: dict[str, float]) -> str:
     return " ".join(words)
 
 
-def _template(settings: Settings):
-    """The store to be, without its data."""
+def _template(settings: Settings, company: list[int] | None):
+    """The store to be, without its data; ``company``: the seeds of the batch it is made in, if any."""
     from flowsr.data.layout import field_template
 
     provenance = {
         "source": f"flowsr simulate, direct numerical simulation, {settings.flow}",
         "flowsr_version": flowsr.__version__,
-        "config": settings.stated(),
+        "config": settings.stated() if company is None else {**settings.stated(), "batch": company},
     }
     attrs = {"viscosity": settings.viscosity, "length_units": "1", "provenance": provenance}
     grid, times = settings.grid(settings.shape), settings.snapshot_times
@@ -274,14 +356,6 @@ def _template(settings: Settings):
             long_name=scalar.long_name,
         )[scalar.name]  # fmt: skip
     return template
-
-
-def _table(names: tuple[str, ...], rows: list[list[float]]) -> str:
-    """The diagnostics as CSV, numbers written so that they read back exactly."""
-    lines = [",".join(names)]
-    for row in rows:
-        lines.append(",".join(str(int(v)) if name == "step" else repr(v) for name, v in zip(names, row)))
-    return "\n".join(lines) + "\n"
 
 
 def _torch_device(device: str) -> torch.device:

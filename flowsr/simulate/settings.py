@@ -17,6 +17,11 @@ SIDE = 2 * math.pi
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 FEWEST_CELLS = 4
 POSITIVE = ("viscosity", "power", "forcing_cutoff", "duration", "snapshot_interval", "cfl", "prandtl", "schmidt")
+FLOATS = (*POSITIVE, "spin_up_time", "settle_time")
+WORDS = ("flow", "precision", "dealiasing")
+PLAIN = {
+    **dict.fromkeys(FLOATS, float), **dict.fromkeys(WORDS, str), "seed": int, "forcing_mode": int, "passive_scalar": bool
+}  # fmt: skip
 
 Triple = tuple[float, float, float]
 
@@ -80,6 +85,8 @@ class Settings:
 
     def _plain(self) -> None:
         """Numbers as plain ints, floats and tuples, so that equal settings read the same."""
+        for name, kind in PLAIN.items():
+            self._set(name, kind(getattr(self, name)))
         cells = int(self.cells) if np.ndim(self.cells) == 0 else tuple(int(n) for n in self.cells)
         if isinstance(cells, tuple) and len(cells) == 3 and len(set(cells)) == 1:
             cells = cells[0]

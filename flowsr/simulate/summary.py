@@ -7,38 +7,17 @@ of the first one (needs matplotlib).
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.integrate import trapezoid
 
 from flowsr.grid import Grid
 from flowsr.simulate.spectral import PeriodicBox
+from flowsr.simulate.table import closing, read_table
 
 AVERAGED = ("reynolds_lambda", "kmax_eta", "energy", "dissipation", "injected_power", "turnover_time", "skewness")
-KINETIC_GAINS = ("injected_power", "buoyancy_flux")
-
-
-def read_table(path: Path) -> dict[str, np.ndarray]:
-    """A run's table of diagnostics, column by column."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-
-
-def closing(table: dict[str, np.ndarray], start: float = -math.inf) -> float:
-    """How well dK/dt = injected power + buoyancy flux - dissipation closes from ``start`` to the end of a table.
-
-    Returns:
-        |change of the energy - integral of the right side| / integral of the dissipation, by the trapezoidal rule.
-    """
-    late = {name: values[table["time"] >= start] for name, values in table.items()}
-    gain = sum(late[name] for name in KINETIC_GAINS if name in late) - late["dissipation"]
-    spent = trapezoid(late["dissipation"], late["time"])
-    return float(abs(late["energy"][-1] - late["energy"][0] - trapezoid(gain, late["time"])) / spent)
 
 
 def time_averages(table: dict[str, np.ndarray], start: float) -> dict[str, tuple[float, float]]:

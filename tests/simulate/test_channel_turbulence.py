@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flowsr.simulate.channel import simulate_channel
-from flowsr.simulate.channel.summary import closing, folded, peak, read_table
+from flowsr.simulate.channel.summary import folded, peak
+from flowsr.simulate.table import closing, read_table
 
 pytestmark = pytest.mark.slow
 

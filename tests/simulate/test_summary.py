@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from flowsr.simulate import simulate_run
-from flowsr.simulate.summary import closing, draw, read_table, shell_spectrum, time_averages
+from flowsr.simulate.summary import draw, shell_spectrum, time_averages
+from flowsr.simulate.table import closing, read_table
 from tests.simulate.boxes import unequal
 
 

@@ -18,11 +18,12 @@ from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
 from flowsr.grid import Grid
 from flowsr.simulate.channel.chebyshev import gauss_points
-from flowsr.simulate.channel.restart import load_restart, save_restart
 from flowsr.simulate.channel.solver import ChannelSolver, MeanDrive
 from flowsr.simulate.channel.space import FEWEST_CELLS, HALF_HEIGHT, HEIGHT, ChannelSpace
 from flowsr.simulate.channel.starts import PROFILES, bulk_velocity, disturbed
 from flowsr.simulate.channel.statistics import COLUMNS, ChannelStatistics, ProfileSums, profile_table
+from flowsr.simulate.restart import load_restart, save_restart
+from flowsr.simulate.table import table_text
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,8 @@ def simulate_channel(
     walls are at y = -1 and y = 1, the flow is along x. The defaults are the minimal flow unit of Jimenez and Moin (J.
     Fluid Mech. 225, 213, 1991) at Re_tau 180. Times in the store count from the start of the run. Beside the store
     ``<name>.zarr`` lie its table of diagnostics, ``<name>.csv``, with the columns of
-    :meth:`flowsr.simulate.channel.statistics.ChannelStatistics.diagnose`, and ``<name>.profiles.csv``, the profiles
-    averaged from the first snapshot to the last (:func:`flowsr.simulate.channel.statistics.profile_table`).
+    :meth:`flowsr.simulate.channel.statistics.ChannelStatistics.diagnose` and the budget's residual
+    (:func:`flowsr.simulate.table.budget_residual`), and ``<name>.profiles.csv``, the profiles averaged from the first snapshot to the last (:func:`flowsr.simulate.channel.statistics.profile_table`).
 
     The run may be killed at any moment. Called again with the same settings it goes on from its last restart file and,
     on the same device and number of threads, ends with the same bits; a finished store is returned at once.
@@ -206,7 +207,7 @@ class _Run:
             self._record()
             self._write_snapshot(snapshot)
             self._save(snapshot + 1)
-        write_text_atomic(self.table_file, _table(self.rows))
+        write_text_atomic(self.table_file, table_text(COLUMNS, self.rows))
         write_text_atomic(self.profile_file, profile_table(self.profiles, self.settings.viscosity))
         self.store.publish()
         self.progress(1.0, f"{len(self.times)} snapshots")
@@ -290,14 +291,6 @@ def _template(settings: ChannelSettings):
     }
     attrs = {"viscosity": settings.viscosity, "length_units": "h", "provenance": provenance}
     return field_template(settings.grid, settings.snapshot_times, units="u_tau", long_name="velocity", attrs=attrs)
-
-
-def _table(rows: list[list[float]]) -> str:
-    """The diagnostics as CSV, numbers written so that they read back exactly."""
-    lines = [",".join(COLUMNS)]
-    for row in rows:
-        lines.append(",".join(str(int(v)) if name == "step" else repr(v) for name, v in zip(COLUMNS, row)))
-    return "\n".join(lines) + "\n"
 
 
 def _silent(fraction: float, message: str) -> None:

@@ -7,24 +7,17 @@ table; with ``--picture FILE`` draws slices and profiles (needs matplotlib).
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
-from scipy.integrate import trapezoid
+
+from flowsr.simulate.table import closing, read_table
 
 ODD = ("y", "uv_plus", "viscous_plus")
 STRESSES = (("uu_plus", "u'"), ("vv_plus", "v'"), ("ww_plus", "w'"))
 LOG_LAW = "2.5 ln y+ + 5.5"
 BUFFER_LAYER = 15.0  # y+ of the plane that is drawn
 CLOCK_ERROR = 1e-9
-
-
-def read_table(path: Path) -> dict[str, np.ndarray]:
-    """A table beside a store, column by column; lines with '#' are left out."""
-    with open(path, newline="") as file:
-        names, *rows = csv.reader(line for line in file if not line.startswith("#"))
-    return dict(zip(names, np.array(rows, dtype=float).T))
 
 
 def read_heads(path: Path) -> dict[str, float]:
@@ -46,13 +39,6 @@ def peak(profiles: dict[str, np.ndarray], name: str) -> tuple[float, float]:
     """Largest value of a folded profile, and its y+."""
     at = int(np.argmax(profiles[name]))
     return float(profiles[name][at]), float(profiles["y_plus"][at])
-
-
-def closing(table: dict[str, np.ndarray], start: float) -> float:
-    """|change of the energy - integral of power less dissipation| / integral of dissipation, from ``start`` on."""
-    late = {name: values[table["time"] >= start] for name, values in table.items()}
-    gain, spent = (trapezoid(values, late["time"]) for values in (late["injected_power"], late["dissipation"]))
-    return float(abs(late["energy"][-1] - late["energy"][0] - gain + spent) / spent)
 
 
 def describe(store: Path) -> list[tuple[str, str]]:

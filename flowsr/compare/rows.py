@@ -15,7 +15,7 @@ from flowsr.compare.entry import Entry
 from flowsr.compare.runs import HeldOutRun, every_snapshot, open_upscaled, read_snapshot
 from flowsr.compare.scores import Scores, round_or_none, summary
 from flowsr.errors import FlowsrError
-from flowsr.metrics import METRICS, EquivarianceError, FieldMetric, chosen_metrics, flow_statistics, shared_work
+from flowsr.metrics import METRICS, FieldMetric, ModelMetric, chosen_metrics, flow_statistics, shared_work
 from flowsr.models.base import Upscaler
 
 TIMINGS = 3
@@ -84,8 +84,8 @@ def model_row(entry: Entry, bench: Bench) -> dict:
     """Scores, cost and curves of one model, as the comparison's ``models`` holds them, without the label."""
     model = entry.model.to(bench.device).eval()
     scores = _field_scores(_predictions(entry, bench), bench)
-    if "equivariance" in bench.metrics:
-        _add_equivariance(scores, model, bench)
+    for cls in _model_metrics(bench.metrics):
+        _add_model_scores(scores, cls, model, bench)
     return {
         "trained": bool(model.trainable),
         "parameters": int(model.parameter_count),
@@ -104,7 +104,7 @@ def truth_row(bench: Bench) -> dict:
 
 def seconds_per_snapshot(model: Upscaler, run: HeldOutRun, device: torch.device) -> float:
     """Wall time of one whole snapshot through the model: the median of several calls after one that is not counted."""
-    coarse = run.read_coarse(0).to(device)
+    coarse = run.read_coarse(0, model.window).to(device)
     _timed(model, coarse, run.coarse_grid)
     return float(f"{statistics.median(_timed(model, coarse, run.coarse_grid) for _ in range(TIMINGS)):.4g}")
 
@@ -137,7 +137,7 @@ def _predictions(entry: Entry, bench: Bench) -> Iterator[tuple[Tensor, HeldOutRu
 def _upscale(entry: Entry, run: HeldOutRun, number: int, device: torch.device) -> Tensor:
     try:
         with torch.no_grad():
-            return entry.model(run.read_coarse(number).to(device), run.coarse_grid)
+            return entry.model(run.read_coarse(number, entry.model.window).to(device), run.coarse_grid)
     except ValueError as error:
         raise FlowsrError(f"model '{entry.name}' cannot upscale this field", file=run.path, found=str(error)) from error
 
@@ -156,14 +156,21 @@ def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], bench: 
     return scores
 
 
-def _add_equivariance(scores: Scores, model: Upscaler, bench: Bench) -> None:
+def _model_metrics(names: Sequence[str]) -> list[type[ModelMetric]]:
+    """The wanted metrics of models, less those that another one of them contains."""
+    classes = [METRICS[name] for name in names if issubclass(METRICS[name], ModelMetric)]
+    return [cls for cls in classes if not any(issubclass(other, cls) and other is not cls for other in classes)]
+
+
+def _add_model_scores(scores: Scores, cls: type[ModelMetric], model: Upscaler, bench: Bench) -> None:
     precision = PRECISIONS[bench.symmetry.precision]
     model = copy.deepcopy(model).to(precision)
     snapshots = list(every_snapshot(bench.runs))
     count = min(bench.symmetry.snapshots, len(snapshots))
     for run, number in (snapshots[i * len(snapshots) // count] for i in range(count)):
-        metric = EquivarianceError(irreps=run.irreps, irreps_out=model.irreps).to(bench.device)
-        scores.add(metric(model, run.read_coarse(number).to(bench.device, precision), run.coarse_grid))
+        metric = cls(irreps=model.irreps_in, irreps_out=model.irreps).to(bench.device)
+        coarse = run.read_coarse(number, model.window).to(bench.device, precision)
+        scores.add(metric(model, coarse, run.coarse_grid))
 
 
 def _flow(bench: Bench) -> dict[str, float | None]:

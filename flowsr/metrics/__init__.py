@@ -1,7 +1,16 @@
 """Physics metrics: torchmetrics classes over functional twins, collected by name in ``METRICS``."""
 
 from flowsr.metrics import fields, spectra, gradients, equivariance  # noqa: F401  # isort: skip  (the order of METRICS)
+from flowsr.metrics import breaking  # noqa: F401  # isort: skip
 from flowsr.metrics.base import METRICS, FieldMetric, ModelMetric, PooledMetric
+from flowsr.metrics.breaking import (
+    SymmetryBreaking,
+    SymmetryBreakingError,
+    equivariance_error_per_irrep,
+    equivariance_error_per_shell,
+    error_per_class,
+    symmetry_breaking,
+)
 from flowsr.metrics.derivatives import derivative, gradient
 from flowsr.metrics.equivariance import EquivarianceError, equivariance_error
 from flowsr.metrics.fields import NormalizedError, nrmse
@@ -47,6 +56,8 @@ __all__ = [
     "PooledMetric",
     "Quantity",
     "Spectrum",
+    "SymmetryBreaking",
+    "SymmetryBreakingError",
     "chosen_metrics",
     "cutoff_wavenumber",
     "derivative",
@@ -56,6 +67,9 @@ __all__ = [
     "dissipation_captured",
     "energy_spectrum",
     "equivariance_error",
+    "equivariance_error_per_irrep",
+    "equivariance_error_per_shell",
+    "error_per_class",
     "field_error_per_wavenumber",
     "flow_statistics",
     "gradient",
@@ -67,5 +81,6 @@ __all__ = [
     "shared_work",
     "spectral_error",
     "spectral_error_per_wavenumber",
+    "symmetry_breaking",
     "velocity_gradient",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -99,14 +99,26 @@ def rotation_elements() -> list[int]:
 
 
 @torch.no_grad()
-def _error_powers(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str) -> tuple[Tensor, Tensor]:
-    """Squared norms of the 48 errors, (batch, 48), and of the output, (batch,)."""
+def orbit_errors(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str) -> Iterator[Tensor]:
+    """The output M(x), and then for every g of O_h how far it moves: d(g) = g^-1.M(g.x) - M(x).
+
+    The error M(g.x) - g.M(x), turned back: of the same norm, and on the grid of M(x) for every element. One call of the
+    model each, made when the next error is asked for. Arguments and errors as in :func:`equivariance_error`.
+
+    Yields:
+        (batch, component, x, y, z), 49 times.
+    """
     check_on_grid(field, grid)
     group = octahedral_group("Oh")
     output = model(field, grid)
-    errors = []
+    yield output
     for element in range(group.order):
         turned_field = transform_field(field, element, irreps, group).contiguous()
         turned = model(turned_field, transform_grid(grid, element, group))
-        errors.append(sum_over_space((turned - transform_field(output, element, irreps_out, group)) ** 2))
-    return torch.stack(errors, dim=1), sum_over_space(output**2)
+        yield transform_field(turned, int(group.inverse[element]), irreps_out, group) - output
+
+
+def _error_powers(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str) -> tuple[Tensor, Tensor]:
+    """Squared norms of the 48 errors, (batch, 48), and of the output, (batch,)."""
+    output, *errors = (sum_over_space(one**2) for one in orbit_errors(model, field, grid, irreps, irreps_out))
+    return torch.stack(errors, dim=1), output

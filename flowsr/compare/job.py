@@ -13,7 +13,7 @@ import torch
 
 from flowsr.compare.entry import TRUTH, Entry, check_entries, entry_identity
 from flowsr.compare.rows import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
-from flowsr.compare.runs import HeldOutRun, open_runs
+from flowsr.compare.runs import HeldOutRun, judged_by_all, open_runs
 from flowsr.compare.scores import round_or_none
 from flowsr.compare.table import csv_table, markdown_table
 from flowsr.files import write_json_atomic, write_text_atomic
@@ -44,7 +44,8 @@ def compare(
     a comparison that was killed goes on at the model where it stopped; equal inputs give equal files, but for
     ``seconds``, which are measured again whenever a row is.
 
-    Scalars are averages over snapshots of the snapshots' own values, which are kept too; curves are averaged likewise.
+    All models are judged on the same snapshots: where some need several coarse frames, on those with a whole window about
+    them. Scalars are averages over snapshots of the snapshots' own values, which are kept too; curves are averaged likewise.
     ``std`` is the sample's standard deviation over snapshots: how much snapshots differ, not how sure the mean is.
 
     Args:
@@ -68,7 +69,7 @@ def compare(
     Raises:
         FlowsrError: stores, models, metrics or a precision that do not fit.
     """
-    runs = open_runs(test_stores, variable)
+    runs = judged_by_all(open_runs(test_stores, variable), [entry.model for entry in entries])
     check_entries(entries, len(runs))
     names, left_out = applicable_metrics(metrics, runs[0])
     if left_out:
@@ -113,7 +114,7 @@ def _skip(bench: Bench) -> None:
 def _common_identity(bench: Bench) -> dict:
     """What decides every row: data, metrics, and the versions that measure."""
     return {
-        "data": [(run.name, run.variable, run.checksum) for run in bench.runs],
+        "data": [(run.name, run.variable, run.checksum, run.judged) for run in bench.runs],
         "metrics": list(bench.metrics),
         "symmetry": asdict(bench.symmetry),
         "versions": versions(),

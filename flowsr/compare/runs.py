@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from flowsr.data import grid_of, open_field
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.grid import Grid
+from flowsr.models.base import Upscaler
+from flowsr.windows import Window, check_spacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class HeldOutRun:
         variable: the field in it.
         coarse, fine: its groups, unread.
         coarse_grid, fine_grid: their grids.
+        judged: the snapshots that models are judged on, as indices along time; snapshot numbers below count these.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class HeldOutRun:
     fine: xr.Dataset
     coarse_grid: Grid
     fine_grid: Grid
+    judged: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -42,7 +46,12 @@ class HeldOutRun:
 
     @property
     def snapshots(self) -> int:
-        return self.fine.sizes["time"]
+        return len(self.judged)
+
+    @property
+    def times(self) -> np.ndarray:
+        """(n,) times of the snapshots judged."""
+        return self.fine.time.values[list(self.judged)]
 
     @property
     def factor(self) -> int:
@@ -65,13 +74,33 @@ class HeldOutRun:
         """sha256 of the whole store."""
         return tree_checksum(self.path)
 
-    def read_coarse(self, time: int) -> Tensor:
-        """(1, component, x, y, z) of one snapshot, in the stored precision."""
-        return read_snapshot(self.coarse, self.variable, time, self.path)
+    def read_coarse(self, number: int, window: Window = Window()) -> Tensor:
+        """(1, frames component, x, y, z): the frames about one snapshot, in the stored precision."""
+        frames = window.around(self.judged[number])
+        return torch.cat([read_snapshot(self.coarse, self.variable, time, self.path) for time in frames], dim=1)
 
-    def read_fine(self, time: int) -> Tensor:
+    def read_fine(self, number: int) -> Tensor:
         """(1, component, x, y, z) of one snapshot, in the stored precision."""
-        return read_snapshot(self.fine, self.variable, time, self.path)
+        return read_snapshot(self.fine, self.variable, self.judged[number], self.path)
+
+
+def judged_by_all(runs: Sequence[HeldOutRun], models: Sequence[Upscaler]) -> list[HeldOutRun]:
+    """The runs, judged on the snapshots that every model can make: those with a whole window about them for each.
+
+    Raises:
+        FlowsrError: a run without such a snapshot, or with its snapshots at another distance in time than a model's frames.
+    """
+    return [_judged_by_all(run, models) for run in runs]
+
+
+def _judged_by_all(run: HeldOutRun, models: Sequence[Upscaler]) -> HeldOutRun:
+    times, judged = run.fine.time.values, set(run.judged)
+    for model in models:
+        check_spacing(model.window.spacing(times), model.frame_spacing, run.path)
+        judged &= set(model.window.targets(times, run.path))
+    if not judged:
+        raise FlowsrError("no snapshot that every model's frames suffice for", file=run.path, variable="time")
+    return replace(run, judged=tuple(sorted(judged)))
 
 
 def open_runs(stores: Sequence[Path], variable: str) -> list[HeldOutRun]:
@@ -96,22 +125,25 @@ def open_runs(stores: Sequence[Path], variable: str) -> list[HeldOutRun]:
 
 
 def open_upscaled(store: Path, run: HeldOutRun) -> xr.Dataset:
-    """Open what a model made of ``run``.
+    """Open what a model made of ``run``: the snapshots judged, in their order.
 
     Raises:
-        FlowsrError: a store without the variable, or with another shape or other times than the run's fine field.
+        FlowsrError: a store without the variable, or with another shape than the run's fine field, or without some of
+            the times judged.
     """
     dataset = _with_variable(open_field(store), run.variable, store)
-    expected, found = run.fine[run.variable].shape, dataset[run.variable].shape
-    if found != expected:
+    whole = run.fine[run.variable].shape
+    expected, found = (run.snapshots, *whole[1:]), dataset[run.variable].shape
+    if found[1:] != expected[1:] or not expected[0] <= found[0] <= whole[0]:
         raise FlowsrError(
             "not the shape of the truth", file=store, variable=run.variable, expected=expected, found=found
         )
-    if not _same_times(dataset, run.fine):
+    times = dataset.time.values
+    dataset = dataset.isel(time=[int(np.abs(times - time).argmin()) for time in run.times])
+    if not _same_times(dataset, run.fine.isel(time=list(run.judged))):
         raise FlowsrError(
-            "not the times of the truth", file=store, variable="time",
-            expected=run.fine.time.values.tolist(), found=dataset.time.values.tolist(),
-        )  # fmt: skip
+            "not the times of the truth", file=store, variable="time", expected=run.times.tolist(), found=times.tolist()
+        )
     return dataset
 
 
@@ -131,7 +163,7 @@ def read_snapshot(dataset: xr.Dataset, variable: str, time: int, file: Path) -> 
 
 
 def every_snapshot(runs: Sequence[HeldOutRun]) -> Iterator[tuple[HeldOutRun, int]]:
-    """All runs' snapshots, in order: run and index along its time."""
+    """All runs' snapshots, in order: run and number among those judged."""
     return ((run, time) for run in runs for time in range(run.snapshots))
 
 
@@ -149,7 +181,7 @@ def _open_run(store: Path, variable: str) -> HeldOutRun:
             "coarse and fine are not the same snapshots", file=store, variable="time",
             expected=fine.time.values.tolist(), found=coarse.time.values.tolist(),
         )  # fmt: skip
-    return HeldOutRun(store, variable, coarse, fine, *grids)
+    return HeldOutRun(store, variable, coarse, fine, *grids, judged=tuple(range(fine.sizes["time"])))
 
 
 def _with_variable(dataset: xr.Dataset, variable: str, file: Path) -> xr.Dataset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from flowsr.config.base import Settings
 from flowsr.config.simulate import SimulateSettings
@@ -57,6 +57,10 @@ class TrainSettings(Settings):
         },
         description="Networks to train, by the name they carry in the comparison.",
     )
+    frames: PositiveInt = Field(
+        1, description="Consecutive coarse snapshots that one fine one is made from; a model's own options go before."
+    )
+    target_frame: int = Field(-1, description="Which of the frames is wanted fine: 0 the oldest, -1 the latest.")
     patch: PositiveInt | None = Field(None, description="Coarse cells along a patch's side; default: the whole box.")
     patch_halo: int = Field(0, ge=0, description="Coarse cells around a patch that are seen but not scored.")
     samples_per_epoch: PositiveInt = Field(64, description="Patches drawn per epoch.")
@@ -67,6 +71,12 @@ class TrainSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
         "auto", description="auto: bf16 mixed precision on a device that has it, float32 elsewhere."
     )
+
+    @model_validator(mode="after")
+    def _target_is_a_frame(self):
+        if not -self.frames <= self.target_frame < self.frames:
+            raise ValueError(f"target_frame must be one of {self.frames} frames, got {self.target_frame}")
+        return self
 
 
 class UpscaleSettings(Settings):

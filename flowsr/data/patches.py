@@ -18,7 +18,9 @@ from flowsr.data.layout import SPACE, field_variables, grid_of
 from flowsr.data.readers import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+from flowsr.windows import EQUAL_STEPS, Window
 
+COARSE, FINE = 0, 1
 Augmentation = Callable[[Tensor, Tensor, Grid, np.random.Generator], tuple[Tensor, Tensor]]
 
 
@@ -39,6 +41,8 @@ class PatchPairs(Dataset):
         halo: coarse cells on either side that are seen and not scored.
         samples: draws in an epoch.
         seed: of the draws.
+        frames: k, coarse snapshots in a pair: consecutive ones of one store, at equal steps in time.
+        target_frame: which of them the fine patch belongs to; by default the last.
         variable: field variable of the stores; default: their only one.
         cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by
             patch.
@@ -49,11 +53,14 @@ class PatchPairs(Dataset):
         patch: coarse cells along x, y, z that are scored.
         halo: coarse cells on either side along x, y, z; none where the patch is as long as the box.
         box: the grid of a whole coarse snapshot.
-        snapshots: all (store, time) there are to draw from.
+        snapshots: all (store, time) there are to draw from; with several frames, those with a whole window about them.
         factor: coarse cell size over fine cell size.
+        fine_grid: the grid of a fine patch.
+        frame_spacing: step in time between frames; None for one frame.
 
     Raises:
-        FlowsrError: stores that differ in grid, or a patch that does not fit into them.
+        FlowsrError: stores that differ in grid or, for several frames, in the spacing of their snapshots; one with fewer
+            snapshots than frames; or a patch that does not fit into them.
     """
 
     def __init__(
@@ -64,6 +71,8 @@ class PatchPairs(Dataset):
         halo: int = 0,
         samples: int,
         seed: int,
+        frames: int = 1,
+        target_frame: int = -1,
         variable: str | None = None,
         cache_bytes: int = 1 << 30,
         augment: Augmentation | None = None,
@@ -71,6 +80,7 @@ class PatchPairs(Dataset):
         self.stores = [Path(store) for store in stores]
         self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
         self.seed = int(seed) % (1 << 64)
+        self.window = Window(int(frames), int(target_frame))
         self._process, self._opened, self._cache, self._cached_bytes = None, {}, {}, 0
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         pairs = [self._pair(number) for number in range(len(self.stores))]
@@ -81,7 +91,10 @@ class PatchPairs(Dataset):
         self.factor = _factor(self.box, grid_of(pairs[0][1]), self.stores[0])
         self.patch, self.halo = _fit_patch(self.box, patch, int(halo), self.stores[0])
         self.grid = _patch_grid(self.box, self.patch, self.halo)
-        self.snapshots = [(n, t) for n, (coarse, _) in enumerate(pairs) for t in range(coarse.sizes["time"])]
+        self.fine_grid = _patch_grid(grid_of(pairs[0][1]), [p * self.factor for p in self.patch], (0, 0, 0))
+        times = [coarse["time"].values for coarse, _ in pairs]
+        self.snapshots = [(n, t) for n, store in enumerate(self.stores) for t in self.window.targets(times[n], store)]
+        self.frame_spacing = _common_spacing(self.window, times, self.stores)
 
     def __len__(self) -> int:
         return self.samples
@@ -94,7 +107,8 @@ class PatchPairs(Dataset):
         """Draw number ``index`` of the epoch.
 
         Returns:
-            coarse (C, p + 2 h, ...) and fine (C, s p, ...): p the patch, h the halo along the axis, s the factor.
+            coarse (k C, p + 2 h, ...) and fine (C, s p, ...): k the frames, the oldest first, p the patch, h the halo
+            along the axis, s the factor.
 
         Raises:
             IndexError: an index that is not in 0 .. samples - 1.
@@ -129,23 +143,22 @@ class PatchPairs(Dataset):
         return tuple(start)
 
     def _read(self, store: int, time: int, start) -> tuple[np.ndarray, np.ndarray]:
-        coarse, fine = self._snapshot(store, time)
         seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
         scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
-        return _cut(coarse, seen), _cut(fine, scored)
+        coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
+        return np.concatenate(coarse), _cut(self._field(store, time, FINE), scored)
 
-    def _snapshot(self, store: int, time: int):
-        """Both fields at one time: arrays where they are in memory or may be, lazy ones where they are too large."""
+    def _field(self, store: int, time: int, which: int):
+        """One field at one time: an array where it is in memory or may be, a lazy one where it is too large."""
         self._forget_other_process()
-        if (store, time) in self._cache:
-            return self._cache[store, time]
-        lazy = tuple(dataset[self.variable].isel(time=time) for dataset in self._pair(store))
-        size = sum(array.nbytes for array in lazy)
-        if self._cached_bytes + size > self.cache_bytes:
+        if (store, time, which) in self._cache:
+            return self._cache[store, time, which]
+        lazy = self._pair(store)[which][self.variable].isel(time=time)
+        if self._cached_bytes + lazy.nbytes > self.cache_bytes:
             return lazy
-        self._cached_bytes += size
-        self._cache[store, time] = tuple(array.values for array in lazy)
-        return self._cache[store, time]
+        self._cached_bytes += lazy.nbytes
+        self._cache[store, time, which] = lazy.values
+        return self._cache[store, time, which]
 
     def _pair(self, store: int) -> tuple[xr.Dataset, xr.Dataset]:
         self._forget_other_process()
@@ -173,14 +186,19 @@ class OctahedralAugmentation:
     def __call__(
         self, coarse: Tensor, fine: Tensor, grid: Grid, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The pair, turned. Elements that would change the sides, spacings or boundaries of the patch are not drawn."""
+        """The pair, turned; all frames of the coarse field alike.
+
+        Elements that would change the sides, spacings or boundaries of the patch are not drawn.
+        """
         from flowsr.group import octahedral_group
         from flowsr.group.fields import transform_field
 
         group = octahedral_group(self.group)
         elements = _elements_that_keep(grid, self.group)
         element = elements[int(generator.integers(len(elements)))]
-        return tuple(transform_field(field, element, self.irreps, group).contiguous() for field in (coarse, fine))
+        frames = coarse.unflatten(0, (-1, fine.shape[0]))
+        turned = transform_field(frames, element, self.irreps, group).flatten(0, 1)
+        return turned.contiguous(), transform_field(fine, element, self.irreps, group).contiguous()
 
 
 @lru_cache
@@ -235,6 +253,18 @@ def _common_grid(datasets: list[xr.Dataset], stores: list[Path]) -> Grid:
             raise FlowsrError(
                 "stores differ in their grid", file=store, expected=f"{first} as in {stores[0]}", found=grid
             )
+    return first
+
+
+def _common_spacing(window: Window, times: list[np.ndarray], stores: list[Path]) -> float | None:
+    spacings = [window.spacing(instants) for instants in times]
+    first = spacings[0]
+    for spacing, store in zip(spacings[1:], stores[1:]):
+        if first is not None and abs(spacing - first) > EQUAL_STEPS * first:
+            raise FlowsrError(
+                "runs differ in the spacing of their snapshots", file=store, variable="time",
+                expected=f"{first:.6g} as in {stores[0]}", found=f"{spacing:.6g}",
+            )  # fmt: skip
     return first
 
 

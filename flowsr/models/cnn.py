@@ -37,16 +37,26 @@ class CNN(Network):
     Args:
         width: channels.
         blocks: residual blocks of two convolutions.
+        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
         ValueError: a factor or width below 1, or a negative number of blocks.
     """
 
-    def __init__(self, factor: int, irreps: str = "1o", scale: float = 1.0, width: int = 16, blocks: int = 2):
-        super().__init__(factor, irreps, scale)
+    def __init__(
+        self,
+        factor: int,
+        irreps: str = "1o",
+        scale: float = 1.0,
+        width: int = 16,
+        blocks: int = 2,
+        frames: int = 1,
+        target_frame: int = -1,
+    ):
+        super().__init__(factor, irreps, scale, frames, target_frame)
         self.check_size(blocks, width=width)
         components = Irreps(irreps).dim
-        self.head = PaddedConv(components, width)
+        self.head = PaddedConv(self.frames * components, width)
         self.blocks = nn.ModuleList(
             nn.ModuleList([PaddedConv(width, width), PaddedConv(width, width)]) for _ in range(blocks)
         )

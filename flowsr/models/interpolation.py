@@ -25,9 +25,10 @@ class Nearest(Upscaler):
     halo = 0
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+        fine = self.target(coarse)
         for axis in (-3, -2, -1):
-            coarse = coarse.repeat_interleave(self.factor, dim=axis)
-        return coarse
+            fine = fine.repeat_interleave(self.factor, dim=axis)
+        return fine
 
 
 def trilinear(coarse: Tensor, factor: int, boundary: tuple[str, str, str]) -> Tensor:
@@ -57,7 +58,7 @@ class Trilinear(Upscaler):
     halo = 1
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
-        return trilinear(coarse, self.factor, grid.boundary)
+        return trilinear(self.target(coarse), self.factor, grid.boundary)
 
 
 @MODELS.register("tricubic")
@@ -71,7 +72,7 @@ class Tricubic(Upscaler):
     halo = _SPLINE_REACH
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
-        values = coarse.detach().cpu().double().numpy()
+        values = self.target(coarse).detach().cpu().double().numpy()
         for axis, kind in enumerate(grid.boundary, start=2):
             values = _spline_along(values, axis, self.factor, kind == "periodic")
         return torch.from_numpy(values).to(coarse)
@@ -100,9 +101,10 @@ class Spectral(Upscaler):
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
         if not grid.periodic:
             raise ValueError(f"spectral interpolation needs a periodic box, got boundaries {grid.boundary}")
+        fine = self.target(coarse)
         for axis in (-3, -2, -1):
-            coarse = _refine_fourier(coarse, axis, self.factor)
-        return coarse
+            fine = _refine_fourier(fine, axis, self.factor)
+        return fine
 
 
 def _refine_fourier(values: Tensor, axis: int, factor: int) -> Tensor:

@@ -11,7 +11,7 @@ from flowsr.models.interpolation import trilinear
 
 
 class Network(Upscaler):
-    """fine = scale (T(coarse / scale) + correction(coarse / scale)), T trilinear.
+    """fine = scale (T(coarse / scale) + correction(coarse / scale)), T trilinear, of the target frame alone.
 
     One scale for the whole vector (the RMS of the training field), never one per component: per-component statistics
     would break the symmetry that is to be measured.
@@ -20,12 +20,15 @@ class Network(Upscaler):
         factor: refinement along each axis.
         irreps: e3nn irreps of the field.
         scale: RMS of the field, in its own units.
+        frames, target_frame: as in :class:`flowsr.models.base.Upscaler`.
     """
 
     trainable = True
 
-    def __init__(self, factor: int, irreps: str = "1o", scale: float = 1.0):
-        super().__init__(factor, irreps)
+    def __init__(
+        self, factor: int, irreps: str = "1o", scale: float = 1.0, frames: int = 1, target_frame: int = -1
+    ):
+        super().__init__(factor, irreps, frames, target_frame)
         self.register_buffer("scale", torch.tensor(float(scale)))
 
     @staticmethod
@@ -41,12 +44,13 @@ class Network(Upscaler):
             raise ValueError(f"blocks must not be negative, got {blocks}")
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
-        """Non-dimensional correction on the fine grid: (batch, component, x, y, z) to s times the sides."""
+        """Non-dimensional correction on the fine grid: (batch, frames component, x, y, z) to (batch, component, s x, ...)."""
         raise NotImplementedError
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
         """:meth:`Upscaler.forward`, computed in the weights' precision; a field of another one gets its own back."""
         normalized = coarse.to(self.scale.dtype) / self.scale
         correction = self.correction(normalized, grid)
-        fine = self.scale * (trilinear(normalized, self.factor, grid.boundary).to(correction.dtype) + correction)
+        base = trilinear(self.target(normalized), self.factor, grid.boundary)
+        fine = self.scale * (base.to(correction.dtype) + correction)
         return fine if coarse.dtype == normalized.dtype else fine.to(coarse.dtype)

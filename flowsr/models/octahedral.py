@@ -25,6 +25,7 @@ class OctahedralNetwork(Network):
         blocks: residual blocks of two group convolutions.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
+        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
         ValueError: a factor, channels or filter banks below 1, negative blocks, or an unknown group or padding.
@@ -42,12 +43,14 @@ class OctahedralNetwork(Network):
         blocks: int = 1,
         filter_banks: int = 1,
         wall_padding: str = "replicate",
+        frames: int = 1,
+        target_frame: int = -1,
     ):
-        super().__init__(factor, irreps, scale)
+        super().__init__(factor, irreps, scale, frames, target_frame)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
         self.group = octahedral_group(group)
         shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
-        self.lifting = LiftingConv(self.group, irreps, 1, channels, **shared)
+        self.lifting = LiftingConv(self.group, irreps, frames, channels, **shared)
         self.blocks = nn.ModuleList(
             nn.ModuleList(GroupConv(self.group, channels, channels, **shared) for _ in range(2)) for _ in range(blocks)
         )

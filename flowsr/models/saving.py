@@ -24,7 +24,8 @@ class ModelCard:
     Args:
         model: registered name.
         options: what it was built with.
-        training: provenance of the fit: settings, data, seed, versions, best epoch.
+        training: provenance of the fit: settings, data, seed, versions, best epoch; for several frames ``frame_spacing``,
+            the step in time between them.
     """
 
     model: str
@@ -66,6 +67,7 @@ def load_model(folder: Path) -> Upscaler:
     folder = Path(folder)
     card = read_card(folder)
     model = _built(card, folder / CARD)
+    model.frame_spacing = card.training.get("frame_spacing")
     try:
         checksum = file_checksum(folder / WEIGHTS)
         expected = card.training.get("weights_sha256", checksum)

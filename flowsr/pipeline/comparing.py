@@ -77,13 +77,15 @@ def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:
 
 
 def _slices(experiment: Experiment, test: Path, entries: list[Entry]) -> tuple[SliceSet, ...]:
-    """The last snapshot of the first held-out run, farthest in time from anything trained on."""
-    variable, last = experiment.ingest.variable, -1
+    """The last snapshot of the first held-out run that all have made, farthest in time from anything trained on."""
+    variable, truth = experiment.ingest.variable, open_field(test, group="fine")
+    made = [truth, *(open_field(entry.stores[0]) for entry in entries if entry.stores is not None)]
+    last = min(dataset.time.values[-1] for dataset in made)
 
     def snapshot(path, group=None) -> np.ndarray:
-        return open_field(path, group=group)[variable].isel(time=last).values
+        return open_field(path, group=group)[variable].sel(time=last, method="nearest").values
 
-    truth, coarse = open_field(test, group="fine"), snapshot(test, "coarse")
+    coarse = snapshot(test, "coarse")
     coarse_grid = grid_of(open_field(test, group="coarse"))
     fields = {
         entry.name: upscale_array(entry.model, coarse, coarse_grid, max(coarse_grid.shape))
@@ -92,7 +94,7 @@ def _slices(experiment: Experiment, test: Path, entries: list[Entry]) -> tuple[S
         for entry in entries
     }
     return collect_slices(
-        truth[variable].isel(time=last).values, coarse, fields, grid_of(truth),
+        snapshot(test, "fine"), coarse, fields, grid_of(truth),
         velocity_unit=truth[variable].attrs.get("units", "1"), length_unit=truth.attrs.get("length_units", "1"),
     )  # fmt: skip
 

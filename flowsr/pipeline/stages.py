@@ -23,6 +23,7 @@ from flowsr.files import tree_checksum, write_text_atomic
 from flowsr.pipeline.names import check_names
 from flowsr.pipeline.steps import Done, Step, perform, read_record
 from flowsr.progress import Report, StageReport, about
+from flowsr.windows import Window
 
 #: Up to this many cells a side, a second thread costs a transform more than it brings.
 ONE_THREAD_CELLS = 64
@@ -35,7 +36,7 @@ def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport
     use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
     job, _ = _simulation(settings["flow"])
     finished = []
-    for seeds in _batches(experiment):
+    for seeds in simulation_batches(experiment):
         step = _simulate_step(experiment, seeds[0])
 
         def work(step=step, seeds=seeds):
@@ -55,7 +56,7 @@ def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport |
     """Coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``."""
     from flowsr.data.pairs import ingest as ingest_pairs
 
-    step = _ingest_step(experiment, _source_checksums(experiment))
+    step = ingest_step(experiment, source_checksums(experiment))
     _start(experiment)
 
     def work():
@@ -65,12 +66,18 @@ def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport |
     return [_done(perform(step, work, fresh=fresh), report)]
 
 
-def train(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
-    """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve."""
+def train(
+    experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None, part: bool = False
+) -> list[Done]:
+    """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve.
+
+    Args:
+        part: other processes work at other networks of the same experiment; its ``config.yaml`` is theirs to write.
+    """
     from flowsr.train import train_model
 
     steps = _train_steps(experiment)
-    _start(experiment)
+    _start(experiment, part)
     finished = []
     for step in steps.values():
 
@@ -138,7 +145,7 @@ def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport 
     from flowsr.pipeline.comparing import HERO, compare_and_report
 
     folder, page = experiment.output / "compare", experiment.output / "report.html"
-    inputs = {"test": _finished(_ingest_step(experiment), "ingest")["test"]}
+    inputs = {"test": _finished(ingest_step(experiment), "ingest")["test"]}
     for step in _train_steps(experiment).values():
         inputs |= {f"{step.title}: {file}": checksum for file, checksum in _finished(step, "train").items()}
     for step in _upscale_steps(experiment).values():
@@ -183,7 +190,7 @@ def _simulation(flow: str) -> tuple[Callable[..., Path], tuple[str, ...]]:
     return simulate_run, (".csv",)
 
 
-def _batches(experiment: Experiment) -> list[list[int]]:
+def simulation_batches(experiment: Experiment) -> list[list[int]]:
     """The seeds that are simulated together."""
     seeds, size = experiment.simulate.seeds, experiment.simulate.batch
     return [seeds[i : i + size] for i in range(0, len(seeds), size)]
@@ -196,7 +203,7 @@ def _run_store(experiment: Experiment, seed: int) -> Path:
 def _simulate_step(experiment: Experiment, seed: int) -> Step:
     """The step that simulates a seed, and with it the others of its batch."""
     settings = experiment.simulate.recorded()
-    seeds = next(batch for batch in _batches(experiment) if seed in batch)
+    seeds = next(batch for batch in simulation_batches(experiment) if seed in batch)
     stores = [_run_store(experiment, member) for member in seeds]
     alone = len(seeds) == 1
     return Step(
@@ -212,14 +219,14 @@ def _simulate_step(experiment: Experiment, seed: int) -> Step:
     )
 
 
-def _ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None) -> Step:
+def ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None) -> Step:
     """The ingest step; without ``checksums``, a user's own files are taken to be those it was done with."""
     folder = experiment.output / "ingest"
     if checksums is None:
         recorded = (read_record(folder / "run.json") or {}).get("inputs", {})
         own = experiment.ingest.inputs
         known = own is not None and recorded.keys() == {str(path) for path in own}
-        checksums = recorded if known else _source_checksums(experiment)
+        checksums = recorded if known else source_checksums(experiment)
     settings = experiment.ingest.model_dump(mode="json", exclude={"inputs"})
     split = settings.pop("split")
     return Step(
@@ -237,13 +244,16 @@ def _train_steps(experiment: Experiment) -> dict[str, Step]:
     from flowsr.models.saving import CARD, WEIGHTS
     from flowsr.train import HISTORY, resolve_options
 
-    pairs = _finished(_ingest_step(experiment), "ingest")
-    models = experiment.train.models
+    pairs = _finished(ingest_step(experiment), "ingest")
+    settings = experiment.train
+    models = settings.models
     options = resolve_options(
         {name: (entry.model, entry.options, entry.match_parameters) for name, entry in models.items()},
         experiment.output / "ingest",
+        Window(settings.frames, settings.target_frame),
     )
-    shared = {"seed": experiment.seed, **experiment.train.model_dump(mode="json", exclude={"models"})}
+    shared = settings.model_dump(mode="json", exclude={"models", "frames", "target_frame"})
+    shared = {"seed": experiment.seed, **shared}
     steps = {}
     for name, entry in models.items():
         folder = experiment.output / "train" / name
@@ -261,7 +271,7 @@ def _train_steps(experiment: Experiment) -> dict[str, Step]:
 
 def _upscale_steps(experiment: Experiment) -> dict[tuple[str, Path], Step]:
     """A step per network and held-out run."""
-    test = _finished(_ingest_step(experiment), "ingest")["test"]
+    test = _finished(ingest_step(experiment), "ingest")["test"]
     steps = {}
     for name, trained in _train_steps(experiment).items():
         weights = _finished(trained, "train")
@@ -300,7 +310,7 @@ def _sources(experiment: Experiment) -> list[Path]:
     return [_run_store(experiment, seed) for seed in experiment.simulate.seeds]
 
 
-def _source_checksums(experiment: Experiment) -> dict[str, str]:
+def source_checksums(experiment: Experiment) -> dict[str, str]:
     if experiment.ingest.inputs is not None:
         return {str(path): _checksum(path) for path in experiment.ingest.inputs}
     stores = {}
@@ -316,10 +326,11 @@ def _checksum(path: Path) -> str:
     return tree_checksum(path)
 
 
-def _start(experiment: Experiment) -> None:
+def _start(experiment: Experiment, part: bool = False) -> None:
     check_names(experiment)
     use_threads(experiment.threads)
-    write_text_atomic(experiment.output / "config.yaml", dump_experiment(experiment))
+    if not part:
+        write_text_atomic(experiment.output / "config.yaml", dump_experiment(experiment))
 
 
 def _about(experiment: Experiment) -> dict[str, Any]:

@@ -57,12 +57,14 @@ class PatchPair:
         validation: the fixed patches that the best epoch is chosen on.
         grid: grid of a coarse patch, halo included.
         halo: coarse cells on each side, per axis, that are seen but not scored.
+        fine_grid: grid of a fine patch, where it is not that of the scored coarse cells, split equally.
     """
 
     train: Dataset
     validation: Dataset
     grid: Grid
     halo: tuple[int, int, int]
+    fine_grid: Grid | None = None
 
 
 @dataclass(frozen=True)

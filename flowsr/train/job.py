@@ -18,22 +18,26 @@ from flowsr.progress import Report
 from flowsr.provenance import versions
 from flowsr.train.fit import Fitted, PatchPair, Schedule, discard_checkpoints, fit
 from flowsr.train.patches import patch_pair
+from flowsr.windows import Window
 
 #: The option that sets a network's width, where widths are to be matched.
 WIDTH_OPTIONS = ("width", "channels")
 
 
-def resolve_options(models: dict[str, tuple[str, dict[str, Any], str | None]], pairs: Path) -> dict[str, dict[str, Any]]:
+def resolve_options(
+    models: dict[str, tuple[str, dict[str, Any], str | None]], pairs: Path, window: Window = Window()
+) -> dict[str, dict[str, Any]]:
     """Every option of every network, those given by the data and by matching budgets included.
 
     Args:
         models: name to (registered model, options, name of the network whose parameter count to match or None).
         pairs: folder of the ingest stage; its statistics give factor, field type and scale.
+        window: frames of every network whose own options do not say otherwise.
 
     Raises:
         FlowsrError: options that a model does not take, or a budget matched to an unknown or matched network.
     """
-    data = data_options(pairs)
+    data = data_options(pairs) | frame_options(window)
     resolved = {name: {**data, **options} for name, (_, options, _) in models.items()}
     for name, (model, _, other) in models.items():
         if other is None:
@@ -52,6 +56,11 @@ def data_options(pairs: Path) -> dict[str, Any]:
     """What the data decide of a network: factor, field type, scale (the RMS of the coarse training field)."""
     statistics = read_statistics(pairs)
     return {"factor": statistics["factor"], "irreps": statistics["irreps"], "scale": statistics["scale"]["coarse"]}
+
+
+def frame_options(window: Window) -> dict[str, Any]:
+    """A model's options for several frames; none for one frame, which is what every model takes."""
+    return {} if window == Window() else {"frames": window.frames, "target_frame": window.target}
 
 
 def train_model(
@@ -85,7 +94,8 @@ def train_model(
     device = resolve_device(device)
     torch.manual_seed(seed)
     model = build_model(name, **options)
-    patches = patch_pair(pairs, patch=patch, halo=patch_halo, samples=samples_per_epoch, seed=seed)
+    patches = patch_pair(pairs, patch=patch, halo=patch_halo, samples=samples_per_epoch, seed=seed, window=model.window)
+    model.frame_spacing = patches.train.frame_spacing
     fitted = fit(model, patches, Schedule(**schedule), folder, device=device, progress=progress)
     _save(model, name, options, folder, fitted, seed)
     discard_checkpoints(folder)
@@ -100,6 +110,7 @@ def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fit
         "epochs": len(fitted.history),
         "seed": seed,
         "versions": versions(),
+        **({} if model.frame_spacing is None else {"frame_spacing": model.frame_spacing}),
     }
     save_model(folder, model, ModelCard(name, options, training))
     training["weights_sha256"] = file_checksum(folder / WEIGHTS)

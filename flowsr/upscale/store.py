@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from flowsr.models import Upscaler, load_model, read_card
 from flowsr.models.saving import WEIGHTS
 from flowsr.progress import Report
 from flowsr.upscale.tiles import Reader, fine_slices, tiles_of, upscale_tile
+from flowsr.windows import check_spacing
 
+log = logging.getLogger(__name__)
 MANIFESTS = (".yaml", ".yml")
 
 
@@ -36,14 +39,14 @@ def upscale_store(
     overwrite: bool = False,
     progress: Report | None = None,
 ) -> Path:
-    """Upscale every snapshot of a stored field.
+    """Upscale every snapshot of a stored field; with a model of several frames, every one with a whole window about it.
 
     A store is gone on with, or used as it is, when it was made of the same content by the same weights and flowsr.
 
     Args:
         source: a coarse field that :func:`flowsr.data.open_field` can open.
         model_folder: folder of a saved model.
-        target: Zarr store to write: same times, components, units and boundaries, finer coordinates, and provenance.
+        target: Zarr store to write: same times (those of the windows' targets), components, units and boundaries, finer coordinates, and provenance.
         variable: which field of the source.
         group: group inside the source store.
         tile: coarse cells along a tile's side; a tile of the result is one shard.
@@ -55,8 +58,9 @@ def upscale_store(
         ``target``.
 
     Raises:
-        FlowsrError: a source or model that cannot be used, values that are no numbers, a target made from something
-            else, or one that is the source, lies in it or holds it.
+        FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was trained
+            on, values that are no numbers, a target made from something else, or one that is the source, lies in it or
+            holds it.
     """
     if tile < 1:
         raise FlowsrError("a tile has at least one cell", variable="tile", expected="1 or more", found=tile)
@@ -70,8 +74,9 @@ def upscale_store(
     field = _field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
     tiles = tiles_of(grid, tile, model.halo)
+    targets = _targets(model, dataset.time.values, source)
     template = field_template(
-        grid.refined(model.factor), dataset.time.values, variable=variable, irreps=model.irreps,
+        grid.refined(model.factor), dataset.time.values[targets], variable=variable, irreps=model.irreps,
         components=tuple(str(c) for c in dataset.component.values) if "component" in field.dims else None,
         dtype=field.dtype, units=field.attrs.get("units", "1"), long_name=field.attrs.get("long_name"),
         attrs={**_kept_attributes(dataset), "provenance": {
@@ -88,9 +93,9 @@ def upscale_store(
     with create_store(target, template, shard=sides, fresh=overwrite) as store:
         if store.published:
             return target
-        total, done = len(tiles) * field.sizes["time"], 0
-        for time in range(field.sizes["time"]):
-            read = _reader(field, time, source)
+        total, done = len(tiles) * len(targets), 0
+        for time, snapshot in enumerate(targets):
+            read = _reader(field, model.window.around(snapshot), source)
             for part in tiles:
                 box = fine_slices(part, model.factor)
                 if not store.is_written(variable, time, box):
@@ -98,11 +103,29 @@ def upscale_store(
                     store.write(variable, values if "component" in field.dims else values[0], time=time, box=box)
                 done += 1
                 if progress is not None:
-                    progress(done / total, f"snapshot {time + 1} of {field.sizes['time']}")
+                    progress(done / total, f"snapshot {time + 1} of {len(targets)}")
         return store.publish()
 
 
-def _reader(field: xr.DataArray, time: int, source: Path) -> Reader:
+def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
+    """Snapshots that can be upscaled: those with a whole window about them."""
+    targets = model.window.targets(times, source)
+    check_spacing(model.window.spacing(times), model.frame_spacing, source)
+    if len(targets) < len(times):
+        log.info(
+            "%s: %d frames in, one out: %d of %d snapshots have a whole window and are upscaled",
+            source.name, model.frames, len(targets), len(times),
+        )  # fmt: skip
+    return targets
+
+
+def _reader(field: xr.DataArray, frames: Iterable[int], source: Path) -> Reader:
+    """Reads cells of the frames of a window, one after another along the components."""
+    readers = [_frame_reader(field, time, source) for time in frames]
+    return lambda cells: np.concatenate([read(cells) for read in readers])
+
+
+def _frame_reader(field: xr.DataArray, time: int, source: Path) -> Reader:
     """Reads cells of one snapshot, and refuses those that are no numbers."""
     snapshot, quality = field.isel(time=time), BadValues(field)
 

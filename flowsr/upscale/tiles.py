@@ -71,7 +71,7 @@ def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Sp
 
     Args:
         model: the up-scaler, in eval mode on ``device``.
-        read: gives the coarse field (component, x, y, z) at three index arrays.
+        read: gives the coarse field (frames component, x, y, z) at three index arrays.
         grid: grid of the whole coarse field.
         tile: one of :func:`tiles_of`.
 
@@ -93,8 +93,8 @@ def fine_slices(tile: tuple[Span, Span, Span], factor: int) -> tuple[slice, slic
 
 
 def upscale_array(model: Upscaler, coarse: np.ndarray, grid: Grid, tile: int, device: str = "cpu") -> np.ndarray:
-    """A field in memory, tile by tile: (component, x, y, z) to (component, factor x, factor y, factor z)."""
-    shape = (coarse.shape[0], *(n * model.factor for n in grid.shape))
+    """A field in memory, tile by tile: (frames component, x, y, z) to (component, factor x, factor y, factor z)."""
+    shape = (coarse.shape[0] // model.frames, *(n * model.factor for n in grid.shape))
     fine = np.empty(shape, dtype=coarse.dtype)
     for part, values in upscaled_tiles(model, lambda cells: coarse[(slice(None), *np.ix_(*cells))], grid, tile, device):
         fine[(slice(None), *part)] = values

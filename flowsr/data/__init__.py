@@ -5,12 +5,13 @@ from flowsr.data.convert import convert
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
 from flowsr.data.described import DescribedReader
 from flowsr.data.fetch import fetch
+from flowsr.data.formats import READERS, Reader
 from flowsr.data.hdf5 import Hdf5Reader, write_hdf5
 from flowsr.data.inspect import Inspection, inspect
 from flowsr.data.jhtdb import CutoutReader, StoreReader
 from flowsr.data.layout import field_template, grid_of
 from flowsr.data.quality import check_finite
-from flowsr.data.readers import READERS, Reader, open_field
+from flowsr.data.readers import open_field
 from flowsr.data.store import FieldStore, create_store, store_checksum
 from flowsr.data.well import WellReader
 from flowsr.data.zarr_reader import ZarrReader

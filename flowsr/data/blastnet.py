@@ -15,7 +15,7 @@ import xarray as xr
 
 from flowsr.data.layout import SPACE
 from flowsr.data.raw import RawArray
-from flowsr.data.readers import READERS, Reader, Request
+from flowsr.data.formats import READERS, Reader, Request
 from flowsr.data.views import Stack
 from flowsr.errors import FlowsrError
 

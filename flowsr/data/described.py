@@ -17,7 +17,7 @@ from flowsr.data.hdf5 import lazy_dataset
 from flowsr.data.layout import SPACE, irreps_dimension
 from flowsr.data.lazy import LazyArray
 from flowsr.data.raw import RawArray, npy_array, npz_arrays
-from flowsr.data.readers import READERS, Reader, Request
+from flowsr.data.formats import READERS, Reader, Request
 from flowsr.data.views import Stack, View
 from flowsr.errors import FlowsrError
 
@@ -31,6 +31,7 @@ class DescribedReader(Reader):
 
     signs = "a manifest that names paths and axes"
     general = True
+    takes = frozenset({"path", "axes", "coordinates", "times", "dtype"})
 
     def recognizes(self, path: Path) -> bool:
         return path.is_file() and path.suffix in (".npy", ".npz")

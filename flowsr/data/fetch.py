@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import urlparse
 
+from flowsr.data.manifested import files_of
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 
@@ -34,7 +35,6 @@ def fetch(manifest: str | os.PathLike, run: str | None = None) -> list[Path]:
         FlowsrError: no network, no URL, a scheme that is not allowed, or bytes whose sha256 is not the stated one.
     """
     from flowsr.config.manifest import read_manifest
-    from flowsr.data.manifest import files_of
 
     content = read_manifest(manifest)
     found = []

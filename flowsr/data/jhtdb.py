@@ -26,7 +26,7 @@ from flowsr.data.assemble import read_coordinate
 from flowsr.data.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
 from flowsr.data.layout import SPACE
 from flowsr.data.lazy import LazyArray
-from flowsr.data.readers import READERS, Reader, Request
+from flowsr.data.formats import READERS, Reader, Request
 from flowsr.data.views import Stack, View
 from flowsr.errors import FlowsrError
 

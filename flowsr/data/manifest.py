@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from flowsr.data.fetch import check_sha256
+from flowsr.data.formats import READERS, Request, accepting, read
 from flowsr.data.layout import SPACE, grid_of, validate
 from flowsr.data.lazy import LazyArray
-from flowsr.data.readers import Request, read
+from flowsr.data.manifested import ManifestedFile, files_of
+from flowsr.data.supposed import settle
 from flowsr.data.views import Join
 from flowsr.errors import FlowsrError
 
@@ -28,7 +30,6 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
             something else than the manifest.
     """
     from flowsr.config.manifest import read_manifest
-    from flowsr.data.fetch import check_sha256
 
     manifest = read_manifest(path)
     files = files_of(manifest, Path(path), _run(manifest, path, run))
@@ -39,60 +40,15 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
                 "no such file", file=file.path, hint="; ".join(filter(None, [fetched, manifest["obtain"]])) or None
             )
         check_sha256(file.path, file.sha256)
-    layouts = _layouts(manifest, files, path)
-    reader = manifest["reader"] or ("described" if layouts[0] else None)
+    reader, layouts = _layouts(manifest, files, path)
     group = group or manifest["group"]
     datasets = [read(f.path, Request(group, f.run, layout), reader) for f, layout in zip(files, layouts)]
     source = datasets[0].encoding["source"]
-    dataset = validate(_complete(joined(datasets, files[0].path), manifest, files[0].path), files[0].path)
+    dataset = settle(_complete(joined(datasets, files[0].path), manifest, files[0].path))
+    validate(dataset, files[0].path)
     _check_grid(dataset, manifest["grid"], files[0].path)
     dataset.encoding["source"] = source
     return dataset
-
-
-@dataclass(frozen=True)
-class ManifestedFile:
-    """A file of a manifest, there or not.
-
-    Args:
-        path: absolute path under the manifest's root.
-        url: where it is fetched from, or None.
-        sha256: of its bytes, or None where it is not known.
-        run: which run inside it, where it holds several.
-    """
-
-    path: Path
-    url: str | None
-    sha256: str | None
-    run: str | None
-
-
-def files_of(manifest: dict[str, Any], path: Path, run: str) -> list[ManifestedFile]:
-    """The consecutive files of a run.
-
-    Args:
-        manifest: as :func:`flowsr.config.manifest.read_manifest` gives it.
-        path: of the manifest.
-
-    Raises:
-        FlowsrError: no such run, or a file outside the root.
-    """
-    if run not in manifest["files"]:
-        expected = f"one of {', '.join(manifest['files'])}"
-        raise FlowsrError("no such run", file=path, variable="run", expected=expected, found=run)
-    stated = manifest["files"][run]
-    stated = stated if isinstance(stated, dict) else {"path": stated, "url": None, "sha256": None, "run": None}
-    names = [stated["path"]] if isinstance(stated["path"], str) else stated["path"]
-    if not names or (len(names) > 1 and (stated["url"] or stated["sha256"])):
-        raise FlowsrError("url and sha256 are those of one file", file=path, variable=f"files.{run}", found=len(names))
-    root = (path.parent / manifest["root"]).resolve()
-    files = []
-    for name in names:
-        file = (root / name).resolve()
-        if not file.is_relative_to(root):
-            raise FlowsrError("a file outside the root", file=path, variable=f"files.{run}", expected=root, found=name)
-        files.append(ManifestedFile(file, stated["url"], stated["sha256"], stated["run"]))
-    return files
 
 
 def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
@@ -124,9 +80,11 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
             hint="state them (times) or the order of the files in the manifest",
         )  # fmt: skip
     whole = xr.Dataset(coords={**first.drop_dims("time").coords, "time": times}, attrs=first.attrs)
+    whole.encoding.update(first.encoding)
     for key, array in first.data_vars.items():
         parts = Join([_FromVariable(d[key].variable, file, str(key)) for d in datasets])
         whole[key] = parts.as_variable(array.dims, array.attrs)
+        whole[key].encoding.update(array.encoding)
     return whole
 
 
@@ -147,17 +105,26 @@ def _run(manifest: dict[str, Any], path: Path, run: str | None) -> str:
     return next(iter(manifest["files"])) if run is None else run
 
 
-def _layouts(manifest: dict[str, Any], files: list[ManifestedFile], path: Path) -> list[dict[str, Any] | None]:
-    """What the manifest says in place of each file; None where the files speak for themselves."""
-    stated = any(v["path"] is not None or v["axes"] is not None for v in manifest["variables"].values())
-    said = [key for key in ("coordinates", "times", "dtype") if manifest[key]]
-    if not stated and not said:
-        return [None] * len(files)
-    if manifest["reader"] not in (None, "described"):
+def _layouts(
+    manifest: dict[str, Any], files: list[ManifestedFile], path: Path
+) -> tuple[str | None, list[dict[str, Any] | None]]:
+    """The reader, and what the manifest says in place of each file; None where the files speak for themselves."""
+    said = [key for key in ("path", "axes") if any(v[key] is not None for v in manifest["variables"].values())]
+    said += [key for key in ("coordinates", "times", "dtype") if manifest[key]]
+    if not said:
+        return manifest["reader"], [None] * len(files)
+    reader = manifest["reader"] or accepting(files[0].path) or "described"
+    if not READERS[reader].takes.issuperset(said):
+        takes = ", ".join(sorted(READERS[reader].takes)) or "nothing"
         raise FlowsrError(
-            "this reader takes the layout from the file", file=path, variable=said[0] if said else "variables",
-            expected="no path, axes, coordinates, times or dtype, or the reader 'described'", found=manifest["reader"],
+            f"the reader {reader} takes the layout from the file", file=path,
+            variable=next(key for key in said if key not in READERS[reader].takes),
+            expected=f"{takes} from the manifest", found=", ".join(said), hint="the reader 'described' takes all of them",
         )  # fmt: skip
+    return reader, _stated(manifest, files, path)
+
+
+def _stated(manifest: dict[str, Any], files: list[ManifestedFile], path: Path) -> list[dict[str, Any]]:
     layout = {key: manifest[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
     times = manifest["times"]
     if not isinstance(times, list):

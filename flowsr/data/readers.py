@@ -1,64 +1,17 @@
-"""One way to open a field, whatever its format: readers are found by looking at the file, or named."""
+"""One way to open a field, whatever its format: a file, a store, or what a manifest describes."""
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
+from flowsr.data.formats import Request, file_runs, label, read
 from flowsr.data.layout import validate
-from flowsr.data.lazy import unreadable
+from flowsr.data.manifest import open_manifest
+from flowsr.data.supposed import settle
 from flowsr.errors import FlowsrError
-from flowsr.registry import Registry
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a file.
-
-    Args:
-        group: group inside the file.
-        run: which of its runs, where a file holds several.
-        layout: what a manifest says of a file that does not describe itself; see :mod:`flowsr.data.described`.
-    """
-
-    group: str | None = None
-    run: str | None = None
-    layout: Mapping[str, Any] | None = None
-
-
-class Reader(ABC):
-    """Opens one format. Register a subclass with ``@READERS.register("name")`` and :func:`open_field` finds it.
-
-    Attributes:
-        signs: what the format is recognized by, as a person would say it.
-        general: whether another reader that also recognizes the file knows better.
-        holds_runs: whether one file may hold several runs.
-    """
-
-    signs: str
-    general: bool = False
-    holds_runs: bool = False
-
-    @abstractmethod
-    def recognizes(self, path: Path) -> bool:
-        """Whether the file is of this format, by its first bytes or names. Reads little; to raise means no."""
-
-    def runs(self, path: Path) -> list[str]:
-        """Names of the runs in a file that may hold several; empty for a file that is one run."""
-        return []
-
-    @abstractmethod
-    def open(self, path: Path, request: Request) -> xr.Dataset:
-        """The dataset in flowsr's dims and names, its fields unread; the caller validates it."""
-
-
-READERS: Registry[type[Reader]] = Registry("reader")
 
 
 def open_field(
@@ -83,49 +36,8 @@ def open_field(
     if not path.exists():
         raise FlowsrError("no such file", file=path)
     if path.suffix in (".yaml", ".yml"):
-        from flowsr.data.manifest import open_manifest
-
         return open_manifest(path, run=run, group=group)
-    return validate(read(path, Request(group, run), reader), file=_label(path, group))
-
-
-def read(path: Path, request: Request, reader: str | None = None) -> xr.Dataset:
-    """:func:`open_field` for a file or store, without the validation: a manifest may add what the file leaves out."""
-    group, run = request.group, request.run
-    chosen = READERS[reader or recognized(path)]
-    if run is not None and not chosen.holds_runs:
-        raise FlowsrError("this file is one run", file=path, variable="run", expected="none", found=run)
-    try:
-        dataset = chosen().open(path, request)
-    except FlowsrError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its library happens to trip over
-        raise unreadable(error, _label(path, group)) from error
-    dataset.encoding["source"] = str(path)
-    return dataset
-
-
-def recognized(path: Path) -> str:
-    """Name of the reader that recognizes a file.
-
-    Raises:
-        FlowsrError: none does, or more than one.
-    """
-    names = [name for name, reader in READERS.items() if _fits(reader(), path)]
-    names = [name for name in names if not READERS[name].general] or names
-    if not names:
-        kind = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes of something else"
-        raise FlowsrError("not a format that flowsr reads", file=path, expected=" or ".join(READERS), found=kind)
-    if len(names) > 1:
-        raise FlowsrError("more than one reader fits", file=path, found=", ".join(names), hint="name the reader")
-    return names[0]
-
-
-def _fits(reader: Reader, path: Path) -> bool:
-    try:
-        return reader.recognizes(path)
-    except Exception:  # a damaged file raises whatever its library happens to trip over
-        return False
+    return validate(settle(read(path, Request(group, run), reader)), file=label(path, group))
 
 
 def runs_of(path: Path, reader: str | None = None) -> list[str]:
@@ -140,13 +52,4 @@ def runs_of(path: Path, reader: str | None = None) -> list[str]:
         from flowsr.config.manifest import read_manifest
 
         return list(read_manifest(path)["files"])
-    try:
-        return READERS[reader or recognized(path)]().runs(path)
-    except FlowsrError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its library happens to trip over
-        raise unreadable(error, path) from error
-
-
-def _label(path: Path, group: str | None) -> str:
-    return str(path / group) if group else str(path)
+    return file_runs(path, reader)

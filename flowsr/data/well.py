@@ -7,7 +7,6 @@ become those of its irreps, which are an orthogonal transform away.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -18,7 +17,8 @@ from flowsr.data.assemble import read_coordinate
 from flowsr.data.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
 from flowsr.data.layout import SPACE
 from flowsr.data.lazy import LazyArray
-from flowsr.data.readers import READERS, Reader, Request
+from flowsr.data.formats import READERS, Reader, Request
+from flowsr.data.tensors import tensor_irreps
 from flowsr.data.views import Mixed, View
 from flowsr.errors import FlowsrError
 from flowsr.grid import BOUNDARIES
@@ -26,8 +26,6 @@ from flowsr.grid import BOUNDARIES
 ORDERS = {"t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
 MOST_TRAJECTORIES = 1 << 20
 AXIAL = ("magnetic_field", "vorticity")
-# Symmetry of a tensor of order two, as e3nn's formulas have it.
-FORMULAS = {"none": "ij", "symmetric": "ij=ji", "antisymmetric": "ij=-ji"}
 
 
 @READERS.register("well")
@@ -126,21 +124,6 @@ def _with(dataset: xr.Dataset, field: _Field, sample: int) -> xr.Dataset:
     component = f"component_{len(matrix)}"
     dims = tuple(component if name == "component" else name for name in wanted)
     return dataset.assign({field.name: Mixed(view, matrix).as_variable(dims, attrs)})
-
-
-@lru_cache
-def tensor_irreps(symmetry: str) -> tuple[str, np.ndarray]:
-    """Irreps of a Cartesian tensor of two polar indices, and the orthogonal matrix to them from its nine components.
-
-    Args:
-        symmetry: ``none``, ``symmetric`` or ``antisymmetric``.
-    """
-    from e3nn.o3 import ReducedTensorProducts
-
-    indices = {"i": "1o", "j": "1o"} if symmetry == "none" else {"i": "1o"}
-    products = ReducedTensorProducts(FORMULAS[symmetry], **indices)
-    matrix = products.change_of_basis.numpy().astype(float).reshape(-1, 9)
-    return str(products.irreps_out), matrix
 
 
 def _flattened(field: _Field) -> LazyArray:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from flowsr.data.assemble import Found, assemble
 from flowsr.data.lazy import LazyArray, check_chunk
-from flowsr.data.readers import READERS, Reader, Request
+from flowsr.data.formats import READERS, Reader, Request
 from flowsr.data.store import FINGERPRINT
 from flowsr.errors import FlowsrError
 

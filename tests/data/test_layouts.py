@@ -10,8 +10,8 @@ import yaml
 import zarr
 
 from flowsr.data import check_finite, grid_of, open_field
-from flowsr.data.readers import recognized
-from flowsr.data.well import tensor_irreps
+from flowsr.data.formats import recognized
+from flowsr.data.tensors import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
 from flowsr.group.fields import representation
@@ -426,7 +426,7 @@ def test_the_times_of_a_manifest_go_round_its_files(tmp_path, axis):
     assert found["time"].values.tolist() == [0.0, 0.5]
     with pytest.raises(FlowsrError, match="times do not go into the files.*found: 3"):
         open_field(manifest(tmp_path, ["0.npy", "1.npy"], variables=variables, times=[0.0, 1.0, 2.0]))
-    with pytest.raises(FlowsrError, match="this reader takes the layout from the file.*found: jhtdb"):
+    with pytest.raises(FlowsrError, match="the reader jhtdb takes the layout from the file"):
         open_field(manifest(tmp_path, "0.npy", variables=variables, reader="jhtdb"))
 
 

@@ -63,6 +63,10 @@ class TrainSettings(Settings):
     target_frame: int = Field(-1, description="Which of the frames is wanted fine: 0 the oldest, -1 the latest.")
     patch: PositiveInt | None = Field(None, description="Coarse cells along a patch's side; default: the whole box.")
     patch_halo: int = Field(0, ge=0, description="Coarse cells around a patch that are seen but not scored.")
+    loss: dict[str, PositiveFloat] = Field(
+        {"l1": 1.0}, min_length=1,
+        description="Losses and their weights: l1, l2, gradient_l1, gradient_l2, spectrum, divergence.",
+    )  # fmt: skip
     samples_per_epoch: PositiveInt = Field(64, description="Patches drawn per epoch.")
     batch_size: PositiveInt = 4
     max_epochs: PositiveInt = 30

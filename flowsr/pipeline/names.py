@@ -10,12 +10,16 @@ from flowsr.models import MODELS
 
 
 def check_names(experiment: Experiment) -> None:
-    """Look up every model, metric and operator that the experiment names.
+    """Look up every model, loss, metric and operator that the experiment names.
 
     Raises:
         FlowsrError: the first that is unknown (with a suggestion), that is in the wrong place, or that is used twice.
     """
+    from flowsr.train.losses import LOSSES
+
     DEGRADE_OPERATORS[experiment.ingest.operator]
+    for loss in experiment.train.loss:
+        LOSSES[loss]
     for name, entry in experiment.train.models.items():
         if not MODELS[entry.model].trainable:
             raise FlowsrError(

@@ -8,8 +8,8 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lightning as L
@@ -23,6 +23,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
+from flowsr.train.losses import Objective
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
@@ -39,6 +40,7 @@ class Schedule:
         batch_size: patches per step.
         learning_rate: Adam's initial step size.
         precision: a Lightning precision, or ``auto`` (bf16 mixed on a device that has it, float32 elsewhere).
+        loss: registered losses and their weights, see :mod:`flowsr.train.losses`.
     """
 
     max_epochs: int
@@ -46,6 +48,7 @@ class Schedule:
     batch_size: int
     learning_rate: float
     precision: str = "auto"
+    loss: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0})
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ def fit(
 ) -> Fitted:
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
-    The loss is the mean absolute error over the field's scale. ``folder`` receives ``history.jsonl``, one line per
-    epoch, and while the fit runs a checkpoint per epoch: called again after a kill, it goes on from the last whole
-    epoch and ends with the same weights as if nothing had happened.
+    The loss is that of the schedule, the mean absolute error over the field's scale by default. ``folder`` receives
+    ``history.jsonl``, one line per epoch, and while the fit runs a checkpoint per epoch: called again after a kill, it
+    goes on from the last whole epoch and ends with the same weights as if nothing had happened.
 
     Args:
         model: a trainable up-scaler, freshly initialised.
@@ -98,13 +101,16 @@ def fit(
         folder: where history and checkpoints are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: told the fraction done and the losses after each epoch.
+
+    Raises:
+        FlowsrError: a loss that is unknown or that such patches do not have, or a fit that diverged.
     """
     _quiet_lightning()
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     folder.mkdir(parents=True, exist_ok=True)
     steps = schedule.max_epochs * math.ceil(len(patches.train) / schedule.batch_size)
-    task = _Regression(model, patches.grid, patches.halo, schedule.learning_rate, steps)
+    task = _Regression(model, patches, schedule, steps)
     best = _Best(checkpoints / "best.ckpt")
     patience = EarlyStopping("validation_loss", patience=schedule.patience, check_on_train_epoch_end=True)
     every_epoch = ModelCheckpoint(
@@ -161,17 +167,19 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 class _Regression(L.LightningModule):
-    """Mean absolute error over the scored core of each patch, in units of the field's scale."""
+    """The loss over the scored core of each patch."""
 
-    def __init__(self, model: Upscaler, grid: Grid, halo: tuple[int, int, int], learning_rate: float, steps: int):
+    def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int):
         super().__init__()
-        self.model, self.grid, self.learning_rate, self.steps = model, grid, learning_rate, steps
-        edges = [h * model.factor for h in halo]
+        self.model, self.grid, self.learning_rate, self.steps = model, patches.grid, schedule.learning_rate, steps
+        edges = [h * model.factor for h in patches.halo]
         self.core = (..., *(slice(e, -e if e else None) for e in edges))
+        fine_grid = patches.fine_grid or _core(patches).refined(model.factor)
+        self.objective = Objective(schedule.loss, fine_grid, model.irreps)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         coarse, fine = batch
-        return (self.model(coarse, self.grid)[self.core] - fine).abs().mean() / self.model.scale
+        return self.objective(self.model(coarse, self.grid)[self.core], fine, self.model.scale)
 
     def training_step(self, batch, index):
         loss = self.loss(batch)
@@ -186,6 +194,12 @@ class _Regression(L.LightningModule):
         optimizer = torch.optim.Adam(weights, lr=self.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+
+def _core(patches: PatchPair) -> Grid:
+    """Grid of the scored coarse cells of a patch."""
+    shape = tuple(n - 2 * h for n, h in zip(patches.grid.shape, patches.halo))
+    return replace(patches.grid, shape=shape)
 
 
 class _Patches(L.LightningDataModule):

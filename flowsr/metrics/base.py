@@ -1,7 +1,8 @@
-"""The two kinds of metric and what they share: totals that add up over voxels and snapshots, divided at the end."""
+"""The three kinds of metric and what they share: totals that add up over voxels and snapshots, divided at the end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,10 @@ from torchmetrics import Metric
 
 from flowsr.grid import Grid
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+from flowsr.metrics.tiles import Tile
 from flowsr.registry import Registry
+
+Degrade = Callable[[Tensor, Grid], Tensor]
 
 
 class PooledMetric(Metric):
@@ -37,6 +41,8 @@ class PooledMetric(Metric):
         invariant: does not change when both fields are turned; False where the results go by component or by axis.
         needs_periodic: defined on boxes with three periodic axes only.
         needs_vector: defined for one vector field (irreps ``1o`` or ``1e``) only.
+        needs_channel: defined between walls along one axis, with two periodic ones, and where the viscosity is known.
+        ensemble: its curves are worth drawing for all snapshots together, not as means of the snapshots' own.
     """
 
     scalars: ClassVar[dict[str, Quantity]] = {}
@@ -49,6 +55,8 @@ class PooledMetric(Metric):
     invariant: ClassVar[bool] = True
     needs_periodic: ClassVar[bool] = False
     needs_vector: ClassVar[bool] = False
+    needs_channel: ClassVar[bool] = False
+    ensemble: ClassVar[bool] = False
     is_differentiable = False
     full_state_update = False
 
@@ -94,12 +102,59 @@ class FieldMetric(PooledMetric):
         check_same_grid(prediction, target, grid)
         self._add(self._measure(prediction, target, grid), self._axes(grid, target.device))
 
+    def update_tile(self, tile: Tile, whole: Grid) -> None:
+        """Take in a tile of a batch of snapshots; all tiles together count as the snapshots do.
+
+        Args:
+            tile: with a halo of at least ``self.halo`` cells; see :func:`flowsr.metrics.measure_in_tiles`.
+            whole: the grid of the whole field.
+
+        Raises:
+            ValueError: a metric that needs the whole field.
+        """
+        if self.halo is None:
+            raise ValueError(f"{type(self).__name__} needs the whole field")
+        self._computed = None  # as torchmetrics does around update()
+        self._update_count += 1
+        self._add(self._measure_tile(tile), self._axes(whole, tile.target.device))
+
     def _measure(self, prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, Tensor]:
         """Totals per snapshot, (batch, ...)."""
         raise NotImplementedError
 
+    def _measure_tile(self, tile: Tile) -> dict[str, Tensor]:
+        """The tile's part of the totals; the gradients of its fields are known there."""
+        return self._measure(tile.prediction, tile.target, tile.grid)
+
     def _axes(self, grid: Grid, device: torch.device) -> dict[str, Tensor]:
         return {}
+
+
+class InputMetric(PooledMetric):
+    """Compares a prediction, made coarse again, with the coarse field that it was made of."""
+
+    def update(self, prediction: Tensor, coarse: Tensor, grid: Grid, degrade: Degrade) -> None:
+        """Take in a batch of snapshots.
+
+        Args:
+            prediction: (batch, component, x, y, z).
+            coarse: (batch, component, X, Y, Z), same unit.
+            grid: the grid of ``prediction``.
+            degrade: the operator that made the coarse field of the fine one, ``degrade(field, grid)``.
+
+        Raises:
+            ValueError: a prediction that is not on the grid, or a degraded one of another shape than ``coarse``.
+        """
+        check_on_grid(prediction, grid)
+        degraded = degrade(prediction, grid)
+        if degraded.shape != coarse.shape:
+            raise ValueError(f"degraded prediction {tuple(degraded.shape)}, coarse field {tuple(coarse.shape)}")
+        factors = tuple(n // m for n, m in zip(grid.shape, coarse.shape[2:]))
+        self._add(self._measure(degraded, coarse, grid.coarsened(factors)))
+
+    def _measure(self, degraded: Tensor, coarse: Tensor, grid: Grid) -> dict[str, Tensor]:
+        """Totals per snapshot, (batch, ...), of two fields on the coarse grid."""
+        raise NotImplementedError
 
 
 class ModelMetric(PooledMetric):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -13,6 +16,27 @@ from flowsr.metrics.base import check_on_grid
 from flowsr.metrics.sharing import shareable
 
 STENCIL = 5
+DERIVATIVE_HALO = 4  # cells to each side that the derivatives inside finite_differences() look at
+
+_differenced: ContextVar[frozenset[int]] = ContextVar("flowsr.metrics.differenced", default=frozenset())
+
+
+@contextmanager
+def finite_differences(axes: Sequence[int]) -> Iterator[None]:
+    """Inside, derivatives along these axes, where they are periodic, are central differences of eighth order.
+
+    A Fourier derivative needs the whole axis; this one needs four cells to each side, so that a large field can be
+    taken tile by tile (Fornberg, Math. Comp. 51, 1988). At half the Nyquist wavenumber it is 3 % low, at the Nyquist
+    wavenumber it is 0. Wall and open axes are differentiated as always.
+
+    Args:
+        axes: numbers of the axes, 0, 1, 2 for x, y, z.
+    """
+    token = _differenced.set(frozenset(axes))
+    try:
+        yield
+    finally:
+        _differenced.reset(token)
 
 
 def derivative(field: Tensor, grid: Grid, axis: int) -> Tensor:
@@ -34,6 +58,8 @@ def derivative(field: Tensor, grid: Grid, axis: int) -> Tensor:
     dim = field.ndim - 3 + axis
     if grid.shape[axis] == 1:
         return torch.zeros_like(field)
+    if grid.boundary[axis] == "periodic" and axis in _differenced.get():
+        return _central_differences(field, dim, grid.spacing[axis])
     if grid.boundary[axis] == "periodic":
         return _fourier_derivative(field, dim, grid.spacing[axis])
     return _stencil_derivative(field, dim, grid.coordinates()[axis])
@@ -72,6 +98,15 @@ def _fourier_derivative(field: Tensor, dim: int, spacing: float) -> Tensor:
     along = [1] * field.ndim
     along[dim] = -1
     return torch.fft.irfft(1j * wavenumber.reshape(along) * torch.fft.rfft(field, dim=dim), n=cells, dim=dim)
+
+
+def _central_differences(field: Tensor, dim: int, spacing: float) -> Tensor:
+    weights = finite_difference_weights(np.arange(-DERIVATIVE_HALO, DERIVATIVE_HALO + 1.0))
+    result = torch.zeros_like(field)
+    for tap in range(1, DERIVATIVE_HALO + 1):
+        pair = torch.roll(field, -tap, dims=dim) - torch.roll(field, tap, dims=dim)
+        result += float(weights[DERIVATIVE_HALO + tap] / spacing) * pair
+    return result
 
 
 def _stencil_derivative(field: Tensor, dim: int, coordinates: np.ndarray) -> Tensor:

@@ -1,19 +1,27 @@
-"""Errors of the field itself, point by point."""
+"""Errors of the field itself, point by point: of the whole field, and of each component of a vector."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid, sum_over_space
+from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
 from flowsr.metrics.quantity import Quantity
+from flowsr.metrics.volumes import volume_of, volume_sum
+
+COMPONENTS = ("u", "v", "w")
+
+_VRMSE_SOURCE = "sqrt(<|p - t|^2> / <|t - <t>|^2>); Ohana et al., The Well, arXiv 2412.00568, sec. 5"
+_CORRELATION_SOURCE = "<p'.t'> / sqrt(<p'.p'> <t'.t'>), p' = p - <p>; Pearson, Proc. R. Soc. 58, 240 (1895)"
 
 
 def nrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
     """Root mean square error of the whole vector over the root mean square of the truth, ||p - t|| / ||t||.
 
-    The norm runs over all voxels and components together; no mean is taken off, so a prediction of zero scores 1.
+    The norm runs over the volume and all components together; no mean is taken off, so a prediction of zero scores 1.
 
     Args:
         prediction, target: (batch, component, x, y, z), same unit.
@@ -26,7 +34,60 @@ def nrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
         ValueError: shapes that differ.
     """
     check_same_grid(prediction, target, grid)
-    return torch.sqrt(sum_over_space((prediction - target) ** 2) / sum_over_space(target**2))
+    return torch.sqrt(volume_sum((prediction - target) ** 2, grid) / volume_sum(target**2, grid))
+
+
+def vrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Root mean square error over the standard deviation of the truth, sqrt(<|p - t|^2> / <|t - <t>|^2>).
+
+    A prediction of the truth's mean scores 1. The mean vector is taken off, and variances of components are added
+    before the ratio is taken, so that the number does not depend on the axes. Source: Ohana et al., The Well, arXiv
+    2412.00568, section 5, there for one component and with 1e-7 added to the variance.
+
+    Arguments and result as in :func:`nrmse`; infinite where the truth is uniform.
+    """
+    check_same_grid(prediction, target, grid)
+    error, variance = volume_sum((prediction - target) ** 2, grid), _central_sum(*_moments(target, target, grid))
+    return torch.sqrt(error / variance)
+
+
+def mean_absolute_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Mean over the volume and over the components of |p - t|, the L1 distance.
+
+    The same under the 48 rotations and reflections of the cube, not under all rotations.
+
+    Arguments as in :func:`nrmse`.
+
+    Returns:
+        (batch,), float64, in units of the field.
+    """
+    check_same_grid(prediction, target, grid)
+    volume = volume_of(target, grid) * target.shape[1]
+    return volume_sum((prediction - target).abs(), grid) / volume
+
+
+def largest_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Largest length of the error vector anywhere, max |p - t|, the L-infinity distance.
+
+    Arguments as in :func:`nrmse`.
+
+    Returns:
+        (batch,), float64, in units of the field.
+    """
+    check_same_grid(prediction, target, grid)
+    return _largest_length(prediction - target)
+
+
+def correlation(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Correlation coefficient of the whole vector, <p'.t'> / sqrt(<p'.p'> <t'.t'>) with the mean vectors taken off.
+
+    The products are scalar products, so that the number does not depend on the axes: 1 for p' = a t' with any a > 0.
+    Source: Pearson, Proc. R. Soc. 58, 240 (1895), for one component.
+
+    Arguments and result as in :func:`nrmse`; nan where either field is uniform.
+    """
+    check_same_grid(prediction, target, grid)
+    return _correlation(*(_moments(one, other, grid) for one, other in _pairs(prediction, target)))
 
 
 @METRICS.register("nrmse")
@@ -34,13 +95,159 @@ class NormalizedError(FieldMetric):
     """:func:`nrmse`, pooled: the squared norms are summed over snapshots before the ratio is taken."""
 
     standard = True
+    halo = 0
     scalars = {
         "nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE"),
     }
     totals = ("error", "power")
 
     def _measure(self, prediction, target, grid):
-        return {"error": sum_over_space((prediction - target) ** 2), "power": sum_over_space(target**2)}
+        return {"error": volume_sum((prediction - target) ** 2, grid), "power": volume_sum(target**2, grid)}
 
     def _finish(self, error, power):
         return {"nrmse": torch.sqrt(error / power)}
+
+
+@METRICS.register("vrmse")
+class VarianceScaledError(FieldMetric):
+    """:func:`vrmse`, pooled: the mean that is taken off is that of everything seen."""
+
+    halo = 0
+    scalars = {"vrmse": Quantity("VRMSE", "1", "lower", _VRMSE_SOURCE)}
+    totals = ("error", "mean", "power", "volume")
+
+    def _measure(self, prediction, target, grid):
+        mean, _, power, volume = _moments(target, target, grid)
+        return {"error": volume_sum((prediction - target) ** 2, grid), "mean": mean, "power": power, "volume": volume}
+
+    def _finish(self, error, mean, power, volume):
+        return {"vrmse": torch.sqrt(error / _central_sum(mean, mean, power, volume))}
+
+
+@METRICS.register("absolute_error")
+class AbsoluteError(FieldMetric):
+    """:func:`mean_absolute_error` and :func:`largest_error`; the latter is the largest of everything seen."""
+
+    halo = 0
+    scalars = {
+        "mae": Quantity("Mean absolute error", "velocity", "lower", "mean of |p_i - t_i| over voxels and components"),
+        "largest_error": Quantity("Largest error", "velocity", "lower", "max over voxels of |p - t|"),
+        "largest_error_over_rms": Quantity(
+            "Largest error over r.m.s.", "1", "lower", "max over voxels of |p - t|, over sqrt(<|t|^2>)"
+        ),
+    }
+    totals = ("absolute", "power", "volume", "components")
+    peaks = ("largest",)
+
+    def _measure(self, prediction, target, grid):
+        error, volume = prediction - target, volume_of(target, grid)
+        return {
+            "absolute": volume_sum(error.abs(), grid),
+            "power": volume_sum(target**2, grid),
+            "volume": volume,
+            "components": volume * target.shape[1],
+            "largest": _largest_length(error),
+        }
+
+    def _finish(self, absolute, power, volume, components, largest):
+        return {
+            "mae": absolute / components,
+            "largest_error": largest,
+            "largest_error_over_rms": largest / torch.sqrt(power / volume),
+        }
+
+
+@METRICS.register("correlation")
+class Correlation(FieldMetric):
+    """:func:`correlation`, pooled: the means that are taken off are those of everything seen."""
+
+    halo = 0
+    scalars = {"correlation": Quantity("Correlation", "1", "higher", _CORRELATION_SOURCE)}
+    totals = ("prediction_mean", "target_mean", "prediction_power", "product", "target_power", "volume")
+
+    def _measure(self, prediction, target, grid):
+        prediction_mean, target_mean, product, volume = _moments(prediction, target, grid)
+        return {
+            "prediction_mean": prediction_mean,
+            "target_mean": target_mean,
+            "prediction_power": _moments(prediction, prediction, grid)[2],
+            "product": product,
+            "target_power": _moments(target, target, grid)[2],
+            "volume": volume,
+        }
+
+    def _finish(self, prediction_mean, target_mean, prediction_power, product, target_power, volume):
+        moments = (
+            (prediction_mean, prediction_mean, prediction_power, volume),
+            (prediction_mean, target_mean, product, volume),
+            (target_mean, target_mean, target_power, volume),
+        )
+        return {"correlation": _correlation(*moments)}
+
+
+_PARTS = {"norm": NormalizedError, "variance": VarianceScaledError, "absolute": AbsoluteError, "product": Correlation}
+
+
+@METRICS.register("components")
+class ComponentErrors(FieldMetric):
+    """The errors of this page for u, v and w, each as a scalar field of its own: ``nrmse_u``, ``correlation_w``, ...
+
+    They go by the names of the components, and so turn with the axes.
+    """
+
+    halo = 0
+    invariant = False
+    needs_vector = True
+    scalars = {
+        f"{key}_{component}": replace(quantity, label=f"{quantity.label}, {component}", short=None)
+        for part in _PARTS.values()
+        for key, quantity in part.scalars.items()
+        for component in COMPONENTS
+    }
+    totals = tuple(f"{name}_{total}" for name, part in _PARTS.items() for total in part.totals)
+    peaks = tuple(f"{name}_{peak}" for name, part in _PARTS.items() for peak in part.peaks)
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._parts = {name: part() for name, part in _PARTS.items()}
+
+    def _measure(self, prediction, target, grid):
+        singles = list(zip(prediction.split(1, dim=1), target.split(1, dim=1)))
+        measured = {}
+        for name, part in self._parts.items():
+            each = [part._measure(*pair, grid) for pair in singles]
+            measured |= {f"{name}_{state}": torch.stack([one[state] for one in each], dim=1) for state in each[0]}
+        return measured
+
+    def _finish(self, **states):
+        result = {}
+        for name, part in self._parts.items():
+            own = {state: states[f"{name}_{state}"] for state in (*part.totals, *part.peaks)}
+            for index, component in enumerate(COMPONENTS):
+                found = part._finish(**{state: values[index] for state, values in own.items()})
+                result |= {f"{key}_{component}": value for key, value in found.items()}
+        return result
+
+
+def _pairs(prediction: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    return (prediction, prediction), (prediction, target), (target, target)
+
+
+def _moments(one: Tensor, other: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Integrals of both fields (batch, component), of their scalar product (batch,), and the volume (batch,)."""
+    one, other = one.to(torch.float64), other.to(torch.float64)
+    integrals = volume_sum(one, grid, keep=2), volume_sum(other, grid, keep=2)
+    return *integrals, volume_sum(one * other, grid), volume_of(one, grid)
+
+
+def _central_sum(one: Tensor, other: Tensor, product: Tensor, volume: Tensor) -> Tensor:
+    """The integral of the product of both fields less their means."""
+    return product - (one * other).sum(-1) / volume
+
+
+def _correlation(prediction: tuple[Tensor, ...], both: tuple[Tensor, ...], target: tuple[Tensor, ...]) -> Tensor:
+    return _central_sum(*both) / torch.sqrt(_central_sum(*prediction) * _central_sum(*target))
+
+
+def _largest_length(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1).flatten(1).amax(1)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid, sum_over_space
-from flowsr.metrics.derivatives import gradient
+from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.derivatives import DERIVATIVE_HALO, gradient
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+from flowsr.metrics.volumes import volume_of, volume_sum
 
 PDF_RANGE = 10.0  # in units of the true gradient's root mean square
 PDF_BINS = 100
+KINDS = ("longitudinal", "transverse")
+
+Scales = tuple[float, float]
 
 _MOMENTS_SOURCE = "Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997)"
 _PDF_SOURCE = "Gotoh, Fukayama & Nakano, Phys. Fluids 14, 1065 (2002)"
@@ -63,7 +70,7 @@ def dissipation(velocity: Tensor, grid: Grid, viscosity: float = 1.0) -> Tensor:
     Returns:
         (batch,), velocity^3 / length.
     """
-    return viscosity * _strain_power(velocity, grid) / _voxels(velocity)
+    return viscosity * _strain_power(velocity, grid) / volume_of(velocity, grid)
 
 
 def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
@@ -93,7 +100,7 @@ def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
     Returns:
         (batch,), no unit; a direction whose derivative vanishes everywhere is left out, nan if all do.
     """
-    return _moments(_power_sums(velocity, grid), _voxels(velocity))[0]
+    return _moments(_power_sums(velocity, grid), volume_of(velocity, grid)[:, None])[0]
 
 
 def derivative_flatness(velocity: Tensor, grid: Grid) -> Tensor:
@@ -101,10 +108,25 @@ def derivative_flatness(velocity: Tensor, grid: Grid) -> Tensor:
 
     Arguments, result and source as in :func:`derivative_skewness`.
     """
-    return _moments(_power_sums(velocity, grid), _voxels(velocity))[1]
+    return _moments(_power_sums(velocity, grid), volume_of(velocity, grid)[:, None])[1]
 
 
-def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str) -> Curve:
+def gradient_scales(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Root mean squares of the longitudinal and of the transverse derivatives.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        two of (batch,), float64, 1/time: what :class:`GradientPdf` takes as ``scales``.
+    """
+    volume = volume_of(velocity, grid)
+    a = velocity_gradient(velocity, grid)
+    return tuple(torch.sqrt(volume_sum(c**2, grid) / (volume * c.shape[1])) for c in map(partial(_components, a), KINDS))
+
+
+def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str, scale: float | None = None) -> Curve:
     """Probability density of the predicted longitudinal or transverse derivatives, in units of the true ones' rms.
 
     Longitudinal: du_i/dx_i for all three i. Transverse: du_i/dx_j for all six i != j, with both signs: a reflection
@@ -114,12 +136,13 @@ def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str) -> C
         prediction, target: (batch, 3, x, y, z).
         grid: the grid of both.
         kind: ``longitudinal`` or ``transverse``.
+        scale: the unit, 1/time; default: each snapshot's true root mean square.
 
     Returns:
         bin centres (bins,) and densities (batch, bins); what lies beyond ``PDF_RANGE`` is missing from the integral.
     """
     check_same_grid(prediction, target, grid)
-    counts, samples = _histogram(prediction, target, grid, kind)
+    counts, samples = _histogram(prediction, target, grid, kind, scale)
     return Curve(_pdf_centres(target.device), _density(counts, samples[:, None]))
 
 
@@ -128,6 +151,7 @@ class Divergence(FieldMetric):
     """:func:`normalized_divergence` of the prediction; mean squares are pooled over snapshots."""
 
     standard = True
+    halo = DERIVATIVE_HALO
     needs_vector = True
     scalars = {"divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)", "div u")}
     totals = ("divergence_power", "gradient_power")
@@ -147,6 +171,7 @@ class DissipationCaptured(FieldMetric):
     """:func:`dissipation_captured`; dissipations are pooled over snapshots."""
 
     standard = True
+    halo = DERIVATIVE_HALO
     needs_vector = True
     scalars = {
         "dissipation_captured": Quantity(
@@ -171,25 +196,30 @@ class DerivativeMoments(FieldMetric):
     """
 
     standard = True
+    halo = DERIVATIVE_HALO
     needs_vector = True
     scalars = {
         "derivative_skewness": Quantity("Derivative skewness", "1", "truth", _MOMENTS_SOURCE, "Skew-\nness"),
         "derivative_flatness": Quantity("Derivative flatness", "1", "truth", _MOMENTS_SOURCE, "Flat-\nness"),
     }
-    totals = ("power_sums", "voxels")
+    totals = ("power_sums", "volume")
 
     def _measure(self, prediction, target, grid):
-        sums = _power_sums(prediction, grid)
-        return {"power_sums": sums, "voxels": torch.full((len(sums),), _voxels(prediction), device=sums.device)}
+        return {"power_sums": _power_sums(prediction, grid), "volume": volume_of(prediction, grid)}
 
-    def _finish(self, power_sums, voxels):
-        skewness, flatness = _moments(power_sums, voxels)
+    def _finish(self, power_sums, volume):
+        skewness, flatness = _moments(power_sums, volume)
         return {"derivative_skewness": skewness, "derivative_flatness": flatness}
 
 
 @METRICS.register("gradient_pdf")
 class GradientPdf(FieldMetric):
-    """:func:`gradient_pdf` of both kinds; each snapshot is scaled by its own truth, then counts are pooled."""
+    """:func:`gradient_pdf` of both kinds; each snapshot is scaled by its own truth, then counts are pooled.
+
+    Args:
+        scales: root mean squares of the longitudinal and the transverse derivatives that every snapshot is scaled by
+            instead, see :func:`gradient_scales`. Tiles need them: a tile does not know the whole field's.
+    """
 
     standard = True
     needs_vector = True
@@ -203,10 +233,15 @@ class GradientPdf(FieldMetric):
     }
     totals = ("longitudinal", "longitudinal_samples", "transverse", "transverse_samples")
 
+    def __init__(self, scales: Scales | None = None, **options):
+        super().__init__(**options)
+        self.scales = (None, None) if scales is None else scales
+        self.halo = None if scales is None else DERIVATIVE_HALO
+
     def _measure(self, prediction, target, grid):
         measured = {}
-        for kind in ("longitudinal", "transverse"):
-            measured[kind], measured[f"{kind}_samples"] = _histogram(prediction, target, grid, kind)
+        for kind, scale in zip(KINDS, self.scales):
+            measured[kind], measured[f"{kind}_samples"] = _histogram(prediction, target, grid, kind, scale)
         return measured
 
     def _finish(self, longitudinal, longitudinal_samples, transverse, transverse_samples):
@@ -217,33 +252,29 @@ class GradientPdf(FieldMetric):
         }
 
 
-def _voxels(velocity: Tensor) -> int:
-    return velocity.shape[2:].numel()
-
-
 def _divergence_power(velocity: Tensor, grid: Grid) -> Tensor:
     a = velocity_gradient(velocity, grid)
-    return sum_over_space((a[:, 0, 0] + a[:, 1, 1] + a[:, 2, 2]) ** 2)
+    return volume_sum((a[:, 0, 0] + a[:, 1, 1] + a[:, 2, 2]) ** 2, grid)
 
 
 def _gradient_power(velocity: Tensor, grid: Grid) -> Tensor:
-    return sum_over_space(velocity_gradient(velocity, grid) ** 2)
+    return volume_sum(velocity_gradient(velocity, grid) ** 2, grid)
 
 
 def _strain_power(velocity: Tensor, grid: Grid) -> Tensor:
-    """Sum over voxels of 2 S_ij S_ij = A_ij A_ij + A_ij A_ji, (batch,)."""
+    """Integral of 2 S_ij S_ij = A_ij A_ij + A_ij A_ji, (batch,)."""
     a = velocity_gradient(velocity, grid)
-    return sum_over_space(a**2) + sum_over_space(a * a.transpose(1, 2))
+    return volume_sum(a**2, grid) + volume_sum(a * a.transpose(1, 2), grid)
 
 
 def _power_sums(velocity: Tensor, grid: Grid) -> Tensor:
-    """Sums over voxels of the first four powers of the longitudinal derivatives, (batch, 3, 4)."""
+    """Integrals of the first four powers of the longitudinal derivatives, (batch, 3, 4)."""
     a = _components(velocity_gradient(velocity, grid), "longitudinal").to(torch.float64)
-    return torch.stack([sum_over_space(a**power, keep=2) for power in (1, 2, 3, 4)], dim=-1)
+    return torch.stack([volume_sum(a**power, grid, keep=2) for power in (1, 2, 3, 4)], dim=-1)
 
 
-def _moments(power_sums: Tensor, voxels: int | Tensor) -> tuple[Tensor, Tensor]:
-    mean, second, third, fourth = (power_sums / voxels).unbind(-1)
+def _moments(power_sums: Tensor, volume: Tensor) -> tuple[Tensor, Tensor]:
+    mean, second, third, fourth = (power_sums / volume[..., None]).unbind(-1)
     variance = second - mean**2
     skew = third - 3 * mean * second + 2 * mean**3
     flat = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
@@ -252,27 +283,37 @@ def _moments(power_sums: Tensor, voxels: int | Tensor) -> tuple[Tensor, Tensor]:
 
 def _components(a: Tensor, kind: str) -> Tensor:
     """Longitudinal (batch, 3, x, y, z) or transverse (batch, 6, x, y, z) entries of the gradient."""
-    if kind not in ("longitudinal", "transverse"):
+    if kind not in KINDS:
         raise ValueError(f"kind must be longitudinal or transverse, got {kind}")
-    wanted = kind == "longitudinal"
+    wanted = kind == KINDS[0]
     return torch.stack([a[:, i, j] for i in range(3) for j in range(3) if (i == j) == wanted], dim=1)
 
 
-def _histogram(prediction: Tensor, target: Tensor, grid: Grid, kind: str) -> tuple[Tensor, Tensor]:
-    """Counts (batch, bins) and number of samples (batch,), those outside the bins included."""
-    values = _components(velocity_gradient(prediction, grid), kind).flatten(1)
-    truth = _components(velocity_gradient(target, grid), kind).flatten(1)
-    rms = torch.sqrt(truth.square().mean(dim=1, keepdim=True, dtype=torch.float64))
-    counts = torch.stack([_count(one) for one in values / rms])
+def _histogram(
+    prediction: Tensor, target: Tensor, grid: Grid, kind: str, scale: float | None
+) -> tuple[Tensor, Tensor]:
+    """Counts (batch, bins) and number of samples (batch,), those outside the bins included, by volume."""
+    values = _components(velocity_gradient(prediction, grid), kind)
+    if scale is None:
+        truth = _components(velocity_gradient(target, grid), kind)
+        unit = torch.sqrt(volume_sum(truth**2, grid) / (volume_of(truth, grid) * truth.shape[1]))
+    else:
+        unit = torch.full((len(values),), scale, dtype=torch.float64, device=values.device)
+    counts = torch.stack([_count(one, grid) for one in values / unit[:, None, None, None, None]])
     if kind == "transverse":
         counts = (counts + counts.flip(-1)) / 2
-    return counts, torch.full((len(counts),), values.shape[1], dtype=torch.float64, device=counts.device)
+    return counts, volume_of(values, grid) * values.shape[1]
 
 
-def _count(values: Tensor) -> Tensor:
+def _count(values: Tensor, grid: Grid) -> Tensor:
+    """Volume in every bin, of values (component, x, y, z) in units of the scale."""
     index = torch.floor((values + PDF_RANGE) * (PDF_BINS / (2 * PDF_RANGE))).to(torch.int64)
-    inside = index[(index >= 0) & (index < PDF_BINS)]
-    return torch.bincount(inside, minlength=PDF_BINS).to(torch.float64)
+    inside = (index >= 0) & (index < PDF_BINS)
+    if not any(grid.stretched):
+        return torch.bincount(index[inside], minlength=PDF_BINS).to(torch.float64) * math.prod(grid.spacing)
+    x, y, z = (torch.as_tensor(widths, device=values.device) for widths in grid.widths())
+    volumes = (x[:, None, None] * y[:, None] * z).expand(values.shape)
+    return torch.bincount(index[inside], volumes[inside], minlength=PDF_BINS)
 
 
 def _pdf_centres(device: torch.device) -> Tensor:

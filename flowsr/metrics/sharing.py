@@ -35,9 +35,21 @@ def shareable(function: Callable[[Tensor, Grid], Tensor]) -> Callable[[Tensor, G
         memory = _remembered.get()
         if memory is None:
             return function(field, grid)
-        key = (function, id(field), grid)
+        key = (once, id(field), grid)
         if key not in memory:
-            memory[key] = (field, function(field, grid))  # the field is held so that its id stays its own
+            remember(once, field, grid, function(field, grid))
         return memory[key][1]
 
     return once
+
+
+def remember(function: Callable[[Tensor, Grid], Tensor], field: Tensor, grid: Grid, value: Tensor) -> None:
+    """Tell the :func:`shared_work` around this call what a shareable function gives for a field.
+
+    Raises:
+        RuntimeError: outside of :func:`shared_work`.
+    """
+    memory = _remembered.get()
+    if memory is None:
+        raise RuntimeError("nothing is remembered outside of shared_work()")
+    memory[function, id(field), grid] = (field, value)  # the field is held so that its id stays its own

@@ -8,7 +8,18 @@
 torch.Size([1, 3, 32, 32, 32])
 """
 
-from flowsr.models import cnn, interpolation, octahedral  # noqa: F401  (files the models under their names)
+from flowsr.models import (  # noqa: F401  (files the models under their names)
+    interpolation,
+    deconvolution,
+    cnn,
+    octahedral,
+    paper,
+    edsr,
+    rcan,
+    rrdb,
+    fourier_operator,
+    steerable,
+)
 from flowsr.models.base import MODELS, Upscaler, build_model
 from flowsr.models.octahedral import relaxed_weights
 from flowsr.models.saving import ModelCard, load_model, read_card, save_model

@@ -107,13 +107,52 @@ def upscale(
 
 
 @app.command
-def compare(config: Config, *, set: Overrides = None, fresh: Fresh = False):
-    """Interpolations and networks on the same held-out snapshots: table, metrics.json, report.html."""
+def compare(
+    config: Annotated[Path, Parameter(help="A study or an experiment, a YAML file: configs/compare_small.yaml.")],
+    *,
+    set: Overrides = None,
+    fresh: Fresh = False,
+):
+    """Say which differences between models are real: table with intervals, plots, report.html.
+
+    **A study** (a file with the key `data`) is run from nothing: flows are simulated or read, every network is trained once
+    per seed, all models are tested on the same held-out snapshots, and each one's difference to the references gets an
+    interval over independent blocks of snapshots and over seeds. Rows are kept one by one: a study that is killed goes on
+    where it was, and a model or seed that is added later adds its rows only.
+
+        flowsr compare configs/compare_small.yaml --set workers=2
+
+    `data` names the flows: role `train_and_test` or `test_only`. `models` names the models, trained or not.
+    `seeds`, `budget` (by parameters or multiply_adds, like a model or an amount), `train`, `learning_curve` (sizes),
+    `compare` (metrics, rank_by, references) say the rest. What it leaves in its output folder: `report.html`,
+    `compare/table.md`, `table.csv`, `differences.csv`, `tidy.parquet` and `tidy.csv` (one line per model, data, size, seed,
+    snapshot and metric), `study.json`; beside each network's weights `card.md`. See docs/comparison.md.
+
+    **An experiment** (as `flowsr run` takes it) has this, its last stage, run on what the others left.
+
+        flowsr compare configs/demo.yaml
+    """
+    from flowsr.config.study import is_study
+
+    if is_study(config):
+        _run_study(config, set, fresh)
+        return
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, set)
     with _shown() as report:
         outcome = stages.compare(experiment, fresh=fresh, report=report)
+    _show_comparison(outcome)
+
+
+def _run_study(config: Path, overrides: list[str] | None, fresh: bool) -> None:
+    from flowsr.config.study import load_study
+    from flowsr.pipeline.study import run_study
+
+    _logs()
+    study = load_study(config, overrides or ())
+    with _shown() as report:
+        outcome = run_study(study, fresh=fresh, report=report)
     _show_comparison(outcome)
 
 

@@ -81,14 +81,14 @@ def compare(
 
     def row(name: str, identity: dict, measure: Callable[[], dict]) -> dict:
         key = fingerprint({**common, **identity})
-        return _kept_row(Path(output) / "rows" / f"{name}.json", key, measure, lambda: _skip(bench))
+        return kept_row(Path(output) / "rows" / f"{name}.json", key, measure, lambda: _skip(bench))
 
     truth = row(TRUTH, {}, lambda: truth_row(bench))
     models = {
         entry.name: {"label": entry.label, **row(entry.name, entry_identity(entry), lambda: model_row(entry, bench))}
         for entry in entries
     }
-    comparison = {**_setting(experiment, runs), "flow": truth.pop("flow"), **_descriptions(names, runs[0])}
+    comparison = {**setting_of(experiment, runs), "flow": truth.pop("flow"), **descriptions_of(names, runs[0])}
     comparison |= {"models": models, "truth": {"label": "Truth", **truth}}
     _write(comparison, Path(output))
     return comparison
@@ -121,7 +121,7 @@ def _common_identity(bench: Bench) -> dict:
     }
 
 
-def _kept_row(path: Path, key: str, measure: Callable[[], dict], skip: Callable[[], None]) -> dict:
+def kept_row(path: Path, key: str, measure: Callable[[], dict], skip: Callable[[], None]) -> dict:
     """The row under ``path`` if it was measured from the same inputs, otherwise a new one, kept there."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def _kept_row(path: Path, key: str, measure: Callable[[], dict], skip: Callable[
     return row
 
 
-def _setting(experiment: str, runs: Sequence[HeldOutRun]) -> dict:
+def setting_of(experiment: str, runs: Sequence[HeldOutRun]) -> dict:
     first = runs[0]
     return {
         "experiment": experiment,
@@ -150,7 +150,7 @@ def _setting(experiment: str, runs: Sequence[HeldOutRun]) -> dict:
     }
 
 
-def _descriptions(names: Sequence[str], run: HeldOutRun) -> dict:
+def descriptions_of(names: Sequence[str], run: HeldOutRun) -> dict:
     """What the keys of scalars and curves mean, with units in those of the data."""
     velocity = str(run.fine[run.variable].attrs.get("units", "1"))
     length = str(run.fine.attrs.get("length_units", "1"))

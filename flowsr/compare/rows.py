@@ -11,11 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowsr.compare.degrading import degrade_of
 from flowsr.compare.entry import Entry
 from flowsr.compare.runs import HeldOutRun, every_snapshot, open_upscaled, read_snapshot
 from flowsr.compare.scores import Scores, round_or_none, summary
 from flowsr.errors import FlowsrError
-from flowsr.metrics import METRICS, FieldMetric, ModelMetric, chosen_metrics, flow_statistics, shared_work
+from flowsr.metrics import (
+    METRICS,
+    InputMetric,
+    ModelMetric,
+    PooledMetric,
+    chosen_metrics,
+    flow_statistics,
+    shared_work,
+)
 from flowsr.models.base import Upscaler
 
 TIMINGS = 3
@@ -72,12 +81,18 @@ def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> tuple[li
         FlowsrError: an unknown name.
     """
     wanted = chosen_metrics(names)
-    fits = {
-        name: (run.fine_grid.periodic or not METRICS[name].needs_periodic)
-        and (run.irreps in VECTORS or not METRICS[name].needs_vector)
-        for name in wanted
-    }
+    fits = {name: _fits(METRICS[name], run) for name in wanted}
     return [name for name in wanted if fits[name]], [name for name in wanted if not fits[name]]
+
+
+def _fits(metric: type[PooledMetric], run: HeldOutRun) -> bool:
+    channel = sorted(run.fine_grid.boundary) == ["periodic", "periodic", "wall"] and run.viscosity is not None
+    return (
+        (run.fine_grid.periodic or not metric.needs_periodic)
+        and (run.irreps in VECTORS or not metric.needs_vector)
+        and (channel or not metric.needs_channel)
+        and (degrade_of(run) is not None or not issubclass(metric, InputMetric))
+    )
 
 
 def model_row(entry: Entry, bench: Bench) -> dict:
@@ -143,17 +158,30 @@ def _upscale(entry: Entry, run: HeldOutRun, number: int, device: torch.device) -
 
 
 def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], bench: Bench) -> Scores:
-    factor, viscosity = bench.runs[0].factor, bench.runs[0].viscosity
-    classes = [METRICS[name] for name in bench.metrics]
-    metrics = [cls(factor=factor, viscosity=viscosity).to(bench.device) for cls in classes if issubclass(cls, FieldMetric)]
-    scores = Scores()
+    metrics, scores = _field_metrics(bench), Scores()
     for prediction, run, number in predictions:
         prediction, target = prediction.to(bench.device), run.read_fine(number).to(bench.device)
         with torch.no_grad(), shared_work():
             for metric in metrics:
-                scores.add(metric(prediction, target, run.fine_grid))
+                scores.add(_of_one_snapshot(metric, prediction, target, run, number))
         bench.tick()
+    for metric in metrics:
+        if metric.ensemble:
+            scores.add({key: value for key, value in metric.compute().items() if key in metric.curves})
     return scores
+
+
+def _field_metrics(bench: Bench) -> list[PooledMetric]:
+    known = {"factor": bench.runs[0].factor, "viscosity": bench.runs[0].viscosity}
+    classes = [METRICS[name] for name in bench.metrics]
+    return [cls(**known).to(bench.device) for cls in classes if not issubclass(cls, ModelMetric)]
+
+
+def _of_one_snapshot(metric: PooledMetric, prediction: Tensor, target: Tensor, run: HeldOutRun, number: int) -> dict:
+    if isinstance(metric, InputMetric):
+        return metric(prediction, run.read_coarse(number).to(prediction.device), run.fine_grid, degrade_of(run))
+    result = metric(prediction, target, run.fine_grid)
+    return {key: value for key, value in result.items() if not (metric.ensemble and key in metric.curves)}
 
 
 def _model_metrics(names: Sequence[str]) -> list[type[ModelMetric]]:

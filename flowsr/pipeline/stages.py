@@ -29,9 +29,15 @@ from flowsr.windows import Window
 ONE_THREAD_CELLS = 64
 
 
-def simulate(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
-    """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``."""
-    _start(experiment)
+def simulate(
+    experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None, part: bool = False
+) -> list[Done]:
+    """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``.
+
+    Args:
+        part: other processes work at other seeds of the same experiment; its ``config.yaml`` is theirs to write.
+    """
+    _start(experiment, part)
     settings = experiment.simulate.recorded()
     use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
     job, _ = _simulation(settings["flow"])
@@ -61,7 +67,7 @@ def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport |
 
     def work():
         progress = _begin(report, step.title)
-        ingest_pairs(_sources(experiment), experiment.output / "ingest", progress=progress, **step.settings)
+        ingest_pairs(sources(experiment), experiment.output / "ingest", progress=progress, **step.settings)
 
     return [_done(perform(step, work, fresh=fresh), report)]
 
@@ -303,7 +309,7 @@ def _finished(step: Step, stage: str) -> dict[str, str]:
     return record["outputs"]
 
 
-def _sources(experiment: Experiment) -> list[Path]:
+def sources(experiment: Experiment) -> list[Path]:
     """What is ingested: a user's own files, or the stores of the simulate stage."""
     if experiment.ingest.inputs is not None:
         return list(experiment.ingest.inputs)
@@ -311,6 +317,7 @@ def _sources(experiment: Experiment) -> list[Path]:
 
 
 def source_checksums(experiment: Experiment) -> dict[str, str]:
+    """Checksums of :func:`sources`, in their order: a user's own files by path, simulated stores by name."""
     if experiment.ingest.inputs is not None:
         return {str(path): _checksum(path) for path in experiment.ingest.inputs}
     stores = {}

@@ -39,7 +39,8 @@ class Picture:
     wide: bool = True
 
 
-def _drawn(figure: Figure, name: str, alt: str, caption: str | Markup, wide: bool = True) -> Picture:
+def drawn(figure: Figure, name: str, alt: str, caption: str | Markup, wide: bool = True) -> Picture:
+    """A figure as a drawing of the page; ``name`` is unique in it."""
     return Picture(alt=alt, caption=caption, drawing=svg_markup(figure, name), wide=wide)
 
 
@@ -82,10 +83,10 @@ def scores(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Picture | Non
         for name, look in looks.items()
     )
     caption = named + Markup(": a dot for each held-out snapshot, a tick and its value at the mean. Shorter is better.")
-    return _drawn(scores_figure(comparison, looks, keys), "scores", f"{labels} of every model: {values}.", caption)
+    return drawn(scores_figure(comparison, looks, keys), "scores", f"{labels} of every model: {values}.", caption)
 
 
-def spectra(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Picture | None:
+def spectra(comparison: Mapping, looks: Mapping[str, ModelLook], name: str = "spectra") -> Picture | None:
     """Spectra and their errors; None where there are none."""
     if not any(has_curve(comparison, key) for key in (SPECTRUM, SPECTRAL_ERROR)):
         return None
@@ -96,7 +97,7 @@ def spectra(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Picture | No
         "what a model has there it has made."
     )
     alt = "Energy spectra of truth and models on logarithmic axes; compensated spectra; relative error of the spectra."
-    return _drawn(spectra_figure(comparison, looks), "spectra", alt, caption)
+    return drawn(spectra_figure(comparison, looks), name, alt, caption)
 
 
 def pdfs(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Picture | None:
@@ -111,7 +112,7 @@ def pdfs(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Picture | None:
     alt = (
         "Densities of longitudinal and transverse velocity gradients on a logarithmic axis: truth, models, a Gaussian."
     )
-    return _drawn(pdfs_figure(comparison, looks), "pdfs", alt, caption)
+    return drawn(pdfs_figure(comparison, looks), "pdfs", alt, caption)
 
 
 def more_curves(comparison: Mapping, looks: Mapping[str, ModelLook]) -> list[Picture]:
@@ -123,18 +124,18 @@ def more_curves(comparison: Mapping, looks: Mapping[str, ModelLook]) -> list[Pic
         label = without_mathematics(str(description.get("label") or key))
         name = "curve-" + re.sub(r"[^a-z0-9]+", "-", f"{len(pictures)}-{key}".lower())
         pictures.append(
-            _drawn(curve_figure(comparison, key, looks), name, f"{label}, truth and models.", f"{label}.", wide=False)
+            drawn(curve_figure(comparison, key, looks), name, f"{label}, truth and models.", f"{label}.", wide=False)
         )
     return pictures
 
 
 def learning(histories: Mapping[str, Sequence[Mapping]], looks: Mapping[str, ModelLook]) -> Picture | None:
     """Learning curves of the networks in the comparison; None where there are none."""
-    drawn = {name: lines for name, lines in histories.items() if lines and name in looks}
-    if not drawn:
+    known = {name: lines for name, lines in histories.items() if lines and name in looks}
+    if not known:
         return None
     ends = []
-    for name, lines in drawn.items():
+    for name, lines in known.items():
         finite = [line for line in lines if line.get("validation_loss") is not None]
         if finite:
             best = min(finite, key=lambda line: line["validation_loss"])
@@ -146,7 +147,7 @@ def learning(histories: Mapping[str, Sequence[Mapping]], looks: Mapping[str, Mod
         f"{'; '.join(ends)}."
     )
     alt = "Learning curves. " + "; ".join(ends) + "."
-    return _drawn(learning_figure(drawn, looks), "learning", alt, caption)
+    return drawn(learning_figure(known, looks), "learning", alt, caption)
 
 
 def weights(index: int, relaxed: RelaxedWeights, looks: Mapping[str, ModelLook]) -> tuple[str, Picture | None]:
@@ -162,6 +163,6 @@ def weights(index: int, relaxed: RelaxedWeights, looks: Mapping[str, ModelLook])
         "equivariance. (b) The same taken apart by the group Fourier transform: the part of each row in every irrep "
         "other than the trivial one."
     ).format(label=label, group=group)
-    return sentence, _drawn(
+    return sentence, drawn(
         weights_figure(relaxed), f"weights-{index}", f"Relaxed weights by layer and group element. {sentence}", caption
     )

@@ -57,6 +57,7 @@ ERROR_MAP = "PuOr_r"
 
 _NETWORK_COLOURS = {"relaxed": "#D55E00", "strict": "#0072B2", "cnn": "#009E73"}
 _MORE_NETWORK_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99", "#AA4499", "#332288")
+_NETWORK_LINES = ("-", (0, (6, 1.5)), (0, (2, 1)))
 _BASELINE_LOOKS = (
     ("#b5b5b5", (0, (1, 1.2))),
     ("#999999", (0, (5, 1.5, 1, 1.5))),
@@ -101,14 +102,14 @@ def model_looks(models: Mapping[str, Mapping]) -> dict[str, ModelLook]:
     Args:
         models: the ``models`` mapping of a comparison: name -> {"label", "trained", ...}.
     """
-    spare_colours = iter(_MORE_NETWORK_COLOURS * (1 + len(models)))
+    spare_colours = iter([(c, line) for line in _NETWORK_LINES for c in _MORE_NETWORK_COLOURS] * (1 + len(models)))
     spare_looks = iter(_BASELINE_LOOKS[len(_BASELINE_ORDER) :] * (1 + len(models)))
     looks = {}
     for name, model in models.items():
         label = str(model.get("label") or name)
         if model.get("trained"):
-            colour = _NETWORK_COLOURS.get(name) or next(spare_colours)
-            looks[name] = ModelLook(label, colour, "-", 1.9, True)
+            colour, line = (_NETWORK_COLOURS[name], "-") if name in _NETWORK_COLOURS else next(spare_colours)
+            looks[name] = ModelLook(label, colour, line, 1.9, True)
         else:
             known = name in _BASELINE_ORDER
             colour, line = _BASELINE_LOOKS[_BASELINE_ORDER.index(name)] if known else next(spare_looks)

@@ -1,0 +1,81 @@
+"""Fewer training snapshots: the first of each run, with the same validation and test."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from flowsr.data import create_store, open_field
+from flowsr.data.pairs import SPLITS, STATISTICS, pair_store, read_statistics
+from flowsr.errors import FlowsrError
+from flowsr.files import write_text_atomic
+from flowsr.progress import Report
+
+GROUPS = ("coarse", "fine")
+
+
+def shares(size: int, available: dict[str, int]) -> dict[str, int]:
+    """How many training snapshots each run gives: as equally as the runs allow, earlier runs first.
+
+    Args:
+        size: snapshots wanted.
+        available: run -> training snapshots that it has.
+
+    Raises:
+        FlowsrError: more than there are, or fewer than one a run.
+    """
+    total = sum(available.values())
+    if not len(available) <= size <= total:
+        raise FlowsrError(
+            "not a number of training snapshots of this data", variable="learning_curve.sizes",
+            expected=f"{len(available)} (one a run) to {total}", found=size,
+        )  # fmt: skip
+    given = dict.fromkeys(available, 0)
+    while size:
+        for run in available:
+            if size and given[run] < available[run]:
+                given[run] += 1
+                size -= 1
+    return given
+
+
+def write_subset(pairs: Path, output: Path, size: int, progress: Report | None = None) -> None:
+    """Pairs with ``size`` of the training snapshots: the first in time of each run, so that smaller sets lie in larger.
+
+    The statistics stay those of the whole: the scale is one number, and the same for every size. Validation and test are
+    links to the whole's.
+
+    Args:
+        pairs: folder of the whole ingest.
+        output: folder for the subset, in the same layout.
+        size: training snapshots.
+        progress: told the fraction done.
+    """
+    statistics = read_statistics(pairs)
+    parts = shares(size, {run: entry["snapshots"]["train"] for run, entry in statistics["runs"].items()})
+    for split in SPLITS[1:]:
+        (output / split).mkdir(parents=True, exist_ok=True)
+        for run in parts:
+            link = pair_store(output, split, run)
+            if not link.is_symlink():
+                link.symlink_to(os.path.relpath(pair_store(pairs, split, run), link.parent), target_is_directory=True)
+    for number, (run, count) in enumerate(parts.items()):
+        _copy_first(pair_store(pairs, "train", run), pair_store(output, "train", run), count)
+        statistics["runs"][run]["snapshots"]["train"] = count
+        statistics["runs"][run]["times"]["train"] = statistics["runs"][run]["times"]["train"][:count]
+        if progress is not None:
+            progress((number + 1) / len(parts), run)
+    statistics["snapshots"]["train"] = size
+    write_text_atomic(output / STATISTICS, json.dumps(statistics, indent=2) + "\n")
+
+
+def _copy_first(source: Path, target: Path, count: int) -> None:
+    datasets = {group: open_field(source, group=group).isel(time=slice(0, count)) for group in GROUPS}
+    with create_store(target, datasets) as store:
+        for group, dataset in datasets.items():
+            for variable in dataset.data_vars:
+                for time in range(count):
+                    if not store.is_written(variable, time, group=group):
+                        store.write(variable, dataset[variable].isel(time=time).values, time=time, group=group)
+        store.publish()

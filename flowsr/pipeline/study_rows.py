@@ -1,0 +1,219 @@
+"""One row of a study: train, if there is anything to train, test on every data set, keep the result and the model's card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowsr.compare.budget import multiply_adds
+from flowsr.compare.card import write_card
+from flowsr.compare.entry import Entry
+from flowsr.compare.job import kept_row
+from flowsr.compare.rows import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
+from flowsr.compare.runs import HeldOutRun, judged_by_all, open_runs
+from flowsr.config.study import Study
+from flowsr.data.pairs import read_statistics
+from flowsr.devices import resolve_device
+from flowsr.metrics import chosen_metrics
+from flowsr.models import MODELS, Upscaler, build_model, load_model
+from flowsr.models.saving import WEIGHTS
+from flowsr.pipeline import stages
+from flowsr.pipeline.study import (
+    Row,
+    built_for,
+    coarse_grid,
+    experiment_of,
+    pairs_of,
+    test_checksums,
+    test_stores,
+)
+from flowsr.progress import Report
+from flowsr.provenance import fingerprint, versions
+from flowsr.train import HISTORY, read_history
+
+#: Share of a row's progress that training takes.
+TRAINING = 0.85
+PRECISION = "float32"
+
+
+def row_file(study: Study, row: Row) -> Path:
+    """Where a row is kept."""
+    return study.output / "rows" / f"{row.name}.json"
+
+
+def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, progress: Report) -> None:
+    """Train and test, unless it has been done; leaves the row's file, and a card beside the weights.
+
+    Args:
+        study: its settings.
+        row: which.
+        width: option that the budget set, if any.
+        fresh: do it again.
+        progress: told the fraction done.
+    """
+    registered, options = built_for(study, row.model, row.data, width)
+    folder, weights = None, None
+    if MODELS[registered].trainable:
+        experiment = experiment_of(study, row, width)
+        (done,) = stages.train(
+            experiment, fresh=fresh, part=True, report=lambda _, fraction, message: progress(TRAINING * fraction, message)
+        )
+        folder, weights = done.step.record.parent, done.checksums[WEIGHTS]
+
+    def measure() -> dict:
+        model = build_model(registered, **options) if folder is None else load_model(folder)
+        fit = None if folder is None else _fit_of(folder)
+        return {
+            "trained": folder is not None,
+            "registered": registered,
+            "options": options,
+            "parameters": model.parameter_count,
+            "multiply_adds": multiply_adds(model, coarse_grid(study, row.data)),
+            "fit": fit,
+            "weights_sha256": weights,
+            "tests": _tests(study, row, model, lambda f, message: progress(TRAINING + (1 - TRAINING) * f, message)),
+        }
+
+    key = fingerprint(
+        {
+            "model": registered,
+            "options": options,
+            "weights": weights,
+            "tests": {data: test_checksums(study, data) for data in _tested_on(study, row)},
+            **_measuring(study),
+        }
+    )
+    path = row_file(study, row)
+    if fresh:
+        path.unlink(missing_ok=True)
+    kept = kept_row(path, key, measure, lambda: None)
+    if folder is not None:
+        write_card(folder, _card(study, row, kept))
+
+
+def truth_of(study: Study, data: str) -> dict:
+    """The true field's own scores on a data set, kept like a row."""
+    key = fingerprint({"truth": test_checksums(study, data), **_measuring(study)})
+
+    def measure() -> dict:
+        runs, bench = _bench(study, data, [], None)
+        return {**truth_row(bench), **_snapshots(runs)}
+
+    return kept_row(study.output / "rows" / f"truth.{data}.json", key, measure, lambda: None)
+
+
+def metrics_for(study: Study, run: HeldOutRun) -> list[str]:
+    """The study's metrics that the field allows."""
+    return applicable_metrics(study.compare.metrics, run)[0]
+
+
+def _measuring(study: Study) -> dict[str, Any]:
+    """What decides a measurement besides model and data."""
+    return {
+        "metrics": chosen_metrics(study.compare.metrics),
+        "equivariance_snapshots": study.compare.equivariance_snapshots,
+        "versions": versions(),
+    }
+
+
+def _tested_on(study: Study, row: Row) -> list[str]:
+    """The row's own data set, and for a network that saw all its snapshots every other that it can be put on."""
+    if row.seed is None or row.size is not None:
+        return [row.data]
+    own = read_statistics(pairs_of(study, row.data))
+
+    def fits(other: str) -> bool:
+        found = read_statistics(pairs_of(study, other))
+        same = all(found[key] == own[key] for key in ("factor", "irreps", "operator"))
+        model = MODELS[study.models[row.model].model]
+        return same and (coarse_grid(study, other).periodic or not model.needs_periodic)
+
+    return [row.data, *(other for other in study.data if other != row.data and fits(other))]
+
+
+def _tests(study: Study, row: Row, model: Upscaler, progress: Report) -> dict[str, dict]:
+    """Data set -> scalars, curves, seconds, and the snapshots they are of."""
+    tests = {}
+    names = _tested_on(study, row)
+    for number, data in enumerate(names):
+        told = lambda f, number=number, data=data: progress((number + f) / len(names), f"testing on {data}")  # noqa: E731
+        runs, bench = _bench(study, data, [model], told)
+        found = model_row(Entry(row.model, row.model, model), bench)
+        tests[data] = {key: found[key] for key in ("seconds", "scalars", "curves")} | _snapshots(runs)
+    return tests
+
+
+def _bench(
+    study: Study, data: str, models: list[Upscaler], told: Callable[[float], None] | None
+) -> tuple[list[HeldOutRun], Bench]:
+    runs = judged_by_all(open_runs(test_stores(study, data), study.data[data].ingest.variable), models)
+    total, done = sum(run.snapshots for run in runs), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if told is not None:
+            told(done / total)
+
+    symmetry = SymmetryTest(study.compare.equivariance_snapshots, PRECISION)
+    device = torch.device(resolve_device(study.device))
+    return runs, Bench(runs, metrics_for(study, runs[0]), symmetry, device, tick)
+
+
+def _snapshots(runs: list[HeldOutRun]) -> dict[str, Any]:
+    """Run and time of each; splits of one run are one run."""
+    return {"snapshots": [[run.name, float(time)] for run in runs for time in run.times]}
+
+
+def _fit_of(folder: Path) -> dict[str, Any]:
+    history = read_history(folder / HISTORY)
+    best = min(history, key=lambda line: line["validation_loss"])
+    return {
+        "epochs": len(history),
+        "best_epoch": best["epoch"] + 1,
+        "validation_loss": best["validation_loss"],
+        "seconds": history[-1]["seconds"],
+        "history": [[line["epoch"], line["train_loss"], line["validation_loss"]] for line in history],
+    }
+
+
+def _card(study: Study, row: Row, kept: dict) -> dict[str, Any]:
+    """What a stranger needs to know before using the weights."""
+    data, statistics = study.data[row.data], read_statistics(pairs_of(study, row.data))
+    means = {
+        name: {metric: value["mean"] for metric, value in test["scalars"].items()} for name, test in kept["tests"].items()
+    }
+    return {
+        "name": row.model,
+        "model": kept["registered"],
+        "options": kept["options"],
+        "weights": {"file": WEIGHTS, "sha256": kept["weights_sha256"], "licence": study.licence},
+        "data": {
+            "name": row.data,
+            "licence": data.licence,
+            "flow": data.simulate.flow if data.ingest.inputs is None else None,
+            "sources": {run: entry["sha256"] for run, entry in statistics["runs"].items()},
+            "variable": statistics["variable"],
+            "operator": statistics["operator"],
+            "factor": statistics["factor"],
+            "coarse": statistics["coarse"]["shape"],
+            "fine": statistics["fine"]["shape"],
+            "training_snapshots": statistics["snapshots"]["train"] if row.size is None else row.size,
+        },
+        "training": {
+            **{name: value for name, value in kept["fit"].items() if name != "history"},
+            "seed": row.seed,
+            "settings": study.training_of(row.model).model_dump(mode="json", exclude={"models"}),
+        },
+        "budget": {
+            "matched": None if study.budget is None else study.budget.model_dump(mode="json"),
+            "parameters": kept["parameters"],
+            "multiply_adds": kept["multiply_adds"],
+        },
+        "metrics": means,
+        "study": study.name,
+        "versions": versions(),
+    }

@@ -1,0 +1,153 @@
+"""Figures of a study: the ranking with its intervals, learning curves, and errors on flows that training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from flowsr.compare.findings import AHEAD, BEHIND
+from flowsr.compare.study_table import difference_of, percent_of, score_of, slope_text
+from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, plain, styled, typeset
+
+_ROW = 0.36
+_VERDICT_COLOURS = {AHEAD: "#00734f", BEHIND: "#b3001b"}
+
+
+@styled
+def ranking_figure(results: Mapping, names: Sequence[str], references: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
+    """Panel (a): mean, interval and seeds of each model; one further panel for the differences to each reference.
+
+    Args:
+        results: a study's.
+        names: models, from the top down.
+        references: as the study names them, with a label each.
+        looks: look of each model.
+    """
+    home, metric = results["home"], results["rank_by"]
+    figure = Figure(figsize=(13.0, 1.25 + _ROW * len(names)), layout="constrained")
+    widths = [1.25] + [1.0] * len(references)
+    panels = np.atleast_1d(figure.subplots(1, 1 + len(references), sharey=True, width_ratios=widths))
+    for row, name in enumerate(names):
+        _score(panels[0], row, score_of(results, name, home, metric), looks[name])
+    panels[0].set_xlabel(typeset(results["metrics"][metric]["label"]))
+    panels[0].set_xlim(left=0)
+    for axes, (reference, label) in zip(panels[1:], references):
+        axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
+        for row, name in enumerate(names):
+            _difference(axes, row, difference_of(results, name, reference, home, metric))
+        axes.set_xlabel(f"difference to {plain(label)} [%]")
+        axes.margins(x=0.12)
+    panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
+    panels[0].invert_yaxis()
+    for axes, letter in zip(panels, "abcdefgh"):
+        axes.grid(True, axis="x")
+        axes.tick_params(axis="y", length=0)
+        panel_letter(axes, letter)
+    for tick, name in zip(panels[0].get_yticklabels(), names):
+        tick.set_color(looks[name].colour if looks[name].trained else INK)
+    return figure
+
+
+@styled
+def learning_curves_figure(results: Mapping, curves: Sequence[Mapping], looks: Mapping[str, ModelLook]) -> Figure:
+    """Error against the number of training snapshots on logarithmic axes, and the slopes with their intervals.
+
+    Args:
+        results: a study's.
+        curves: of one data set and metric.
+        looks: look of each model.
+    """
+    height = max(4.4, 1.3 + _ROW * len(curves))
+    figure = Figure(figsize=(13.0, height), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.35, 1.0])
+    for shift, curve in enumerate(curves):
+        look = looks[curve["model"]]
+        x = np.array(curve["sizes"]) * 1.012 ** (shift - len(curves) / 2)
+        y = np.array([score["estimate"] for score in curve["scores"]], dtype=float)
+        ends = np.array([[score["low"], score["high"]] for score in curve["scores"]], dtype=float)
+        left.plot(x, y, color=look.colour, linestyle=look.line, marker="o", markersize=5, label=plain(look.label))
+        left.vlines(x, ends[:, 0], ends[:, 1], color=look.colour, linewidth=1.1, alpha=0.7)
+        slope = curve["slope"]
+        right.plot(slope["estimate"], shift, "o", color=look.colour, markersize=7)
+        if slope["low"] is not None:
+            right.hlines(shift, slope["low"], slope["high"], color=look.colour, linewidth=2.2, alpha=0.8)
+        right.annotate(
+            slope_text(slope), (1.02, shift), xycoords=right.get_yaxis_transform(), va="center", fontsize=11, color=FAINT
+        )
+    left.set(xscale="log", yscale="log")
+    sizes = sorted({size for curve in curves for size in curve["sizes"]})
+    left.xaxis.set_major_locator(FixedLocator(sizes))
+    left.xaxis.set_minor_locator(NullLocator())
+    left.set_xticks(sizes, [str(size) for size in sizes])
+    left.yaxis.set_minor_formatter(lambda value, _: f"{value:.2g}")
+    left.tick_params(axis="y", which="minor", labelsize=10)
+    left.set_xlabel("training snapshots")
+    left.set_ylabel(typeset(results["metrics"][curves[0]["metric"]]["label"]))
+    left.grid(True, which="both")
+    right.set_yticks(range(len(curves)), [plain(looks[curve["model"]].label) for curve in curves], fontsize=12)
+    right.invert_yaxis()
+    right.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    right.set_xlabel("slope of log error over log snapshots")
+    right.grid(True, axis="x")
+    right.tick_params(axis="y", length=0)
+    for tick, curve in zip(right.get_yticklabels(), curves):
+        tick.set_color(looks[curve["model"]].colour)
+    panel_letter(left, "a")
+    panel_letter(right, "b")
+    return figure
+
+
+@styled
+def elsewhere_figure(results: Mapping, names: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
+    """The study's metric on its first data set and on all others, for models trained on the first.
+
+    Args:
+        results: a study's.
+        names: models, from the top down.
+        looks: look of each model.
+    """
+    home, metric = results["home"], results["rank_by"]
+    figure = Figure(figsize=(13.0, 1.25 + _ROW * len(names)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(results["data"]), sharey=True))
+    ordered = [home, *(data for data in results["data"] if data != home)]
+    for axes, data, letter in zip(panels, ordered, "abcdefgh"):
+        for row, name in enumerate(names):
+            own = home if looks[name].trained else data
+            _score(axes, row, score_of(results, name, data, metric, data=own), looks[name])
+        axes.set_xlim(left=0)
+        axes.set_xlabel(typeset(results["metrics"][metric]["label"]))
+        axes.set_title(plain(results["data"][data]["label"]), fontsize=13)
+        axes.grid(True, axis="x")
+        axes.tick_params(axis="y", length=0)
+        panel_letter(axes, letter)
+    panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
+    panels[0].invert_yaxis()
+    for tick, name in zip(panels[0].get_yticklabels(), names):
+        tick.set_color(looks[name].colour if looks[name].trained else INK)
+    return figure
+
+
+def _score(axes: Axes, row: int, found: Mapping | None, look: ModelLook) -> None:
+    """Interval as a bar, seeds as dots, mean as a tick."""
+    if found is None or found["estimate"] is None:
+        return
+    if found["low"] is not None:
+        axes.hlines(row, found["low"], found["high"], color=look.colour, linewidth=5, alpha=0.28, zorder=2)
+    seeds = [value for value in found["by_seed"] if value is not None]
+    if len(seeds) > 1:
+        axes.plot(seeds, np.full(len(seeds), row), "o", color=look.colour, markersize=4.5, alpha=0.7, mew=0, zorder=3)
+    axes.plot([found["estimate"]] * 2, [row - 0.3, row + 0.3], color=look.colour, linewidth=2.4, zorder=4)
+
+
+def _difference(axes: Axes, row: int, found: Mapping | None) -> None:
+    if found is None or found["estimate"] is None:
+        return
+    scale = percent_of(found) or 1.0
+    colour = _VERDICT_COLOURS.get(found["verdict"], FAINT)
+    if found["low"] is not None:
+        axes.hlines(row, scale * found["low"], scale * found["high"], color=colour, linewidth=2.4, zorder=2)
+    axes.plot(scale * found["estimate"], row, "o", color=colour, markersize=6.5, zorder=3)

@@ -1,0 +1,33 @@
+"""Which symmetries does a flow break?
+
+A network that is exactly equivariant under the 48 symmetries of the cube is fitted to the data; then its relaxed weights are
+let go, and what they become says which symmetry the data do not have (Wang, Walters & Smidt 2023, arXiv 2310.02299).
+
+>>> import numpy as np
+>>> from flowsr.symmetry import Method, Training, discover
+>>> u = np.random.default_rng(0).standard_normal((24, 3, 6, 6, 6))          # isotropic velocities
+>>> turned = np.stack([-u[:, 1], u[:, 0], 0 * u[:, 2]], axis=1)              # e_z x u: what rotation about z does to them
+>>> found = discover("pair", u, turned, method=Method(training=Training(epochs=2)))
+>>> found.surviving.name, [name for name, irrep in found.irreps.items() if irrep.broken]
+('C4h [001]', ['T1g'])
+"""
+
+from flowsr.symmetry.discover import Method, discover, discover_samples
+from flowsr.symmetry.discovery import Discovery
+from flowsr.symmetry.network import NetworkShape, Training
+from flowsr.symmetry.significance import Significance
+from flowsr.symmetry.tasks import Samples, dynamics_samples, pair_samples, superres_samples
+
+__all__ = [
+    "Discovery",
+    "Method",
+    "NetworkShape",
+    "Samples",
+    "Significance",
+    "Training",
+    "discover",
+    "discover_samples",
+    "dynamics_samples",
+    "pair_samples",
+    "superres_samples",
+]

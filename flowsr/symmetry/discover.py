@@ -1,0 +1,348 @@
+"""From fields to the symmetry group they allow: train, relax, test, say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowsr.errors import FlowsrError
+from flowsr.group import Subgroup, octahedral_group
+from flowsr.metrics import symmetry_breaking
+from flowsr.provenance import versions
+from flowsr.symmetry.discovery import (
+    GROUP,
+    Candidate,
+    Discovery,
+    ElementErrors,
+    EquivarianceFinding,
+    GroupName,
+    IrrepFinding,
+    LayerFinding,
+    ShellErrors,
+)
+from flowsr.symmetry.network import NetworkShape, ProbeNetwork, Training, explained, trained_strict
+from flowsr.symmetry.significance import (
+    Significance,
+    SubgroupTest,
+    against_subgroup,
+    exact_subgroup,
+    least_units,
+    null_blocks,
+    power_spreads,
+    scaled,
+    surviving_subgroup,
+)
+from flowsr.symmetry.tasks import TASKS, Samples, dynamics_samples, pair_samples, superres_samples
+from flowsr.symmetry.weights import (
+    NOTHING,
+    ROUNDING,
+    Scores,
+    aligned,
+    departures,
+    exact_stabilizer,
+    from_irreps,
+    measure_scores,
+    penalized,
+    powers,
+    projector,
+    to_irreps,
+)
+from flowsr.symmetry.wording import sentences
+
+Progress = Callable[[float, str], None]
+SEEDS = 4
+EVALUATED = 2  # snapshots on which the equivariance error is measured
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a discovery is made.
+
+    Args:
+        network, training: of the small network.
+        significance: rate of false alarms and number of draws.
+        exact: take the data to be free of noise: no null, anything above rounding counts. Float64 throughout.
+        penalty, strength: on the reported weights, see :func:`flowsr.symmetry.weights.penalized`. The tests do not use it.
+        device: where the network runs.
+    """
+
+    network: NetworkShape = NetworkShape()
+    training: Training = Training()
+    significance: Significance = Significance()
+    exact: bool = False
+    penalty: str = "none"
+    strength: float = 0.1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one network, of one seed, found.
+
+    Args:
+        seed: of the network.
+        scores: what each unit asks of the relaxed weights.
+        errors: (48,) equivariance error of the relaxed network.
+        null_errors: (48,) that of the network whose weights come from one random data set; None for exact data.
+        shells: wavenumbers (n,) and errors (48, n), nan where a shell is empty; None where the box has none.
+        fit: share of the target's power explained, ``strict`` and ``relaxed``.
+    """
+
+    seed: int
+    scores: Scores
+    errors: np.ndarray
+    null_errors: np.ndarray | None
+    shells: tuple[np.ndarray, np.ndarray] | None
+    fit: Mapping[str, float]
+
+
+def discover(
+    task: str,
+    *fields: Any,
+    irreps: str = "1o",
+    seeds: int | Sequence[int] = SEEDS,
+    method: Method = Method(),
+    progress: Progress | None = None,
+    **options: Any,
+) -> Discovery:
+    """Which symmetries do these fields break?
+
+        >>> from flowsr.symmetry import discover                                          # doctest: +SKIP
+        >>> found = discover("superres", coarse, fine)                                    # doctest: +SKIP
+        >>> found.surviving.name, [name for name, i in found.irreps.items() if i.broken]  # doctest: +SKIP
+        ('C3v [111]', ['Eg', 'T2g', 'T1u'])
+        >>> print(*found.sentences, sep="\\n")                                             # doctest: +SKIP
+
+    Args:
+        task: ``dynamics``, ``superres`` or ``pair``.
+        fields: for ``dynamics`` a list of runs, each (time, component, x, y, z); for ``superres`` coarse and fine, for
+            ``pair`` inputs and targets, each (n, component, x, y, z).
+        irreps: field type (e3nn) of the inputs.
+        seeds: of the networks, or how many.
+        method: how it is done.
+        progress: told the fraction done and a short message.
+        options: those of :func:`~flowsr.symmetry.tasks.dynamics_samples`, ``superres_samples`` or ``pair_samples``.
+
+    Raises:
+        FlowsrError: an unknown task, fields that do not fit, or too few independent snapshots for the rate asked for.
+    """
+    makers = {"dynamics": dynamics_samples, "superres": superres_samples, "pair": pair_samples}
+    if task not in makers:
+        raise FlowsrError("unknown task", variable="task", expected=" or ".join(TASKS), found=repr(task))
+    return discover_samples(makers[task](*fields, irreps, **options), seeds=seeds, method=method, progress=progress)
+
+
+def discover_samples(
+    samples: Samples,
+    *,
+    seeds: int | Sequence[int] = SEEDS,
+    method: Method = Method(),
+    progress: Progress | None = None,
+) -> Discovery:
+    """:func:`discover` for samples that are there already."""
+    seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    check_enough(samples, method)
+    trained = []
+    for number, seed in enumerate(seeds):
+        trained.append(train_one(samples, seed, method, _share(progress, number, len(seeds) + 1, f"network {seed}")))
+    return conclude(samples, trained, method, _share(progress, len(seeds), len(seeds) + 1, "significance"))
+
+
+def check_enough(samples: Samples, method: Method) -> None:
+    """
+    Raises:
+        FlowsrError: fewer independent snapshots than it takes to reject anything at the rate asked for.
+    """
+    needed, found = least_units(method.significance.false_alarm_rate), len(samples.unit_numbers)
+    if found < needed and not method.exact:
+        raise FlowsrError(
+            "too few independent snapshots to reject any symmetry", variable="snapshots",
+            expected=f"{needed} or more at a false alarm rate of {method.significance.false_alarm_rate:g}", found=found,
+            hint="data without noise can be taken as exact",
+        )  # fmt: skip
+
+
+def train_one(samples: Samples, seed: int, method: Method = Method(), progress: Progress | None = None) -> Trained:
+    """Fit one strict network, relax it, measure its equivariance error; depends on nothing but the arguments."""
+    samples = samples.normalized(torch.float64 if method.exact else torch.float32)
+    network = trained_strict(
+        samples, method.network, method.training, seed=seed, device=method.device, progress=_share(progress, 0, 3, "filters")
+    )
+    scores = measure_scores(
+        network, samples, seed=seed, per_unit=not method.exact, progress=_share(progress, 1, 3, "weights")
+    )
+    departure = departures(scores)
+    weights, fit = _relaxation(network, samples, departure.mean(axis=0))
+    errors, shells = _equivariance(network, samples, weights)
+    null_errors = None
+    if not method.exact:
+        drawn = null_blocks(to_irreps(departure), _whole(), 1, np.random.default_rng([method.significance.seed, seed]))
+        null_errors, _ = _equivariance(network, samples, 1 + fit["step"] * from_irreps(drawn)[0])
+    if progress is not None:
+        progress(1.0, "done")
+    return Trained(seed, scores, errors, null_errors, shells, fit)
+
+
+def conclude(
+    samples: Samples, trained: Sequence[Trained], method: Method = Method(), progress: Progress | None = None
+) -> Discovery:
+    """All networks together: irreps, layers, surviving group, errors, words."""
+    layers = trained[0].scores.layers
+    units = np.concatenate([departures(one.scores) for one in trained], axis=1)
+    shown = np.concatenate([_shown_departure(one.scores, method) for one in trained])
+    of_row = np.array(list(layers) * len(trained))
+    seed_of_row = np.repeat([one.seed for one in trained], len(layers))
+    found, tried = _surviving(units, method, progress)
+    findings = {}
+    for name in dict.fromkeys(layers):
+        rows = of_row == name
+        own, _ = _surviving(units[:, rows], method)
+        weights = aligned(1 + shown[rows])
+        findings[name] = LayerFinding(
+            _irrep_findings(units[:, rows], shown[rows], seed_of_row[rows], own.subgroup, method),
+            GroupName.of(own.subgroup), tuple(weights.mean(axis=0).tolist()), tuple(weights.std(axis=0).tolist()),
+        )  # fmt: skip
+    discovery = Discovery(
+        task=samples.task,
+        variable=samples.variable,
+        snapshots=len(samples.unit_numbers),
+        seeds=tuple(one.seed for one in trained),
+        surviving=GroupName.of(found.subgroup),
+        irreps=_irrep_findings(units, shown, seed_of_row, found.subgroup, method),
+        layers=findings,
+        candidates=tuple(Candidate(t.subgroup.label, t.subgroup.order, t.p, t.deviation, t.kept) for t in tried),
+        equivariance=_equivariance_finding(trained),
+        fit={key: float(np.mean([one.fit[key] for one in trained])) for key in ("strict", "relaxed")},
+        false_alarm_rate=0.0 if method.exact else method.significance.false_alarm_rate,
+        exact=method.exact,
+        provenance=_provenance(samples, method),
+    )
+    return replace(discovery, sentences=sentences(discovery, samples.notes))
+
+
+def _surviving(units: np.ndarray, method: Method, progress: Progress | None = None):
+    if method.exact:
+        return exact_subgroup(units.mean(axis=0))
+    return surviving_subgroup(units, method.significance, progress)
+
+
+def _shown_departure(scores: Scores, method: Method) -> np.ndarray:
+    """(rows, 48) w - 1 as reported, with the penalty asked for."""
+    if method.penalty == "none":
+        return departures(scores).mean(axis=0)
+    return penalized(scores, method.penalty, method.strength)
+
+
+def _irrep_findings(
+    units: np.ndarray, shown: np.ndarray, seed_of_row: np.ndarray, surviving: Subgroup, method: Method
+) -> dict[str, IrrepFinding]:
+    """Irrep by irrep: power of the shown weights, null, p, stabilizer."""
+    power = powers(shown)
+    by_seed = {name: [p[seed_of_row == s].mean() for s in dict.fromkeys(seed_of_row)] for name, p in power.items()}
+    spreads = None if method.exact else power_spreads(units, method.significance)
+    p_values = {} if method.exact else against_subgroup(scaled(units), _whole(), method.significance)[1]
+    blocks = to_irreps(units.mean(axis=0))
+    size = np.sqrt(sum(np.sum(x**2) for name, x in blocks.items() if name != "A1g"))
+    findings = {}
+    for irrep in octahedral_group(GROUP).irreps:
+        name, spread = irrep.name, spreads and spreads[irrep.name]
+        if name == "A1g":
+            broken = False
+        elif method.exact:
+            broken = bool(np.linalg.norm(blocks[name]) > ROUNDING * size + NOTHING)
+        else:
+            broken = p_values[name] <= method.significance.false_alarm_rate
+        findings[name] = IrrepFinding(
+            dimension=irrep.dimension, power=float(power[name].mean()), std=float(np.std(by_seed[name])),
+            low=spread and spread.low, high=spread and spread.high,
+            null_mean=spread and spread.null_mean, null_high=spread and spread.null_high,
+            p=p_values.get(name), broken=broken,
+            stabilizer=_component_stabilizer(blocks[name], name, surviving) if broken else None,
+        )  # fmt: skip
+    return findings
+
+
+def _component_stabilizer(block: np.ndarray, name: str, surviving: Subgroup) -> GroupName | None:
+    """What the part of the weights in one irrep leaves, noise that the surviving group does not allow taken out; None where
+    nothing is left."""
+    kept = projector(surviving, name) @ block
+    if np.linalg.norm(kept) <= 1e-9 * np.linalg.norm(block):
+        return None
+    return GroupName.of(exact_stabilizer({name: kept}))
+
+
+def _relaxation(network: ProbeNetwork, samples: Samples, departure: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """(layers, banks, 48) weights of the relaxed network, its step halved until it fits no worse than the strict one."""
+    strict = explained(network, samples)
+    shape, step = network.weights().shape, 1.0
+    for _ in range(6):
+        weights = (1 + step * departure).reshape(shape)
+        with network.relaxed(weights):
+            relaxed = explained(network, samples)
+        if relaxed >= strict:
+            return weights, {"strict": strict, "relaxed": relaxed, "step": step}
+        step /= 2
+    return np.ones(shape), {"strict": strict, "relaxed": strict, "step": 0.0}
+
+
+@torch.no_grad()
+def _equivariance(network: ProbeNetwork, samples: Samples, weights: np.ndarray):
+    """(48,) error over a few samples, and the same by shell (None without shells)."""
+    device = network.projection.filters.device
+    chosen = np.linspace(0, len(samples) - 1, min(EVALUATED, len(samples))).astype(int)
+    field = samples.inputs[chosen].to(device)
+    with network.relaxed(weights.reshape(network.weights().shape)):
+        found = symmetry_breaking(
+            lambda x, grid: network(x, grid.boundary), field, samples.grid, samples.irreps_in, samples.irreps_out
+        )
+    errors = found.per_element.double().square().mean(0).sqrt().cpu().numpy()
+    if found.per_shell is None:
+        return errors, None
+    k, by_shell = (values.double().cpu().numpy() for values in found.per_shell)
+    return errors, (k, np.sqrt(np.square(by_shell).mean(axis=0)))
+
+
+def _equivariance_finding(trained: Sequence[Trained]) -> EquivarianceFinding:
+    group = octahedral_group(GROUP)
+    errors = np.stack([one.errors for one in trained])
+    null = None if trained[0].null_errors is None else np.stack([one.null_errors for one in trained])
+
+    def over(members) -> ElementErrors:
+        each = np.sqrt(np.mean(errors[:, list(members)] ** 2, axis=1))
+        by_chance = None if null is None else float(np.sqrt(np.mean(null[:, list(members)] ** 2, axis=1)).mean())
+        return ElementErrors(float(each.mean()), float(each.std()), by_chance)
+
+    per_shell = None
+    if trained[0].shells is not None:
+        k = trained[0].shells[0]
+        by_shell = np.mean([one.shells[1] for one in trained], axis=0)
+        rms = {n: np.sqrt(np.mean(by_shell[list(c)] ** 2, axis=0)) for n, c in zip(group.class_names, group.classes)}
+        per_shell = ShellErrors(
+            tuple(k.tolist()), {n: tuple(float(e) if np.isfinite(e) else None for e in r) for n, r in rms.items()}
+        )
+    return EquivarianceFinding(
+        tuple(over([g]) for g in range(group.order)),
+        {name: over(members) for name, members in zip(group.class_names, group.classes)},
+        per_shell,
+    )
+
+
+def _provenance(samples: Samples, method: Method) -> dict[str, Any]:
+    grid = {"shape": list(samples.grid.shape), "boundary": list(samples.grid.boundary)}
+    data = {"samples": len(samples), "factor": samples.factor, "irreps_in": samples.irreps_in, "irreps_out": samples.irreps_out}
+    return {"method": asdict(method), "grid": grid, **data, **samples.notes, "versions": versions()}
+
+
+def _whole() -> Subgroup:
+    return octahedral_group(GROUP).subgroup(range(octahedral_group(GROUP).order))
+
+
+def _share(progress: Progress | None, number: int, of: int, title: str) -> Progress | None:
+    """Progress of one part of ``of`` equal ones."""
+    if progress is None:
+        return None
+    return lambda fraction, message="": progress((number + fraction) / of, f"{title}: {message}" if message else title)

@@ -1,8 +1,11 @@
 """Physics metrics: torchmetrics classes over functional twins, collected by name in ``METRICS``."""
 
-from flowsr.metrics import fields, spectra, gradients, equivariance  # noqa: F401  # isort: skip  (the order of METRICS)
-from flowsr.metrics import breaking  # noqa: F401  # isort: skip
-from flowsr.metrics.base import METRICS, FieldMetric, ModelMetric, PooledMetric
+from flowsr.metrics import fields, spectra, gradients, equivariance, similarity  # noqa: F401  # isort: skip  (the order of METRICS)
+from flowsr.metrics import breaking, consistency, curl, handedness, invariants, alignment  # noqa: F401  # isort: skip
+from flowsr.metrics import subgrid, lumley, walls  # noqa: F401  # isort: skip
+from flowsr.metrics.alignment import StrainAlignment, strain_eigenframe, strain_state, vorticity_alignment
+from flowsr.metrics.lumley import ReynoldsAnisotropy, anisotropy, lumley_invariants, reynolds_stress
+from flowsr.metrics.base import METRICS, Degrade, FieldMetric, InputMetric, ModelMetric, PooledMetric
 from flowsr.metrics.breaking import (
     SymmetryBreaking,
     SymmetryBreakingError,
@@ -11,9 +14,21 @@ from flowsr.metrics.breaking import (
     error_per_class,
     symmetry_breaking,
 )
-from flowsr.metrics.derivatives import derivative, gradient
+from flowsr.metrics.consistency import ConsistencyError, consistency_error
+from flowsr.metrics.derivatives import derivative, finite_differences, gradient
 from flowsr.metrics.equivariance import EquivarianceError, equivariance_error
-from flowsr.metrics.fields import NormalizedError, nrmse
+from flowsr.metrics.fields import (
+    AbsoluteError,
+    ComponentErrors,
+    Correlation,
+    NormalizedError,
+    VarianceScaledError,
+    correlation,
+    largest_error,
+    mean_absolute_error,
+    nrmse,
+    vrmse,
+)
 from flowsr.metrics.flow import flow_statistics
 from flowsr.metrics.gradients import (
     DerivativeMoments,
@@ -25,13 +40,23 @@ from flowsr.metrics.gradients import (
     dissipation,
     dissipation_captured,
     gradient_pdf,
+    gradient_scales,
     normalized_divergence,
     velocity_gradient,
 )
+from flowsr.metrics.handedness import Helicity, HelicitySpectrum, helicity, helicity_spectrum, relative_helicity
+from flowsr.metrics.invariants import GradientInvariants, JointDensity, gradient_invariants, qr_joint_pdf, strain_scale
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity, physical_unit
 from flowsr.metrics.selection import chosen_metrics
 from flowsr.metrics.sharing import shared_work
 from flowsr.metrics.shells import cutoff_wavenumber
+from flowsr.metrics.similarity import (
+    ComponentSimilarity,
+    StructuralSimilarity,
+    data_range_of,
+    gaussian_mean,
+    ssim,
+)
 from flowsr.metrics.spectra import (
     Spectrum,
     energy_spectrum,
@@ -40,47 +65,110 @@ from flowsr.metrics.spectra import (
     spectral_error,
     spectral_error_per_wavenumber,
 )
+from flowsr.metrics.streaming import measure_datasets, measure_in_tiles
+from flowsr.metrics.subgrid import (
+    SubgridStress,
+    block_mean,
+    energy_transfer,
+    subgrid_stress,
+    subgrid_stress_correlation,
+    subgrid_stress_error,
+)
+from flowsr.metrics.curl import EnstrophyCaptured, enstrophy, enstrophy_captured, vorticity
+from flowsr.metrics.walls import WallProfiles, WallUnits, wall_profiles
 
 __all__ = [
     "METRICS",
+    "AbsoluteError",
+    "ComponentErrors",
+    "ComponentSimilarity",
+    "ConsistencyError",
+    "Correlation",
     "Curve",
     "CurveQuantity",
+    "Degrade",
     "DerivativeMoments",
     "DissipationCaptured",
     "Divergence",
+    "EnstrophyCaptured",
     "EquivarianceError",
     "FieldMetric",
+    "GradientInvariants",
     "GradientPdf",
+    "Helicity",
+    "HelicitySpectrum",
+    "InputMetric",
+    "JointDensity",
     "ModelMetric",
     "NormalizedError",
     "PooledMetric",
     "Quantity",
+    "ReynoldsAnisotropy",
     "Spectrum",
+    "StrainAlignment",
+    "StructuralSimilarity",
+    "SubgridStress",
     "SymmetryBreaking",
     "SymmetryBreakingError",
+    "VarianceScaledError",
+    "WallProfiles",
+    "WallUnits",
+    "anisotropy",
+    "block_mean",
     "chosen_metrics",
+    "consistency_error",
+    "correlation",
     "cutoff_wavenumber",
+    "data_range_of",
     "derivative",
     "derivative_flatness",
     "derivative_skewness",
     "dissipation",
     "dissipation_captured",
     "energy_spectrum",
+    "energy_transfer",
+    "enstrophy",
+    "enstrophy_captured",
     "equivariance_error",
     "equivariance_error_per_irrep",
     "equivariance_error_per_shell",
     "error_per_class",
     "field_error_per_wavenumber",
+    "finite_differences",
     "flow_statistics",
+    "gaussian_mean",
     "gradient",
+    "gradient_invariants",
     "gradient_pdf",
+    "gradient_scales",
+    "helicity",
+    "helicity_spectrum",
+    "largest_error",
+    "lumley_invariants",
+    "mean_absolute_error",
+    "measure_datasets",
+    "measure_in_tiles",
     "normalized_divergence",
     "nrmse",
     "nrmse_beyond",
     "physical_unit",
+    "qr_joint_pdf",
+    "relative_helicity",
+    "reynolds_stress",
     "shared_work",
     "spectral_error",
     "spectral_error_per_wavenumber",
+    "ssim",
+    "strain_eigenframe",
+    "strain_scale",
+    "strain_state",
+    "subgrid_stress",
+    "subgrid_stress_correlation",
+    "subgrid_stress_error",
     "symmetry_breaking",
     "velocity_gradient",
+    "vorticity",
+    "vorticity_alignment",
+    "vrmse",
+    "wall_profiles",
 ]

@@ -14,6 +14,7 @@ from flowsr.metrics.breaking import (
     error_per_class,
     symmetry_breaking,
 )
+from flowsr.metrics.coherence import Coherence, coherence_per_wavenumber, cross_energy, good_up_to
 from flowsr.metrics.consistency import ConsistencyError, consistency_error
 from flowsr.metrics.derivatives import derivative, finite_differences, gradient
 from flowsr.metrics.equivariance import EquivarianceError, equivariance_error
@@ -47,6 +48,7 @@ from flowsr.metrics.gradients import (
 from flowsr.metrics.handedness import Helicity, HelicitySpectrum, helicity, helicity_spectrum, relative_helicity
 from flowsr.metrics.invariants import GradientInvariants, JointDensity, gradient_invariants, qr_joint_pdf, strain_scale
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity, physical_unit
+from flowsr.metrics.ranges import SpectralRanges, compensated_spectrum, dissipation_spectrum
 from flowsr.metrics.selection import chosen_metrics
 from flowsr.metrics.sharing import shared_work
 from flowsr.metrics.shells import cutoff_wavenumber
@@ -80,6 +82,7 @@ from flowsr.metrics.walls import WallProfiles, WallUnits, wall_profiles
 __all__ = [
     "METRICS",
     "AbsoluteError",
+    "Coherence",
     "ComponentErrors",
     "ComponentSimilarity",
     "ConsistencyError",
@@ -104,6 +107,7 @@ __all__ = [
     "PooledMetric",
     "Quantity",
     "ReynoldsAnisotropy",
+    "SpectralRanges",
     "Spectrum",
     "StrainAlignment",
     "StructuralSimilarity",
@@ -116,8 +120,11 @@ __all__ = [
     "anisotropy",
     "block_mean",
     "chosen_metrics",
+    "coherence_per_wavenumber",
+    "compensated_spectrum",
     "consistency_error",
     "correlation",
+    "cross_energy",
     "cutoff_wavenumber",
     "data_range_of",
     "derivative",
@@ -125,6 +132,7 @@ __all__ = [
     "derivative_skewness",
     "dissipation",
     "dissipation_captured",
+    "dissipation_spectrum",
     "energy_spectrum",
     "energy_transfer",
     "enstrophy",
@@ -137,6 +145,7 @@ __all__ = [
     "finite_differences",
     "flow_statistics",
     "gaussian_mean",
+    "good_up_to",
     "gradient",
     "gradient_invariants",
     "gradient_pdf",

@@ -18,6 +18,7 @@ class Shells:
     """Shells n = 0, 1, 2, ... of one width: shell n holds the modes with (n - 1/2) width <= |k| < (n + 1/2) width.
 
     Attributes:
+        axes: wavenumbers along x, y, z of a real-input transform over z, (x,), (y,), (z // 2 + 1,).
         width: the largest of the three fundamental wavenumbers 2 pi / L: the thinnest shell that no direction leaves
             empty.
         wavenumber: (n,) nominal wavenumber of each shell, n times the width.
@@ -28,6 +29,7 @@ class Shells:
         complete: (n,) True where the whole shell lies inside the Nyquist wavenumber of every axis.
     """
 
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
     width: float
     wavenumber: np.ndarray
     index: np.ndarray
@@ -35,6 +37,21 @@ class Shells:
     modes: np.ndarray
     expected: np.ndarray
     complete: np.ndarray
+
+    @property
+    def compensation(self) -> np.ndarray:
+        """(n,) modes expected over modes there are: what a shell's sum is multiplied by to be rid of its raggedness.
+
+        On a box of unequal sides the thin directions hold few modes of a shell and the count scatters more. 1 for
+        shell 0, which is one mode, the mean.
+        """
+        return np.append(1.0, self.expected[1:] / self.modes[1:])
+
+    @property
+    def magnitude(self) -> np.ndarray:
+        """(x, y, z // 2 + 1) |k| of every mode."""
+        kx, ky, kz = self.axes
+        return np.sqrt(kx[:, None, None] ** 2 + ky[None, :, None] ** 2 + kz**2)
 
 
 def shells_of(grid: Grid) -> Shells:
@@ -73,4 +90,4 @@ def _shells(shape: tuple[int, int, int], spacing: tuple[float, float, float]) ->
     density = math.prod(n * d for n, d in zip(shape, spacing)) / (2 * math.pi) ** 3
     expected = 4 / 3 * math.pi * (outer**3 - inner**3) * density
     complete = outer <= math.pi / max(spacing) * (1 + TIE)
-    return Shells(width, number * width, index, multiplicity, modes, expected, complete)
+    return Shells((kx, ky, kz), width, number * width, index, multiplicity, modes, expected, complete)

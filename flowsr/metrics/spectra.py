@@ -45,9 +45,7 @@ def energy_spectrum(field: Tensor, grid: Grid, estimator: Literal["sum", "volume
     shells = shells_of(grid)
     energy = shell_energy(field, grid) / shells.width
     if estimator == "volume":
-        correction = shells.expected / shells.modes
-        correction[0] = 1
-        energy = energy * torch.as_tensor(correction, device=energy.device)
+        energy = energy * torch.as_tensor(shells.compensation, device=energy.device)
     return Curve(torch.as_tensor(shells.wavenumber, device=energy.device), energy)
 
 
@@ -57,10 +55,15 @@ def shell_energy(field: Tensor, grid: Grid) -> Tensor:
     shells = shells_of(grid)
     coefficients = torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward")
     power = (coefficients.real.square() + coefficients.imag.square()).sum(dim=1, dtype=torch.float64) / 2
-    power = power * torch.as_tensor(shells.multiplicity, device=field.device)
-    index = torch.as_tensor(shells.index, device=field.device).flatten()
+    return shell_sums(power, shells)
+
+
+def shell_sums(modes: Tensor, shells: Shells) -> Tensor:
+    """Sum over the modes of each shell, (batch, n), of what a real-input transform gives, (batch, x, y, z // 2 + 1)."""
+    modes = modes * torch.as_tensor(shells.multiplicity, device=modes.device)
+    index = torch.as_tensor(shells.index, device=modes.device).flatten()
     count = len(shells.modes)
-    return torch.stack([torch.bincount(index, one, minlength=count) for one in power.flatten(1)])
+    return torch.stack([torch.bincount(index, one, minlength=count) for one in modes.flatten(1)])
 
 
 def spectral_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:

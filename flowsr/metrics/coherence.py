@@ -1,0 +1,159 @@
+"""Up to which wavenumber a prediction is right: coherence with the truth, shell by shell."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+from flowsr.metrics.shells import TIE, Shells, cutoff_wavenumber, shells_of
+from flowsr.metrics.spectra import NOISE, shell_energy, shell_sums
+
+LEAST_COHERENCE = 0.9
+LARGEST_ERROR = 0.2
+
+_SOURCE = "Re <p^.t^*> / sqrt(<|p^|^2> <|t^|^2>) over a shell; Bendat & Piersol, Random Data (2010), eq. 5.91"
+
+
+def cross_energy(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Co-spectrum: Re p^.t^* / 2 summed over the modes of each shell.
+
+    The scalar product over components makes it independent of the axes; opposite modes are conjugate, so that the
+    imaginary parts of a shell add up to 0.
+
+    Args:
+        prediction, target: (batch, component, x, y, z).
+        grid: a periodic box.
+
+    Returns:
+        (batch, n), float64: :func:`~flowsr.metrics.spectra.shell_energy` where both fields are one.
+
+    Raises:
+        ValueError: shapes that differ, or an axis that is not periodic.
+    """
+    check_same_grid(prediction, target, grid)
+    shells = shells_of(grid)
+    p, t = (torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward") for field in (prediction, target))
+    product = (p.real * t.real + p.imag * t.imag).sum(dim=1, dtype=torch.float64) / 2
+    return shell_sums(product, shells)
+
+
+def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
+    """Correlation coefficient of the parts of both fields in a shell, in shells 1 to the last complete one.
+
+    1 where phases and directions are right, whatever the amplitude; 0 where they have nothing to do with the truth.
+    Source: the real part of the coherency, Bendat & Piersol, Random Data (2010), eq. 5.91.
+
+    Args:
+        prediction, target: (batch, component, x, y, z).
+        grid: a periodic box.
+
+    Returns:
+        wavenumber (n,) and coherence (batch, n), no unit; nan in shells where either field holds no more than rounding.
+
+    Raises:
+        ValueError: shapes that differ, or an axis that is not periodic.
+    """
+    shells = shells_of(grid)
+    cross = cross_energy(prediction, target, grid)
+    values = _coherence(cross, shell_energy(prediction, grid), shell_energy(target, grid))
+    shown = torch.as_tensor(_shown(shells), device=values.device)
+    return Curve(torch.as_tensor(shells.wavenumber, device=values.device)[shown], values[:, shown])
+
+
+def good_up_to(wavenumber: Tensor, good: Tensor) -> Tensor:
+    """The largest wavenumber up to which everything is good.
+
+    Args:
+        wavenumber: (n,), increasing.
+        good: (..., n), True where a model is within its bound.
+
+    Returns:
+        (...), 0 where the first is not good.
+    """
+    steps = torch.cumprod(good.to(torch.int64), dim=-1).sum(-1)
+    return torch.cat([torch.zeros_like(wavenumber[:1]), wavenumber])[steps]
+
+
+@METRICS.register("coherence")
+class Coherence(FieldMetric):
+    """:func:`coherence_per_wavenumber`, and the wavenumbers up to which a model is good; energies are pooled.
+
+    A model is good up to the last complete shell before the first in which it is out of bounds; a shell in which the
+    truth holds rounding only ends the range.
+
+    Args:
+        least_coherence: bound of one wavenumber.
+        largest_error: bound of the other, on the energy of the error over the energy of the truth.
+    """
+
+    needs_periodic = True
+    scalars = {
+        "good_up_to_coherence": Quantity(
+            "Coherent up to k", "length^-1", "higher", f"coherence >= {LEAST_COHERENCE} up to there; {_SOURCE}"
+        ),
+        "good_up_to_error": Quantity(
+            "Right up to k", "length^-1", "higher", f"E_{{p-t}} / E_t <= {LARGEST_ERROR} up to there"
+        ),
+        "good_up_to_coherence_over_cutoff": Quantity(
+            "Coherent up to k / k_c", "1", "higher", "the same over the coarse Nyquist wavenumber k_c"
+        ),
+        "coherence_beyond_cutoff": Quantity(
+            "Coherence, k > k_c", "1", "higher", f"of all shells beyond the coarse Nyquist wavenumber k_c; {_SOURCE}"
+        ),
+    }
+    curves = {
+        "coherence": CurveQuantity(
+            "Coherence with the truth", "wavenumber k", "coherence", _SOURCE, "length^-1", x_scale="log"
+        ),
+    }
+    totals = ("cross_energy", "prediction_energy", "target_energy")
+    axes = ("wavenumber", "complete", "cutoff")
+
+    def __init__(self, least_coherence: float = LEAST_COHERENCE, largest_error: float = LARGEST_ERROR, **options):
+        super().__init__(**options)
+        self.least_coherence, self.largest_error = least_coherence, largest_error
+
+    def _measure(self, prediction, target, grid):
+        return {
+            "cross_energy": cross_energy(prediction, target, grid),
+            "prediction_energy": shell_energy(prediction, grid),
+            "target_energy": shell_energy(target, grid),
+        }
+
+    def _axes(self, grid, device):
+        shells = shells_of(grid)
+        cutoff = float("inf") if self.factor is None else cutoff_wavenumber(grid, self.factor)
+        values = {"wavenumber": shells.wavenumber, "complete": shells.complete, "cutoff": cutoff}
+        return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
+
+    def _finish(self, cross_energy, prediction_energy, target_energy, wavenumber, complete, cutoff):
+        shown = complete.bool() & (wavenumber > 0)
+        beyond = wavenumber > cutoff * (1 + TIE)
+        coherence = _coherence(cross_energy, prediction_energy, target_energy)
+        error = (prediction_energy - 2 * cross_energy + target_energy) / target_energy
+        held = target_energy > NOISE * target_energy.sum()
+        coherent = good_up_to(wavenumber[shown], (held & (coherence >= self.least_coherence))[shown])
+        all_beyond = (energy[beyond].sum() for energy in (cross_energy, prediction_energy, target_energy))
+        return {
+            "good_up_to_coherence": coherent,
+            "good_up_to_error": good_up_to(wavenumber[shown], (held & (error <= self.largest_error))[shown]),
+            "good_up_to_coherence_over_cutoff": coherent / cutoff if torch.isfinite(cutoff) else torch.nan * coherent,
+            "coherence_beyond_cutoff": _ratio(*all_beyond),
+            "coherence": Curve(wavenumber[shown], coherence[shown]),
+        }
+
+
+def _shown(shells: Shells):
+    return shells.complete & (shells.wavenumber > 0)
+
+
+def _coherence(cross: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+    held = (target > NOISE * target.sum(-1, keepdim=True)) & (prediction > NOISE * prediction.sum(-1, keepdim=True))
+    return torch.where(held, _ratio(cross, prediction, target), torch.nan)
+
+
+def _ratio(cross: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+    return cross / torch.sqrt(prediction * target)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +43,31 @@ def test_finite_differences_converge_with_the_fourth_order():
 
     order = math.log2(largest_error(40) / largest_error(80))
     assert 3.7 < order < 4.3
+
+
+@pytest.mark.parametrize("boundary", ["wall", "open"])
+@pytest.mark.parametrize("stretching", ["towards both ends", "towards one end", "towards the middle"])
+def test_finite_differences_converge_with_the_fourth_order_on_stretched_axes(stretching, boundary):
+    """Everywhere, the one-sided cells at the ends too: the error falls by 16 when a smooth stretching is refined."""
+
+    def faces(cells):
+        unit = np.linspace(-1, 1, cells + 1)
+        if stretching == "towards both ends":
+            return np.tanh(1.5 * unit) / np.tanh(1.5)
+        return np.sinh(1.5 * unit) / np.sinh(1.5) if stretching == "towards the middle" else np.expm1(unit)
+
+    def errors(cells):
+        ends = faces(cells)
+        low, side = float(ends[0]), float(ends[-1] - ends[0])
+        centers = tuple((ends[1:] + ends[:-1]) / 2)
+        boundaries, origin = ("periodic", "periodic", boundary), (0, 0, low)
+        grid = Grid((1, 1, cells), (1, 1, side / cells), boundaries, origin, (None, None, centers))
+        z = mesh(grid)[2]
+        error = (derivative(torch.sin(3 * z), grid, 2) - 3 * torch.cos(3 * z)).abs()[0, 0]
+        return error.max().item(), error[:2].max().item(), error[-2:].max().item()
+
+    for coarse, fine in zip(errors(200), errors(400)):
+        assert 3.6 < math.log2(coarse / fine) < 4.6
 
 
 @pytest.mark.parametrize("cells", [2, 3, 4])

@@ -1,0 +1,132 @@
+"""Vorticity, enstrophy and helicity."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from flowsr.grid import Grid
+from flowsr.group import octahedral_group
+from flowsr.group.fields import transform_field, transform_grid
+from flowsr.metrics import (
+    METRICS,
+    energy_spectrum,
+    enstrophy,
+    enstrophy_captured,
+    helicity,
+    helicity_spectrum,
+    relative_helicity,
+    vorticity,
+)
+from tests.metrics.fields import CUBE, STRETCHED, UNEQUAL, abc, mesh, noise, taylor_green, wave
+
+GROUP = octahedral_group("Oh")
+
+
+def helical_wave(grid, axis, number, hand):
+    """Circularly polarized: curl u = hand k u, of unit amplitude."""
+    k = 2 * math.pi * number / grid.lengths[axis]
+    phase = k * mesh(grid)[axis]
+    field = torch.zeros((1, 3, *grid.shape), dtype=torch.float64)
+    field[0, (axis + 1) % 3], field[0, (axis + 2) % 3] = torch.cos(phase), -hand * torch.sin(phase)
+    return field, k
+
+
+def test_vorticity_of_known_flows():
+    torch.testing.assert_close(vorticity(abc(CUBE), CUBE), abc(CUBE), atol=1e-12, rtol=0)  # Beltrami: curl u = u
+    _, y, _ = mesh(STRETCHED)
+    torch.testing.assert_close(
+        vorticity(torch.stack([y, 0 * y, y**2])[None], STRETCHED)[0],
+        torch.stack([2 * y, 0 * y, -torch.ones_like(y)]), atol=1e-11, rtol=0,
+    )  # fmt: skip
+    _, k = wave(UNEQUAL, (1, -2, 3), [0.0, 0.0, 0.0])
+    amplitude = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    field, _ = wave(UNEQUAL, (1, -2, 3), amplitude)
+    phase = sum(n * x for n, x in zip(k, mesh(UNEQUAL)))
+    expected = -torch.linalg.cross(k, amplitude)[:, None, None, None] * torch.sin(phase)
+    torch.testing.assert_close(vorticity(field, UNEQUAL)[0], expected, atol=1e-11, rtol=0)
+
+
+def test_enstrophy_closed_forms():
+    assert enstrophy(taylor_green(CUBE), CUBE).item() == pytest.approx(3 / 8, rel=1e-12)  # eps / 2 nu
+    box = Grid((6, 6, 6), (0.1,) * 3, ("open",) * 3)
+    x, y, z = mesh(box)
+    rotation = torch.stack([-1.5 * y, 1.5 * x, torch.zeros_like(x)])[None]
+    assert enstrophy(rotation, box).item() == pytest.approx(2 * 1.5**2)
+    assert enstrophy(torch.stack([x, y, -2 * z])[None], box).item() < 1e-20
+    field = noise(UNEQUAL, batch=2)
+    torch.testing.assert_close(enstrophy_captured(0.5 * field, field, UNEQUAL), torch.full((2,), 0.25).double())
+
+
+def test_enstrophy_of_a_stretched_shear_counts_cells_by_their_size():
+    _, y, _ = mesh(STRETCHED)
+    shear = torch.stack([y**2, 0 * y, 0 * y])[None]
+    widths = STRETCHED.widths()[1]
+    expected = (widths * (2 * STRETCHED.coordinates()[1]) ** 2).sum() / (2 * widths.sum())
+    assert enstrophy(shear, STRETCHED).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_helicity_of_beltrami_flows_is_their_energy_and_they_are_fully_helical():
+    field = 2 * abc(CUBE)
+    assert helicity(field, CUBE).item() == pytest.approx((field**2).sum(1).mean().item(), rel=1e-12)
+    assert relative_helicity(field, CUBE).item() == pytest.approx(1, rel=1e-12)
+    assert abs(helicity(taylor_green(CUBE), CUBE).item()) < 1e-14  # its own mirror image
+    left, k = helical_wave(UNEQUAL, 2, 3, -1)
+    assert helicity(left, UNEQUAL).item() == pytest.approx(-k, rel=1e-12)
+    assert relative_helicity(left, UNEQUAL).item() == pytest.approx(-1, rel=1e-12)
+
+
+def test_helicity_spectrum_puts_each_wave_in_its_shell():
+    right, k_right = helical_wave(UNEQUAL, 0, 2, +1)
+    left, k_left = helical_wave(UNEQUAL, 2, 7, -1)
+    k, spectrum = helicity_spectrum(right + left, UNEQUAL)
+    width = float(k[1])
+    expected = torch.zeros_like(k)
+    expected[round(k_right / width)] += k_right / width
+    expected[round(k_left / width)] -= k_left / width
+    torch.testing.assert_close(spectrum[0], expected, atol=1e-12, rtol=1e-12)
+
+
+def test_helicity_spectrum_adds_up_and_is_realizable():
+    field = noise(UNEQUAL, batch=2)
+    k, spectrum = helicity_spectrum(field, UNEQUAL)
+    torch.testing.assert_close(spectrum.sum(-1) * k[1], helicity(field, UNEQUAL))
+    largest = 2 * (k + k[1] / 2) * energy_spectrum(field, UNEQUAL).y
+    assert (spectrum.abs() <= largest + 1e-12).all()
+
+
+@pytest.mark.parametrize("name", ["helicity", "helicity_spectrum"])
+def test_helicity_is_a_pseudoscalar_under_all_48(name):
+    field = noise(UNEQUAL) + 0.5 * helical_wave(UNEQUAL, 1, 2, 1)[0]
+
+    def measure(field, grid):
+        found = METRICS[name]()(field, field, grid)
+        return torch.cat([value.y if hasattr(value, "y") else value[None] for value in found.values()])
+
+    expected = measure(field, UNEQUAL)
+    assert expected.abs().max() > 0.01
+    for element, operation in enumerate(GROUP.operations):
+        turned = transform_field(field, element, "1o", GROUP)
+        found = measure(turned, transform_grid(UNEQUAL, element, GROUP))
+        torch.testing.assert_close(found, operation.determinant * expected, atol=1e-11, rtol=1e-10)
+
+
+def test_vorticity_is_an_axial_vector_under_all_48():
+    field = noise(STRETCHED)
+    expected = vorticity(field, STRETCHED)
+    for element in range(48):
+        turned = vorticity(transform_field(field, element, "1o", GROUP), transform_grid(STRETCHED, element, GROUP))
+        torch.testing.assert_close(turned, transform_field(expected, element, "1e", GROUP), atol=1e-9, rtol=1e-9)
+
+
+def test_pooled_helicity_is_of_all_snapshots_together():
+    right, left = helical_wave(UNEQUAL, 0, 1, +1)[0], helical_wave(UNEQUAL, 0, 1, -1)[0]
+    metric = METRICS["helicity"]()
+    metric.update(torch.cat([right, 2 * left]), torch.cat([right, left]), UNEQUAL)
+    result = metric.compute()
+    assert result["helicity"].item() == pytest.approx((1 - 4) / 2)
+    assert result["relative_helicity"].item() == pytest.approx(-3 / 5)
+    spectrum = METRICS["helicity_spectrum"]()
+    spectrum.update(torch.cat([right, left]), torch.cat([right, left]), UNEQUAL)
+    assert np.nanmax(spectrum.compute()["relative_helicity_per_wavenumber"].y.abs()) < 1e-12

@@ -63,10 +63,10 @@ def test_finite_differences_converge_with_the_fourth_order_on_stretched_axes(str
         boundaries, origin = ("periodic", "periodic", boundary), (0, 0, low)
         grid = Grid((1, 1, cells), (1, 1, side / cells), boundaries, origin, (None, None, centers))
         z = mesh(grid)[2]
-        error = (derivative(torch.sin(3 * z), grid, 2) - 3 * torch.cos(3 * z)).abs()[0, 0]
+        error = (derivative(torch.exp(z), grid, 2) - torch.exp(z)).abs()[0, 0]
         return error.max().item(), error[:2].max().item(), error[-2:].max().item()
 
-    for coarse, fine in zip(errors(200), errors(400)):
+    for coarse, fine in zip(errors(60), errors(120)):
         assert 3.6 < math.log2(coarse / fine) < 4.6
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from flowsr.config.base import Settings
 from flowsr.config.simulate import SimulateSettings
@@ -44,6 +44,16 @@ class ModelSettings(Settings):
     match_parameters: str | None = Field(
         None, description="Name of another trained model: choose the width that comes nearest to its parameter count."
     )
+    augment: Literal["O", "Oh"] | None = Field(
+        None, description="Turn every training patch by a random element of this group; default: as they are."
+    )
+    constraints: list[Literal["data_consistency", "solenoidal"]] = Field(
+        [], description="Physics the output obeys exactly: its degraded field is the input, it has no divergence."
+    )
+
+    def own_options(self) -> dict[str, Any]:
+        """The model's options, constraints among them."""
+        return {**self.options, **({"constraints": self.constraints} if self.constraints else {})}
 
 
 class TrainSettings(Settings):
@@ -63,9 +73,9 @@ class TrainSettings(Settings):
     target_frame: int = Field(-1, description="Which of the frames is wanted fine: 0 the oldest, -1 the latest.")
     patch: PositiveInt | None = Field(None, description="Coarse cells along a patch's side; default: the whole box.")
     patch_halo: int = Field(0, ge=0, description="Coarse cells around a patch that are seen but not scored.")
-    loss: dict[str, PositiveFloat] = Field(
+    loss: dict[str, NonNegativeFloat] = Field(
         {"l1": 1.0}, min_length=1,
-        description="Losses and their weights: l1, l2, gradient_l1, gradient_l2, spectrum, divergence.",
+        description="Losses and their weights, 0 for none: l1, l2, gradient_l1, gradient_l2, spectrum, divergence.",
     )  # fmt: skip
     samples_per_epoch: PositiveInt = Field(64, description="Patches drawn per epoch.")
     batch_size: PositiveInt = 4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
@@ -85,11 +88,21 @@ class Upscaler(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
-def build_model(name: str, **options) -> Upscaler:
-    """The model registered under ``name``, built with ``options``.
+def build_model(name: str, constraints: Mapping[str, Mapping[str, Any]] | None = None, **options) -> Upscaler:
+    """The model registered under ``name``, built with ``options``, its output under ``constraints``.
+
+    Args:
+        constraints: see :func:`flowsr.models.constraints.constrained`, such as
+            ``{"solenoidal": {}, "data_consistency": {"operator": "block_mean"}}``.
 
     Raises:
         FlowsrError: an unknown name.
+        ValueError: options or constraints that cannot be.
     """
-    return MODELS[name](**options)
+    model = MODELS[name](**options)
+    if not constraints:
+        return model
+    from flowsr.models.constraints import constrained
+
+    return constrained(model, constraints)
 

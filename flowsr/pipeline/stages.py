@@ -254,7 +254,7 @@ def _train_steps(experiment: Experiment) -> dict[str, Step]:
     settings = experiment.train
     models = settings.models
     options = resolve_options(
-        {name: (entry.model, entry.options, entry.match_parameters) for name, entry in models.items()},
+        {name: (entry.model, entry.own_options(), entry.match_parameters) for name, entry in models.items()},
         experiment.output / "ingest",
         Window(settings.frames, settings.target_frame),
     )
@@ -268,7 +268,7 @@ def _train_steps(experiment: Experiment) -> dict[str, Step]:
             record=folder / "run.json",
             outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
             scratch=(folder / "checkpoints",),
-            settings={"model": entry.model, "options": options[name], **shared},
+            settings={"model": entry.model, "options": options[name], "augment": entry.augment, **shared},
             inputs=pairs,
             about=_about(experiment),
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from flowsr.data.pairs import read_statistics
+from flowsr.data.patches import OctahedralAugmentation, PatchPairs
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
@@ -38,7 +39,7 @@ def resolve_options(
         FlowsrError: options that a model does not take, or a budget matched to an unknown or matched network.
     """
     data = data_options(pairs) | frame_options(window)
-    resolved = {name: {**data, **options} for name, (_, options, _) in models.items()}
+    resolved = {name: _with_operator({**data, **options}, pairs) for name, (_, options, _) in models.items()}
     for name, (model, _, other) in models.items():
         if other is None:
             _parameters(model, resolved[name])
@@ -63,6 +64,15 @@ def frame_options(window: Window) -> dict[str, Any]:
     return {} if window == Window() else {"frames": window.frames, "target_frame": window.target}
 
 
+def _with_operator(options: dict[str, Any], pairs: Path) -> dict[str, Any]:
+    """Names of constraints completed by what they need to know: the operator that the data were degraded with."""
+    names = options.get("constraints")
+    if not isinstance(names, list):
+        return options
+    known = {"data_consistency": lambda: {"operator": read_statistics(pairs)["operator"]}}
+    return {**options, "constraints": {name: known.get(name, dict)() for name in names}}
+
+
 def train_model(
     name: str,
     options: dict[str, Any],
@@ -73,6 +83,7 @@ def train_model(
     patch_halo: int,
     samples_per_epoch: int,
     seed: int,
+    augment: str | None = None,
     device: str = "auto",
     progress: Report | None = None,
     **schedule,
@@ -88,21 +99,39 @@ def train_model(
         patch_halo: coarse cells around a patch that are seen but not scored.
         samples_per_epoch: patches per epoch.
         seed: of the initial weights and of the patches drawn.
+        augment: turn every training patch by a random element of ``O`` or ``Oh`` (those that keep its grid); None: not.
         device: ``auto``, ``cpu`` or ``cuda``.
         schedule: the fields of :class:`flowsr.train.fit.Schedule`.
+
+    Raises:
+        FlowsrError: options, patches or losses that do not go with the model or the data, or a fit that diverged.
     """
     device = resolve_device(device)
     torch.manual_seed(seed)
     model = build_model(name, **options)
-    patches = patch_pair(pairs, patch=patch, halo=patch_halo, samples=samples_per_epoch, seed=seed, window=model.window)
+    turned = None if augment is None else OctahedralAugmentation(augment, model.irreps)
+    patches = patch_pair(
+        pairs, patch=patch, halo=patch_halo, samples=samples_per_epoch, seed=seed, window=model.window, augment=turned
+    )
+    _check_suits(model, patches.train)
     model.frame_spacing = patches.train.frame_spacing
     fitted = fit(model, patches, Schedule(**schedule), folder, device=device, progress=progress)
-    _save(model, name, options, folder, fitted, seed)
+    _save(model, name, options, folder, fitted, seed, augment)
     discard_checkpoints(folder)
     return fitted
 
 
-def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fitted: Fitted, seed: int) -> None:
+def _check_suits(model: Upscaler, patches: PatchPairs) -> None:
+    box = patches.box
+    if model.halo is None and patches.patch != box.shape:
+        raise FlowsrError(
+            "this model needs whole boxes", variable="train.patch", expected=f"null, for {box.shape}", found=patches.patch
+        )
+    if model.needs_periodic and not box.periodic:
+        raise FlowsrError("this model is for periodic boxes", variable="train.models", found=box.boundary)
+
+
+def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fitted: Fitted, seed: int, augment: str | None) -> None:
     training = {
         "parameters": model.parameter_count,
         "best_epoch": fitted.best_epoch,
@@ -110,6 +139,7 @@ def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fit
         "epochs": len(fitted.history),
         "seed": seed,
         "versions": versions(),
+        **({} if augment is None else {"augment": augment}),
         **({} if model.frame_spacing is None else {"frame_spacing": model.frame_spacing}),
     }
     save_model(folder, model, ModelCard(name, options, training))

@@ -36,12 +36,12 @@ class Objective:
     """A weighted sum of registered losses, on one kind of patch.
 
     Args:
-        weights: loss name to weight.
+        weights: loss name to weight; 0 leaves a loss out.
         grid: grid of a fine patch; its boundary says how derivatives and spectra are taken.
         irreps: field type.
 
     Raises:
-        FlowsrError: no loss, an unknown one, a weight that is not positive, or a loss that this patch or field type
+        FlowsrError: no loss, an unknown one, a negative weight, or a loss that this patch or field type
             does not have.
     """
 
@@ -50,13 +50,15 @@ class Objective:
     irreps: str = "1o"
 
     def __post_init__(self):
-        if not self.weights:
+        if not any(self.weights.values()):
             raise FlowsrError("nothing to make small", variable="train.loss", expected="at least one loss", found="none")
         for name, weight in self.weights.items():
             LOSSES[name]
             variable = f"train.loss.{name}"
-            if not (math.isfinite(weight) and weight > 0):
-                raise FlowsrError("a loss has a positive weight", variable=variable, expected="> 0", found=weight)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise FlowsrError("a loss has a weight", variable=variable, expected="0 or more", found=weight)
+            if weight == 0:
+                continue
             if name in NEEDS_PERIODIC and not (self.grid.periodic and shells_of(self.grid).complete[1:].any()):
                 raise FlowsrError(
                     f"the {name} loss needs whole periodic boxes", variable=variable, found=self.grid.boundary,
@@ -76,7 +78,8 @@ class Objective:
             scale: RMS of the field, in its own units.
         """
         prediction = prediction.to(target.dtype)
-        return sum(weight * LOSSES[name](prediction, target, self.grid, scale) for name, weight in self.weights.items())
+        weights = {name: weight for name, weight in self.weights.items() if weight}
+        return sum(weight * LOSSES[name](prediction, target, self.grid, scale) for name, weight in weights.items())
 
 
 @LOSSES.register("l1")

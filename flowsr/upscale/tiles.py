@@ -79,12 +79,26 @@ def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Sp
         (component, factor x, factor y, factor z) for the cells ``start`` to ``stop`` of the tile, on the CPU.
     """
     coarse = torch.as_tensor(np.ascontiguousarray(read(tuple(span.cells for span in tile))), device=device)
-    around = Grid(tuple(coarse.shape[-3:]), grid.spacing, tuple(span.boundary for span in tile))
-    fine = model(coarse[None], around)[0]
+    fine = model(coarse[None], tile_grid(grid, tile))[0]
     core = (
         slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile
     )
     return fine[(slice(None), *core)].cpu()
+
+
+def tile_grid(grid: Grid, tile: tuple[Span, Span, Span]) -> Grid:
+    """The grid of the cells read for a tile, halo included; cells of a stretched axis keep their sizes."""
+    shape, boundary = tuple(len(span.cells) for span in tile), tuple(span.boundary for span in tile)
+    if not any(grid.stretched):
+        return Grid(shape, grid.spacing, boundary)
+    spacing, origin, centers = list(grid.spacing), [0.0, 0.0, 0.0], [None, None, None]
+    for axis, (span, stretched) in enumerate(zip(tile, grid.stretched)):
+        if stretched:
+            first, last = span.cells[0], span.cells[-1]
+            low, high = grid.faces()[axis][[first, last + 1]]
+            spacing[axis], origin[axis] = (high - low) / len(span.cells), low
+            centers[axis] = grid.centers[axis][first : last + 1]
+    return Grid(shape, tuple(spacing), boundary, tuple(origin), tuple(centers))
 
 
 def fine_slices(tile: tuple[Span, Span, Span], factor: int) -> tuple[slice, slice, slice]:

@@ -112,6 +112,7 @@ def test_an_objective_is_the_weighted_sum_in_the_targets_precision():
     weights = {"l1": 1.0, "gradient_l2": 0.3, "spectrum": 0.02}
     expected = sum(w * LOSSES[name](prediction, target, BOX, SCALE) for name, w in weights.items())
     assert Objective(weights, BOX)(prediction, target, SCALE) == expected
+    assert Objective({**weights, "l2": 0.0}, BOX)(prediction, target, SCALE) == expected
     single = Objective({"l1": 1.0}, BOX)(prediction.bfloat16(), target.float(), SCALE.float())
     assert single.dtype == torch.float32
     assert torch.equal(single, (prediction.bfloat16() - target.float()).abs().mean() / SCALE.float())
@@ -122,8 +123,9 @@ def test_an_objective_is_the_weighted_sum_in_the_targets_precision():
     [
         ({}, "1o", "nothing to make small"),
         ({"l3": 1.0}, "1o", "did you mean 'l"),
-        ({"l1": 0.0}, "1o", "positive weight"),
-        ({"l1": math.nan}, "1o", "positive weight"),
+        ({"l1": 0.0}, "1o", "nothing to make small"),
+        ({"l1": -1.0}, "1o", "0 or more"),
+        ({"l1": math.nan}, "1o", "0 or more"),
         ({"divergence": 1.0}, "0e", "one vector field"),
     ],
 )

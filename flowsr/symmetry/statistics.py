@@ -172,8 +172,17 @@ def subgroup_p(products: Mapping[str, np.ndarray], subgroup: Subgroup, significa
     count = len(next(iter(products.values())))
     turns = generator.choice(np.array(subgroup.elements), size=(significance.draws, count))
     turns = np.concatenate([np.zeros((1, count), dtype=turns.dtype), turns])
-    relative = group.left_quotient[turns[:, :, None], turns[:, None, :]]
-    s, t = np.triu_indices(count, 1)
+    return agreement_p(products, group.left_quotient[turns[:, :, None], turns[:, None, :]])
+
+
+def agreement_p(products: Mapping[str, np.ndarray], relative: np.ndarray) -> float:
+    """How often randomly moved units agree as well as they do unmoved, in the family that is furthest out.
+
+    Args:
+        products: family -> K[s, t, g] (units, units, elements) = <T_s, g T_t>.
+        relative: (1 + draws, units, units) element g_s^-1 g_t of every pair; first that of the real data, all zero.
+    """
+    s, t = np.triu_indices(relative.shape[1], 1)
     values = np.stack([k[s, t][np.arange(len(s)), relative[:, s, t]].sum(axis=1) for k in products.values()], axis=1)
     spread = values.std(axis=0)
     normal = (values - values.mean(axis=0)) / np.where(spread > 1e-12 * np.abs(values).max(axis=0), spread, np.inf)

@@ -1,28 +1,113 @@
-"""Fair fights: the width at which one architecture has as many parameters as another."""
+"""Fair fights: what a network costs, and the width at which one architecture costs as much as another."""
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
 
+import torch
+from e3nn.o3 import Irreps
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowsr.grid import Grid
+from flowsr.kernels import use_kernel
 from flowsr.models.base import Upscaler
 
 
-def matching_width(build: Callable[[int], Upscaler], parameters: int, widest: int = 4096) -> int:
-    """The width whose model comes nearest to a parameter count.
+def parameter_count(model: Upscaler) -> int:
+    """Trainable scalars."""
+    return model.parameter_count
+
+
+def multiply_adds(model: Upscaler, grid: Grid, kernel: str = "dense") -> int:
+    """Multiply-adds of one forward pass over one box.
+
+    Counted are convolutions, matrix products and Fourier transforms (half of (5/2) N log2 N for a real one of N values,
+    Cooley & Tukey 1965), a complex product as four real ones; not what is done value by value: activations, gates,
+    padding, interpolation. So ``nearest`` to ``tricubic`` have none. A model with a halo is run on two small boxes, since
+    its count is a constant and so much a cell; one without is run on this box, on its own device.
 
     Args:
-        build: makes the model of a given width; its parameter count grows with the width.
-        parameters: the count to match.
+        model: the up-scaler; left as it is.
+        grid: grid of the coarse box; shape, spacing and boundary count.
+        kernel: how group convolutions are computed, by registered name: the plain convolution of all group elements by
+            default, which the fewer of ``fourier`` can then be held against.
+    """
+    ready = copy.deepcopy(model).eval()
+    if model.halo is None:
+        return _counted(ready, grid, kernel)
+    small = [replace(grid, shape=(4, 4, cells), centers=(None,) * 3) for cells in (4, 4, 8)]
+    _, fewer, more = (_counted(ready, box, kernel) for box in small)  # the first pass also makes filters that are kept
+    return fewer + (more - fewer) * (math.prod(grid.shape) - 64) // 64
+
+
+def multiply_adds_per_cell(model: Upscaler, grid: Grid, kernel: str = "dense") -> float:
+    """:func:`multiply_adds` over the number of fine cells."""
+    return multiply_adds(model, grid, kernel) / (math.prod(grid.shape) * model.factor**3)
+
+
+def matching_width(
+    build: Callable[[int], Upscaler],
+    target: float,
+    widest: int = 4096,
+    cost: Callable[[Upscaler], float] = parameter_count,
+) -> int:
+    """The width whose model comes nearest to a cost.
+
+    Args:
+        build: makes the model of a given width; its cost grows with the width.
+        target: the cost to match.
         widest: upper end of the search.
+        cost: parameters by default; ``lambda model: multiply_adds(model, grid)`` for equal work on a box.
     """
 
-    def count(width: int) -> int:
-        return build(width).parameter_count
+    def of(width: int) -> float:
+        return cost(build(width))
 
     low, high = 1, 2
-    while high < widest and count(high) < parameters:
+    while high < widest and of(high) < target:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < parameters else (low, middle)
-    return min((low, high), key=lambda width: abs(count(width) - parameters))
+        low, high = (middle, high) if of(middle) < target else (low, middle)
+    return min((low, high), key=lambda width: abs(of(width) - target))
+
+
+@torch.no_grad()
+def _counted(model: Upscaler, grid: Grid, kernel: str) -> int:
+    state = next(chain(model.parameters(), model.buffers()), torch.zeros(()))
+    field = torch.zeros(1, Irreps(model.irreps_in).dim, *grid.shape, dtype=state.dtype, device=state.device)
+    counter = FlopCounterMode(display=False, custom_mapping=_COUNTS)
+    with use_kernel(kernel), counter:
+        model(field, grid)
+    return counter.get_total_flops() // 2
+
+
+def _convolution(shape, weight, bias, stride, padding, dilation, transposed, *_, out_shape, **__) -> int:
+    """Operations of a convolution; of a transposed one those that reach the result: taps over stride, at every cell."""
+    taps = math.prod(weight) // (math.prod(stride) if transposed else 1)
+    return 2 * shape[0] * math.prod(out_shape[2:]) * taps
+
+
+def _transform(shape, *_, out_shape=None, **__) -> int:
+    """Operations of a real transform: (5/2) N log2 N, N the values of the real side, the longer one."""
+    values = max(math.prod(shape), math.prod(out_shape))
+    return int(2.5 * values * math.log2(max(2, values)))
+
+
+def _product(left, right, *_, out_val=None, **__) -> int:
+    """Operations of a batch of matrix products, four times as many for complex numbers."""
+    return (8 if left.is_complex() else 2) * left.numel() * right.shape[-1]
+
+
+_product._get_raw = True  # asks the counter for tensors: shapes do not tell a complex one
+_aten = torch.ops.aten
+_COUNTS = {
+    _aten.convolution: _convolution,
+    _aten.bmm: _product,
+    _aten._fft_r2c: _transform,
+    _aten._fft_c2r: _transform,
+}

@@ -13,8 +13,8 @@ norms are the equivariance errors, the three decompositions are
 
 All are roots of powers over ||M(x)||^2, or over the power of M(x) in that shell. Why irreps: a model that depends on a
 constant tensor t besides x, M(x; t), and commutes with turning both, has m(g) = M(x; g^-1 t). To first order in t the
-function m then holds the irreps of t and no others: a preferred direction shows as T1u, a preferred axis as Eg or T2g, a
-sense of rotation as T1g, a preferred handedness as A1u. Source of the Fourier transform: J.-P. Serre, Linear
+function m then holds the irreps of t and no others: a preferred direction shows as T1u, a preferred axis as Eg or T2g,
+a sense of rotation as T1g, a preferred handedness as A1u. Source of the Fourier transform: J.-P. Serre, Linear
 Representations of Finite Groups, section 2.4.
 """
 
@@ -89,14 +89,14 @@ def equivariance_error_per_shell(
 ) -> Curve:
     """||d(g)|| / ||M(x)|| within each wavenumber shell of the output, for every g of O_h.
 
-    Tells a model that turns the large scales well and the small ones badly. No more than two outputs are held at a time.
+    Tells a model that turns the large scales well and the small ones badly. Holds no more than two outputs at a time.
 
     Args:
         model, field, grid, irreps, irreps_out: as in :func:`symmetry_breaking`.
 
     Returns:
-        wavenumber (n,), 1/length, shells 1 to the last complete one of the output's grid; error (batch, 48, n), no unit;
-        nan in shells where the output holds no more than rounding (``NOISE`` of its energy).
+        wavenumber (n,), 1/length, shells 1 to the last complete one of the output's grid; error (batch, 48, n), no
+        unit; nan in shells where the output holds no more than rounding (``NOISE`` of its energy).
 
     Raises:
         ValueError: as :func:`symmetry_breaking`, and a box that is not periodic.
@@ -153,8 +153,8 @@ class SymmetryBreakingError(EquivarianceError):
     curves = {
         **EquivarianceError.curves,
         "equivariance_error_per_class": CurveQuantity(
-            "Equivariance error per class", " ".join(octahedral_group("Oh").class_names), "root mean square over a class",
-            _SOURCE,
+            "Equivariance error per class", " ".join(octahedral_group("Oh").class_names),
+            "root mean square over a class", _SOURCE,
         ),
         "equivariance_error_per_shell_rotations": CurveQuantity(
             "Equivariance error per wavenumber, 24 rotations", "wavenumber k", "root mean square over O", _SOURCE,
@@ -194,8 +194,11 @@ class SymmetryBreakingError(EquivarianceError):
 
 
 def _powers(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str, by_irrep: bool) -> dict:
-    """Squared norms from one pass: ``power`` (batch,), ``errors`` (batch, 48), ``shape`` of the output; ``irrep_errors``
-    (batch, 10) where wanted; ``shell_power`` (batch, n) and ``shell_errors`` (batch, 48, n) on periodic boxes."""
+    """Squared norms from one pass of the model.
+
+    ``power`` (batch,), ``errors`` (batch, 48), ``shape`` of the output; ``irrep_errors`` (batch, 10) where wanted;
+    ``shell_power`` (batch, n) and ``shell_errors`` (batch, 48, n) on periodic boxes.
+    """
     passes = orbit_errors(model, field, grid, irreps, irreps_out)
     output = next(passes)
     fine = _output_grid(field, grid, output.shape[2:])

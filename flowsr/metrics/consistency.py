@@ -30,9 +30,9 @@ class ConsistencyError(InputMetric):
 def consistency_error(prediction: Tensor, coarse: Tensor, grid: Grid, degrade: Degrade) -> Tensor:
     """||D(p) - c|| / ||c||: how far the degraded prediction is from the coarse field that it was made of.
 
-    0 for the truth, whatever the operator; an interpolation that smooths has lost something that the input held. Source:
-    the consistency constraint of Sonderby et al., Amortised MAP Inference for Image Super-resolution, arXiv 1610.04490,
-    section 3.
+    0 for the truth, whatever the operator; an interpolation that smooths has lost something that the input held.
+    Source: the consistency constraint of Sonderby et al., Amortised MAP Inference for Image Super-resolution, arXiv
+    1610.04490, section 3.
 
     Args:
         prediction: (batch, component, x, y, z).

@@ -1,4 +1,7 @@
-"""Helicity: how far the flow is a left-handed or a right-handed screw. A pseudo-scalar, ``0o``: mirrors change its sign."""
+"""Helicity: how far the flow is a left-handed or a right-handed screw.
+
+A pseudo-scalar, ``0o``: mirrors change its sign.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def helicity(velocity: Tensor, grid: Grid) -> Tensor:
 
 
 def relative_helicity(velocity: Tensor, grid: Grid) -> Tensor:
-    """<u.w> / sqrt(<u.u> <w.w>): 1 for a right-handed Beltrami flow, -1 for a left-handed one, 0 for a mirror's own image.
+    """<u.w> / sqrt(<u.u> <w.w>): 1 for a right-handed Beltrami flow, -1 for a left-handed one.
+
+    0 for a flow that is its own mirror image.
 
     Arguments and source as in :func:`helicity`; (batch,), no unit.
     """

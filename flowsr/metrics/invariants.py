@@ -107,7 +107,7 @@ class GradientInvariants(FieldMetric):
         "qr_unstable_focus": Quantity("Unstable focus", "1", "truth", f"volume with D > 0, R > 0; {_SOURCE}"),
         "qr_stable_node": Quantity("Stable node, saddle", "1", "truth", f"volume with D < 0, R < 0; {_SOURCE}"),
         "qr_unstable_node": Quantity("Unstable node, saddle", "1", "truth", f"volume with D < 0, R > 0; {_SOURCE}"),
-        "qr_vieillefosse": Quantity("Vieillefosse quadrant", "1", "truth", f"volume with Q < 0, R > 0; {_VIEILLEFOSSE}"),
+        "qr_vieillefosse": Quantity("Vieillefosse tail", "1", "truth", f"volume with Q < 0, R > 0; {_VIEILLEFOSSE}"),
         "qr_correlation": Quantity("Correlation of Q and R", "1", "truth", f"<QR> / sqrt(<Q^2><R^2>); {_VIEILLEFOSSE}"),
         "qr_distance": Quantity("Distance of the Q-R PDFs", "1", "lower", "total variation, sum |p - t| / 2"),
     }
@@ -138,8 +138,7 @@ class GradientInvariants(FieldMetric):
 
 
 def _measured(prediction: Tensor, target: Tensor, grid: Grid, scale: float | None) -> dict[str, Tensor]:
-    unit = strain_scale(target, grid) if scale is None else torch.full((len(target),), float(scale), device=target.device)
-    unit = unit.to(torch.float64)[:, None, None, None]
+    unit = strain_scale(target, grid)[:, None, None, None] if scale is None else float(scale)
     q, r = _scaled(prediction, grid, unit)
     discriminant = 27 / 4 * r**2 + q**3
     masks = (
@@ -159,7 +158,7 @@ def _measured(prediction: Tensor, target: Tensor, grid: Grid, scale: float | Non
     }
 
 
-def _scaled(velocity: Tensor, grid: Grid, unit: Tensor) -> tuple[Tensor, Tensor]:
+def _scaled(velocity: Tensor, grid: Grid, unit: Tensor | float) -> tuple[Tensor, Tensor]:
     q, r = gradient_invariants(velocity, grid)
     return q / unit**2, r / unit**3
 

@@ -31,7 +31,10 @@ def reynolds_stress(velocity: Tensor, grid: Grid) -> Tensor:
 
 
 def anisotropy(stress: Tensor) -> Tensor:
-    """b_ij = R_ij / R_kk - delta_ij / 3 of Reynolds stresses (..., 3, 3). Source: Pope, Turbulent Flows (2000), section 11.3.2."""
+    """b_ij = R_ij / R_kk - delta_ij / 3 of Reynolds stresses (..., 3, 3).
+
+    Source: Pope, Turbulent Flows (2000), section 11.3.2.
+    """
     trace = stress.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     return stress / trace - torch.eye(3, dtype=stress.dtype, device=stress.device) / 3
 
@@ -67,16 +70,17 @@ def two_component_distance(xi: Tensor, eta: Tensor) -> Tensor:
 
 @METRICS.register("anisotropy")
 class ReynoldsAnisotropy(FieldMetric):
-    """Reynolds stress of the prediction over the whole volume, for homogeneous boxes; moments are pooled over snapshots.
+    """Reynolds stress of the prediction over the whole volume, for homogeneous boxes.
 
-    The mean that is taken off is that of everything seen.
+    Moments are pooled over snapshots: the mean that is taken off is that of everything seen.
     """
 
     halo = 0
     needs_vector = True
     scalars = {
         "reynolds_stress_error": Quantity(
-            "Reynolds stress error", "1", "lower", "||R_p - R_t|| / ||R_t||; R_ij of Pope, Turbulent Flows (2000), sec. 4.1"
+            "Reynolds stress error", "1", "lower",
+            "||R_p - R_t|| / ||R_t||; R_ij of Pope, Turbulent Flows (2000), sec. 4.1",
         ),
         "lumley_xi": Quantity("Anisotropy xi", "1", "truth", f"6 xi^3 = b_ij b_jk b_ki; {_LUMLEY}"),
         "lumley_eta": Quantity("Anisotropy eta", "1", "truth", f"6 eta^2 = b_ij b_ji; {_LUMLEY}"),

@@ -95,10 +95,10 @@ def subgrid_stress_error(prediction: Tensor, target: Tensor, grid: Grid, factor:
 
 
 def subgrid_stress_correlation(prediction: Tensor, target: Tensor, grid: Grid, factor: int) -> Tensor:
-    """Correlation of the predicted and the true stress tensor, <tau'_p : tau'_t> / sqrt(<tau'_p : tau'_p> <tau'_t : tau'_t>).
+    """Correlation of the predicted and the true stress, <p' : t'> / sqrt(<p' : p'> <t' : t'>).
 
-    The mean tensors are taken off; the scalar product of tensors makes the number independent of the axes. Source:
-    Clark, Ferziger & Reynolds, J. Fluid Mech. 91, 1 (1979), there for each component.
+    The mean tensors are taken off, p' = tau_p - <tau_p>; the scalar product of tensors makes the number independent of
+    the axes. Source: Clark, Ferziger & Reynolds, J. Fluid Mech. 91, 1 (1979), there for each component.
 
     Arguments as in :func:`subgrid_stress_error`.
 
@@ -119,14 +119,25 @@ class SubgridStress(FieldMetric):
 
     needs_vector = True
     scalars = {
-        "subgrid_stress_error": Quantity("Subgrid stress error", "1", "lower", f"||tau_p - tau_t|| / ||tau_t||, {_STRESS}"),
+        "subgrid_stress_error": Quantity(
+            "Subgrid stress error", "1", "lower", f"||tau_p - tau_t|| / ||tau_t||, {_STRESS}"
+        ),
         "subgrid_stress_correlation": Quantity("Subgrid stress correlation", "1", "higher", _CORRELATION),
-        "energy_transfer_captured": Quantity("Energy transfer captured", "1", "truth", f"<P_p> / <P_t>, P = {_TRANSFER}"),
+        "energy_transfer_captured": Quantity(
+            "Energy transfer captured", "1", "truth", f"<P_p> / <P_t>, P = {_TRANSFER}"
+        ),
         "energy_transfer_correlation": Quantity("Energy transfer correlation", "1", "higher", f"of P = {_TRANSFER}"),
-        "backscatter_volume": Quantity("Backscatter, share of volume", "1", "truth", f"volume with P < 0, P = {_TRANSFER}"),
-        "backscatter_share": Quantity("Backscatter, share of energy", "1", "truth", f"<max(-P, 0)> / <|P|>, P = {_TRANSFER}"),
-    }  # fmt: skip
-    totals = ("stress_error", "stress_means", "stress_products", "transfer_means", "transfer_products", "backscatter", "volume")
+        "backscatter_volume": Quantity(
+            "Backscatter, share of volume", "1", "truth", f"volume with P < 0, P = {_TRANSFER}"
+        ),
+        "backscatter_share": Quantity(
+            "Backscatter, share of energy", "1", "truth", f"<max(-P, 0)> / <|P|>, P = {_TRANSFER}"
+        ),
+    }
+    totals = (
+        "stress_error", "stress_means", "stress_products", "transfer_means", "transfer_products", "backscatter",
+        "volume",
+    )  # fmt: skip
 
     def _measure(self, prediction, target, grid):
         if self.factor is None:
@@ -155,8 +166,9 @@ def _transfer(stress: Tensor, velocity: Tensor, grid: Grid, factor: int) -> Tens
 def _measured(prediction: Tensor, target: Tensor, grid: Grid, factor: int) -> dict[str, Tensor]:
     check_same_grid(prediction, target, grid)
     coarse = grid.coarsened(factor)
-    stresses = [subgrid_stress(field.to(torch.float64), grid, factor) for field in (prediction, target)]
-    transfers = [_transfer(t, field.to(torch.float64), grid, factor) for t, field in zip(stresses, (prediction, target))]
+    fields = prediction.to(torch.float64), target.to(torch.float64)
+    stresses = [subgrid_stress(field, grid, factor) for field in fields]
+    transfers = [_transfer(stress, field, grid, factor) for stress, field in zip(stresses, fields)]
     predicted = transfers[0]
     backscatter = ((predicted < 0).to(torch.float64), (-predicted).clamp(min=0), predicted.abs())
     stress_means, stress_products = _moments([stress.flatten(1, 2) for stress in stresses], coarse)

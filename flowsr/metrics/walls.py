@@ -1,8 +1,9 @@
-"""Flow between two walls: mean profiles, Reynolds stresses and anisotropy against the distance to the wall, in wall units.
+"""Flow between two walls, in wall units: mean profile, Reynolds stresses and anisotropy against the wall distance.
 
-The wall-normal axis is the one whose boundary is ``wall``; the two others are periodic, and means run over them and over
-snapshots. Streamwise is the direction of the true mean flow, and both halves of the channel count alike: nothing depends
-on which axis is which. Source: Pope, Turbulent Flows (2000), section 7.1; Kim, Moin & Moser, J. Fluid Mech. 177, 133 (1987).
+The wall-normal axis is the one whose boundary is ``wall``; the two others are periodic, and means run over them and
+over snapshots. Streamwise is the direction of the true mean flow, and both halves of the channel count alike: nothing
+depends on which axis is which. Source: Pope, Turbulent Flows (2000), section 7.1; Kim, Moin & Moser, J. Fluid Mech.
+177, 133 (1987).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def constant_tensor(v, matrix):
     ],
 )
 def test_constant_tensors_carry_their_irrep_and_their_power(matrix, irrep):
-    """A traceless tensor D: m(g) = v + D^g v, so the irrep's power is the mean over g of ||D^g v||^2, A1g's is ||D v||^2."""
+    """A traceless D: m(g) = v + D^g v, its irrep holds the mean over g of ||D^g v||^2, A1g ||D v||^2."""
     field = noise(SMALL)
     error = equivariance_error_per_irrep(lambda v, grid: constant_tensor(v, matrix), field, SMALL, "1o")[0]
     power = constant_tensor(field, matrix).square().sum()

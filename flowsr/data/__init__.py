@@ -10,10 +10,14 @@ from flowsr.data.hdf5 import Hdf5Reader, write_hdf5
 from flowsr.data.inspect import Inspection, inspect
 from flowsr.data.jhtdb import CutoutReader, StoreReader
 from flowsr.data.layout import field_template, grid_of
+from flowsr.data.netcdf3 import Netcdf3Reader
+from flowsr.data.openfoam import OpenfoamReader
 from flowsr.data.quality import check_finite
 from flowsr.data.readers import open_field
 from flowsr.data.store import FieldStore, create_store, store_checksum
+from flowsr.data.vtk_reader import VtkReader
 from flowsr.data.well import WellReader
+from flowsr.data.xdmf import XdmfReader
 from flowsr.data.zarr_reader import ZarrReader
 
 __all__ = [
@@ -25,9 +29,13 @@ __all__ = [
     "FieldStore",
     "Hdf5Reader",
     "Inspection",
+    "Netcdf3Reader",
+    "OpenfoamReader",
     "Reader",
     "StoreReader",
+    "VtkReader",
     "WellReader",
+    "XdmfReader",
     "ZarrReader",
     "check_finite",
     "convert",

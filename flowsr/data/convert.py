@@ -23,6 +23,7 @@ from flowsr.data.hdf5 import lay_down_array, plain, write_header
 from flowsr.data.layout import SPACE, field_variables, grid_of, is_vector
 from flowsr.data.readers import open_field
 from flowsr.data.store import CHUNK, SHARD, create_store
+from flowsr.data.vtk_reader import OWN_WORDS
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder, write_json_atomic
 from flowsr.registry import Registry
@@ -341,10 +342,12 @@ class WellTarget(Target):
 class VtkTarget(Target):
     """VTK's XML files with raw appended data, cell-centred: image data, or a rectilinear grid for stretched axes.
 
-    VTK has one time a file, so the dataset must have one snapshot; see ``time`` of :func:`convert`.
+    VTK has one time a file, so the dataset must have one snapshot; see ``time`` of :func:`convert`. Attributes and the
+    cell centres themselves go into a text beside the fields, so that flowsr reads back exactly what it wrote.
     """
 
     HEADER = 8  # VTK puts the length of each array, a UInt64, before it
+    KINDS = {4: "Float32", 8: "Float64"}
 
     def __init__(self, path, dataset):
         super().__init__(path, dataset)
@@ -355,17 +358,28 @@ class VtkTarget(Target):
             )  # fmt: skip
         self.grid = grid_of(dataset)
         self.names = field_variables(dataset)
+        suffix = Path(path.stem).suffix
+        self.rectilinear = any(self.grid.stretched) or suffix == ".vtr"
+        if any(self.grid.stretched) and suffix == ".vti":
+            raise FlowsrError("image data have no stretched axes", file=path, expected="a name that ends in .vtr")
+        for name in self.names:
+            if dataset[name].dtype.itemsize not in self.KINDS:
+                raise FlowsrError(
+                    "VTK has no such numbers", file=path, variable=name, expected="float32 or float64",
+                    found=dataset[name].dtype,
+                )  # fmt: skip
+        self.head = self._xml()
 
     def lay_down(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "wb") as file:
-            file.write(self._xml())
-            file.truncate(len(self._xml()) + sum(self._bytes(n) + self.HEADER for n in self.names) + self._tail())
+            file.write(self.head)
+            file.truncate(len(self.head) + sum(self._bytes(n) + self.HEADER for n in self.names) + self._tail())
             for name in self.names:
                 file.seek(self._start(name) - self.HEADER)
                 file.write(np.uint64(self._bytes(name)).tobytes())
             file.seek(self._start(self.names[-1]) + self._bytes(self.names[-1]))
-            for faces in self.grid.faces() if any(self.grid.stretched) else ():
+            for faces in self.grid.faces() if self.rectilinear else ():
                 file.write(np.uint64(faces.nbytes).tobytes() + faces.astype("<f8").tobytes())
             file.write(b"\n</AppendedData></VTKFile>\n")
 
@@ -394,25 +408,24 @@ class VtkTarget(Target):
 
     def _start(self, name: str) -> int:
         before = self.names[: self.names.index(name)]
-        return len(self._xml()) + sum(self._bytes(n) + self.HEADER for n in before) + self.HEADER
+        return len(self.head) + sum(self._bytes(n) + self.HEADER for n in before) + self.HEADER
 
     def _tail(self) -> int:
-        return sum(f.nbytes + self.HEADER for f in self.grid.faces()) if any(self.grid.stretched) else 0
+        return sum(f.nbytes + self.HEADER for f in self.grid.faces()) if self.rectilinear else 0
 
     def _xml(self) -> bytes:
-        kinds = {4: "Float32", 8: "Float64", 2: "Float16"}
         extent = " ".join(f"0 {n}" for n in self.grid.shape)
         offset, arrays = 0, []
         for name in self.names:
             array = self.dataset[name]
             count = array.shape[1] if is_vector(array.dims) else 1
             arrays.append(
-                f'<DataArray type="{kinds[array.dtype.itemsize]}" Name="{name}" NumberOfComponents="{count}" '
+                f'<DataArray type="{self.KINDS[array.dtype.itemsize]}" Name="{name}" NumberOfComponents="{count}" '
                 f'format="appended" offset="{offset}"/>'
             )
             offset += self._bytes(name) + self.HEADER
         cells = f"<CellData>{''.join(arrays)}</CellData>"
-        if any(self.grid.stretched):
+        if self.rectilinear:
             kind, where, axes = "RectilinearGrid", "", []
             for axis, faces in zip(SPACE, self.grid.faces()):
                 axes.append(f'<DataArray type="Float64" Name="{axis}" format="appended" offset="{offset}"/>')
@@ -424,9 +437,24 @@ class VtkTarget(Target):
         return (
             f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" '
             f'byte_order="LittleEndian" header_type="UInt64">\n'
-            f'<{kind} WholeExtent="{extent}"{where}><Piece Extent="{extent}">{cells}</Piece></{kind}>\n'
+            f'<{kind} WholeExtent="{extent}"{where}>{self._field_data()}<Piece Extent="{extent}">{cells}</Piece></{kind}>\n'
             f'<AppendedData encoding="raw">\n_'
         ).encode()
+
+
+    def _field_data(self) -> str:
+        coords = {str(k): {"values": c.values.tolist(), "attrs": dict(c.attrs)} for k, c in self.dataset.coords.items()}
+        words = {
+            "attrs": dict(self.dataset.attrs), "coordinates": coords,
+            "variables": {name: dict(self.dataset[name].attrs) for name in self.names},
+        }  # fmt: skip
+        text = json.dumps(words, default=lambda value: np.asarray(value).tolist()).encode("ascii")
+        time = float(self.dataset["time"].values[0])
+        return (
+            f'<FieldData><DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" format="ascii">{time!r}</DataArray>'
+            f'<Array type="String" Name="{OWN_WORDS}" NumberOfTuples="1" format="ascii">{" ".join(map(str, text))} 0</Array>'
+            "</FieldData>"
+        )
 
 
 def _cutout_components(array: xr.DataArray) -> int:

@@ -16,6 +16,7 @@ from flowsr.data.assemble import read_coordinate
 from flowsr.data.hdf5 import lazy_dataset
 from flowsr.data.layout import SPACE, irreps_dimension
 from flowsr.data.lazy import LazyArray
+from flowsr.data.netcdf3 import netcdf3_array
 from flowsr.data.raw import RawArray, npy_array, npz_arrays
 from flowsr.data.formats import READERS, Reader, Request
 from flowsr.data.views import Stack, View
@@ -27,7 +28,7 @@ COMPONENTS = ("u", "v", "w")
 
 @READERS.register("described")
 class DescribedReader(Reader):
-    """HDF5, NetCDF 4, Zarr, npy, npz or raw numbers as a manifest describes them."""
+    """HDF5, NetCDF 3 and 4, Zarr, npy, npz or raw numbers as a manifest describes them."""
 
     signs = "a manifest that names paths and axes"
     general = True
@@ -183,7 +184,7 @@ def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
     """The lazy array of a name inside a file of any format that holds arrays.
 
     Args:
-        path: HDF5, NetCDF 4, Zarr, npz, npy, or a file of raw numbers.
+        path: HDF5, NetCDF 3 or 4, Zarr, npz, npy, or a file of raw numbers.
         inner: name or path inside the file; of no account where the file is one array.
         raw_shape: called for the shape of raw numbers.
         dtype: numpy dtype of raw numbers, with byte order.
@@ -194,7 +195,7 @@ def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
     if path.is_dir():
         return _zarr_array(path, inner)
     if h5py.is_hdf5(path):
-        return _hdf5_array(path, inner)
+        return hdf5_array(path, inner)
     if zipfile.is_zipfile(path):
         members = npz_arrays(path)
         if inner not in members:
@@ -205,13 +206,18 @@ def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
     if magic == b"\x93NUMPY":
         return npy_array(path)
     if magic[:3] == b"CDF":
-        raise FlowsrError("NetCDF 3", file=path, expected="NetCDF 4", hint="convert it: nccopy -k nc4 IN OUT")
+        return netcdf3_array(path, inner)
     if dtype is None:
         raise FlowsrError("raw numbers", file=path, expected="a dtype with byte order in the manifest, such as '<f4'")
     return RawArray(path, raw_shape(), dtype)
 
 
-def _hdf5_array(path: Path, inner: str) -> LazyArray:
+def hdf5_array(path: Path, inner: str) -> LazyArray:
+    """The lazy array at a path inside an HDF5 file.
+
+    Raises:
+        FlowsrError: no such array, or a link into another file.
+    """
     with h5py.File(path, "r") as file:
         node = file
         for part in inner.strip("/").split("/"):

@@ -257,6 +257,8 @@ def _decades(wavenumbers: np.ndarray, energies: np.ndarray) -> str:
 
 def _notes(dataset: xr.Dataset):
     for name in field_variables(dataset):
+        if "stored_as" in dataset[name].attrs:
+            yield f"{name} is {dataset[name].attrs['stored_as']} in the file"
         if "staggered" in dataset[name].attrs:
             yield f"{name}: {dataset[name].attrs['staggered']}"
     steps = [dataset.attrs.get("jhtdb", {}).get(f"{axis}_step", 1) for axis in SPACE]

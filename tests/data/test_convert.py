@@ -83,7 +83,7 @@ def read_vtk(path):
     mark = whole.index(b'encoding="raw">\n_') + len(b'encoding="raw">\n_')
     head = ElementTree.fromstring(whole[:mark].decode().rsplit("<AppendedData", 1)[0] + "</VTKFile>")
     arrays = {}
-    for item in head.iter("DataArray"):
+    for item in (item for item in head.iter("DataArray") if item.get("format") == "appended"):
         start = mark + int(item.get("offset"))
         size = int(np.frombuffer(whole, "<u8", 1, start)[0])
         kind = {"Float32": "<f4", "Float64": "<f8"}[item.get("type")]

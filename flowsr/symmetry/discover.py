@@ -26,14 +26,13 @@ from flowsr.symmetry.discovery import (
 )
 from flowsr.symmetry.network import NetworkShape, ProbeNetwork, Training, explained, trained_strict
 from flowsr.symmetry.significance import (
+    Evidence,
     Significance,
-    SubgroupTest,
     against_subgroup,
     exact_subgroup,
     least_units,
     null_blocks,
     power_spreads,
-    scaled,
     surviving_subgroup,
 )
 from flowsr.symmetry.tasks import TASKS, Samples, dynamics_samples, pair_samples, superres_samples
@@ -180,7 +179,8 @@ def train_one(samples: Samples, seed: int, method: Method = Method(), progress: 
     errors, shells = _equivariance(network, samples, weights)
     null_errors = None
     if not method.exact:
-        drawn = null_blocks(to_irreps(departure), _whole(), 1, np.random.default_rng([method.significance.seed, seed]))
+        generator = np.random.default_rng([method.significance.seed, seed])
+        drawn = null_blocks(to_irreps(departure), Evidence.of(departure, samples.unit_runs), _whole(), 1, generator)
         null_errors, _ = _equivariance(network, samples, 1 + fit["step"] * from_irreps(drawn)[0])
     if progress is not None:
         progress(1.0, "done")
@@ -196,23 +196,25 @@ def conclude(
     shown = np.concatenate([_shown_departure(one.scores, method) for one in trained])
     of_row = np.array(list(layers) * len(trained))
     seed_of_row = np.repeat([one.seed for one in trained], len(layers))
-    found, tried = _surviving(units, method, progress)
+    evidence = Evidence(units, np.arange(len(units))) if method.exact else Evidence.of(units, samples.unit_runs)
+    found, tried = _surviving(evidence, method, progress)
     findings = {}
     for name in dict.fromkeys(layers):
         rows = of_row == name
-        own, _ = _surviving(units[:, rows], method)
+        own, _ = _surviving(evidence.rows(rows), method)
         weights = aligned(1 + shown[rows])
         findings[name] = LayerFinding(
-            _irrep_findings(units[:, rows], shown[rows], seed_of_row[rows], own.subgroup, method),
+            _irrep_findings(evidence.rows(rows), shown[rows], seed_of_row[rows], own.subgroup, method),
             GroupName.of(own.subgroup), tuple(weights.mean(axis=0).tolist()), tuple(weights.std(axis=0).tolist()),
         )  # fmt: skip
     discovery = Discovery(
         task=samples.task,
         variable=samples.variable,
         snapshots=len(samples.unit_numbers),
+        runs=len(np.unique(samples.unit_runs)),
         seeds=tuple(one.seed for one in trained),
         surviving=GroupName.of(found.subgroup),
-        irreps=_irrep_findings(units, shown, seed_of_row, found.subgroup, method),
+        irreps=_irrep_findings(evidence, shown, seed_of_row, found.subgroup, method),
         layers=findings,
         candidates=tuple(Candidate(t.subgroup.label, t.subgroup.order, t.p, t.deviation, t.kept) for t in tried),
         equivariance=_equivariance_finding(trained),
@@ -224,10 +226,10 @@ def conclude(
     return replace(discovery, sentences=sentences(discovery, samples.notes))
 
 
-def _surviving(units: np.ndarray, method: Method, progress: Progress | None = None):
+def _surviving(evidence: Evidence, method: Method, progress: Progress | None = None):
     if method.exact:
-        return exact_subgroup(units.mean(axis=0))
-    return surviving_subgroup(units, method.significance, progress)
+        return exact_subgroup(evidence.units.mean(axis=0))
+    return surviving_subgroup(evidence, method.significance, progress)
 
 
 def _shown_departure(scores: Scores, method: Method) -> np.ndarray:
@@ -238,14 +240,14 @@ def _shown_departure(scores: Scores, method: Method) -> np.ndarray:
 
 
 def _irrep_findings(
-    units: np.ndarray, shown: np.ndarray, seed_of_row: np.ndarray, surviving: Subgroup, method: Method
+    evidence: Evidence, shown: np.ndarray, seed_of_row: np.ndarray, surviving: Subgroup, method: Method
 ) -> dict[str, IrrepFinding]:
     """Irrep by irrep: power of the shown weights, null, p, stabilizer."""
     power = powers(shown)
     by_seed = {name: [p[seed_of_row == s].mean() for s in dict.fromkeys(seed_of_row)] for name, p in power.items()}
-    spreads = None if method.exact else power_spreads(units, method.significance)
-    p_values = {} if method.exact else against_subgroup(scaled(units), _whole(), method.significance)[1]
-    blocks = to_irreps(units.mean(axis=0))
+    spreads = None if method.exact else power_spreads(evidence, method.significance)
+    p_values = {} if method.exact else against_subgroup(evidence, _whole(), method.significance)[1]
+    blocks = to_irreps(evidence.units.mean(axis=0))
     size = np.sqrt(sum(np.sum(x**2) for name, x in blocks.items() if name != "A1g"))
     findings = {}
     for irrep in octahedral_group(GROUP).irreps:
@@ -260,7 +262,7 @@ def _irrep_findings(
             dimension=irrep.dimension, power=float(power[name].mean()), std=float(np.std(by_seed[name])),
             low=spread and spread.low, high=spread and spread.high,
             null_mean=spread and spread.null_mean, null_high=spread and spread.null_high,
-            p=p_values.get(name), broken=broken,
+            p=p_values.get(name), broken=broken, persistent=name in evidence.persistent,
             stabilizer=_component_stabilizer(blocks[name], name, surviving) if broken else None,
         )  # fmt: skip
     return findings

@@ -62,6 +62,8 @@ class IrrepFinding:
             for A1g.
         broken: whether the irrep is above the null at the stated false alarm rate (without a null: above rounding).
         stabilizer: the subgroup that the part in this irrep leaves; None where it is not broken.
+        persistent: whether what a run prefers in this irrep lasts as long as the run, so that only runs were taken to be
+            independent.
     """
 
     dimension: int
@@ -74,6 +76,7 @@ class IrrepFinding:
     p: float | None
     broken: bool
     stabilizer: GroupName | None = None
+    persistent: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ class Discovery:
         task: ``dynamics``, ``superres`` or ``pair``.
         variable: name of the field.
         snapshots: independent snapshots (units that the null and the bootstrap move as one).
+        runs: runs they come from.
         seeds: of the networks.
         surviving: the largest subgroup that the data allow.
         irreps: irrep name -> finding, all layers together.
@@ -181,6 +185,7 @@ class Discovery:
     task: str
     variable: str
     snapshots: int
+    runs: int
     seeds: tuple[int, ...]
     surviving: GroupName
     irreps: Mapping[str, IrrepFinding]

@@ -13,6 +13,11 @@ each column (row of weights, filter frame) in units of its own r.m.s. over the n
 is the statistic of K. The largest of nine is compared with the largest of nine: that corrects for looking at all of them
 (Westfall & Young 1993).
 
+**What is independent.** Snapshots further apart than the flow forgets count as independent, but some things a flow hardly
+forgets: the helicity of a rotating one keeps its sign through a whole run. Where the contributions to an irrep are more alike
+within runs than between them (an intraclass correlation that no shuffling of the units over the runs reaches), runs are
+turned and resampled as one in that irrep. So a few runs that happen to be right-handed are not a handedness.
+
 **The surviving group** is the largest of the 98 subgroups that is not rejected; of several as large, the one of largest p. With
 isotropic data O_h itself is rejected with probability alpha, whatever the tests of the others say. In general the true
 group is rejected with probability alpha; a larger one that is wrong is reported when the data are too few to reject it.
@@ -22,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -85,21 +91,85 @@ def least_units(false_alarm_rate: float) -> int:
     return units
 
 
-def null_blocks(units: Blocks, subgroup: Subgroup, draws: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Weights of random data sets, each unit turned by a random element of a subgroup.
+PERSISTENT = 0.1  # intraclass correlation
+SHUFFLES = 199
+
+
+def persistent_irreps(units: np.ndarray, runs: np.ndarray, seed: int = 0) -> frozenset[str]:
+    """Irreps in which what a run prefers lasts as long as the run.
 
     Args:
-        units: irrep -> (units, d, columns).
+        units: (units, rows, 48) contributions to w - 1.
+        runs: (units,) number of each unit's run.
+        seed: of the shuffles.
+    """
+    if len(np.unique(runs)) in (1, len(runs)):
+        return frozenset()
+    generator = np.random.default_rng(seed)
+    labels = np.stack([runs, *(generator.permutation(runs) for _ in range(SHUFFLES))])
+    pairs = (labels[:, :, None] == labels[:, None, :]) & ~np.eye(len(runs), dtype=bool)
+    found = set()
+    for name, x in scaled(units).items():
+        away = (x - x.mean(axis=0)).reshape(len(x), -1)
+        inner = away @ away.T
+        alike = np.einsum("suv,uv->s", pairs, inner) / pairs[0].sum() / max(np.trace(inner) / len(x), 1e-300)
+        if alike[0] > PERSISTENT and alike[0] > alike[1:].max():
+            found.add(name)
+    return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the tests look at.
+
+    Args:
+        units: (units, rows, 48) what each independent unit contributes to w - 1.
+        runs: (units,) number of each unit's run.
+        persistent: irreps in which only runs are independent.
+    """
+
+    units: np.ndarray
+    runs: np.ndarray
+    persistent: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, units: np.ndarray, runs: np.ndarray | None = None) -> Evidence:
+        """With the persistent irreps found; each unit a run of its own where no runs are given."""
+        runs = np.arange(len(units)) if runs is None else np.unique(runs, return_inverse=True)[1]
+        return cls(units, runs, persistent_irreps(units, runs))
+
+    @cached_property
+    def scaled(self) -> dict[str, np.ndarray]:
+        """:func:`scaled` contributions by irrep."""
+        return scaled(self.units)
+
+    def rows(self, chosen) -> Evidence:
+        """Only some rows of weights."""
+        return Evidence(self.units[:, chosen], self.runs, self.persistent)
+
+    def together(self, irrep: str) -> np.ndarray:
+        """(units,) numbers, the same for units that only count as one in an irrep."""
+        return self.runs if irrep in self.persistent else np.arange(len(self.units))
+
+
+def null_blocks(
+    blocks: Blocks, evidence: Evidence, subgroup: Subgroup, draws: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Weights of random data sets, what is independent turned by random elements of a subgroup.
+
+    Args:
+        blocks: irrep -> (units, d, columns), of ``evidence``.
 
     Returns:
         irrep -> (draws, d, columns).
     """
     group = octahedral_group("Oh")
-    count = len(next(iter(units.values())))
-    turns = generator.choice(np.array(subgroup.elements), size=(draws, count))
+    count = len(evidence.units)
+    random_turns = generator.choice(np.array(subgroup.elements), size=(draws, count))
     found = {}
-    for name, x in units.items():
+    for name, x in blocks.items():
         d = x.shape[1]
+        turns = random_turns[:, evidence.together(name)]
         matrices = group.irrep(name).matrices[turns]  # (draws, units, d, d)
         left = matrices.transpose(0, 2, 1, 3).reshape(draws * d, count * d)
         found[name] = (left @ x.reshape(count * d, -1)).reshape(draws, d, -1) / count
@@ -144,16 +214,15 @@ def statistics(blocks: Blocks, subgroup: Subgroup) -> tuple[list[str], np.ndarra
     return names, np.stack(values, axis=1) if values else np.empty((0, 0))
 
 
-def against_subgroup(units: Blocks, subgroup: Subgroup, settings: Significance) -> tuple[float, dict[str, float]]:
-    """p-value of a subgroup, and of every irrep in which it could be broken, corrected for their number.
-
-    Args:
-        units: irrep -> (units, d, columns), from :func:`scaled`.
-    """
+def against_subgroup(
+    evidence: Evidence, subgroup: Subgroup, settings: Significance
+) -> tuple[float, dict[str, float]]:
+    """p-value of a subgroup, and of every irrep in which it could be broken, corrected for their number."""
     generator = np.random.default_rng([settings.seed, *subgroup.elements])
-    real = {name: x.mean(axis=0, keepdims=True) for name, x in units.items()}
-    drawn = null_blocks(units, subgroup, settings.draws, generator)
-    names, values = statistics({name: np.concatenate([real[name], drawn[name]]) for name in units}, subgroup)
+    blocks = evidence.scaled
+    real = {name: x.mean(axis=0, keepdims=True) for name, x in blocks.items()}
+    drawn = null_blocks(blocks, evidence, subgroup, settings.draws, generator)
+    names, values = statistics({name: np.concatenate([real[name], drawn[name]]) for name in blocks}, subgroup)
     if not names:
         return 1.0, {}
     spread = values.std(axis=0)
@@ -164,25 +233,24 @@ def against_subgroup(units: Blocks, subgroup: Subgroup, settings: Significance) 
 
 
 def surviving_subgroup(
-    units: np.ndarray, settings: Significance, progress: Callable[[float, str], None] | None = None
+    evidence: Evidence, settings: Significance, progress: Callable[[float, str], None] | None = None
 ) -> tuple[SubgroupTest, tuple[SubgroupTest, ...]]:
     """The largest subgroup that the data allow, and all that were held against them.
 
     Args:
-        units: (units, rows, 48) contributions to w - 1.
+        evidence: contributions of the units.
         settings: rate and draws.
         progress: told the fraction done and a short message.
 
     Returns:
         the surviving one, and every subgroup at least as large as it, largest first.
     """
-    blocks = scaled(units)
-    whole = to_irreps(units.mean(axis=0))
+    whole = to_irreps(evidence.units.mean(axis=0))
     orders = sorted({s.order for s in octahedral_group("Oh").subgroups}, reverse=True)
     tried: list[SubgroupTest] = []
     for done, order in enumerate(orders):
         for subgroup in (s for s in octahedral_group("Oh").subgroups if s.order == order):
-            p, _ = against_subgroup(blocks, subgroup, settings)
+            p, _ = against_subgroup(evidence, subgroup, settings)
             tried.append(SubgroupTest(subgroup, p, deviation(whole, subgroup), p > settings.false_alarm_rate))
         if progress is not None:
             progress((done + 1) / len(orders), f"subgroups of order {order}")
@@ -216,23 +284,31 @@ class PowerSpread:
     high: float
 
 
-def power_spreads(units: np.ndarray, settings: Significance) -> Mapping[str, PowerSpread]:
-    """Null and bootstrap of the mean power of each irrep.
-
-    Args:
-        units: (units, rows, 48) contributions to w - 1.
-    """
+def power_spreads(evidence: Evidence, settings: Significance) -> Mapping[str, PowerSpread]:
+    """Null and bootstrap of the mean power of each irrep."""
     generator = np.random.default_rng(settings.seed)
     whole = octahedral_group("Oh").subgroup(range(48))
-    blocks = to_irreps(units)
-    drawn = null_blocks(blocks, whole, settings.draws, generator)
-    counts = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=settings.draws)
-    again = np.einsum("bn,nrg->brg", counts / len(units), units)
-    measured, null, boot = (_mean_powers(w) for w in (units.mean(axis=0), from_irreps(drawn), again))
+    blocks = to_irreps(evidence.units)
+    drawn = null_blocks(blocks, evidence, whole, settings.draws, generator)
+    again = _resampled(blocks, evidence, settings.draws, generator)
+    measured, null, boot = (
+        _mean_powers(w) for w in (evidence.units.mean(axis=0), from_irreps(drawn), from_irreps(again))
+    )
     found = {}
     for name in blocks:
         low, high = np.maximum(2 * measured[name] - np.quantile(boot[name], (0.95, 0.05)), 0)
         found[name] = PowerSpread(float(null[name].mean()), float(np.quantile(null[name], 0.95)), float(low), float(high))
+    return found
+
+
+def _resampled(blocks: Blocks, evidence: Evidence, draws: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Weights of bootstrap resamples: irrep -> (draws, d, columns)."""
+    found = {}
+    for name, x in blocks.items():
+        together = evidence.together(name)
+        many = together.max() + 1
+        counts = generator.multinomial(many, np.full(many, 1 / many), size=draws)[:, together]
+        found[name] = np.einsum("bn,nic->bic", counts / counts.sum(axis=1, keepdims=True), x)
     return found
 
 

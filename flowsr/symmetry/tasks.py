@@ -32,6 +32,7 @@ class Samples:
         irreps_in, irreps_out: their field types (e3nn), of dimensions C and D.
         units: (n,) number of the independent unit that each sample belongs to: samples of one run that lie closer in
             time than the flow forgets have the same number. Default: each is its own.
+        runs: (n,) number of the run that each sample is from; default: each unit is its own.
         grid: of the inputs; default: unit cells, periodic.
         task, variable: names, for the report.
         notes: what is known about the data, such as ``degrade_operator``.
@@ -45,6 +46,7 @@ class Samples:
     irreps_in: str
     irreps_out: str
     units: np.ndarray | None = None
+    runs: np.ndarray | None = None
     grid: Grid | None = None
     task: str = "pair"
     variable: str = "field"
@@ -53,6 +55,8 @@ class Samples:
     def __post_init__(self):
         if self.units is None:
             object.__setattr__(self, "units", np.arange(len(self.inputs)))
+        if self.runs is None:
+            object.__setattr__(self, "runs", self.units)
         if self.grid is None:
             object.__setattr__(self, "grid", Grid(tuple(self.inputs.shape[-3:])))
         _check_field("input", self.inputs, self.irreps_in)
@@ -64,9 +68,10 @@ class Samples:
                 variable="target", expected=f"s times {tuple(self.inputs.shape[-3:])}",
                 found=tuple(self.targets.shape[-3:]),
             )  # fmt: skip
-        if not len(self.inputs) == len(self.targets) == len(self.units):
-            found = f"{len(self.inputs)}, {len(self.targets)} and {len(self.units)}"
-            raise FlowsrError("inputs, targets and units must be as many", variable="pair", found=found)
+        lengths = [len(each) for each in (self.inputs, self.targets, self.units, self.runs)]
+        if len(set(lengths)) > 1:
+            found = ", ".join(map(str, lengths))
+            raise FlowsrError("inputs, targets, units and runs must be as many", variable=self.task, found=found)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -78,8 +83,14 @@ class Samples:
 
     @property
     def unit_numbers(self) -> np.ndarray:
-        """The different units, sorted."""
+        """(units,) the different units, sorted."""
         return np.unique(self.units)
+
+    @property
+    def unit_runs(self) -> np.ndarray:
+        """(units,) the run of each."""
+        _, first = np.unique(self.units, return_index=True)
+        return np.asarray(self.runs)[first]
 
     def normalized(self, dtype: torch.dtype) -> Samples:
         """Inputs and targets divided by one number each, their r.m.s. over everything, so that no direction is
@@ -128,7 +139,7 @@ def dynamics_samples(
     Raises:
         FlowsrError: runs without a pair of snapshots that far apart.
     """
-    inputs, targets, units = [], [], []
+    inputs, targets, units, number = [], [], [], []
     for run in runs:
         run = _with_component(torch.as_tensor(np.asarray(run)), 5)
         if len(run) <= step:
@@ -137,8 +148,9 @@ def dynamics_samples(
         targets.append(run[step:] - run[:-step])
         first = units[-1][-1] + 1 if units else 0
         units.append(first + np.arange(len(run) - step) // block)
-    options = {"task": "dynamics", **options}
-    return Samples(torch.cat(inputs), torch.cat(targets), irreps, irreps, units=np.concatenate(units), **options)
+        number.append(np.full(len(run) - step, len(number)))
+    options = {"task": "dynamics", "units": np.concatenate(units), "runs": np.concatenate(number), **options}
+    return Samples(torch.cat(inputs), torch.cat(targets), irreps, irreps, **options)
 
 
 def superres_samples(coarse, fine, irreps: str = "1o", **options) -> Samples:

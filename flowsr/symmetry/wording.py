@@ -43,7 +43,7 @@ def sentences(found: Discovery, notes: Mapping[str, Any]) -> tuple[str, ...]:
         said.append(f"No irrep but A1g rises above {'rounding' if found.exact else 'the null'}: no direction is preferred.")
     else:
         said += [f"What survives: {survivors(surviving)}.", f"What is broken: {losses(surviving)}.", *_irreps(found)]
-    said += [_evidence(found), *_degraded(found, notes)]
+    said += [_evidence(found), *_persistent(found), *_degraded(found, notes)]
     said.append(
         "A symmetry that is broken too weakly for this much data, or in a way this network cannot see, looks kept: the true "
         "group may be smaller than the one named."
@@ -87,10 +87,21 @@ def _evidence(found: Discovery) -> str:
     share = f"{100 * found.false_alarm_rate:.2g} %"
     rejected = [c for c in found.candidates if not c.kept]
     more = f" All {len(rejected)} larger or equal subgroups tried before it are rejected at that rate;" if rejected else ""
+    runs = f" of {found.runs} run{'s' if found.runs > 1 else ''}" if found.runs < found.snapshots else ""
     return (
-        f"From {found.snapshots} independent snapshots and {networks}; data with no preferred direction would be called "
+        f"From {found.snapshots} independent snapshots{runs} and {networks}; data with no preferred direction would be called "
         f"anisotropic in {share} of all cases.{more} {found.surviving.name} itself is not (p = {kept.p:.2g})."
     )
+
+
+def _persistent(found: Discovery) -> list[str]:
+    names = [name for name, irrep in found.irreps.items() if irrep.persistent]
+    if not names:
+        return []
+    return [
+        f"What a run prefers in {_listed(names)} lasts as long as the run, so there only the {found.runs} runs count as "
+        "independent; more runs, rather than longer ones, would tell a property of the flow from one of these runs."
+    ]
 
 
 def _degraded(found: Discovery, notes: Mapping[str, Any]) -> list[str]:

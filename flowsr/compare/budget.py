@@ -6,31 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from e3nn.o3 import Irreps
-from torch.utils.flop_counter import FlopCounterMode
-
 from flowsr.errors import FlowsrError
-from flowsr.grid import Grid
 from flowsr.models import MODELS, Upscaler, build_model
+from flowsr.models.budget import matching_width
 from flowsr.train.job import WIDTH_OPTIONS
 
 #: Name and options of a registered model.
 Built = tuple[str, Mapping[str, Any]]
-WIDEST = 4096
-
-
-def multiply_adds(model: Upscaler, grid: Grid) -> int:
-    """Multiply-adds of convolutions and matrix products to upscale one snapshot, as the CPU does it.
-
-    Args:
-        model: counted on one call.
-        grid: of a whole coarse snapshot.
-    """
-    coarse = torch.zeros(1, Irreps(model.irreps_in).dim, *grid.shape, dtype=_precision(model))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(coarse, grid)
-    return counter.get_total_flops() // 2
 
 
 def matched_widths(
@@ -57,24 +39,16 @@ def _matched(
     name: str, model: str, options: Mapping[str, Any], cost: Callable[[Upscaler], int], budget: int, tolerance: float
 ) -> dict[str, Any]:
     option = _width_option(name, model, options)
-    costs: dict[int, float] = {}
 
-    def cost_of(width: int) -> float:
-        if width not in costs:
-            costs[width] = cost(build_model(model, **{**options, option: width}))
-        return costs[width]
+    def build(width: int) -> Upscaler:
+        return build_model(model, **{**options, option: width})
 
-    low, high = 1, 2
-    while high < WIDEST and cost_of(high) < budget:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if cost_of(middle) < budget else (low, middle)
-    width = min((low, high), key=lambda width: abs(cost_of(width) - budget))
-    if abs(cost_of(width) - budget) > tolerance * budget:
+    width = matching_width(build, budget, cost=cost)
+    reached = cost(build(width))
+    if abs(reached - budget) > tolerance * budget:
         raise FlowsrError(
             f"no {option} of '{name}' comes near the budget", variable=f"models.{name}", expected=budget,
-            found=f"{int(cost_of(width))} at {option} {width}",
+            found=f"{int(reached)} at {option} {width}",
             hint="change its other options, or name it in budget.free",
         )  # fmt: skip
     return {option: width}
@@ -91,7 +65,3 @@ def _width_option(name: str, model: str, options: Mapping[str, Any]) -> str:
             hint=f"drop it, or name {name} in budget.free",
         )  # fmt: skip
     return found
-
-
-def _precision(model: Upscaler) -> torch.dtype:
-    return next((p.dtype for p in model.parameters()), torch.float32)

@@ -192,13 +192,24 @@ def _model_metrics(names: Sequence[str]) -> list[type[ModelMetric]]:
 
 def _add_model_scores(scores: Scores, cls: type[ModelMetric], model: Upscaler, bench: Bench) -> None:
     precision = PRECISIONS[bench.symmetry.precision]
-    model = copy.deepcopy(model).to(precision)
+    model = in_precision(copy.deepcopy(model), precision)
     snapshots = list(every_snapshot(bench.runs))
     count = min(bench.symmetry.snapshots, len(snapshots))
     for run, number in (snapshots[i * len(snapshots) // count] for i in range(count)):
         metric = cls(irreps=model.irreps_in, irreps_out=model.irreps).to(bench.device)
         coarse = run.read_coarse(number, model.window).to(bench.device, precision)
         scores.add(metric(model, coarse, run.coarse_grid))
+
+
+def in_precision(model: Upscaler, precision: torch.dtype) -> Upscaler:
+    """Convert a model in place, complex weights (of Fourier operators) to the complex type of the same precision."""
+
+    def converted(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(precision.to_complex())
+        return tensor.to(precision) if tensor.is_floating_point() else tensor
+
+    return model._apply(converted)
 
 
 def _flow(bench: Bench) -> dict[str, float | None]:

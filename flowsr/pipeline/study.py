@@ -7,13 +7,14 @@ touching the others.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flowsr.compare.budget import matched_widths, multiply_adds
+from flowsr.compare.budget import matched_widths
 from flowsr.compare.findings import BEST_INTERPOLATION
 from flowsr.compare.subset import write_subset
 from flowsr.config.schema import CompareSettings, Experiment, ModelSettings
@@ -26,12 +27,13 @@ from flowsr.files import write_text_atomic
 from flowsr.grid import Grid
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS, build_model
+from flowsr.models.budget import multiply_adds, parameter_count
 from flowsr.pipeline import stages
 from flowsr.pipeline.names import check_names
 from flowsr.pipeline.pool import Job, Pool, worker_pool
 from flowsr.pipeline.steps import perform, read_record
 from flowsr.progress import Report, StageReport, about
-from flowsr.train.job import data_options, frame_options
+from flowsr.train.job import data_options, resolve_options, with_operator
 from flowsr.windows import Window
 
 #: Time of a row without training, relative to one with.
@@ -199,14 +201,17 @@ def coarse_grid(study: Study, data: str) -> Grid:
 
 def built_for(study: Study, model: str, data: str, width: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
     """Registered name and every option of a model on a data set, those that the data give included."""
-    entry = study.models[model]
-    given = data_options(pairs_of(study, data))
+    entry, pairs = study.models[model], pairs_of(study, data)
     if not MODELS[entry.model].trainable:
+        given = data_options(pairs)
         del given["scale"]
-        return entry.model, {**given, **entry.options}
+        if "operator" in inspect.signature(MODELS[entry.model].__init__).parameters:
+            given["operator"] = study.data[data].ingest.operator
+        return entry.model, with_operator({**given, **entry.own_options()}, pairs)
     training = study.training_of(model)
-    frames = frame_options(Window(training.frames, training.target_frame))
-    return entry.model, {**given, **frames, **entry.options, **(width or {})}
+    options = {**entry.own_options(), **(width or {})}
+    window = Window(training.frames, training.target_frame)
+    return entry.model, resolve_options({model: (entry.model, options, None)}, pairs, window)[model]
 
 
 def _suits(study: Study, model: str, data: str) -> bool:
@@ -281,8 +286,8 @@ def _widths(study: Study) -> dict[tuple[str, str], dict[str, Any]]:
     for data in study.trained_data:
         grid = coarse_grid(study, data)
 
-        def cost(model) -> int:
-            return model.parameter_count if budget.by == "parameters" else multiply_adds(model, grid)
+        def cost(model, grid=grid) -> int:
+            return parameter_count(model) if budget.by == "parameters" else multiply_adds(model, grid)
 
         amount = budget.amount
         if amount is None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from flowsr.compare.budget import multiply_adds
 from flowsr.compare.card import write_card
 from flowsr.compare.entry import Entry
 from flowsr.compare.job import kept_row
@@ -19,6 +18,7 @@ from flowsr.data.pairs import read_statistics
 from flowsr.devices import resolve_device
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS, Upscaler, build_model, load_model
+from flowsr.models.budget import multiply_adds
 from flowsr.models.saving import WEIGHTS
 from flowsr.pipeline import stages
 from flowsr.pipeline.study import (

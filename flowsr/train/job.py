@@ -39,7 +39,7 @@ def resolve_options(
         FlowsrError: options that a model does not take, or a budget matched to an unknown or matched network.
     """
     data = data_options(pairs) | frame_options(window)
-    resolved = {name: _with_operator({**data, **options}, pairs) for name, (_, options, _) in models.items()}
+    resolved = {name: with_operator({**data, **options}, pairs) for name, (_, options, _) in models.items()}
     for name, (model, _, other) in models.items():
         if other is None:
             _parameters(model, resolved[name])
@@ -64,7 +64,7 @@ def frame_options(window: Window) -> dict[str, Any]:
     return {} if window == Window() else {"frames": window.frames, "target_frame": window.target}
 
 
-def _with_operator(options: dict[str, Any], pairs: Path) -> dict[str, Any]:
+def with_operator(options: dict[str, Any], pairs: Path) -> dict[str, Any]:
     """Names of constraints completed by what they need to know: the operator that the data were degraded with."""
     names = options.get("constraints")
     if not isinstance(names, list):

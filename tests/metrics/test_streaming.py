@@ -34,7 +34,13 @@ MIXED = Grid(
 )  # fmt: skip
 OPEN = Grid((17, 15, 16), (0.3, 0.2, 0.25), ("open", "periodic", "wall"))
 GRIDS = {"periodic": PERIODIC, "stretched": MIXED, "open": OPEN}
-OPTIONS = {"ssim": {"data_range": 5.0}, "component_ssim": {"data_range": 5.0}, "gradient_pdf": {"scales": (0.9, 2.0)}}
+OPTIONS = {
+    "ssim": {"data_range": 5.0},
+    "component_ssim": {"data_range": 5.0},
+    "gradient_pdf": {"scales": (0.9, 2.0)},
+    "gradient_invariants": {"scale": 3.0},
+    "structure_functions": {"largest": 5},
+}
 
 
 def build(name):

@@ -154,6 +154,8 @@ def constrained(model: Upscaler, constraints: Mapping[str, Mapping[str, Any]]) -
     Raises:
         ValueError: an unknown constraint, operator or option, or a field type that a constraint is not for.
     """
+    if not isinstance(constraints, Mapping) or not all(isinstance(given, Mapping) for given in constraints.values()):
+        raise ValueError(f"constraints are names with their options, got {constraints!r}")
     for name in constraints:
         if name not in CONSTRAINTS:
             raise ValueError(f"unknown constraint '{name}', expected one of {', '.join(CONSTRAINTS)}")

@@ -244,6 +244,8 @@ def test_the_card_restores_the_constraint(tmp_path):
     ("constraints", "irreps", "says"),
     [
         ({"positivity": {}}, "1o", "unknown constraint 'positivity'"),
+        (["solenoidal"], "1o", "names with their options"),
+        ({"solenoidal": None}, "1o", "names with their options"),
         ({"data_consistency": {"operator": "strided"}}, "1o", "is for the operators block_mean"),
         ({"data_consistency": {}}, "1o", "do not take"),
         ({"solenoidal": {"operator": "block_mean"}}, "1o", "do not take"),

@@ -1,0 +1,168 @@
+"""Losses, augmentation, constraints and frames: from the settings to the fit, and from the card back to the model."""
+
+import json
+import pickle
+import shutil
+from collections import defaultdict
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from flowsr.compare import Entry, compare
+from flowsr.config.schema import Experiment
+from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
+from flowsr.data.patches import OctahedralAugmentation
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from flowsr.models import build_model, load_model, read_card
+from flowsr.pipeline import stages
+from flowsr.train import read_history, resolve_options, train_model
+from flowsr.train.losses import Objective
+from flowsr.train.patches import patch_pair
+from flowsr.upscale import upscale_store
+
+FIT = dict(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, precision="auto", device="cpu")
+WHOLE = dict(patch=None, patch_halo=0, samples_per_epoch=2, seed=0)
+CNN = {"width": 2, "blocks": 0}
+
+
+def write_pairs(folder, boundary=("periodic",) * 3):
+    """What the ingest stage leaves: block means of random fields."""
+    random, coarse = np.random.default_rng(0), Grid((4, 4, 4), boundary=boundary)
+    for split, times in {"train": [0.0, 1, 2], "validation": [5.0, 6], "test": [9.0, 10, 11]}.items():
+        groups = {"coarse": field_template(coarse, times), "fine": field_template(coarse.refined(2), times)}
+        with create_store(folder / split / "run.zarr", groups) as store:
+            for time in range(len(times)):
+                fine = random.standard_normal((3, 8, 8, 8), "float32")
+                store.write("velocity", DEGRADE_OPERATORS["block_mean"]()(fine, 2), time=time, group="coarse")
+                store.write("velocity", fine, time=time, group="fine")
+            store.publish()
+    statistics = {"factor": 2, "irreps": "1o", "operator": "block_mean", "scale": {"coarse": 0.4}, "runs": {"run": {}}}
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+def fitted(pairs, folder, options=CNN, model="cnn", **settings):
+    train_model(model, resolve_options({"a": (model, options, None)}, pairs)["a"], pairs, folder, **{**WHOLE, **settings}, **FIT)
+    return load_model(folder)
+
+
+def weights(model):
+    return torch.cat([parameter.flatten() for parameter in model.parameters()])
+
+
+def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path, monkeypatch):
+    shutil.copytree(pairs, tmp_path / "ingest")
+    monkeypatch.setattr(stages, "_finished", lambda step, stage: defaultdict(str))
+    experiment = Experiment.model_validate({
+        "name": "x", "output": str(tmp_path), "seed": 7,
+        "train": {
+            "frames": 3, "target_frame": 1, "loss": {"l2": 2, "divergence": 0.5},
+            "models": {
+                "a": {"model": "cnn", "augment": "Oh", "constraints": ["data_consistency", "solenoidal"]},
+                "b": {"model": "cnn", "options": {"frames": 1, "target_frame": 0}},
+            },
+        },
+    })  # fmt: skip
+    a, b = (step.settings for step in stages._train_steps(experiment).values())
+    assert a["loss"] == b["loss"] == {"l2": 2.0, "divergence": 0.5} and a["seed"] == 7
+    assert (a["augment"], b["augment"]) == ("Oh", None)
+    assert (a["options"]["frames"], a["options"]["target_frame"], b["options"]["frames"]) == (3, 1, 1)
+    assert a["options"]["constraints"] == {"data_consistency": {"operator": "block_mean"}, "solenoidal": {}}
+    assert "constraints" not in b["options"] and not {"frames", "target_frame", "models"} & a.keys()
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        ({"frames": 2, "target_frame": 2}, "target_frame must be one of 2 frames"),
+        ({"frames": 0}, "greater than 0"),
+        ({"loss": {}}, "at least 1"),
+        ({"loss": {"l1": -1}}, "greater than or equal to 0"),
+        ({"models": {"a": {"model": "cnn", "augment": "C4"}}}, "'O' or 'Oh'"),
+        ({"models": {"a": {"model": "cnn", "constraints": ["positive"]}}}, "'solenoidal'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(train, says):
+    with pytest.raises(ValueError, match=says):
+        Experiment.model_validate({"name": "x", "output": "x", "train": train})
+
+
+def test_the_loss_of_the_settings_is_the_one_made_small(pairs, tmp_path):
+    loss = {"l1": 1.0, "gradient_l2": 0.5, "spectrum": 0.1}
+    model = fitted(pairs, tmp_path / "a", loss=loss)
+    patches = patch_pair(pairs, patch=None, halo=0, samples=2, seed=0).validation
+    coarse, fine = torch.utils.data.default_collate([patches[index] for index in range(2)])
+    with torch.no_grad():
+        expected = Objective(loss, patches.fine_grid)(model(coarse, patches.grid), fine, model.scale).item()
+    assert min(line["validation_loss"] for line in read_history(tmp_path / "a" / "history.jsonl")) == pytest.approx(expected)
+    plain, same = fitted(pairs, tmp_path / "b"), fitted(pairs, tmp_path / "c", loss={"l1": 1.0})
+    assert torch.equal(weights(plain), weights(same)) and not torch.equal(weights(plain), weights(model))
+
+
+def test_patches_shorter_than_the_box_have_no_spectrum_but_derivatives(pairs, tmp_path):
+    with pytest.raises(FlowsrError, match="whole periodic boxes"):
+        fitted(pairs, tmp_path / "a", patch=2, loss={"spectrum": 1.0})
+    fitted(pairs, tmp_path / "b", patch=2, patch_halo=1, loss={"gradient_l1": 1.0, "divergence": 0.1})
+
+
+def test_augmentation_turns_training_patches_and_no_others(pairs, tmp_path):
+    plain, turned, again = (fitted(pairs, tmp_path / name, augment=a) for name, a in (("a", None), ("b", "Oh"), ("c", "Oh")))
+    assert not torch.equal(weights(plain), weights(turned)) and torch.equal(weights(turned), weights(again))
+    assert read_card(tmp_path / "b").training["augment"] == "Oh" and "augment" not in read_card(tmp_path / "a").training
+    kept = patch_pair(pairs, patch=None, halo=0, samples=4, seed=0)
+    moved = patch_pair(pairs, patch=None, halo=0, samples=4, seed=0, augment=OctahedralAugmentation("Oh"))
+    assert all(torch.equal(kept.validation[i][0], moved.validation[i][0]) for i in range(2))
+    assert any(not torch.equal(kept.train[i][0], moved.train[i][0]) for i in range(4))
+
+
+@pytest.mark.parametrize("names", [["data_consistency"], ["solenoidal"], ["solenoidal", "data_consistency"]])
+def test_constraints_are_trained_through_saved_and_obeyed_by_the_upscaled_store(pairs, tmp_path, names):
+    model = fitted(pairs, tmp_path / "model", {**CNN, "constraints": names})
+    assert set(read_card(tmp_path / "model").options["constraints"]) == set(names)
+    assert weights(model).norm() > 0 and model.trainable
+    store = upscale_store(pairs / "test" / "run.zarr", tmp_path / "model", tmp_path / "fine.zarr", group="coarse", tile=2)
+    fine, coarse = open_field(store).velocity.values, open_field(pairs / "test" / "run.zarr", group="coarse").velocity.values
+    missed = DEGRADE_OPERATORS["block_mean"]()(fine, 2) - coarse
+    rates = [2j * np.pi * np.fft.fftfreq(8, 0.5) * (np.abs(np.fft.fftfreq(8)) < 0.5)] * 3
+    modes = np.fft.fftn(fine, axes=(2, 3, 4))
+    along = [rate.reshape(np.roll([-1, 1, 1], axis)) * modes[:, axis] for axis, rate in enumerate(rates)]
+    if names == ["data_consistency"]:
+        assert np.abs(missed).max() < 1e-5
+    else:
+        assert np.linalg.norm(sum(along)) < 1e-5 * np.linalg.norm(along)
+    # random block means push more through one plane than through the next: that alone no solenoidal field can
+    if len(names) == 2:
+        for axis in range(3):
+            across = tuple(d - 1 for d in (2, 3, 4) if d != axis + 2)
+            missed[:, axis] -= missed[:, axis].mean(axis=across, keepdims=True)
+        assert np.abs(missed).max() < 1e-5
+
+
+def test_constrained_models_are_compared_copied_and_pickled(pairs, tmp_path):
+    model = build_model("trilinear", factor=2, constraints={"data_consistency": {"operator": "block_mean"}})
+    coarse, grid = torch.randn(1, 3, 4, 4, 4), Grid((4, 4, 4))
+    for other in (deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(coarse, grid), model(coarse, grid))
+    entries = [Entry("c", "C", model), Entry("t", "T", build_model("trilinear", factor=2))]
+    compared = compare([pairs / "test" / "run.zarr"], entries, tmp_path, metrics=["nrmse", "equivariance"])["models"]
+    assert compared["c"]["scalars"]["nrmse"]["mean"] < compared["t"]["scalars"]["nrmse"]["mean"]
+    assert compared["c"]["scalars"]["equivariance_error"]["mean"] < 1e-6
+
+
+def test_models_that_need_the_whole_box_are_refused_for_patches_and_walls(pairs, tmp_path):
+    with pytest.raises(FlowsrError, match="needs whole boxes.*found: \\(2, 2, 2\\)"):
+        fitted(pairs, tmp_path / "a", {**CNN, "constraints": ["solenoidal"]}, patch=2)
+    walled = write_pairs(tmp_path / "walled", ("periodic", "wall", "periodic"))
+    fitted(walled, tmp_path / "b", {**CNN, "constraints": ["solenoidal"]})
+    with pytest.raises(FlowsrError, match="for periodic boxes"):
+        fitted(walled, tmp_path / "c", {**CNN, "constraints": ["solenoidal", "data_consistency"]})
+    with pytest.raises(FlowsrError, match="does not take these options.*one vector field"):
+        resolve_options({"a": ("cnn", {"irreps": "0e", "constraints": ["solenoidal"]}, None)}, pairs)

@@ -92,10 +92,10 @@ def _convolution(shape, weight, bias, stride, padding, dilation, transposed, *_,
     return 2 * shape[0] * math.prod(out_shape[2:]) * taps
 
 
-def _transform(shape, *_, out_shape=None, **__) -> int:
-    """Operations of a real transform: (5/2) N log2 N, N the values of the real side, the longer one."""
-    values = max(math.prod(shape), math.prod(out_shape))
-    return int(2.5 * values * math.log2(max(2, values)))
+def _transform(shape, axes, *_, out_shape=None, **__) -> int:
+    """Operations of real transforms of N values along some axes: (5/2) N log2 N each; the longer side is the real one."""
+    real = max(shape, out_shape, key=math.prod)
+    return int(2.5 * math.prod(real) * math.log2(max(2, math.prod(real[axis] for axis in axes))))
 
 
 def _product(left, right, *_, out_val=None, **__) -> int:

@@ -12,7 +12,6 @@ correction is learned.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from e3nn.o3 import Irreps
@@ -44,7 +43,7 @@ def doublings(factor: int) -> int:
 class EarlyUpsampling(Network):
     """head; for every doubling, blocks and a step of two; tail on the fine grid. A subclass gives the parts.
 
-    Every part is called with (features, boundary) and sees 1 cell of its own grid, a block 2.
+    Every part is called with (features, boundary); head and tail see 1 cell of their grid, a block 2.
     """
 
     def assemble(
@@ -55,7 +54,8 @@ class EarlyUpsampling(Network):
         Args:
             head: from the field to features.
             block: makes a residual block.
-            step: makes a layer to twice as many cells along each axis.
+            step: makes a layer to twice as many cells along each axis; its ``first_needed`` tells the first cell that
+                it needs to know its cells from a given one on.
             tail: from features to the field's correction.
             blocks: residual blocks before every step.
         """
@@ -64,7 +64,10 @@ class EarlyUpsampling(Network):
         self.stages = nn.ModuleList(
             nn.ModuleList([*(block() for _ in range(blocks)), step()]) for _ in range(steps)
         )
-        self.halo = math.ceil(1 + sum((2 * blocks + 1) / 2**done for done in range(steps)) + 1 / self.factor)
+        first = -1  # the first cell that the result's cell 0 needs: beyond the tail, and then grid by coarser grid
+        for stage in self.stages:
+            first = stage[-1].first_needed(first) - 2 * blocks
+        self.halo = 1 - first
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         features = self.head(coarse, grid.boundary)
@@ -86,6 +89,10 @@ class DoublingConv(nn.Module):
         self.convolution = nn.ConvTranspose3d(width, width, 4, stride=2, padding=3)
         self.activation = nn.ReLU()
 
+    @staticmethod
+    def first_needed(first: int) -> int:
+        return (first - 1) // 2
+
     def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
         return self.convolution(pad(self.activation(features), 1, boundary))
 
@@ -94,7 +101,7 @@ class DoublingConv(nn.Module):
 class PaperCNN(EarlyUpsampling):
     """The paper's CNN: residual blocks and transposed convolutions, doubling by doubling (Wang et al. 2023).
 
-    arXiv 2310.02299, section 5, "Conv". Halo for factor 4 and one block a step: 6 cells.
+    arXiv 2310.02299, section 5, "Conv". Halo for factor 4 and one block a step: 5 cells.
 
     Args:
         width: channels.
@@ -131,12 +138,16 @@ class OctahedralDoubling(nn.Module):
         self.upsample = SubVoxelUpsample(group, channels, channels, 2, **layers)
         self.activation = nn.ReLU()
 
+    @staticmethod
+    def first_needed(first: int) -> int:
+        return first // 2 - 1
+
     def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
         return self.upsample(self.activation(features), boundary)
 
 
 class PaperOctahedral(EarlyUpsampling):
-    """The paper's layout of group convolutions.
+    """The paper's layout of group convolutions. Halo for factor 4 and one block a step: 6 cells.
 
     Args:
         group: ``O`` (24 rotations) or ``Oh`` (48, with reflections).
@@ -190,6 +201,6 @@ class PaperRelaxed(PaperOctahedral):
 
 @MODELS.register("paper_strict")
 class PaperStrict(PaperOctahedral):
-    """The same network with its relaxed weights frozen: exactly equivariant for ever."""
+    """The paper's octahedral network with its relaxed weights frozen: exactly equivariant for ever (Wang et al. 2023)."""
 
     relaxed = False

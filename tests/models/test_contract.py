@@ -1,0 +1,205 @@
+"""What every registered model owes its callers, asked of all of them alike."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from flowsr.models import MODELS, ModelCard, build_model, load_model, save_model
+from flowsr.models.interpolation import trilinear
+from flowsr.upscale.tiles import tiles_of, upscale_array
+
+#: The smallest network of each kind that has all of its parts.
+SMALL = {
+    "cnn": {"width": 3, "blocks": 1},
+    "relaxed": {"channels": 1, "filter_banks": 2},
+    "strict": {"channels": 1},
+    "paper_cnn": {"width": 3},
+    "paper_relaxed": {"channels": 1, "filter_banks": 2},
+    "paper_strict": {"channels": 1},
+    "edsr": {"width": 3, "blocks": 2},
+    "rcan": {"width": 4, "groups": 2, "blocks": 1},
+    "rrdb": {"width": 3},
+    "fno": {"width": 3, "layers": 2, "modes": 4},
+    "e3nn": {"width": 2, "blocks": 2},
+    "deconvolved": {"method": "van_cittert", "iterations": 2},
+}
+NAMES = sorted(MODELS)
+TRAINED = [name for name in NAMES if MODELS[name].trainable]
+SIDES = (4, 5, 6)
+BOUNDARIES = [("periodic",) * 3, ("wall", "periodic", "open"), ("open",) * 3]
+
+
+def built(name, factor=2, **options):
+    return build_model(name, factor=factor, **{**SMALL.get(name, {}), **options})
+
+
+def stirred(name, seed=0, **options):
+    """All parameters random, none zero, in double precision."""
+    torch.manual_seed(seed)
+    model = built(name, **options).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    return model
+
+
+def field(sides=SIDES, components=3, seed=0):
+    return torch.randn(2, components, *sides, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shape_and_precision(name, factor):
+    model = built(name, factor=factor)
+    assert model.factor == factor and not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    for dtype in (torch.float32, torch.float64):
+        fine = model(field().to(dtype), Grid(SIDES))
+        assert fine.shape == (2, 3, *(factor * n for n in SIDES)) and fine.dtype == dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_walls_are_upscaled_or_refused_in_one_line(name):
+    model = stirred(name)
+    for boundary in BOUNDARIES:
+        grid = Grid(SIDES, boundary=boundary)
+        if model.needs_periodic and not grid.periodic:
+            with pytest.raises((ValueError, FlowsrError), match="periodic") as error:
+                model(field(), grid)
+            assert "\n" not in str(error.value)
+            continue
+        with torch.no_grad():
+            assert torch.isfinite(model(field(), grid)).all()
+        if model.halo is not None and boundary[0] == "wall":  # what a wall bounds does not come round again
+            other = field((2 * model.halo + 4, *SIDES[1:]))
+            here = Grid(other.shape[-3:], boundary=boundary)
+            poked = other.clone()
+            poked[:, :, -1] += 1.0
+            with torch.no_grad():
+                change = model(poked, here) - model(other, here)
+            far = change[:, :, : model.factor].abs().max()
+            assert far <= (1e-6 if name == "tricubic" else 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_units_are_the_callers(name):
+    """Twice the velocity, in a network told so, is twice the result; the unit of length is of no account."""
+    options = {"scale": 1.0} if MODELS[name].trainable else {}
+    model = stirred(name, **options)
+    coarse = field()
+    with torch.no_grad():
+        fine = model(coarse, Grid(SIDES))
+        in_meters = model(coarse, Grid(SIDES, spacing=(0.01,) * 3, origin=(3.0, 2.0, 1.0)))
+        if MODELS[name].trainable:
+            model.scale.fill_(2.0)
+        doubled = model(2 * coarse, Grid(SIDES))
+    torch.testing.assert_close(in_meters, fine, rtol=0, atol=1e-12 * float(fine.abs().max()))
+    torch.testing.assert_close(doubled, 2 * fine, rtol=0, atol=1e-6 if name == "fno" else 1e-12 * float(fine.abs().max()))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_starts_from_the_interpolation_and_moves_every_parameter(name):
+    torch.manual_seed(0)
+    fresh = built(name, scale=3.0)
+    coarse = field().float()
+    torch.testing.assert_close(fresh(coarse, Grid(SIDES)), trilinear(coarse, 2, ("periodic",) * 3), rtol=0, atol=1e-5)
+    model = stirred(name)
+    model(field(), Grid(SIDES)).square().mean().backward()
+    still = [key for key, p in model.named_parameters() if p.requires_grad and not (p.grad is not None and p.grad.abs().max() > 0)]
+    assert not still
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_step_of_a_fit_gains(name):
+    """The gradient at the start, where most of a network is still silent, points somewhere useful."""
+    torch.manual_seed(0)
+    model = built(name)
+    coarse = field().float()
+    wanted = trilinear(coarse, 2, ("periodic",) * 3) + 0.1 * coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        loss = (model(coarse, Grid(SIDES)) - wanted).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_decide_everything(name):
+    models = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        models.append(built(name))
+    first, second = (model.state_dict() for model in models)
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    with torch.no_grad():
+        assert torch.equal(*(model(field(), Grid(SIDES)) for model in models))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded_it_gives_the_same_field(name, tmp_path):
+    model = stirred(name).float()
+    options = {"factor": 2, **SMALL.get(name, {})}
+    before = copy.deepcopy(model.state_dict())
+    save_model(tmp_path, model, ModelCard(name, options, {}))
+    loaded = load_model(tmp_path)
+    assert loaded.state_dict().keys() == before.keys() and all(torch.is_tensor(value) for value in before.values())
+    with torch.no_grad():
+        assert torch.equal(loaded(field().float(), Grid(SIDES)), model(field().float(), Grid(SIDES)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_tiles_with_the_stated_halo_are_the_whole(name, boundary):
+    model = stirred(name)
+    grid = Grid((7, 3, 4), boundary=(boundary, "periodic", "periodic"))
+    if model.halo is None:
+        assert len(tiles_of(grid, 2, model.halo)) == 1
+        return
+    coarse = field(grid.shape)[0].numpy()
+    whole = upscale_array(model, coarse, grid, tile=7)
+    tiled = upscale_array(model, coarse, grid, tile=3)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=(1e-6 if name == "tricubic" else 1e-13) * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_frames_and_other_field_types(name):
+    model = stirred(name, frames=3, irreps="0e")
+    coarse = field(components=3)
+    with torch.no_grad():
+        fine = model(coarse, Grid(SIDES))
+        assert fine.shape == (2, 1, *(2 * n for n in SIDES))
+        earlier = coarse.clone()
+        earlier[:, 0] += 1.0
+        assert torch.equal(model(earlier, Grid(SIDES)), fine) is not model.trainable  # only networks look back
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_list_of_models_says_what_each_is(name):
+    first = MODELS[name].__doc__.strip().splitlines()[0]
+    assert 20 < len(first) <= 125 and first.endswith(".")
+    with pytest.raises(ValueError, match="factor must be at least 1"):
+        built(name, factor=0)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_stated_halo_is_no_more_than_the_reach(name):
+    model = stirred(name)
+    if model.halo is None:
+        assert name in ("rcan", "fno")
+        return
+    sides = (2 * model.halo + 5, 3, 3)
+    middle = model.halo + 2
+    poked = field(sides)
+    poked[:, :, middle] += 1.0
+    grid = Grid(sides, boundary=("open", "periodic", "periodic"))
+    with torch.no_grad():
+        change = (model(poked, grid) - model(field(sides), grid)).abs().amax((0, 1, 3, 4))
+    changed = torch.nonzero(change.reshape(-1, 2).amax(1) > 0).flatten()
+    assert (changed - middle).abs().max() == model.halo

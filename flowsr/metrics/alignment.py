@@ -12,11 +12,14 @@ from flowsr.metrics.base import METRICS, FieldMetric
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
 from flowsr.metrics.gradients import velocity_gradient
 from flowsr.metrics.histograms import bin_numbers, cell_volumes, volume_per_bin
+from flowsr.metrics.invariants import strain_scale
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.volumes import volume_sum
+from flowsr.metrics.sharing import shareable
+from flowsr.metrics.volumes import volume_of, volume_sum
 from flowsr.metrics.curl import vorticity
 
 BINS = 20
+RATE_RANGE, RATE_BINS = 5.0, 100  # of the eigenvalues, in units of the root mean square strain
 AT_ONCE = 1 << 18  # 3 x 3 matrices diagonalized together
 AXES = ("extensive", "intermediate", "compressive")
 
@@ -24,6 +27,7 @@ _ASHURST = "Ashurst, Kerstein, Kerr & Gibson, Phys. Fluids 30, 2343 (1987)"
 _LUND = "Lund & Rogers, Phys. Fluids 6, 1838 (1994)"
 
 
+@shareable
 def strain_eigenframe(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of the rate of strain S_ij = (A_ij + A_ji) / 2.
 
@@ -130,6 +134,47 @@ class StrainAlignment(FieldMetric):
         return {**result, "pdf_strain_state": _pdf(state_volumes, strained, -1.0)}
 
 
+@METRICS.register("strain_eigenvalues")
+class StrainEigenvalues(FieldMetric):
+    """PDFs of the eigenvalues of the predicted strain, in units of the true root mean square strain, by volume.
+
+    Each snapshot is scaled by its own truth, then volumes are pooled. What lies beyond ``RATE_RANGE`` is missing from
+    the integral.
+
+    Args:
+        scale: root mean square strain that every snapshot is scaled by instead, see
+            :func:`~flowsr.metrics.strain_scale`. Tiles need it: a tile does not know the whole field's.
+    """
+
+    needs_vector = True
+    curves = {
+        f"pdf_strain_{axis}": CurveQuantity(
+            f"PDF of {axis} strain", "eigenvalue of S / true rms", "probability density", _ASHURST, y_scale="log"
+        )
+        for axis in AXES
+    }
+    totals = ("rate_volumes", "volume")
+
+    def __init__(self, scale: float | None = None, **options):
+        super().__init__(**options)
+        self.scale = scale
+        self.halo = None if scale is None else DERIVATIVE_HALO
+
+    def _measure(self, prediction, target, grid):
+        unit = strain_scale(target, grid)[:, None, None, None] if self.scale is None else float(self.scale)
+        values, _ = strain_eigenframe(prediction, grid)
+        volumes = cell_volumes(grid, prediction.device)
+        numbers = (bin_numbers(values[:, n] / unit, -RATE_RANGE, RATE_RANGE, RATE_BINS) for n in range(3))
+        per_bin = [volume_per_bin(number, RATE_BINS, volumes) for number in numbers]
+        return {"rate_volumes": torch.stack(per_bin, dim=1), "volume": volume_of(prediction, grid)}
+
+    def _finish(self, rate_volumes, volume):
+        return {
+            f"pdf_strain_{axis}": _pdf(volumes, volume, -RATE_RANGE, RATE_RANGE)
+            for axis, volumes in zip(AXES, rate_volumes)
+        }
+
+
 def _cosines(velocity: Tensor, grid: Grid, vectors: Tensor) -> Tensor:
     w = vorticity(velocity, grid).to(torch.float64)
     length = torch.linalg.vector_norm(w, dim=1, keepdim=True)
@@ -168,6 +213,7 @@ def _not_rounding(velocity: Tensor, grid: Grid, square: Tensor) -> Tensor:
     return square > smallest * (a.to(torch.float64) ** 2).sum((1, 2))[:, None]
 
 
-def _pdf(volumes: Tensor, total: Tensor, low: float) -> Curve:
-    edges = torch.linspace(low, 1.0, BINS + 1, dtype=torch.float64, device=volumes.device)
-    return Curve((edges[1:] + edges[:-1]) / 2, volumes / total * (BINS / (1.0 - low)))
+def _pdf(volumes: Tensor, total: Tensor, low: float, high: float = 1.0) -> Curve:
+    bins = len(volumes)
+    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=volumes.device)
+    return Curve((edges[1:] + edges[:-1]) / 2, volumes / total * (bins / (high - low)))

@@ -9,6 +9,7 @@ import torch
 from flowsr.grid import Grid
 from flowsr.metrics import (
     METRICS,
+    enstrophy,
     gradient_invariants,
     qr_joint_pdf,
     strain_eigenframe,
@@ -137,10 +138,23 @@ def test_plane_shear_has_vorticity_along_the_intermediate_axis():
     assert result["strain_state"].item() == pytest.approx(0, abs=1e-12)
 
 
+def test_eigenvalues_are_counted_in_units_of_the_true_strain():
+    target, scale = diagonal(2.0, 1.0, -3.0), math.sqrt(14)
+    result = METRICS["strain_eigenvalues"]()(2 * target, target, OPEN)
+    for axis, rate in zip(("extensive", "intermediate", "compressive"), (4.0, 2.0, -6.0)):
+        centre, density = result[f"pdf_strain_{axis}"]
+        assert density.sum().item() * 0.1 == pytest.approx(1)
+        assert abs(centre[density.argmax()].item() - rate / scale) <= 0.05
+    given = METRICS["strain_eigenvalues"](scale=scale)(2 * target, 7 * target, OPEN)
+    for key, curve in result.items():
+        torch.testing.assert_close(given[key].y, curve.y)
+
+
 def test_homogeneous_incompressible_fields_have_no_mean_q_and_r():
-    """Betchov, J. Fluid Mech. 1, 497 (1956): both are divergences."""
+    """Betchov, J. Fluid Mech. 1, 497 (1956): both are divergences. So <S:S> is half the mean square vorticity."""
     for field, grid in ((abc(CUBE), CUBE), gaussian_field()):
         q, r = gradient_invariants(field, grid)
+        assert strain_scale(field, grid).item() ** 2 == pytest.approx(enstrophy(field, grid).item(), rel=1e-9)
         assert abs(q.mean()) < 1e-12 * q.abs().mean() and abs(r.mean()) < 1e-10 * r.abs().mean()
 
 

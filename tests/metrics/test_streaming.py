@@ -39,6 +39,7 @@ OPTIONS = {
     "component_ssim": {"data_range": 5.0},
     "gradient_pdf": {"scales": (0.9, 2.0)},
     "gradient_invariants": {"scale": 3.0},
+    "strain_eigenvalues": {"scale": 3.0},
     "structure_functions": {"largest": 5},
 }
 

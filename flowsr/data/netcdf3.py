@@ -80,10 +80,10 @@ def _opened(path: Path) -> Iterator:
             "a version of NetCDF that is not read", file=path, expected=" or ".join(VERSIONS.values()) + ", or NetCDF 4",
             found=f"version {magic[3:].hex() or 'none'}", hint="convert it: nccopy -k nc4 IN OUT",
         )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # arrays that outlive the file: none do, all are copied
-        with netcdf_file(path, "r", mmap=True) as file:
-            yield file
+    # Said when the file is let go, of a damaged file long after it; nothing outlives the file, all that is read is copied.
+    warnings.filterwarnings("ignore", message="Cannot close a netcdf_file", category=RuntimeWarning)
+    with netcdf_file(path, "r", mmap=True) as file:
+        yield file
 
 
 def _lazy(path: Path, name: str, item) -> Netcdf3Array:

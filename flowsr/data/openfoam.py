@@ -258,6 +258,8 @@ def _values(case: str, time: float, name: str, signature: tuple) -> np.ndarray:
     with listening(case, name):
         reader = _reader(Path(case))
         reader.SetCellArrayStatus(name, 1)
+        reader.DisableAllPatchArrays()
+        reader.SetPatchArrayStatus("internalMesh", 1)
         reader.UpdateTimeStep(time)
         grid = _block(reader.GetOutput(), "vtkUnstructuredGrid")
         array = None if grid is None else grid.GetCellData().GetArray(name)

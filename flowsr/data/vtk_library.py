@@ -38,8 +38,11 @@ def listening(file, variable: str | None = None, heard: bool = True) -> Iterator
     loudness = core.vtkLogger.GetCurrentVerbosityCutoff()
     core.vtkLogger.SetStderrVerbosity(core.vtkLogger.VERBOSITY_OFF)
     core.vtkOutputWindow.SetInstance(said)
+    refused = None
     try:
         yield
+    except FlowsrError as error:
+        refused = error
     finally:
         core.vtkOutputWindow.SetInstance(before)
         core.vtkLogger.SetStderrVerbosity(loudness)
@@ -47,6 +50,8 @@ def listening(file, variable: str | None = None, heard: bool = True) -> Iterator
     if lines and heard:
         found = next((line for line in lines if not line.startswith(("ERROR: In", "Warning: In"))), lines[0])
         raise FlowsrError("damaged or not readable", file=file, variable=variable, found=found.split("): ")[-1][:200])
+    if refused is not None:
+        raise refused
 
 
 def numbers(array) -> np.ndarray:

@@ -1,0 +1,203 @@
+"""OpenFOAM cases written by hand as plain text: a box of bricks whose cells are numbered at random."""
+
+import gzip
+from itertools import product
+
+import numpy as np
+import pytest
+import yaml
+
+from flowsr.data import check_finite, convert, grid_of, inspect, open_field
+from flowsr.errors import FlowsrError
+
+SIDES = X, Y, Z = 4, 6, 5
+LINES = np.linspace(0, 1, X + 1), np.cumsum([0, 0.1, 0.2, 0.15, 0.3, 0.2, 0.1]), np.linspace(0, 2, Z + 1)
+VELOCITY = np.arange(2 * 3 * X * Y * Z, dtype="f4").reshape(2, 3, *SIDES)
+CLASSES = {1: ("volScalarField", "scalar"), 3: ("volVectorField", "vector"), 6: ("volSymmTensorField", "symmTensor")}
+CHANNEL = {"x": "cyclic", "y": "wall", "z": "cyclic"}
+
+
+def head(kind, name):
+    return f"FoamFile {{ version 2.0; format ascii; class {kind}; object {name}; }}\n"
+
+
+def listed(rows):
+    return f"{len(rows)}\n(\n" + "\n".join(rows) + "\n)\n"
+
+
+def quad(axis, i, j, k):
+    """Numbers of the corners of the face below cell (i, j, k) along an axis, its normal along the axis."""
+    a, b = ((0, 1, 0), (0, 0, 1)) if axis == 0 else ((0, 0, 1), (1, 0, 0)) if axis == 1 else ((1, 0, 0), (0, 1, 0))
+    steps = [(0, 0, 0), a, tuple(p + q for p, q in zip(a, b)), b]
+    return [i + p + (X + 1) * (j + q + (Y + 1) * (k + r)) for p, q, r in steps]
+
+
+def mesh(root, order, kinds=CHANNEL, points=None):
+    """constant/polyMesh of the box; ``order[n]`` is where in the box (x fastest) cell n is."""
+    label = np.empty(X * Y * Z, int)
+    label[order] = np.arange(X * Y * Z)
+    inner, outer = [], {f"{axis}_{end}": [] for axis in "xyz" for end in ("low", "high")}
+    for axis in range(3):
+        for place in product(*(range(n + (a == axis)) for a, n in enumerate(SIDES))):
+            below = list(place)
+            below[axis] -= 1
+            cell = lambda p: int(label[p[0] + X * (p[1] + Y * p[2])])  # noqa: E731
+            corners = quad(axis, *place)
+            if place[axis] == 0:
+                outer["xyz"[axis] + "_low"].append((corners[::-1], cell(place)))
+            elif place[axis] == SIDES[axis]:
+                outer["xyz"[axis] + "_high"].append((corners, cell(below)))
+            else:
+                one, two = cell(below), cell(place)
+                inner.append((corners, one, two) if one < two else (corners[::-1], two, one))
+    inner.sort(key=lambda face: face[1:])
+    faces, owner = [f[0] for f in inner], [f[1] for f in inner]
+    patches = []
+    for name, members in outer.items():
+        patches.append(f"{name} {{ type {kinds[name[0]]}; nFaces {len(members)}; startFace {len(faces)}; }}")
+        faces += [corners for corners, _ in members]
+        owner += [cell for _, cell in members]
+    if points is None:
+        points = np.array([(x, y, z) for z in LINES[2] for y in LINES[1] for x in LINES[0]])
+    folder = root / "constant" / "polyMesh"
+    folder.mkdir(parents=True)
+    (folder / "points").write_text(head("vectorField", "points") + listed(["(%r %r %r)" % tuple(p) for p in points.tolist()]))
+    (folder / "faces").write_text(head("faceList", "faces") + listed(["4(%d %d %d %d)" % tuple(f) for f in faces]))
+    (folder / "owner").write_text(head("labelList", "owner") + listed(list(map(str, owner))))
+    (folder / "neighbour").write_text(head("labelList", "neighbour") + listed([str(f[2]) for f in inner]))
+    (folder / "boundary").write_text(head("polyBoundaryMesh", "boundary") + listed(patches))
+    (root / "system").mkdir()
+    control = "startTime 0; endTime 1; deltaT 0.5; writeControl timeStep; writeInterval 1;\n"
+    (root / "system" / "controlDict").write_text(head("dictionary", "controlDict") + control)
+
+
+def field(path, values, order, form="ascii"):
+    """A field (component, x, y, z) in a time folder."""
+    path.parent.mkdir(exist_ok=True)
+    kind, item = CLASSES[len(values)]
+    rows = values.transpose(3, 2, 1, 0).reshape(X * Y * Z, -1)[order]
+    sides = " ".join(f"{axis}_{end} {{ type zeroGradient; }}" for axis in "xyz" for end in ("low", "high"))
+    text = head(kind, path.name) + "dimensions [0 1 -1 0 0 0 0];\n"
+    if form == "binary":
+        text = text.replace("format ascii;", 'format binary; arch "LSB;label=32;scalar=64";')
+        text += f"internalField nonuniform List<{item}>\n{len(rows)}\n("
+        path.write_bytes(text.encode() + rows.astype("<f8").tobytes() + f")\n;\nboundaryField {{ {sides} }}\n".encode())
+        return
+    rows = [repr(r[0]) if len(r) == 1 else "(" + " ".join(map(repr, r)) + ")" for r in rows.tolist()]
+    text += f"internalField nonuniform List<{item}> {listed(rows)};\nboundaryField {{ {sides} }}\n"
+    if form == "gz":
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+
+
+def case(root, *, form="ascii", kinds=CHANNEL, points=None):
+    order = np.random.default_rng(0).permutation(X * Y * Z)
+    mesh(root, order, kinds, points)
+    for number, time in enumerate(("0", "0.25")):
+        field(root / time / "U", VELOCITY[number], order, form)
+        field(root / time / "p", VELOCITY[number, :1] * 2, order, form)
+    return root
+
+
+@pytest.mark.parametrize("form", ["ascii", "gz", "binary"])
+def test_cells_are_sorted_into_the_box(tmp_path, form):
+    found = open_field(case(tmp_path / "a", form=form))
+    assert not found["velocity"]._in_memory
+    np.testing.assert_array_equal(found["velocity"].values, VELOCITY)
+    np.testing.assert_array_equal(found["pressure"].values, VELOCITY[:, 0] * 2)
+    np.testing.assert_array_equal(found["velocity"][1, 2, 1:3, ::2, 4].values, VELOCITY[1, 2, 1:3, ::2, 4])
+    assert found["time"].values.tolist() == [0, 0.25]
+    grid = grid_of(found)
+    assert grid.boundary == ("periodic", "wall", "periodic") and grid.stretched == (False, True, False)
+    np.testing.assert_allclose(grid.lengths, [line[-1] for line in LINES], rtol=1e-6)
+    np.testing.assert_allclose(found["y"].values, (LINES[1][1:] + LINES[1][:-1]) / 2, rtol=1e-6)
+
+
+def test_a_case_is_inspected_and_converted_and_its_foam_file_is_the_case(tmp_path):
+    root = case(tmp_path / "a", kinds={"x": "patch", "y": "wall", "z": "cyclic"})
+    (root / "a.foam").touch()
+    lines = "\n".join(inspect(root / "a.foam").lines())
+    assert "openfoam" in lines and "float32" in lines and "boundary open/wall/periodic" in lines
+    found = open_field(convert(root, tmp_path / "b.zarr"))
+    np.testing.assert_array_equal(found["velocity"].values, VELOCITY)
+    manifest = {
+        "name": "a", "description": "", "source": "", "licence": "", "files": {"a": "a"}, "viscosity": 0.1,
+        "variables": {"flow": {"irreps": "1o", "path": "U"}}, "boundary": ["open", "wall", "periodic"],
+    }  # fmt: skip
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
+    np.testing.assert_array_equal(open_field(tmp_path / "m.yaml")["flow"].values, VELOCITY)
+
+
+def test_symmetric_tensors_have_their_components_in_place(tmp_path):
+    from flowsr.data.tensors import six_component_irreps
+
+    root = case(tmp_path / "a")
+    order = np.random.default_rng(0).permutation(X * Y * Z)
+    values = np.random.default_rng(1).normal(size=(6, *SIDES)).astype("f4")  # xx xy xz yy yz zz
+    for time in ("0", "0.25"):
+        field(root / time / "R", values, order)
+    found = open_field(root)["R"]
+    np.testing.assert_allclose(
+        found.values[0], np.einsum("ij,jxyz->ixyz", six_component_irreps()[1], values[[0, 3, 5, 1, 4, 2]]), atol=1e-6
+    )
+
+
+def test_a_field_that_is_not_at_all_times_is_left_out(tmp_path):
+    root = case(tmp_path / "a")
+    (root / "0" / "p").unlink()
+    found = open_field(root)
+    assert list(found.data_vars) == ["velocity"] and "p (not at all times)" in found.attrs["left_out"]
+
+
+def test_meshes_that_are_no_box_are_refused(tmp_path):
+    points = np.array([(x, y, z) for z in LINES[2] for y in LINES[1] for x in LINES[0]])
+    skewed = points.copy()
+    skewed[:, 0] += 0.1 * skewed[:, 1]
+    with pytest.raises(FlowsrError, match="not a box of bricks; variable: x"):
+        open_field(case(tmp_path / "a", points=skewed))
+    moved = points.copy()
+    moved[60] += 0.01
+    with pytest.raises(FlowsrError, match="not a box of bricks"):
+        open_field(case(tmp_path / "b", points=moved))
+
+
+def drop(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "line"),
+    [
+        ("constant/polyMesh/points", drop, "an incomplete case; expected: constant/polyMesh/points"),
+        ("constant/polyMesh/points", cut, "damaged or not readable"),
+        ("constant/polyMesh/faces", cut, "damaged or not readable"),
+        ("constant/polyMesh/owner", cut, "damaged or not readable"),
+        ("constant/polyMesh/neighbour", cut, "damaged or not readable"),
+        ("0.25/U", cut, "damaged or not readable; variable: U"),
+        ("system/controlDict", drop, "an incomplete case"),
+    ],
+)
+def test_damaged_cases(tmp_path, part, change, line):
+    root = case(tmp_path / "a")
+    change(root / part)
+    with pytest.raises(FlowsrError, match=line) as raised:
+        open_field(root)["velocity"].values
+    assert "\n" not in str(raised.value)
+
+
+def test_nan_and_pieces(tmp_path):
+    root = case(tmp_path / "a")
+    values = VELOCITY[1].copy()
+    values[1, 2, 3, 4] = np.nan
+    field(root / "0.25" / "U", values, np.random.default_rng(0).permutation(X * Y * Z), "binary")
+    with pytest.raises(FlowsrError, match="1 of 720.*time 1, component 1, x 2, y 3, z 4"):
+        check_finite(open_field(root))
+    (root / "constant" / "polyMesh").rename(root / "elsewhere")
+    (root / "processor0").mkdir()
+    with pytest.raises(FlowsrError, match="a case in pieces.*reconstructPar"):
+        open_field(root)

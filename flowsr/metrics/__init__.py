@@ -1,10 +1,16 @@
 """Physics metrics: torchmetrics classes over functional twins, collected by name in ``METRICS``."""
 
-from flowsr.metrics import fields, spectra, gradients, equivariance, similarity  # noqa: F401  # isort: skip  (the order of METRICS)
+# The order of METRICS, which is that of a table's columns.
+from flowsr.metrics import fields, spectra, gradients, equivariance, similarity  # noqa: F401  # isort: skip
 from flowsr.metrics import breaking, consistency, curl, handedness, invariants, alignment  # noqa: F401  # isort: skip
 from flowsr.metrics import subgrid, lumley, walls  # noqa: F401  # isort: skip
-from flowsr.metrics.alignment import StrainAlignment, strain_eigenframe, strain_state, vorticity_alignment
-from flowsr.metrics.lumley import ReynoldsAnisotropy, anisotropy, lumley_invariants, reynolds_stress
+from flowsr.metrics.alignment import (
+    StrainAlignment,
+    StrainEigenvalues,
+    strain_eigenframe,
+    strain_state,
+    vorticity_alignment,
+)
 from flowsr.metrics.base import METRICS, Degrade, FieldMetric, InputMetric, ModelMetric, PooledMetric
 from flowsr.metrics.breaking import (
     SymmetryBreaking,
@@ -47,6 +53,9 @@ from flowsr.metrics.gradients import (
 )
 from flowsr.metrics.handedness import Helicity, HelicitySpectrum, helicity, helicity_spectrum, relative_helicity
 from flowsr.metrics.invariants import GradientInvariants, JointDensity, gradient_invariants, qr_joint_pdf, strain_scale
+from flowsr.metrics.increments import StructureFunctions, VelocityIncrements, structure_functions
+from flowsr.metrics.lines import LineSpectra, WallSpectra, line_spectra, line_spectrum
+from flowsr.metrics.lumley import ReynoldsAnisotropy, anisotropy, lumley_invariants, reynolds_stress
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity, physical_unit
 from flowsr.metrics.ranges import SpectralRanges, compensated_spectrum, dissipation_spectrum
 from flowsr.metrics.selection import chosen_metrics
@@ -77,7 +86,7 @@ from flowsr.metrics.subgrid import (
     subgrid_stress_error,
 )
 from flowsr.metrics.curl import EnstrophyCaptured, enstrophy, enstrophy_captured, vorticity
-from flowsr.metrics.walls import WallProfiles, WallUnits, wall_profiles
+from flowsr.metrics.walls import WallProfiles, WallUnits, is_channel, wall_profiles
 
 __all__ = [
     "METRICS",
@@ -102,6 +111,7 @@ __all__ = [
     "HelicitySpectrum",
     "InputMetric",
     "JointDensity",
+    "LineSpectra",
     "ModelMetric",
     "NormalizedError",
     "PooledMetric",
@@ -110,12 +120,16 @@ __all__ = [
     "SpectralRanges",
     "Spectrum",
     "StrainAlignment",
+    "StrainEigenvalues",
     "StructuralSimilarity",
+    "StructureFunctions",
     "SubgridStress",
     "SymmetryBreaking",
     "SymmetryBreakingError",
     "VarianceScaledError",
+    "VelocityIncrements",
     "WallProfiles",
+    "WallSpectra",
     "WallUnits",
     "anisotropy",
     "block_mean",
@@ -152,7 +166,10 @@ __all__ = [
     "gradient_scales",
     "helicity",
     "helicity_spectrum",
+    "is_channel",
     "largest_error",
+    "line_spectra",
+    "line_spectrum",
     "lumley_invariants",
     "mean_absolute_error",
     "measure_datasets",
@@ -171,6 +188,7 @@ __all__ = [
     "strain_eigenframe",
     "strain_scale",
     "strain_state",
+    "structure_functions",
     "subgrid_stress",
     "subgrid_stress_correlation",
     "subgrid_stress_error",

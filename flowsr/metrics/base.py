@@ -102,12 +102,11 @@ class FieldMetric(PooledMetric):
         check_same_grid(prediction, target, grid)
         self._add(self._measure(prediction, target, grid), self._axes(grid, target.device))
 
-    def update_tile(self, tile: Tile, whole: Grid) -> None:
+    def update_tile(self, tile: Tile) -> None:
         """Take in a tile of a batch of snapshots; all tiles together count as the snapshots do.
 
         Args:
             tile: with a halo of at least ``self.halo`` cells; see :func:`flowsr.metrics.measure_in_tiles`.
-            whole: the grid of the whole field.
 
         Raises:
             ValueError: a metric that needs the whole field.
@@ -116,7 +115,7 @@ class FieldMetric(PooledMetric):
             raise ValueError(f"{type(self).__name__} needs the whole field")
         self._computed = None  # as torchmetrics does around update()
         self._update_count += 1
-        self._add(self._measure_tile(tile), self._axes(whole, tile.target.device))
+        self._add(self._measure_tile(tile), self._axes(tile.whole, tile.target.device))
 
     def _measure(self, prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, Tensor]:
         """Totals per snapshot, (batch, ...)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -90,8 +89,8 @@ def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tens
 def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
     """Skewness of the longitudinal derivatives, the mean over i of <a_i^3> / <a_i^2>^(3/2).
 
-    a_i = du_i/dx_i less its mean; no sum over i. Near -0.5 in developed turbulence, where it measures vortex stretching;
-    0 for a Gaussian field. Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
+    a_i = du_i/dx_i less its mean; no sum over i. Near -0.5 in developed turbulence, where it measures vortex
+    stretching; 0 for a Gaussian field. Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
 
     Args:
         velocity: (batch, 3, x, y, z).
@@ -121,9 +120,9 @@ def gradient_scales(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     Returns:
         two of (batch,), float64, 1/time: what :class:`GradientPdf` takes as ``scales``.
     """
-    volume = volume_of(velocity, grid)
     a = velocity_gradient(velocity, grid)
-    return tuple(torch.sqrt(volume_sum(c**2, grid) / (volume * c.shape[1])) for c in map(partial(_components, a), KINDS))
+    longitudinal, transverse = (_root_mean_square(_components(a, kind), grid) for kind in KINDS)
+    return longitudinal, transverse
 
 
 def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str, scale: float | None = None) -> Curve:
@@ -296,13 +295,18 @@ def _histogram(
     values = _components(velocity_gradient(prediction, grid), kind)
     if scale is None:
         truth = _components(velocity_gradient(target, grid), kind)
-        unit = torch.sqrt(volume_sum(truth**2, grid) / (volume_of(truth, grid) * truth.shape[1]))
+        unit = _root_mean_square(truth, grid)
     else:
         unit = torch.full((len(values),), scale, dtype=torch.float64, device=values.device)
     counts = torch.stack([_count(one, grid) for one in values / unit[:, None, None, None, None]])
     if kind == "transverse":
         counts = (counts + counts.flip(-1)) / 2
     return counts, volume_of(values, grid) * values.shape[1]
+
+
+def _root_mean_square(values: Tensor, grid: Grid) -> Tensor:
+    """Over the volume and the components of values (batch, component, x, y, z)."""
+    return torch.sqrt(volume_sum(values**2, grid) / (volume_of(values, grid) * values.shape[1]))
 
 
 def _count(values: Tensor, grid: Grid) -> Tensor:

@@ -88,7 +88,7 @@ class SpectralRanges(FieldMetric):
             f"sum of k^2 E(k) beyond the coarse Nyquist wavenumber, predicted / true; {_DISSIPATION_SOURCE}",
         ),
         "dissipation_peak": Quantity(
-            "Wavenumber of peak dissipation", "length^-1", "truth", f"where 2 k^2 E(k) is largest; {_DISSIPATION_SOURCE}"
+            "Wavenumber of peak dissipation", "length^-1", "truth", f"argmax of 2 k^2 E(k); {_DISSIPATION_SOURCE}"
         ),
     }  # fmt: skip
     curves = {
@@ -132,8 +132,9 @@ class SpectralRanges(FieldMetric):
         viscosity = float("nan") if self.viscosity is None else self.viscosity
         true_dissipation = viscosity * target_dissipation.sum() / snapshots
         density = prediction_dissipation[shown] / snapshots / width
+        beyond_cutoff = prediction_dissipation[beyond].sum() / target_dissipation[beyond].sum()
         return {
-            "dissipation_captured_beyond_cutoff": prediction_dissipation[beyond].sum() / target_dissipation[beyond].sum(),
+            "dissipation_captured_beyond_cutoff": beyond_cutoff,
             "dissipation_peak": k[density.argmax()],
             "compensated_spectrum": Curve(k, compensated),
             "kolmogorov_spectrum": Curve(k, true_dissipation ** (-2 / 3) * compensated),

@@ -53,13 +53,13 @@ def measure_in_tiles(
     halo = max((metric.halo for metric in metrics), default=0)
     for cuts in cuts_of(grid, side, halo):
         cells = tuple(cut.cells for cut in cuts)
-        fields = (torch.as_tensor(np.ascontiguousarray(read(cells)), device=device)[None] for read in (prediction, target))
+        fields = (np.ascontiguousarray(read(cells)) for read in (prediction, target))
         with shared_work(), finite_differences(cut_axes(grid, side)):
-            tile = _tile(*fields, grid, cuts)
+            tile = _tile(*(torch.as_tensor(field, device=device)[None] for field in fields), grid, cuts)
             if halo >= DERIVATIVE_HALO:
                 _know_gradients(tile)
             for metric in metrics:
-                metric.update_tile(tile, grid)
+                metric.update_tile(tile)
 
 
 def measure_datasets(
@@ -97,7 +97,7 @@ def _tile(prediction: Tensor, target: Tensor, grid: Grid, cuts: tuple[Cut, Cut, 
     with_halo = piece_of(grid, tuple(c.start - c.before for c in cuts), tuple(len(c.cells) for c in cuts))
     around = Around(prediction, target, with_halo, cuts)
     own = piece_of(grid, tuple(c.start for c in cuts), tuple(c.stop - c.start for c in cuts))
-    return Tile(around.inside(prediction), around.inside(target), own, around)
+    return Tile(around.inside(prediction), around.inside(target), own, around, grid)
 
 
 def _know_gradients(tile: Tile) -> None:

@@ -62,12 +62,14 @@ class Tile:
         prediction, target: (batch, component, x, y, z).
         grid: their grid.
         around: the same with the halo.
+        whole: the grid of the whole field.
     """
 
     prediction: Tensor
     target: Tensor
     grid: Grid
     around: Around
+    whole: Grid
 
 
 def cuts_of(grid: Grid, side: int, halo: int) -> Iterator[tuple[Cut, Cut, Cut]]:

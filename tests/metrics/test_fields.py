@@ -42,7 +42,8 @@ def test_vrmse_is_one_for_the_mean_and_takes_the_mean_vector_off():
     torch.testing.assert_close(vrmse(mean.expand_as(target), target, UNEQUAL), value(1))
     torch.testing.assert_close(vrmse(mean + 1.3 * (target - mean), target, UNEQUAL), value(0.3))
     # <|t'|^2> = (1 + 4 + 4) / 2; an error of length 1.5 everywhere
-    torch.testing.assert_close(vrmse(target + value(1.5, 0, 0)[:, None, None, None], target, UNEQUAL), value(1 / 2**0.5))
+    moved = target + value(1.5, 0, 0)[:, None, None, None]
+    torch.testing.assert_close(vrmse(moved, target, UNEQUAL), value(1 / 2**0.5))
 
 
 def test_vrmse_of_a_large_mean_keeps_its_digits():

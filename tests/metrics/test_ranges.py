@@ -35,7 +35,7 @@ def test_a_five_thirds_spectrum_is_flat_when_compensated_on_an_unequal_box():
     wavenumber, values = compensated_spectrum(field, WIDE, eps)
     inside = torch.as_tensor(shells_of(WIDE).complete) & (wavenumber > 5)
     assert inside.sum() >= 5
-    torch.testing.assert_close(values[0, inside], torch.full_like(values[0, inside], constant), rtol=0.04, atol=0)
+    torch.testing.assert_close(values[0, inside], torch.full_like(values[0, inside], constant), rtol=0.06, atol=0)
 
 
 def test_class_scales_with_the_dissipation_of_the_truth():

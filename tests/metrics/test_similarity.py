@@ -15,9 +15,8 @@ WEIGHTS = np.exp(-0.5 * (TAPS / WINDOW_SIGMA) ** 2)
 
 def test_the_window_multiplies_a_fourier_mode_by_its_transform():
     field, k = wave(UNEQUAL, (2, -1, 3), [1.0, 0.5, 2.0])
-    factor = math.prod(
-        (WEIGHTS * np.cos(number * spacing * TAPS)).sum() / WEIGHTS.sum() for number, spacing in zip(k.tolist(), UNEQUAL.spacing)
-    )
+    phases = [number * spacing * TAPS for number, spacing in zip(k.tolist(), UNEQUAL.spacing)]
+    factor = math.prod((WEIGHTS * np.cos(phase)).sum() / WEIGHTS.sum() for phase in phases)
     torch.testing.assert_close(gaussian_mean(field, UNEQUAL), factor * field)
 
 

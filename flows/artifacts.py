@@ -38,6 +38,39 @@ def publish_comparison(name: str, outcome: Outcome, picture: Path | None) -> Non
     create_markdown_artifact(image + markdown_table(outcome.comparison), page, description="Every metric")
 
 
+def publish_study(name: str, results: Mapping[str, Any], page: Path) -> None:
+    """Attach a study's findings to the current run: the ranking, every table, and a link to its report.
+
+    Args:
+        name: of the study; later runs of it become versions of the same artifacts.
+        results: the content of ``study.json``.
+        page: ``report.html``.
+    """
+    from flowsr.compare.study_table import study_markdown, study_verdict
+
+    table, link, tables = (artifact_key(name, what) for what in ("comparison", "report", "tables"))
+    create_table_artifact(study_rows(results), table, description="\n\n".join(study_verdict(results)))
+    create_link_artifact(page.resolve().as_uri(), "report.html", link, description="The full report")
+    create_markdown_artifact(study_markdown(results), tables, description="Every data set, every metric")
+
+
+def study_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The ranking on the study's first data set: mean, deviation over seeds, and each reference's verdict."""
+    from flowsr.compare.study_table import difference_of, ranked_models, score_of, shown_references
+
+    home, metric = results["home"], results["rank_by"]
+    label, rows = results["metrics"][metric]["label"], []
+    for name in ranked_models(results):
+        model, score = results["models"][name], score_of(results, name, home, metric)
+        row = {"model": model["label"], "parameters": model["parameters"], "multiply-adds": model["multiply_adds"]}
+        row |= {label: score["estimate"], "deviation": score["deviation"]}
+        for reference in shown_references(results):
+            found = difference_of(results, name, reference, home, metric)
+            row[f"against {reference}"] = None if found is None else found["verdict"]
+        rows.append(row)
+    return rows
+
+
 def comparison_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every metric, one row for the truth and one per model, in the order of the comparison's table."""
     from flowsr.compare import csv_table

@@ -1,15 +1,24 @@
-"""Compare everybody on the held-out snapshots, with the result in Prefect too."""
+"""Compare everybody on the held-out snapshots, with the result in Prefect too: an experiment's last stage, or a study."""
 
 from __future__ import annotations
 
-from prefect import flow, task
-from prefect.states import Completed, State
+import json
 
-from flows.artifacts import publish_comparison
-from flows.faults import one_line_failures
-from flows.order import RUN, STORAGE, in_order
+from prefect import flow, task
+from prefect.states import Completed, Failed, State
+
+from flows.artifacts import publish_comparison, publish_study
+from flows.child import run_flowsr
+from flows.faults import failure_line, one_line_failures
+from flows.logs import logs_of_run
+from flows.order import RUN, STORAGE, UNCACHED, in_order
 from flows.progress import shown_progress
 from flowsr.config.schema import Experiment
+from flowsr.config.study import Study, dump_study
+from flowsr.files import write_text_atomic
+
+#: Pieces of work that a study reports on.
+STUDY_PIECES = 5
 
 
 @task(name="compare models", **STORAGE)
@@ -37,7 +46,35 @@ def compare(experiment: Experiment, fresh: bool = False):
     return in_order(experiment, fresh, compare_models)
 
 
+@task(name="run the study", **UNCACHED)
+@one_line_failures
+def run_rows(study: Study, fresh: bool) -> State:
+    """``flowsr compare`` on the study's resolved settings, in a process that may have workers of its own."""
+    config = write_text_atomic(study.output / "config.yaml", dump_study(study))
+    with shown_progress(study.name, "study", STUDY_PIECES) as report:
+        run_flowsr(["compare", str(config), *(["--fresh"] if fresh else [])], report)
+    results = json.loads((study.output / "compare" / "study.json").read_text(encoding="utf-8"))
+    page = study.output / "report.html"
+    publish_study(study.name, results, page)
+    return Completed(message=f"report: {page}")
+
+
+@flow(name="compare-study", flow_run_name="{study.name}", persist_result=False)
+def compare_study(study: Study, fresh: bool = False):
+    """Models x data x seeds from nothing: the table with its intervals as artifacts, and a link to the report.
+
+    Killed and started again, it goes on with the rows that are missing.
+
+    Args:
+        study: flows, models, seeds and budget.
+        fresh: forget earlier results and start over.
+    """
+    with logs_of_run():
+        state = run_rows(study, fresh, return_state=True)
+    return state if state.is_completed() else Failed(message=failure_line(state))
+
+
 if __name__ == "__main__":
     from flows.launch import launch
 
-    launch(compare)
+    launch(compare, study=compare_study)

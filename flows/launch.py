@@ -9,16 +9,26 @@ from prefect import Flow
 
 from flowsr.cli import Config, Fresh, Overrides
 from flowsr.config.loading import load_experiment
+from flowsr.config.study import is_study, load_study
 from flowsr.errors import FlowsrError
 
 
-def launch(flow: Flow, arguments: list[str] | None = None) -> None:
-    """Run ``flow`` as the command line says and leave with 0, or with 2 after one line on stderr."""
+def launch(flow: Flow, arguments: list[str] | None = None, study: Flow | None = None) -> None:
+    """Run ``flow`` as the command line says and leave with 0, or with 2 after one line on stderr.
+
+    Args:
+        flow: takes an experiment.
+        arguments: default: the process's.
+        study: run instead where the file is a study.
+    """
     app = cyclopts.App(name=f"python -m flows.{flow.name}", help=flow.description, version_flags=[])
 
     @app.default
     def run(config: Config, *, set: Overrides = None, fresh: Fresh = False):
-        state = flow(load_experiment(config, set or ()), fresh=fresh, return_state=True)
+        if study is not None and is_study(config):
+            state = study(load_study(config, set or ()), fresh=fresh, return_state=True)
+        else:
+            state = flow(load_experiment(config, set or ()), fresh=fresh, return_state=True)
         if not state.is_completed():
             raise FlowsrError(state.message or state.name)
         print(state.message)

@@ -31,7 +31,7 @@ TINY_STUDY = {
     "models": {
         "nearest": None,
         "spectral": {"label": "Fourier"},
-        "strict": {"options": {"channels": 1, "blocks": 0}},
+        "strict": {"options": {"group": "Oh", "channels": 1, "blocks": 0}},
         "cnn": {"options": {"blocks": 0}},
     },
     "budget": {"like": "strict"},

@@ -23,6 +23,7 @@ from flowsr.metrics import (
     PooledMetric,
     chosen_metrics,
     flow_statistics,
+    is_channel,
     shared_work,
 )
 from flowsr.models.base import Upscaler
@@ -86,7 +87,7 @@ def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> tuple[li
 
 
 def _fits(metric: type[PooledMetric], run: HeldOutRun) -> bool:
-    channel = sorted(run.fine_grid.boundary) == ["periodic", "periodic", "wall"] and run.viscosity is not None
+    channel = is_channel(run.fine_grid) and run.viscosity is not None
     return (
         (run.fine_grid.periodic or not metric.needs_periodic)
         and (run.irreps in VECTORS or not metric.needs_vector)

@@ -88,7 +88,8 @@ def judged_by_all(runs: Sequence[HeldOutRun], models: Sequence[Upscaler]) -> lis
     """The runs, judged on the snapshots that every model can make: those with a whole window about them for each.
 
     Raises:
-        FlowsrError: a run without such a snapshot, or with its snapshots at another distance in time than a model's frames.
+        FlowsrError: a run without such a snapshot, or with its snapshots at another distance in time than a model's
+            frames.
     """
     return [_judged_by_all(run, models) for run in runs]
 

@@ -17,7 +17,7 @@ from flowsr.compare.ranking import number
 
 #: Fewer independent blocks than this are too few to show any but large differences.
 FEW_BLOCKS = 6
-_SIGNS = {AHEAD: ("ahead", "bold green"), BEHIND: ("behind", "red"), LEVEL: ("=", "dim")}
+_STYLES = {AHEAD: "bold green", BEHIND: "red", LEVEL: "dim"}
 
 
 def score_of(
@@ -64,23 +64,24 @@ def study_screen(results: Mapping) -> Table:
     data = results["data"][home]
     title = f"{results['study']}: {_shape(data['coarse_shape'])} to {_shape(data['fine_shape'])} on {data['label']}"
     caption = (
-        f"{results['metrics'][metric]['label']}: mean, and deviation over seeds. Then the difference to each reference in % "
-        f"of it, with its {100 * results['confidence']:g} % interval over {data['blocks']} independent blocks and seeds."
+        f"{results['metrics'][metric]['label']}: mean (deviation over seeds). Against: difference in % of the reference's, "
+        f"[{100 * results['confidence']:g} % interval over {data['blocks']} independent blocks and seeds]. Green: ahead; red: "
+        "behind; dim: no difference shown."
     )
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
-    table.add_column("")
-    for head in ("Para-\nmeters", "Multiply-\nadds", results["metrics"][metric]["label"]):
+    table.add_column("", min_width=12)
+    for head in ("Para-\nmeters", "Mult.-\nadds", results["metrics"][metric]["label"]):
         table.add_column(head, justify="right", no_wrap=True, vertical="bottom")
     references = shown_references(results)
     for reference in references:
-        table.add_column(f"against\n{_reference_label(results, reference)}", justify="right", vertical="bottom")
+        heading = f"against\n{_reference_label(results, reference)}"
+        table.add_column(heading, justify="right", vertical="bottom", min_width=14)
     for name in ranked_models(results):
         model, score = results["models"][name], score_of(results, name, home, metric)
         cells = [_screen_difference(difference_of(results, name, one, home, metric)) for one in references]
-        table.add_row(
-            Text(model["label"]), count(model["parameters"]), count(model["multiply_adds"]), with_deviation(score), *cells
-        )
+        costs = short(model["parameters"]), short(model["multiply_adds"])
+        table.add_row(Text(model["label"]), *costs, with_deviation(score, 2), *cells)
     return table
 
 
@@ -144,12 +145,12 @@ def shown_references(results: Mapping) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def with_deviation(score: Mapping | None) -> str:
-    """``0.312 (0.004)``: the mean and the deviation over seeds, where there are several."""
+def with_deviation(score: Mapping | None, digits: int = 3) -> str:
+    """``0.312 (0.004)``: the mean and the deviation over seeds, to so many digits, where there are several."""
     if score is None or score["estimate"] is None:
         return "-"
     deviation = score["deviation"]
-    return number(score["estimate"]) + ("" if deviation is None else f" ({number(deviation)})")
+    return number(score["estimate"]) + ("" if deviation is None else f" ({float(f'{deviation:.{digits - 1}e}'):g})")
 
 
 def interval_text(found: Mapping, scale: float = 1.0, digits: int = 1) -> str:
@@ -173,6 +174,16 @@ def percent_of(found: Mapping) -> float | None:
 def slope_text(slope: Mapping) -> str:
     """``-0.21 [-0.25, -0.17]``."""
     return interval_text(slope, 1.0, 2)
+
+
+def short(value: int | None) -> str:
+    """``125k``, ``12M``, ``3.1G``: three digits at the most."""
+    if not value:
+        return "-"
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.2g}{letter}" if value < 99.5 * size else f"{value / size:.0f}{letter}"
+    return str(value)
 
 
 def count(value: int | None) -> str:
@@ -278,9 +289,10 @@ def _learning_markdown(results: Mapping) -> Iterator[str]:
 def _screen_difference(found: Mapping | None) -> Text:
     if found is None or found["estimate"] is None:
         return Text("-", style="dim")
-    word, style = _SIGNS.get(found["verdict"], (found["verdict"], "dim"))
-    scale = percent_of(found)
-    return Text("=" if scale is None else f"{interval_text(found, scale)} {word}", style=style)
+    scale, style = percent_of(found), _STYLES.get(found["verdict"], "dim italic")
+    if scale is None:
+        return Text("0", style=style)
+    return Text(interval_text(found, scale, 0 if abs(scale * found["estimate"]) >= 9.5 else 1), style=style)
 
 
 def _difference_cell(found: Mapping | None) -> str:

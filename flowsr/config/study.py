@@ -112,12 +112,14 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """No networks under `train`; a model may be just its name, and is called as it is registered."""
+        """No networks under `train`; a model may be just its name; a data set that is null, after `extends`, is none."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
         if isinstance(values.get("train"), dict):
             values["train"] = {"models": {}, **values["train"]}
+        if isinstance(values.get("data"), dict):
+            values["data"] = {name: entry for name, entry in values["data"].items() if entry is not None}
         if isinstance(values.get("models"), dict):
             values["models"] = {
                 name: {"model": name, **(entry or {})} if entry is None or isinstance(entry, dict) else entry

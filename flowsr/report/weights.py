@@ -191,13 +191,13 @@ def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: lis
         deviation[:, order], aspect="auto", cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest"
     )
     axes.set_yticks(range(len(names)), [plain(name if len(name) <= 24 else name[:23] + "…") for name in names])
-    axes.set_xticks(range(len(order)), [_element_text(group, g) for g in order], rotation=90, fontsize=10)
+    axes.set_xticks(range(len(order)), [element_text(group, g) for g in order], rotation=90, fontsize=10)
     axes.tick_params(length=0, top=False, right=False)
     above = blended_transform_factory(axes.transData, axes.transAxes)
     start = 0
     for members, name in zip(table.classes, table.class_names):
         axes.text(
-            start + len(members) / 2 - 0.5, 1.0, _symbol(name), transform=above, ha="center", va="bottom",
+            start + len(members) / 2 - 0.5, 1.0, symbol_text(name), transform=above, ha="center", va="bottom",
             fontsize=12.5 if len(members) > 1 else 11, color=INK,
         )  # fmt: skip
         start += len(members)
@@ -221,7 +221,7 @@ def _draw_irreps(axes: Axes, group: str, weights: np.ndarray) -> None:
         dark = share > 0.6 * highest
         text = "0" if share < 5e-4 else f"{share:.2g}" if share < 10 else f"{share:.0f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=10, color="white" if dark else INK)
-    axes.set_xticks(range(len(irreps) - 1), [_symbol(name) for name in irreps[1:]], fontsize=12.5)
+    axes.set_xticks(range(len(irreps) - 1), [symbol_text(name) for name in irreps[1:]], fontsize=12.5)
     axes.set_yticks([])
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
     axes.set_xlabel("part of the weights\nin each irrep [%]", fontsize=11, color=FAINT)
@@ -235,7 +235,7 @@ def element_key(group: str, element: int) -> tuple:
     return tuple(-abs(n) for n in axis), tuple(-n for n in axis), operation.sense
 
 
-def _element_text(group: str, element: int) -> str:
+def element_text(group: str, element: int) -> str:
     """Axis and sense of an element as crystallographers write them: minus signs become bars."""
     operation = octahedral_group(group).operations[element]
     if operation.axis is None:
@@ -245,7 +245,7 @@ def _element_text(group: str, element: int) -> str:
     return f"$[{axis}]{sense}$"
 
 
-def _symbol(name: str) -> str:
+def symbol_text(name: str) -> str:
     """``8C3``, ``3sigma_h``, ``A1g`` as mathematics."""
     count, letters, rest = re.fullmatch(r"(\d*)(sigma|[A-Za-z])_?(\w*)", name).groups()
     letters = r"\sigma" if letters == "sigma" else rf"\mathrm{{{letters}}}" if letters in "EAT" else letters

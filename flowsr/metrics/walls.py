@@ -64,13 +64,18 @@ class WallProfiles:
         return self.distance * friction_velocity / self.viscosity
 
 
+def is_channel(grid: Grid) -> bool:
+    """Whether one axis has walls and the two others are periodic."""
+    return sorted(grid.boundary) == ["periodic", "periodic", "wall"]
+
+
 def wall_axis(grid: Grid) -> int:
     """The axis between walls.
 
     Raises:
-        ValueError: a box that is not a channel: one axis with walls, two periodic ones.
+        ValueError: a box that is not a channel.
     """
-    if sorted(grid.boundary) != ["periodic", "periodic", "wall"]:
+    if not is_channel(grid):
         raise ValueError(f"wall profiles need walls along one axis and two periodic ones, got {grid.boundary}")
     return grid.boundary.index("wall")
 

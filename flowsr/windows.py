@@ -71,7 +71,7 @@ class Window:
         return [start + self.before for start in starts]
 
     def spacing(self, times) -> float | None:
-        """The run's usual step in time; None for one frame, which has no neighbor, or for a run too short to have one."""
+        """The run's usual step in time; None for one frame, which has no neighbor, or for a run too short."""
         times = np.asarray(times, dtype=float)
         return None if self.frames == 1 or len(times) < 2 else float(np.median(np.diff(times)))
 

@@ -59,8 +59,8 @@ class PatchPairs(Dataset):
         frame_spacing: step in time between frames; None for one frame.
 
     Raises:
-        FlowsrError: stores that differ in grid or, for several frames, in the spacing of their snapshots; one with fewer
-            snapshots than frames; or a patch that does not fit into them.
+        FlowsrError: stores that differ in grid or, for several frames, in the spacing of their snapshots; one with
+            fewer snapshots than frames; or a patch that does not fit into them.
     """
 
     def __init__(
@@ -292,6 +292,11 @@ def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int
     if halo < 0:
         raise FlowsrError("a halo is not negative", variable="patch_halo", found=halo)
     for axis, side, length, boundary, stretched in zip(SPACE, box.shape, wanted, box.boundary, box.stretched):
+        if halo > side:
+            raise FlowsrError(
+                f"a halo longer than the box along {axis}", file=store, variable="patch_halo", expected=f"0 to {side}",
+                found=halo,
+            )  # fmt: skip
         if stretched and length != side:
             raise FlowsrError(
                 f"a patch takes the stretched axis {axis} whole", file=store, variable="patch",

@@ -1,21 +1,24 @@
 """Physics that a model's output obeys exactly, whatever the model: it is moved to the nearest field that does.
 
 - ``data_consistency``: the output, degraded by a named operator R, gives the input back: R u = c.
-- ``solenoidal``: the divergence of the output vanishes, taken with flowsr's own derivatives, D u = 0: Fourier on periodic
-  axes, finite differences on walls, open edges and stretched axes (:mod:`flowsr.metrics.derivatives`).
+- ``solenoidal``: the divergence of the output vanishes, taken with flowsr's own derivatives, D u = 0: Fourier on
+  periodic axes, finite differences on walls, open edges and stretched axes (:mod:`flowsr.metrics.derivatives`).
 
 Nearest means least squares over the volume of the box. So each is an orthogonal projection that does nothing to a field
 that obeys already, needs no choice of a solver, and commutes with every element of the group that R and D commute with:
 all 48. They hold to round-off, not to a tolerance, and hold in training too.
 
+A model gives a velocity and no vector potential, and needs none: where it would take one to be integrated over the whole
+box before its curl is taken, the projection gives the nearest solenoidal field at once, on walls as in Fourier space.
+
 Both at once, the nearest field that obeys both, is solved exactly on periodic boxes, one small system a coarse Fourier
 mode. (One projection after the other would obey only the last.) On other boxes no such splitting exists, and both
 together are refused. A block mean leaves the divergence of its result free but for the mean flux through planes; a
-spectral cut-off fixes all of it. What of the input no solenoidal field can have been degraded to is not reproduced; input
-that was degraded from a solenoidal field has no such part.
+spectral cut-off fixes all of it. What of the input no solenoidal field can have been degraded to is not reproduced;
+input that was degraded from a solenoidal field has no such part.
 
-The discrete Helmholtz projection is due to Chorin, Math. Comp. 22, 745 (1968); that it is direct on a tensor-product grid
-to Lynch, Rice & Thomas, Numer. Math. 6, 185 (1964).
+The discrete Helmholtz projection is due to Chorin, Math. Comp. 22, 745 (1968); that it is direct on a tensor-product
+grid to Lynch, Rice & Thomas, Numer. Math. 6, 185 (1964).
 """
 
 from __future__ import annotations
@@ -223,7 +226,8 @@ def solenoidal_consistent_field(field: Tensor, coarse: Tensor, grid: Grid, opera
     if not grid.periodic:
         raise ValueError(f"solenoidal and data consistent at once needs a periodic box, got {grid.boundary}")
     factor = field.shape[-1] // coarse.shape[-1]
-    transfer, inverse = _aliasing(grid, operator, factor, field.dtype, field.device)
+    (x, y, z), inverse = _aliasing(grid, operator, factor, field.dtype, field.device)
+    transfer = x * y * z
     wavenumbers = _wavenumbers(grid, field.dtype, field.device, real=False)
     modes = _without_gradient(torch.fft.fftn(field, dim=(2, 3, 4)), wavenumbers)
     missing = torch.fft.fftn(coarse, dim=(2, 3, 4)) - _folded(transfer * modes, factor) / factor**3
@@ -247,7 +251,7 @@ def _checked(operator: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _wavenumbers(grid: Grid, dtype: torch.dtype, device: torch.device, real: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def _wavenumbers(grid: Grid, dtype: torch.dtype, device: torch.device, real: bool = True) -> tuple[Tensor, ...]:
     """k along x, y, z, each broadcast over the others; 0 at the Nyquist mode, which has no derivative.
 
     ``real``: for a real-input transform, z // 2 + 1 along z.
@@ -265,7 +269,7 @@ def _wavenumbers(grid: Grid, dtype: torch.dtype, device: torch.device, real: boo
     return tuple(found)
 
 
-def _without_gradient(modes: Tensor, wavenumbers: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def _without_gradient(modes: Tensor, wavenumbers: tuple[Tensor, ...]) -> Tensor:
     """(batch, 3, x, y, z) less its part along k."""
     square = sum(k**2 for k in wavenumbers)
     along = sum(k * modes[:, axis] for axis, k in enumerate(wavenumbers)) / torch.where(square > 0, square, 1)
@@ -279,26 +283,30 @@ def _leray(field: Tensor, grid: Grid) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _aliasing(grid: Grid, operator: str, factor: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Transfer function (x, y, z) of every fine mode and G^+ (x/s, y/s, z/s, 3, 3) of every coarse one."""
-    single = []
-    for axis in range(3):
-        row = _matrix(grid, axis, operator, factor)[0]
-        along = [1, 1, 1]
-        along[axis] = -1
-        single.append(torch.from_numpy(np.fft.ifft(row) * len(row)).reshape(along))
-    transfer = single[0] * single[1] * single[2]
+def _aliasing(
+    grid: Grid, operator: str, factor: int, dtype: torch.dtype, device: torch.device
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Transfer functions along x, y, z, broadcast over the others, and G^+ (x/s, y/s, z/s, 3, 3) of every coarse mode."""
+    single = [_transfer(grid, axis, operator, factor) for axis in range(3)]
     wavenumbers = _wavenumbers(grid, torch.float64, torch.device("cpu"), real=False)
     square = sum(k**2 for k in wavenumbers)
-    power = transfer.abs().square()
+    power = (single[0] * single[1] * single[2]).abs().square()
     gram = torch.empty(*(n // factor for n in grid.shape), 3, 3, dtype=torch.float64)
     for i in range(3):
-        for j in range(3):
+        for j in range(i + 1):
             direction = wavenumbers[i] * wavenumbers[j] / torch.where(square > 0, square, 1)
-            gram[..., i, j] = _folded(power * (float(i == j) - direction), factor)
+            gram[..., i, j] = gram[..., j, i] = _folded(power * (float(i == j) - direction), factor)
     inverse = torch.linalg.pinv(gram, atol=NULL * float(power.max()), rtol=0.0, hermitian=True)
     complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
-    return transfer.to(device, complex_type), inverse.to(device, complex_type)
+    return tuple(along.to(device, complex_type) for along in single), inverse.to(device, complex_type)
+
+
+def _transfer(grid: Grid, axis: int, operator: str, factor: int) -> Tensor:
+    """T of every fine mode exp(2 pi i k j / n) along an axis, in the order of the discrete Fourier transform."""
+    row = _matrix(grid, axis, operator, factor)[0]
+    along = [1, 1, 1]
+    along[axis] = -1
+    return torch.from_numpy(np.fft.ifft(row) * len(row)).reshape(along)
 
 
 def _folded(modes: Tensor, factor: int) -> Tensor:

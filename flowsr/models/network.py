@@ -44,7 +44,7 @@ class Network(Upscaler):
             raise ValueError(f"blocks must not be negative, got {blocks}")
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
-        """Non-dimensional correction on the fine grid: (batch, frames component, x, y, z) to (batch, component, s x, ...)."""
+        """Non-dimensional correction: (batch, frames component, x, y, z) to (batch, component, s x, s y, s z)."""
         raise NotImplementedError
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:

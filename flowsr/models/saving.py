@@ -24,8 +24,8 @@ class ModelCard:
     Args:
         model: registered name.
         options: what it was built with.
-        training: provenance of the fit: settings, data, seed, versions, best epoch; for several frames ``frame_spacing``,
-            the step in time between them.
+        training: provenance of the fit: settings, data, seed, versions, best epoch; for several frames
+            ``frame_spacing``, the step in time between them.
     """
 
     model: str

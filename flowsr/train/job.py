@@ -125,8 +125,9 @@ def _check_suits(model: Upscaler, patches: PatchPairs) -> None:
     box = patches.box
     if model.halo is None and patches.patch != box.shape:
         raise FlowsrError(
-            "this model needs whole boxes", variable="train.patch", expected=f"null, for {box.shape}", found=patches.patch
-        )
+            "this model needs whole boxes", variable="train.patch", expected=f"null, for {box.shape}",
+            found=patches.patch,
+        )  # fmt: skip
     if model.needs_periodic and not box.periodic:
         raise FlowsrError("this model is for periodic boxes", variable="train.models", found=box.boundary)
 

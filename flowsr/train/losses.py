@@ -51,7 +51,7 @@ class Objective:
 
     def __post_init__(self):
         if not any(self.weights.values()):
-            raise FlowsrError("nothing to make small", variable="train.loss", expected="at least one loss", found="none")
+            raise FlowsrError("nothing to make small", variable="train.loss", expected="one loss or more", found="none")
         for name, weight in self.weights.items():
             LOSSES[name]
             variable = f"train.loss.{name}"

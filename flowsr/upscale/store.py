@@ -46,7 +46,8 @@ def upscale_store(
     Args:
         source: a coarse field that :func:`flowsr.data.open_field` can open.
         model_folder: folder of a saved model.
-        target: Zarr store to write: same times (those of the windows' targets), components, units and boundaries, finer coordinates, and provenance.
+        target: Zarr store to write: same times (those of the windows' targets), components, units and boundaries, finer
+            coordinates, and provenance.
         variable: which field of the source.
         group: group inside the source store.
         tile: coarse cells along a tile's side; a tile of the result is one shard.
@@ -58,8 +59,8 @@ def upscale_store(
         ``target``.
 
     Raises:
-        FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was trained
-            on, values that are no numbers, a target made from something else, or one that is the source, lies in it or
+        FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was
+            trained on, values that are no numbers, a target made from something else, or one that is the source, lies in it or
             holds it.
     """
     if tile < 1:

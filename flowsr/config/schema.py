@@ -32,7 +32,11 @@ class IngestSettings(Settings):
     inputs: list[Path] | None = Field(None, description="Fields to ingest; default: what the simulate stage wrote.")
     variable: str = Field("velocity", description="Variable to super-resolve.")
     operator: str = Field("block_mean", description="Degrade operator, by registered name.")
-    factor: PositiveInt = Field(4, description="Coarsening factor per axis.")
+    factor: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        4, description="Coarsening factor; three along x, y, z make pairs that can be degraded and read, not trained on."
+    )
+    weight: str | None = Field(None, description="Scalar variable to weight with; the density gives Favre means.")
+    width: PositiveFloat | None = Field(None, description="Width of the top_hat in coarse cells; default 1.")
     split: SplitSettings = SplitSettings()
 
 

@@ -337,7 +337,7 @@ def degrade(
             into at least two coarse cells a side, a weight that is no scalar variable, or a width that is not one.
             Later, when it is read: a weight that is not positive.
     """
-    chosen = _operator(operator, width)
+    chosen = degrade_operator(operator, width)
     grid = grid_of(dataset)
     factors = _checked_factors(grid, factor)
     if chosen.needs_periodic and not grid.periodic:
@@ -476,7 +476,12 @@ def _transfer(operator: DegradeOperator, wavenumber, spacing: float, factor: int
     return np.cos(phases) @ row
 
 
-def _operator(name: str, width: float | None) -> DegradeOperator:
+def degrade_operator(name: str, width: float | None = None) -> DegradeOperator:
+    """An operator by its registered name.
+
+    Raises:
+        FlowsrError: an unknown name, a width for one that has none, or one that is not positive.
+    """
     chosen = DEGRADE_OPERATORS[name]
     if width is None:
         return chosen()

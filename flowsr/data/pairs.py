@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from flowsr import __version__
-from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
+from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator
 from flowsr.data.layout import grid_of
 from flowsr.data.quality import BadValues
 from flowsr.data.readers import open_field
@@ -41,12 +41,35 @@ class Pairing:
     Args:
         variable: the variable to super-resolve.
         operator: a registered degrade operator.
-        factor: coarse cell size over fine cell size.
+        factor: coarse cell size over fine cell size, one number or one along each of x, y, z.
+        weight: scalar variable that the means are weighted with: the density, for Favre's mean.
+        width: of the ``top_hat``, in coarse cells.
     """
 
     variable: str = "velocity"
     operator: str = "block_mean"
-    factor: int = 4
+    factor: int | tuple[int, int, int] = 4
+    weight: str | None = None
+    width: float | None = None
+
+    @property
+    def recorded(self) -> dict:
+        """Operator and factor, and weight and width where there are any, as they are kept with the data."""
+        factors = np.ravel(self.factor).tolist()
+        factor = factors[0] if len(set(factors)) == 1 else factors
+        options = {"weight": self.weight, "width": self.width}
+        return {
+            "operator": self.operator, "factor": factor, **{k: v for k, v in options.items() if v is not None},
+        }  # fmt: skip
+
+    def degraded(self, fine: xr.Dataset) -> xr.Dataset:
+        """The coarse dataset of the variable."""
+        return degrade(fine, self.operator, self.factor, weight=self.weight, width=self.width)[[self.variable]]
+
+    @property
+    def needed(self) -> list[str]:
+        """The variables that a coarse field is made of."""
+        return list(dict.fromkeys([self.variable] if self.weight is None else [self.variable, self.weight]))
 
 
 @dataclass(frozen=True)
@@ -70,7 +93,9 @@ def ingest(
     *,
     variable: str = "velocity",
     operator: str = "block_mean",
-    factor: int = 4,
+    factor: int | Sequence[int] = 4,
+    weight: str | None = None,
+    width: float | None = None,
     train: float = 0.6,
     validation: float = 0.2,
     gap_turnovers: float = 2.0,
@@ -86,7 +111,7 @@ def ingest(
     Args:
         inputs: fields that :func:`flowsr.data.open_field` opens, one a run; a run is named after its file.
         output: folder for the pairs.
-        variable, operator, factor: what a pair is, see :class:`Pairing`.
+        variable, operator, factor, weight, width: what a pair is, see :class:`Pairing`.
         train, validation, gap_turnovers, turnover_time: how runs are split, see :class:`flowsr.data.split.SplitRule`.
         fresh: replace the stores of an earlier ingest instead of using them.
         progress: told the fraction done and a short message.
@@ -98,7 +123,8 @@ def ingest(
         FlowsrError: an input that cannot be read, is not in the layout, has values that are no numbers, is too short to
             be split, or differs from the others in grid or field type; a folder with pairs of other inputs or settings.
     """
-    pairing = Pairing(variable, operator, factor)
+    factors = tuple(factor) if isinstance(factor, Sequence) else factor
+    pairing = Pairing(variable, operator, factors, weight, width)
     rule = SplitRule(train, validation, gap_turnovers, turnover_time)
     report = progress or (lambda fraction, message: None)
     output = Path(output)
@@ -130,11 +156,13 @@ def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress
     """
     dataset = open_field(path)
     source = Path(dataset.encoding["source"])
-    if pairing.variable not in dataset.data_vars:
-        raise FlowsrError("no such variable", file=path, expected=pairing.variable, found=", ".join(dataset.data_vars))
+    for name in pairing.needed:
+        if name not in dataset.data_vars:
+            raise FlowsrError("no such variable", file=path, expected=name, found=", ".join(dataset.data_vars))
+    pairing.degraded(dataset[pairing.needed])  # refuses what cannot be degraded before anything is read
     grid = grid_of(dataset, path)
     # the velocity's scales split the run, whichever of its variables is learned
-    watched = list(dict.fromkeys(v for v in (pairing.variable, "velocity") if v in dataset.data_vars))
+    watched = list(dict.fromkeys(v for v in (*pairing.needed, "velocity") if v in dataset.data_vars))
     bad = {name: BadValues(dataset[name]) for name in watched}
     moments: list[SpectralMoments] = []
     mean_square = np.zeros(dataset.sizes["time"])
@@ -166,7 +194,7 @@ def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress
         run=run,
         path=Path(path),
         checksum=store_checksum(source),
-        fine=dataset[[pairing.variable]],
+        fine=dataset[pairing.needed],
         grid=grid,
         mean_square=mean_square,
         scales=scales,
@@ -287,7 +315,7 @@ def _check_strays(output: Path, runs: set[str], fresh: bool) -> None:
 def _write_pairs(survey: Survey, split: str, output: Path, pairing: Pairing, fresh: bool, progress: Progress) -> None:
     fine = survey.fine.isel(time=slice(survey.splits[split].start, survey.splits[split].stop))
     fine = fine.assign_attrs(provenance=_provenance(survey, split, pairing))
-    coarse = degrade(fine, pairing.operator, pairing.factor)
+    coarse, fine = pairing.degraded(fine), fine[[pairing.variable]]
     target = pair_store(output, split, survey.run)
     with create_store(target, {"coarse": coarse, "fine": fine}, fresh=fresh) as store:
         for time in range(fine.sizes["time"]):
@@ -307,8 +335,7 @@ def _provenance(survey: Survey, split: str, pairing: Pairing) -> dict:
         "source_provenance": survey.fine.attrs.get("provenance"),
         "flowsr": __version__,
         "split": split,
-        "operator": pairing.operator,
-        "factor": pairing.factor,
+        **pairing.recorded,
     }
 
 
@@ -323,9 +350,8 @@ def _statistics(surveys: list[Survey], output: Path, pairing: Pairing, rule: Spl
         "units": variable.attrs.get("units", "1"),
         "components": variable.sizes.get("component", 1),
         "viscosity": first.fine.attrs.get("viscosity"),
-        "operator": pairing.operator,
+        **pairing.recorded,
         "commutes": DEGRADE_OPERATORS[pairing.operator].commutes,
-        "factor": pairing.factor,
         "transfer_function": _transfer_samples(pairing),
         "coarse": _grid_entry(coarse_grid),
         "fine": _grid_entry(first.grid),
@@ -377,9 +403,15 @@ def _coarse_rms(surveys: list[Survey], output: Path, pairing: Pairing, grid: Gri
 
 
 def _transfer_samples(pairing: Pairing, count: int = 65) -> dict:
-    """T along an axis, against k d from 0 to pi, the fine grid's Nyquist wavenumber."""
+    """T along an axis, against k d from 0 to pi, the fine grid's Nyquist wavenumber; lists of x, y, z where they differ.
+
+    A weighted mean has T for the weighted field, of which the weight is a part.
+    """
     scaled = np.linspace(0, np.pi, count)
-    values = DEGRADE_OPERATORS[pairing.operator]().transfer_function(scaled, 1.0, pairing.factor)
+    factor = pairing.recorded["factor"]
+    chosen = degrade_operator(pairing.operator, pairing.width)
+    values = [chosen.transfer_function(scaled, 1.0, s) for s in np.ravel(factor).tolist()]
+    values = np.array(values[0] if len(values) == 1 else values)
     return {
         "wavenumber_times_fine_spacing": scaled.tolist(),
         "real": np.real(values).tolist(),

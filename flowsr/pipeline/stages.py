@@ -177,6 +177,7 @@ def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport 
 
 def run(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> Outcome:
     """All five stages in order; finished ones are reused unless ``fresh``."""
+    _check_factor(experiment)
     steps = [done for stage in (simulate, ingest, train, upscale) for done in stage(experiment, fresh=fresh, report=report)]
     outcome = compare(experiment, fresh=fresh, report=report)
     return Outcome(outcome.comparison, outcome.report, steps + outcome.steps)
@@ -235,6 +236,7 @@ def ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None)
         checksums = recorded if known else source_checksums(experiment)
     settings = experiment.ingest.model_dump(mode="json", exclude={"inputs"})
     split = settings.pop("split")
+    settings = {name: value for name, value in settings.items() if value is not None or name not in ("weight", "width")}
     return Step(
         title="ingest",
         record=folder / "run.json",
@@ -245,8 +247,18 @@ def ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None)
     )
 
 
+def _check_factor(experiment: Experiment) -> None:
+    """Refuse, before anything is computed, pairs that no model takes."""
+    if not isinstance(experiment.ingest.factor, int):
+        raise FlowsrError(
+            "models have one factor", variable="ingest.factor", expected="one number, such as 4",
+            found=list(experiment.ingest.factor), hint="flowsr ingest alone makes pairs with three",
+        )  # fmt: skip
+
+
 def _train_steps(experiment: Experiment) -> dict[str, Step]:
     """A step per network. Needs the ingest stage, whose data decide some of the options."""
+    _check_factor(experiment)
     from flowsr.models.saving import CARD, WEIGHTS
     from flowsr.train import HISTORY, resolve_options
 

@@ -198,3 +198,38 @@ def test_a_scalar_is_ingested_by_the_velocity_beside_it(tmp_path):
         found["scale"]["fine"], np.sqrt((train["pressure"].values.astype("f8") ** 2).mean()), rtol=1e-6
     )
     assert found["flow"]["turnover_time"] > 0 and found["components"] == 1
+
+
+def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
+    dataset = random_field(GRID, TIMES)
+    generator = np.random.default_rng(3)
+    density = generator.uniform(1, 2, (len(TIMES), *GRID.shape)).astype("float32")
+    dataset = dataset.assign(density=(("time", "x", "y", "z"), density, {"irreps": "0e", "units": "1"}))
+    path = store_field(dataset, tmp_path / "a.zarr")
+    factors = (2, 1, 3)
+    ingest([path], tmp_path / "pairs", factor=factors, weight="density", gap_turnovers=3.0)
+    statistics = read_statistics(tmp_path / "pairs")
+    assert statistics["factor"] == [2, 1, 3] and statistics["weight"] == "density" and "width" not in statistics
+    assert np.shape(statistics["transfer_function"]["real"]) == (3, 65)
+    store = pair_store(tmp_path / "pairs", "train", "a")
+    fine, coarse = open_field(store, group="fine"), open_field(store, group="coarse")
+    assert list(fine.data_vars) == list(coarse.data_vars) == ["velocity"] and grid_of(coarse).shape == (4, 4, 4)
+    assert fine.attrs["provenance"]["weight"] == "density" and coarse.attrs["degrade_weight"] == "density"
+    assert coarse.attrs["degrade_factor"] == [2, 1, 3] == fine.attrs["provenance"]["factor"]
+    u, rho = fine["velocity"].values.astype(float), density[: fine.sizes["time"], None].astype(float)
+    mean = lambda f: f.reshape(*f.shape[:2], 4, 2, 4, 1, 4, 3).mean(axis=(3, 5, 7))  # noqa: E731
+    np.testing.assert_allclose(coarse["velocity"].values, mean(u * rho) / mean(rho), rtol=1e-5, atol=1e-6)
+
+    ingest([path], tmp_path / "wide", factor=2, operator="top_hat", width=2, gap_turnovers=3.0)
+    assert read_statistics(tmp_path / "wide")["width"] == 2
+    assert open_field(pair_store(tmp_path / "wide", "test", "a"), group="coarse").attrs["degrade_width"] == 2
+    for wrong, line in (
+        ({"weight": "temperature"}, "no such variable; expected: temperature"),
+        ({"weight": "velocity"}, "no such weight"),
+        ({"width": 2}, "only a top_hat has a width"),
+        ({"factor": (2, 2)}, "cannot be coarsened by this factor"),
+        ({"factor": (2, 3, 2)}, "cannot be coarsened by this factor"),
+    ):
+        with pytest.raises(FlowsrError, match=line):
+            ingest([path], tmp_path / "wrong", **({"factor": 2} | wrong))
+    assert not (tmp_path / "wrong").exists()

@@ -224,3 +224,10 @@ def test_memory_does_not_grow_over_10_000_draws(periodic):
             dataset[index]
         sizes.append(resident())
     assert sizes[-1] - sizes[0] < 8e6, [f"{size / 1e6:.1f} MB" for size in sizes]
+
+
+def test_a_halo_longer_than_the_box_is_refused(periodic):
+    stores = [store for store, _, _ in periodic]
+    for patch in (None, 2):
+        with pytest.raises(FlowsrError, match="a halo longer than the box along .; variable: patch_halo; .*found: 99"):
+            PatchPairs(stores, patch=patch, halo=99, samples=1, seed=0)

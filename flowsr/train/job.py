@@ -65,12 +65,24 @@ def frame_options(window: Window) -> dict[str, Any]:
 
 
 def with_operator(options: dict[str, Any], pairs: Path) -> dict[str, Any]:
-    """Names of constraints completed by what they need to know: the operator that the data were degraded with."""
+    """Names of constraints completed by what they need to know: the operator that the data were degraded with.
+
+    Raises:
+        FlowsrError: data consistency for weighted means, which do not follow from the fine field alone.
+    """
     names = options.get("constraints")
     if not isinstance(names, list):
         return options
-    known = {"data_consistency": lambda: {"operator": read_statistics(pairs)["operator"]}}
-    return {**options, "constraints": {name: known.get(name, dict)() for name in names}}
+    completed = {name: {} for name in names}
+    if "data_consistency" in completed:
+        statistics = read_statistics(pairs)
+        if statistics.get("weight") is not None:
+            raise FlowsrError(
+                "data_consistency is for means without a weight", file=pairs, variable="constraints",
+                found=f"means weighted with {statistics['weight']}",
+            )  # fmt: skip
+        completed["data_consistency"] = {"operator": statistics["operator"]}
+    return {**options, "constraints": completed}
 
 
 def train_model(

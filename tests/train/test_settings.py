@@ -166,3 +166,12 @@ def test_models_that_need_the_whole_box_are_refused_for_patches_and_walls(pairs,
         fitted(walled, tmp_path / "c", {**CNN, "constraints": ["solenoidal", "data_consistency"]})
     with pytest.raises(FlowsrError, match="does not take these options.*one vector field"):
         resolve_options({"a": ("cnn", {"irreps": "0e", "constraints": ["solenoidal"]}, None)}, pairs)
+
+
+def test_weighted_means_cannot_be_kept(pairs, tmp_path):
+    weighted = shutil.copytree(pairs, tmp_path / "weighted")
+    statistics = json.loads((weighted / "statistics.json").read_text())
+    (weighted / "statistics.json").write_text(json.dumps({**statistics, "weight": "density"}))
+    with pytest.raises(FlowsrError, match="without a weight.*found: means weighted with density"):
+        resolve_options({"a": ("cnn", {**CNN, "constraints": ["data_consistency"]}, None)}, weighted)
+    resolve_options({"a": ("cnn", {**CNN, "constraints": ["solenoidal"]}, None)}, weighted)

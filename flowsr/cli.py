@@ -157,6 +157,46 @@ def _run_study(config: Path, overrides: list[str] | None, fresh: bool) -> None:
 
 
 @app.command
+def symmetry(
+    config: Annotated[Path | None, Parameter(help="Discovery, a YAML file (see configs/symmetry/).")] = None,
+    *,
+    set: Overrides = None,
+    fresh: Fresh = False,
+    input: Annotated[
+        list[Path] | None, Parameter(negative=(), help="A field of your own, instead of CONFIG. May be repeated, one file a run.")
+    ] = None,
+    task: Annotated[str | None, Parameter(help="dynamics, superres or pair.")] = None,
+    output: Annotated[Path | None, Parameter(help="Folder to write to.")] = None,
+):
+    """Which symmetries of the cube does a flow break? The surviving point group, the broken irreps, how sure, in words and JSON.
+
+    Either a discovery that a file describes: `flowsr symmetry configs/symmetry/rotating.yaml`, or fields of your own:
+    `flowsr symmetry --input run1.h5 --input run2.h5 --task dynamics --output found`. Either takes `--set`.
+    """
+    from flowsr.config.loading import apply_overrides
+    from flowsr.config.symmetry import load_symmetry, parse_symmetry
+    from flowsr.pipeline.discovering import discover_symmetry
+
+    given = {"--input": input or None, "--task": task, "--output": output}
+    both = "flowsr symmetry --help shows both ways to call it"
+    if config is not None:
+        _refuse_given(given, "CONFIG", hint=both)
+        settings = load_symmetry(config, set or ())
+    else:
+        for option, value in given.items():
+            if value is None:
+                raise FlowsrError(f"{'CONFIG or --input' if option == '--input' else option} is missing", hint=both)
+        stated = {"name": output.name, "inputs": [str(path) for path in input], "task": task, "output": str(output)}
+        settings = parse_symmetry(apply_overrides(stated, set or ()))
+    _logs()
+    with _shown() as report:
+        found = discover_symmetry(settings, fresh=fresh, report=report)
+    for sentence in found.sentences:
+        Console().print(_escaped(sentence), soft_wrap=True, highlight=False)
+    Console().print(f"numbers: {found.path}", soft_wrap=True, highlight=False)
+
+
+@app.command
 def inspect(
     file: Annotated[Path, Parameter(help="A file, a Zarr store, a folder of BLASTNet cubes, or a manifest.")],
     *,
@@ -292,10 +332,10 @@ def _give_up_output() -> None:
         os.close(nowhere)
 
 
-def _refuse_given(options: dict[str, object], beside: str) -> None:
+def _refuse_given(options: dict[str, object], beside: str, hint: str = BOTH_WAYS) -> None:
     given = [option for option, value in options.items() if value is not None]
     if given:
-        raise FlowsrError(f"{', '.join(given)} cannot be given with {beside}", hint=BOTH_WAYS)
+        raise FlowsrError(f"{', '.join(given)} cannot be given with {beside}", hint=hint)
 
 
 def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) -> None:

@@ -1,0 +1,73 @@
+"""Which symmetries a flow breaks: ``python -m flows.symmetry configs/symmetry/rotating.yaml``."""
+
+from __future__ import annotations
+
+import sys
+
+import cyclopts
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.states import Completed, Failed, State
+
+from flows.artifacts import artifact_key
+from flows.faults import failure_line, one_line_failures
+from flows.logs import logs_of_run
+from flows.order import STORAGE
+from flows.progress import shown_progress
+from flowsr.cli import Config, Fresh, Overrides
+from flowsr.config.symmetry import SymmetrySettings, load_symmetry
+from flowsr.errors import FlowsrError
+
+
+@task(name="discover symmetries", **STORAGE)
+@one_line_failures
+def discover_symmetries(settings: SymmetrySettings, fresh: bool) -> str:
+    """Networks, tests, words, to ``<output>/symmetry/``; returns the headline."""
+    from flowsr.pipeline.discovering import discover_symmetry
+
+    with shown_progress(settings.name, "symmetry", len(settings.seeds) + 2) as report:
+        found = discover_symmetry(settings, fresh=fresh, report=report)
+    create_markdown_artifact("\n\n".join(found.sentences), key=artifact_key(settings.name, "symmetry", "words"))
+    rows = [
+        {"irrep": name, "power": irrep["power"], "null": irrep["null_mean"], "p": irrep["p"], "broken": irrep["broken"]}
+        for name, irrep in found.numbers["irreps"].items()
+    ]
+    create_table_artifact(rows, key=artifact_key(settings.name, "symmetry", "irreps"))
+    return found.sentences[0]
+
+
+@flow(name="symmetry", flow_run_name="{settings.name}", persist_result=False)
+def symmetry(settings: SymmetrySettings, fresh: bool = False) -> State:
+    """Which symmetries of the cube does a flow break? Killed and started again, it goes on where it was.
+
+    Args:
+        settings: data, task, and how it is tested.
+        fresh: forget earlier results and start over.
+    """
+    with logs_of_run():
+        state = discover_symmetries(settings, fresh, return_state=True)
+        if not state.is_completed():
+            return Failed(message=failure_line(state))
+        return Completed(message=f"{state.result()} Numbers in {settings.output / 'symmetry'}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the flow as the command line says and leave with 0, or with 2 after one line on stderr."""
+    app = cyclopts.App(name="python -m flows.symmetry", help=symmetry.description, version_flags=[])
+
+    @app.default
+    def run(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+        state = symmetry(load_symmetry(config, set or ()), fresh=fresh, return_state=True)
+        if not state.is_completed():
+            raise FlowsrError(state.message or state.name)
+        print(state.message)
+
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (FlowsrError, cyclopts.CycloptsError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

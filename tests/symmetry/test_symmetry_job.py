@@ -1,0 +1,161 @@
+"""The whole discovery: settings, files, steps, words."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from flowsr.cli import main
+from flowsr.config.symmetry import dump_symmetry, load_symmetry, parse_symmetry
+from flowsr.data import degrade, open_field
+from flowsr.errors import FlowsrError
+from flowsr.group import octahedral_group
+from flowsr.pipeline.discovering import discover_symmetry
+from flowsr.symmetry import reading as readings
+from flowsr.symmetry.reading import Reading, read_samples
+from tests.symmetry.maps import convolved, symmetric_kernel, white
+from tests.symmetry.stores import velocity_store
+
+GROUP = octahedral_group("Oh")
+QUICK = ["training.epochs=3", "network.channels=2", "seeds=[0, 1]", "draws=199"]
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory):
+    """Forty isotropic velocities with structure beyond the cell, in two runs."""
+    folder = tmp_path_factory.mktemp("smooth")
+    fields = white(40, 8, seed=2).numpy()
+    spectrum = np.fft.fftn(fields, axes=(-3, -2, -1))
+    k = np.fft.fftfreq(8) * 8
+    squared = k[:, None, None] ** 2 + k[None, :, None] ** 2 + k**2
+    fields = np.fft.ifftn(spectrum * np.exp(-squared / 20), axes=(-3, -2, -1)).real
+    return [velocity_store(folder / f"run_{i}.zarr", part) for i, part in enumerate(np.split(fields, 2))]
+
+
+def settings(tmp_path, inputs, **values):
+    stated = {"name": "test", "output": str(tmp_path / "out"), "inputs": [str(path) for path in inputs], **values}
+    quick = {"training": {"epochs": 2}, "network": {"channels": 2}, "seeds": [0, 1], "draws": 199, "memory": 1.0}
+    return parse_symmetry({**quick, **stated})
+
+
+def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys):
+    command = ["symmetry", *(f"--input={path}" for path in smooth), "--task=superres", f"--output={tmp_path / 'out'}"]
+    options = [f"--set={each}" for each in (*QUICK, "operator=strided", "memory=1.0")]
+    assert main([*command, *options]) == 0
+    said = capsys.readouterr().out
+    assert "the point group C3v [111] survives, 6 of the 48" in said
+    assert "made by the operator 'strided', which itself keeps only C3v [111]" in said
+    assert "the degrade operator did it" in said
+    found = json.loads((tmp_path / "out/symmetry/discovery.json").read_text())
+    assert found["surviving"]["name"] == "C3v [111]" and found["surviving"]["order"] == 6
+    assert sorted(found["surviving"]["operations"]) == sorted(
+        GROUP.operations[g].label for g in found["surviving"]["elements"]
+    )
+    assert found["irreps"]["T1u"]["broken"] and found["irreps"]["T1u"]["p"] <= 0.05
+    assert found["provenance"]["degrade_operator"] == "strided"
+    assert len(found["layers"]["lifting"]["weights_mean"]) == 48
+    assert len(found["equivariance"]["per_element"]) == 48
+    assert len(found["equivariance"]["per_shell"]["k"]) == len(found["equivariance"]["per_shell"]["error_by_class"]["6C4"])
+    assert found["translation"]["x"]["homogeneous"] in (True, False)
+    assert found["data"]["surviving"]["order"] <= 48
+
+
+def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_path, smooth):
+    chosen = settings(tmp_path, smooth, task="dynamics")
+    first = discover_symmetry(chosen)
+    assert not any(done.reused for done in first.steps)
+    numbers = first.path.read_bytes()
+    network = tmp_path / "out/symmetry/network_001.npz"
+    trained = network.read_bytes()
+    network.unlink()
+    first.path.unlink()
+    again = discover_symmetry(chosen)
+    assert [done.reused for done in again.steps] == [True, False, False]
+    assert network.read_bytes() == trained and again.path.read_bytes() == numbers
+    assert all(done.reused for done in discover_symmetry(chosen).steps)
+    other = settings(tmp_path, smooth, task="dynamics", draws=99)
+    assert [done.reused for done in discover_symmetry(other).steps] == [True, True, False]
+
+
+def test_an_ingested_store_brings_its_operator(tmp_path):
+    """A store with the groups coarse and fine is read as it is."""
+    from flowsr.data import create_store
+
+    fine = open_field(velocity_store(tmp_path / "fine.zarr", white(3, 8, 0).numpy()))
+    coarse = degrade(fine, "block_mean", 2)
+    with create_store(tmp_path / "pairs.zarr", {"fine": fine, "coarse": coarse}) as store:
+        for time in range(3):
+            store.write("velocity", fine["velocity"].values[time], time=time, group="fine")
+            store.write("velocity", coarse["velocity"].values[time], time=time, group="coarse")
+        store.publish()
+    samples = read_samples([tmp_path / "pairs.zarr"], Reading("superres", memory=1.0))
+    assert samples.factor == 2 and samples.notes["degrade_operator"] == "block_mean"
+    means = samples.targets.unfold(-3, 2, 2).unfold(-3, 2, 2).unfold(-3, 2, 2).mean((-3, -2, -1))
+    assert means.abs().max() < 1e-6
+
+
+def test_units_are_blocks_of_the_flows_memory(smooth):
+    samples = read_samples(smooth, Reading("dynamics", step=2, memory=3.0))
+    assert samples.units.tolist() == [u for u in range(12) for _ in range(3)]
+    assert samples.unit_runs.tolist() == [0] * 6 + [1] * 6
+    u = open_field(smooth[0])["velocity"].values
+    assert torch.equal(samples.targets[1], torch.from_numpy(u[3] - u[1]))
+    measured = read_samples(smooth, Reading("dynamics"))
+    assert measured.notes["memory"] > 0 and len(measured.units) == 38
+
+
+def test_a_pair_of_variables_in_one_file(tmp_path):
+    """A linear map with the symmetry C4h between two variables of a file."""
+    import xarray as xr
+
+    subgroup = next(s for s in GROUP.subgroups if s.label == "C4h [001]")
+    inputs = white(24, 4, 1)
+    targets = convolved(symmetric_kernel(subgroup, 0), inputs)
+    one = open_field(velocity_store(tmp_path / "one.zarr", inputs.numpy())).load()
+    both = xr.Dataset({"u": one["velocity"], "q": one["velocity"].copy(data=targets.float().numpy())}, attrs=one.attrs)
+    both.to_netcdf(tmp_path / "pair.nc", engine="h5netcdf")
+    chosen = settings(tmp_path, [tmp_path / "pair.nc"], task="pair", variable="u", target="q")
+    found = discover_symmetry(chosen).numbers
+    assert found["surviving"]["name"] == "C4h [001]" and found["snapshots"] == 24
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"task": "pair"}, "target goes with the task pair"),
+        ({"inputs": None, "task": "superres"}, "give either inputs or simulate"),
+        ({"task": "superres", "draws": 10}, "cannot show a rate"),
+        ({"task": "superres", "network": {"kernel_size": 2}}, "kernel size must be odd"),
+        ({"task": "superres", "sedes": [0]}, "sedes"),
+    ],
+)
+def test_settings_that_make_no_sense(values, words):
+    with pytest.raises(FlowsrError, match=words):
+        parse_symmetry({"name": "a", "output": "b", "inputs": ["c"], **values})
+
+
+def test_bad_input_is_one_line(tmp_path, smooth, capsys):
+    short = velocity_store(tmp_path / "short.zarr", white(3, 8, 0).numpy())
+    walls = velocity_store(tmp_path / "walls.zarr", white(8, 8, 0).numpy(), boundary=("periodic", "wall", "periodic"))
+    output = f"--output={tmp_path / 'out'}"
+    for arguments, words in (
+        ([f"--input={short}", "--task=superres", output, "--set=memory=1.0"], "too few independent snapshots"),
+        ([f"--input={walls}", "--task=superres", output], "turnover time cannot be measured"),
+        ([f"--input={smooth[0]}", "--task=superres", output, "--set=variable=speed"], "no such variable"),
+        ([f"--input={smooth[0]}", "--task=superres", output, "--set=operator=strides"], "strides"),
+        ([f"--input={smooth[0]}", "--task=guess", output], "task"),
+        ([f"--input={tmp_path / 'nothing.zarr'}", "--task=superres", output], "no such file"),
+        (["--task=superres", output], "CONFIG or --input is missing"),
+    ):
+        assert main(["symmetry", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert words in error.strip().splitlines()[-1] and "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["rotating", "kolmogorov", "isotropic", "strided"])
+def test_configurations_load_and_read_back(name):
+    loaded = load_symmetry(f"configs/symmetry/{name}.yaml")
+    assert parse_symmetry(yaml.safe_load(dump_symmetry(loaded))) == loaded
+    assert loaded.simulate is not None and readings.MEMORY == 2.0

@@ -12,7 +12,7 @@ from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
 from flowsr.metrics.gradients import velocity_gradient
 from flowsr.metrics.histograms import bin_numbers, cell_volumes, volume_per_bin
-from flowsr.metrics.quantity import Quantity
+from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
 from flowsr.metrics.volumes import volume_of, volume_sum
 
 QR_RANGE = 8.0  # of Q / <S:S> and of R / <S:S>^(3/2), to either side
@@ -94,7 +94,8 @@ class GradientInvariants(FieldMetric):
 
     The four topologies are told apart by the signs of R and of the discriminant 27 R^2 / 4 + Q^3. The correlation of Q
     and R is 0 for a Gaussian field and negative for the tear drop. The distance between the joint PDFs of prediction
-    and truth is their total variation, sum |p - t| / 2: 0 for equal, 1 for disjoint.
+    and truth is their total variation, sum |p - t| / 2: 0 for equal, 1 for disjoint. The curves are the marginals of
+    the joint PDF, which :meth:`joint_pdf` gives.
 
     Args:
         scale: root mean square strain that every snapshot is scaled by instead, see :func:`strain_scale`. Tiles need
@@ -110,6 +111,10 @@ class GradientInvariants(FieldMetric):
         "qr_vieillefosse": Quantity("Vieillefosse tail", "1", "truth", f"volume with Q < 0, R > 0; {_VIEILLEFOSSE}"),
         "qr_correlation": Quantity("Correlation of Q and R", "1", "truth", f"<QR> / sqrt(<Q^2><R^2>); {_VIEILLEFOSSE}"),
         "qr_distance": Quantity("Distance of the Q-R PDFs", "1", "lower", "total variation, sum |p - t| / 2"),
+    }
+    curves = {
+        "pdf_q": CurveQuantity("PDF of Q", "Q / true rms strain^2", "probability density", _SOURCE, y_scale="log"),
+        "pdf_r": CurveQuantity("PDF of R", "R / true rms strain^3", "probability density", _SOURCE, y_scale="log"),
     }
     totals = ("prediction_joint", "target_joint", "regions", "products", "volume")
 
@@ -130,7 +135,11 @@ class GradientInvariants(FieldMetric):
         both, q_power, r_power = products
         outside = (volume - prediction_joint.sum()) - (volume - target_joint.sum())
         distance = ((prediction_joint - target_joint).abs().sum() + outside.abs()) / (2 * volume)
+        r, q, density = _joint_density(prediction_joint, volume)
+        width = 2 * QR_RANGE / QR_BINS
         return {
+            "pdf_q": Curve(q, density.sum(0) * width),
+            "pdf_r": Curve(r, density.sum(1) * width),
             **{f"qr_{name}": share / volume for name, share in shares.items()},
             "qr_correlation": both / torch.sqrt(q_power * r_power),
             "qr_distance": distance,

@@ -13,7 +13,7 @@ INVARIANTS = [name for name in FIELD_METRICS if METRICS[name].invariant]
 
 
 # Metrics that count voxels: rounding moves one of them across the edge of a bin.
-COUNTED = {"gradient_pdf": 2e-3, "gradient_invariants": 2e-3, "alignment": 2e-2, "strain_eigenvalues": 3e-2}
+COUNTED = {"gradient_pdf": 2e-3, "gradient_invariants": 1e-2, "alignment": 2e-2, "strain_eigenvalues": 3e-2}
 
 
 def build(name):

@@ -187,6 +187,11 @@ def test_joint_pdf_is_in_units_of_the_true_strain_and_integrates_to_what_is_insi
     assert density.sum().item() * width**2 == pytest.approx(1)
     peak = np.unravel_index(int(density[0].argmax()), density[0].shape)
     assert abs(r[peak[0]] - 2 / 6**1.5) <= width / 2 and abs(q[peak[1]] + 0.5) <= width / 2
+    alone = METRICS["gradient_invariants"]()(strain, strain, OPEN)
+    for key, value in (("pdf_r", 2 / 6**1.5), ("pdf_q", -0.5)):
+        centre, marginal = alone[key]
+        assert marginal.sum().item() * width == pytest.approx(1)
+        assert abs(centre[marginal.argmax()] - value) <= width / 2
     result = METRICS["gradient_invariants"]()(2 * strain, strain, OPEN)
     assert result["qr_distance"].item() == pytest.approx(1) and result["qr_vieillefosse"].item() == 1
     assert qr_joint_pdf(20 * strain, strain, OPEN).density.sum() == 0

@@ -71,7 +71,7 @@ def compare_study(study: Study, fresh: bool = False):
     """
     with logs_of_run():
         state = run_rows(study, fresh, return_state=True)
-    return state if state.is_completed() else Failed(message=failure_line(state))
+    return Completed(message=state.message) if state.is_completed() else Failed(message=failure_line(state))
 
 
 if __name__ == "__main__":

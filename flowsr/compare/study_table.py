@@ -201,9 +201,9 @@ def _evidence(results: Mapping) -> str:
     networks = sum(model["trained"] for model in results["models"].values())
     seeds = len(results["seeds"])
     text = (
-        f"{networks} networks with {seeds} seed{'s' if seeds > 1 else ''} each and {len(results['models']) - networks} models "
-        f"without training, on {data['snapshots']} held-out snapshots of {len(data['runs'])} "
-        f"run{'s' if len(data['runs']) > 1 else ''}, which are {data['blocks']} independent blocks."
+        f"{_many(networks, 'network')} with {_many(seeds, 'seed')} each and "
+        f"{_many(len(results['models']) - networks, 'model')} without training, on {_many(data['snapshots'], 'held-out snapshot')} "
+        f"of {_many(len(data['runs']), 'run')}: {_many(data['blocks'], 'independent block')}."
     )
     if data["blocks"] < 2:
         return text + " One block says nothing of how results vary: no difference can be called real."
@@ -212,6 +212,10 @@ def _evidence(results: Mapping) -> str:
     if seeds == 1 and networks:
         text += " One seed says nothing of how training varies: no network's difference can be called real."
     return text
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _against(results: Mapping, names: Sequence[str], reference: str) -> Iterator[str]:

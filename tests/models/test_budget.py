@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowsr.grid import Grid
-from flowsr.models import build_model
+from flowsr.models import Upscaler, build_model
 from flowsr.models.budget import matching_width, multiply_adds, multiply_adds_per_cell
 
 BOX = Grid((5, 6, 8))
@@ -56,6 +56,19 @@ def test_interpolations_multiply_nothing_but_spectra():
     for name in ("nearest", "trilinear", "tricubic"):
         assert multiply_adds(build_model(name, factor=2), BOX) == 0
     assert multiply_adds(build_model("spectral", factor=2), BOX) > 0
+
+
+@pytest.mark.parametrize("complex_too", [False, True])
+def test_transforms_by_the_formula(complex_too):
+    class Transformed(Upscaler):
+        halo = None
+
+        def forward(self, coarse, grid):
+            modes = torch.fft.fftn(coarse, dim=(2, 3, 4)) if complex_too else torch.fft.rfftn(coarse, dim=(2, 3, 4))
+            return modes.real
+
+    operations = 3 * 512 * 9 * (5 if complex_too else 2.5)
+    assert multiply_adds(Transformed(1), Grid((8, 8, 8))) == operations // 2
 
 
 def test_the_model_is_left_as_it_was():

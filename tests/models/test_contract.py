@@ -203,3 +203,15 @@ def test_the_stated_halo_is_no_more_than_the_reach(name):
         change = (model(poked, grid) - model(field(sides), grid)).abs().amax((0, 1, 3, 4))
     changed = torch.nonzero(change.reshape(-1, 2).amax(1) > 0).flatten()
     assert (changed - middle).abs().max() == model.halo
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_half_the_digits_are_near_the_whole(name):
+    """Mixed precision, as networks are fitted in on a GPU."""
+    model, coarse = stirred(name).float(), field().float()
+    with torch.no_grad():
+        exact = model(coarse, Grid(SIDES))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = model(coarse, Grid(SIDES))
+    assert mixed.dtype == (torch.float32 if name == "fno" else torch.bfloat16)
+    assert (mixed.float() - exact).norm() <= 0.05 * exact.norm()

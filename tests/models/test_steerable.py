@@ -183,3 +183,33 @@ def test_tables_survive_inference_mode():
         model(coarse, Grid((3, 3, 3), spacing=(1.0, 1.1, 1.2)))
     model(coarse, Grid((3, 3, 3), spacing=(1.0, 1.1, 1.2))).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_displacements_are_those_of_the_cell_centres(factor):
+    """Cell minus part, both where the coarse grid and its refinement have their centres."""
+    steps = (1.0, 1.2, 1.5)
+    coarse = Grid((5, 5, 5), spacing=steps)
+    lattice = Lattice(2.0, factor, steps)
+    centers, parts = coarse.coordinates(), coarse.refined(factor).coordinates()
+    places = torch.cartesian_prod(*(torch.from_numpy(axis[2 * factor : 3 * factor]) for axis in parts))
+    cells = torch.cartesian_prod(
+        *(torch.from_numpy(axis[2 - reach : 3 + reach]) for axis, reach in zip(centers, lattice.reach))
+    )
+    expected = cells[None] - places[:, None]
+    torch.testing.assert_close(lattice.displacements(), expected, rtol=0, atol=1e-12)
+    for axis, step in enumerate(steps):  # beyond the reach no cell is near enough
+        beyond = (lattice.reach[axis] + 1) * step - (1 - 1 / factor) / 2 * step
+        assert beyond >= 2.0 - 1e-9
+
+
+def test_a_part_hears_most_of_the_cells_it_is_near_to():
+    """A filter that falls with the distance carries a bump in one coarse cell to the nearest fine cells."""
+    layer = SteerableConv("0e", "0e", l_max=0, radius=1.5, radial=3, factor=2).double()
+    with torch.no_grad():
+        layer.weights[0].copy_(torch.tensor([3.0, 1.0, 0.1]).view(3, 1, 1))
+        bump = torch.zeros(1, 1, 5, 5, 5, dtype=torch.float64)
+        bump[0, 0, 2, 2, 2] = 1.0
+        fine = layer(bump, (1.0, 1.0, 1.0), ("wall",) * 3)[0, 0, :, 4, 4]
+    assert fine.argmax() in (4, 5) and fine[4] == pytest.approx(fine[5].item())
+    assert fine[3] == pytest.approx(fine[6].item()) and fine[3] > fine[2] >= 0 and fine[4] > fine[3]

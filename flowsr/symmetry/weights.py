@@ -221,7 +221,7 @@ def deviation(blocks: Blocks, subgroup: Subgroup) -> float:
     """Share of the weights' varying part (all irreps but A1g) that is not invariant under a subgroup: 0 to 1."""
     away = sum(np.sum((x - projector(subgroup, name) @ x) ** 2) for name, x in blocks.items())
     whole = sum(np.sum(x**2) for name, x in blocks.items() if name != "A1g")
-    return float(min(away / whole, 1.0)) if whole > 0 else 0.0
+    return float(min(away / whole, 1.0)) if whole > NOTHING**2 else 0.0
 
 
 def exact_stabilizer(blocks: Blocks, scale: float | None = None, tolerance: float = ROUNDING) -> Subgroup:

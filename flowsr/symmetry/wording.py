@@ -177,7 +177,7 @@ def losses(subgroup: Subgroup) -> str:
             continue
         which = "" if symbol == "i" else "all " if len(lost) == len(members) else _which(lost, symbol)
         parts.append(which + name if not which or which == "all " else f"{name} {which}")
-    return _listed(parts)
+    return _listed(parts) if parts else "nothing"
 
 
 def _which(lost: list[int], symbol: str) -> str:
@@ -205,7 +205,7 @@ def _axes(subgroup: Subgroup) -> list[str]:
         axes = [_axis(label) for label, n in highest["S"].items() if n == order and highest["C"].get(label, 1) < order]
         axes = [] if order == 6 else axes  # six-fold rotoreflections are three-fold axes with the inversion
         if axes:
-            parts.append(f"the {_FOLD[order]} rotoreflection about {_listed(axes)}")
+            parts.append(f"the {_FOLD[order]} rotoreflection{'s' if len(axes) > 1 else ''} about {_listed(axes)}")
     return parts
 
 

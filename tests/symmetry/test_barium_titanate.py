@@ -63,7 +63,7 @@ def density(phase: str) -> torch.Tensor:
 def test_surviving_group_and_irreps_of_a_transition(phase, name, order, irreps):
     samples = pair_samples(density("cubic"), density(phase), "3x0e")
     method = Method(network=NetworkShape(channels=2), training=Training(epochs=5, batch=1), exact=True)
-    found = discover_samples(samples, seeds=2, method=method)
+    found = discover_samples(samples, seeds=1, method=method)
     assert (found.surviving.name, found.surviving.order) == (name, order)
     assert {irrep for irrep, finding in found.irreps.items() if finding.broken} == irreps
     assert all(finding.power < 1e-16 for irrep, finding in found.irreps.items() if irrep not in {"A1g", *irreps})

@@ -27,7 +27,7 @@ def pair(before, after, shape):
 
 def test_cube_to_square_prism_leaves_a1g_and_eg():
     samples = pair((2, 2, 2), (3, 1, 1), (9, 9, 9))
-    found = discover_samples(samples, seeds=2, method=Method(network=NETWORK, training=TRAINING, exact=True))
+    found = discover_samples(samples, seeds=1, method=Method(network=NETWORK, training=TRAINING, exact=True))
     assert found.surviving.name == "D4h [100]"
     assert {name for name, irrep in found.irreps.items() if irrep.broken} == {"Eg"}
     assert found.irreps["Eg"].stabilizer.name == "D4h [100]"
@@ -35,7 +35,7 @@ def test_cube_to_square_prism_leaves_a1g_and_eg():
 
 def test_cube_to_brick_leaves_the_same_irreps_and_a_smaller_group():
     samples = pair((2, 2, 2), (3, 2, 1), (9, 9, 9))
-    found = discover_samples(samples, seeds=2, method=Method(network=NETWORK, training=TRAINING, exact=True))
+    found = discover_samples(samples, seeds=1, method=Method(network=NETWORK, training=TRAINING, exact=True))
     assert found.surviving.name == "D2h(100)"
     assert {name for name, irrep in found.irreps.items() if irrep.broken} <= {"A2g", "Eg"}
 

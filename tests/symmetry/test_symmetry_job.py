@@ -63,7 +63,7 @@ def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys)
 
 
 def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_path, smooth):
-    chosen = settings(tmp_path, smooth, task="dynamics")
+    chosen = settings(tmp_path, smooth, task="dynamics", memory=4.0, coarsen=2)
     first = discover_symmetry(chosen)
     assert not any(done.reused for done in first.steps)
     numbers = first.path.read_bytes()
@@ -75,7 +75,7 @@ def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_pa
     assert [done.reused for done in again.steps] == [True, False, False]
     assert network.read_bytes() == trained and again.path.read_bytes() == numbers
     assert all(done.reused for done in discover_symmetry(chosen).steps)
-    other = settings(tmp_path, smooth, task="dynamics", draws=99)
+    other = settings(tmp_path, smooth, task="dynamics", memory=4.0, coarsen=2, draws=99)
     assert [done.reused for done in discover_symmetry(other).steps] == [True, True, False]
 
 

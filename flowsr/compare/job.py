@@ -54,7 +54,8 @@ def compare(
         output: folder for the results.
         experiment: its name, for the record.
         variable: the field to compare.
-        metrics: registered names; default: all. Those that the field does not allow (spectra at walls) are left out.
+        metrics: registered names, or ``all``; default: the standard ones, see :func:`flowsr.metrics.chosen_metrics`.
+            Those that the field does not allow (spectra at walls) are left out.
         equivariance_snapshots: snapshots on which the equivariance error is taken; 49 calls of the model each.
         equivariance_precision: ``float32``, in which an exact symmetry shows as some 1e-7, or ``float64``: 1e-15, but a
             convolution is ten times slower on a CPU.

@@ -107,7 +107,7 @@ class CompareSettings(Settings):
     """Everybody on the same held-out snapshots."""
 
     baselines: list[str] = Field(["nearest", "trilinear", "tricubic", "spectral"], description="Untrained models.")
-    metrics: list[str] | None = Field(None, min_length=1, description="Registered metrics to compute; default: all.")
+    metrics: list[str] | None = Field(None, min_length=1, description="Registered names or all; default: the standard set.")
 
 
 class Experiment(Settings):

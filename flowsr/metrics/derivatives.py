@@ -27,7 +27,8 @@ def finite_differences(axes: Sequence[int]) -> Iterator[None]:
 
     A Fourier derivative needs the whole axis; this one needs four cells to each side, so that a large field can be
     taken tile by tile (Fornberg, Math. Comp. 51, 1988). At half the Nyquist wavenumber it is 3 % low, at the Nyquist
-    wavenumber it is 0. Wall and open axes are differentiated as always.
+    wavenumber it is 0. Wall and open axes are differentiated as always. Gradients that :func:`shared_work` remembers
+    from before are not taken again: enter this block first.
 
     Args:
         axes: numbers of the axes, 0, 1, 2 for x, y, z.

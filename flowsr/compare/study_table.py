@@ -76,7 +76,7 @@ def study_screen(results: Mapping) -> Table:
     references = shown_references(results)
     for reference in references:
         heading = f"against\n{_reference_label(results, reference)}"
-        table.add_column(heading, justify="right", vertical="bottom", min_width=14)
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     for name in ranked_models(results):
         model, score = results["models"][name], score_of(results, name, home, metric)
         cells = [_screen_difference(difference_of(results, name, one, home, metric)) for one in references]
@@ -129,14 +129,7 @@ def study_verdict(results: Mapping) -> list[str]:
         sentences.append(f"The best by {label} is {_label(results, names[0])}, {with_deviation(best)}.")
     for reference in shown_references(results):
         sentences += _against(results, names, reference)
-    slopes = [one for one in results["learning"] if one["metric"] == metric and one["slope"] and one["data"] == home]
-    if slopes:
-        steepest = min(slopes, key=lambda one: one["slope"]["estimate"])
-        sentences.append(
-            f"With more training data {label} falls fastest for {_label(results, steepest['model'])}, like n^"
-            f"{slope_text(steepest['slope'])}."
-        )
-    return sentences
+    return sentences + _data_hunger(results)
 
 
 def shown_references(results: Mapping) -> list[str]:
@@ -212,6 +205,21 @@ def _evidence(results: Mapping) -> str:
     if seeds == 1 and networks:
         text += " One seed says nothing of how training varies: no network's difference can be called real."
     return text
+
+
+def _data_hunger(results: Mapping) -> list[str]:
+    """What the learning curves show on the first data set: for which networks more data helped, and for which most."""
+    home, metric = results["home"], results["rank_by"]
+    curves = [one for one in results["learning"] if one["metric"] == metric and one["slope"] and one["data"] == home]
+    if not curves:
+        return []
+    falling = [one for one in curves if one["slope"]["high"] is not None and one["slope"]["high"] < 0]
+    label = results["metrics"][metric]["label"]
+    if not falling:
+        return [f"No network's {label} is shown to fall with more training data."]
+    falling.sort(key=lambda one: one["slope"]["estimate"])
+    slopes = ", ".join(f"n^{slope_text(one['slope'])} for {_label(results, one['model'])}" for one in falling)
+    return [f"With more training data {label} falls like {slopes}."]
 
 
 def _many(number: int, noun: str) -> str:
@@ -296,7 +304,8 @@ def _screen_difference(found: Mapping | None) -> Text:
     scale, style = percent_of(found), _STYLES.get(found["verdict"], "dim italic")
     if scale is None:
         return Text("0", style=style)
-    return Text(interval_text(found, scale, 0 if abs(scale * found["estimate"]) >= 9.5 else 1), style=style)
+    widest = max(abs(scale * (found[end] or 0.0)) for end in ("estimate", "low", "high"))
+    return Text(interval_text(found, scale, 0 if widest >= 9.95 else 1), style=style)
 
 
 def _difference_cell(found: Mapping | None) -> str:

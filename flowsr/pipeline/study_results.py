@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from flowsr.compare.board import Board, Key, Result, spread_values
@@ -197,11 +198,7 @@ def _reference(board: Board, key: Key, name: str, data: str, metric: str, better
     """The row that a reference means for a row: the same data and size where it is trained; None where there is none."""
     if name == BEST_INTERPOLATION:
         return best_interpolation(board, data, metric, better)
-    found = [
-        other
-        for other in board.keys(data)
-        if other.model == name and metric in board.metrics(other, data)
-    ]
+    found = [other for other in board.keys(data) if other.model == name and metric in board.metrics(other, data)]
     same = [other for other in found if (other.data, other.size) == (key.data, key.size)]
     whole = [other for other in found if other.size is None]
     return (same or whole or [None])[0]
@@ -238,11 +235,11 @@ def _data_entry(study: Study, data: str, runs, truth: dict, board: Board) -> dic
         "label": settings.label or data,
         "role": settings.role,
         **setting_of(study.name, runs),
+        "runs": list(dict.fromkeys(run.name for run in runs)),
         "snapshots": len(board.snapshots[data]),
         "blocks": board.block_count(data),
         "train_snapshots": statistics["snapshots"]["train"] if settings.role != "test_only" else 0,
-        "turnover_time": round_or_none(sum(_block_lengths(study, data).values()) / len(runs) / study.compare.block_turnovers)
-        if len(runs) else None,
+        "turnover_time": round_or_none(fmean(_block_lengths(study, data).values()) / study.compare.block_turnovers),
         "flow": truth["flow"],
         "sources": {run: entry["sha256"] for run, entry in statistics["runs"].items()},
         "licence": settings.licence,
@@ -264,7 +261,7 @@ def _model_entry(study: Study, name: str, rows: dict[Row, dict]) -> dict[str, An
         "options": first["options"],
         "parameters": first["parameters"],
         "multiply_adds": first["multiply_adds"],
-        "seconds": min(test["seconds"] for test in [kept["tests"][first_row.data] for kept in own.values() if first_row.data in kept["tests"]]),
+        "seconds": min(kept["tests"][first_row.data]["seconds"] for kept in own.values() if first_row.data in kept["tests"]),
         "fit_seconds": round_or_none(sum(fits) / len(fits)) if fits else None,
         "history": {
             f"{row.data} {row.seed}": kept["fit"]["history"] for row, kept in own.items() if kept["fit"] and row.size is None

@@ -159,8 +159,8 @@ def _learning(results: Mapping, looks: Mapping[str, ModelLook]) -> Picture | Non
     caption = (
         f"{results['data'][curves[0]['data']]['label']}. (a) {label} on the held-out snapshots against the number of "
         "training snapshots, always with the same number of training steps; points are set a little apart so that their "
-        "intervals can be told from one another. (b) Slope of the straight line through the points in (a): −0.1 means that "
-        "ten times the data take a fifth of the error."
+        "intervals can be told from one another. (b) Slope of the straight line through the points in (a): at −0.1, ten times "
+        "the data take a fifth off the error."
     )
     alt = "Learning curves; slopes: " + "; ".join(f"{looks[one['model']].label} {slope_text(one['slope'])}" for one in curves)
     return pictures.drawn(learning_curves_figure(results, curves, looks), "curves", alt, caption)

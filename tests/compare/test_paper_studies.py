@@ -18,7 +18,7 @@ SMALL = {
         "data.isotropic.ingest.split.gap_turnovers=0.5",
         "data.rotating.ingest.split.gap_turnovers=0.5",
         "models.relaxed_banks.label=L2",
-        "budget={amount: 6000, tolerance: 0.6}",
+        "budget={amount: 14000, tolerance: 0.6}",
         "train={samples_per_epoch: 4, max_epochs: 2, batch_size: 2}",
     ],
     "balla_channel": [

@@ -23,10 +23,10 @@ from flowsr.symmetry.discovery import Discovery
 from flowsr.symmetry.network import NetworkShape, Training
 from flowsr.symmetry.reading import Reading, read_samples
 from flowsr.symmetry.saving import load_trained, save_trained
-from flowsr.symmetry.significance import Significance
+from flowsr.symmetry.significance import Significance, least_units
 from flowsr.symmetry.tasks import Samples
 
-FOLDER, FOUND = "symmetry", "discovery.json"
+FOLDER, FOUND, PAGE = "symmetry", "discovery.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def discover_symmetry(
     step = Step(
         title="symmetry",
         record=folder / "run.json",
-        outputs=(folder / FOUND,),
+        outputs=(folder / FOUND, folder / PAGE),
         settings=settings.model_dump(mode="json", exclude={"output", "device", "threads", "simulate", "inputs"}),
         inputs={**inputs, **trained},
         about={"device": settings.device, "threads": settings.threads},
@@ -75,7 +75,9 @@ def discover_symmetry(
     def work():
         networks = [load_trained(folder / name) for name in trained]
         found = conclude(job.samples, networks, job.method, about(report, step.title))
-        write_json_atomic(folder / FOUND, _with_data(found, job, inputs).to_json())
+        numbers = _with_data(found, job, inputs).to_json()
+        write_json_atomic(folder / FOUND, numbers)
+        _write_page(folder / PAGE, numbers, settings, inputs)
 
     done = perform(step, work, fresh=fresh)
     _tell(report, done)
@@ -149,11 +151,26 @@ def _with_data(found: Discovery, job: _Job, inputs: dict[str, str]) -> Discovery
     several, cube = len(samples.unit_numbers) > 1, len(set(samples.grid.shape)) == 1
     data = translation = None
     if several and cube and samples.irreps_in == "1o":
-        data = data_symmetry(samples.inputs, samples.grid, units=samples.units, significance=significance).to_json()
+        units = samples.runs if len(np.unique(samples.runs)) >= least_units(significance.false_alarm_rate) else samples.units
+        data = data_symmetry(samples.inputs, samples.grid, units=units, significance=significance).to_json()
     if several:
         axes = homogeneity(samples.inputs, samples.targets, samples.grid, units=samples.units, significance=significance)
         translation = {axis: each.to_json() for axis, each in axes.items()}
     return replace(found, data=_numbers(data), translation=_numbers(translation), provenance=provenance)
+
+
+def _write_page(path: Path, numbers: dict[str, Any], settings: SymmetrySettings, inputs: dict[str, str]) -> None:
+    """The report, without the paths and dates that would make equal findings different."""
+    from flowsr.report.page import HowMade
+    from flowsr.report.symmetry_page import write_symmetry_report
+
+    how = HowMade(
+        config=settings.model_dump(mode="json", exclude_none=True),
+        versions=numbers["provenance"].get("versions", {}),
+        seeds={"networks": ", ".join(str(seed) for seed in settings.seeds)},
+        checksums={Path(name).name: checksum for name, checksum in inputs.items()},
+    )
+    write_symmetry_report(path, numbers, how, settings.name)
 
 
 def _numbers(value):

@@ -14,20 +14,33 @@ let go, and what they become says which symmetry the data do not have (Wang, Wal
 
 from flowsr.symmetry.discover import Method, discover, discover_samples
 from flowsr.symmetry.discovery import Discovery
+from flowsr.symmetry.equivariant import FieldNetwork, PointNetwork
 from flowsr.symmetry.network import NetworkShape, Training
+from flowsr.symmetry.order_parameter import Fitting, OrderParameter, order_parameter
 from flowsr.symmetry.significance import Significance
+from flowsr.symmetry.statistics import DataSymmetry, data_symmetry
 from flowsr.symmetry.tasks import Samples, dynamics_samples, pair_samples, superres_samples
+from flowsr.symmetry.translation import AxisHomogeneity, homogeneity
 
 __all__ = [
+    "AxisHomogeneity",
+    "DataSymmetry",
     "Discovery",
+    "FieldNetwork",
+    "Fitting",
     "Method",
     "NetworkShape",
+    "OrderParameter",
+    "PointNetwork",
     "Samples",
     "Significance",
     "Training",
+    "data_symmetry",
     "discover",
     "discover_samples",
     "dynamics_samples",
+    "homogeneity",
+    "order_parameter",
     "pair_samples",
     "superres_samples",
 ]

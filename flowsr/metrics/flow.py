@@ -7,8 +7,8 @@ import math
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import sum_over_space
 from flowsr.metrics.gradients import dissipation
+from flowsr.metrics.volumes import volume_of, volume_sum
 
 
 def flow_statistics(velocity: Tensor, grid: Grid, viscosity: float | None = None) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def flow_statistics(velocity: Tensor, grid: Grid, viscosity: float | None = None
         ``kinetic_energy`` (<u.u>/2) and, with a viscosity, ``dissipation``, ``taylor_length``, ``reynolds_lambda``,
         ``kolmogorov_length``, ``kmax_eta``: each (batch,), float64.
     """
-    energy = sum_over_space(velocity**2) / (2 * math.prod(grid.shape))
+    energy = volume_sum(velocity**2, grid) / (2 * volume_of(velocity, grid))
     if viscosity is None:
         return {"kinetic_energy": energy}
     epsilon = dissipation(velocity, grid, viscosity)

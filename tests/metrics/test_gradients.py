@@ -15,7 +15,7 @@ from flowsr.metrics import (
     normalized_divergence,
 )
 from flowsr.metrics.gradients import PDF_BINS, PDF_RANGE
-from tests.metrics.fields import CHANNEL, CUBE, UNEQUAL, abc, field_of_spectrum, mesh, taylor_green, wave
+from tests.metrics.fields import CHANNEL, CUBE, STRETCHED, UNEQUAL, abc, field_of_spectrum, mesh, taylor_green, wave
 
 BIN_WIDTH = 2 * PDF_RANGE / PDF_BINS
 
@@ -157,3 +157,10 @@ def test_flow_statistics_of_a_beltrami_flow():
     assert statistics["reynolds_lambda"].item() == pytest.approx(2 * taylor / viscosity)
     assert statistics["kmax_eta"].item() == pytest.approx(12 * (viscosity**3 / epsilon) ** 0.25)
     assert set(flow_statistics(field, CUBE)) == {"kinetic_energy"}
+
+
+def test_flow_statistics_count_stretched_cells_by_their_size():
+    _, y, _ = mesh(STRETCHED)
+    widths, centers = (values[1] for values in (STRETCHED.widths(), STRETCHED.coordinates()))
+    energy = flow_statistics(torch.stack([y, 0 * y, 0 * y])[None], STRETCHED)["kinetic_energy"].item()
+    assert energy == pytest.approx((widths * centers**2).sum() / (2 * widths.sum()))

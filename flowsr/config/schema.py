@@ -107,7 +107,9 @@ class CompareSettings(Settings):
     """Everybody on the same held-out snapshots."""
 
     baselines: list[str] = Field(["nearest", "trilinear", "tricubic", "spectral"], description="Untrained models.")
-    metrics: list[str] | None = Field(None, min_length=1, description="Registered names or all; default: the standard set.")
+    metrics: list[str] | None = Field(
+        None, min_length=1, description="Registered metrics, or all; default: the standard ones."
+    )
 
 
 class Experiment(Settings):

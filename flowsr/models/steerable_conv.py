@@ -55,7 +55,7 @@ class Lattice:
 
     def displacements(self) -> Tensor:
         """(s^3, taps, 3) float64: cell minus result; parts and taps in C order over x, y, z."""
-        parts = [((torch.arange(self.factor) + 0.5) / self.factor - 0.5).double() * step for step in self.steps]
+        parts = [((torch.arange(self.factor).double() + 0.5) / self.factor - 0.5) * step for step in self.steps]
         taps = [torch.arange(-n, n + 1).double() * step for n, step in zip(self.reach, self.steps)]
         at = [torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3) for axes in (parts, taps)]
         return at[1][None] - at[0][:, None]

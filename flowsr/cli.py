@@ -193,7 +193,9 @@ def symmetry(
         found = discover_symmetry(settings, fresh=fresh, report=report)
     for sentence in found.sentences:
         Console().print(_escaped(sentence), soft_wrap=True, highlight=False)
-    Console().print(f"numbers: {found.path}", soft_wrap=True, highlight=False)
+    for what, path in (("numbers", found.path), ("report", found.path.with_name("report.html"))):
+        if path.exists():
+            Console().print(f"{what}: {path}", soft_wrap=True, highlight=False)
 
 
 @app.command

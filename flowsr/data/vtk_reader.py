@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import mmap
 import re
+from base64 import b64decode
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import xarray as xr
@@ -27,6 +29,9 @@ from flowsr.errors import FlowsrError
 
 #: Name of the text in which :class:`flowsr.data.convert.VtkTarget` keeps what VTK has no place for.
 OWN_WORDS = "flowsr"
+PIECE = re.compile(
+    rb"<Piece[^>]*?\bExtent\s*=\s*[\"']([-\d\s]+)[\"'].*?(<(Coordinates|Points)\b.*?</\3>)", re.DOTALL
+)
 TIME_NAMES = ("TimeValue", "TIME", "time")
 HEAD = 4096
 XML, LEGACY = "vtkIOXML", "vtkIOLegacy"
@@ -65,6 +70,7 @@ class VtkReader(Reader):
             )  # fmt: skip
         if kind in XML_KINDS:
             _check_claims(path)
+            _check_coordinates(path)
         header = _header(path, kind)
         place = _place(header, request.group, path)
         structured = _structured(path, kind, header, place)
@@ -105,6 +111,44 @@ def _check_claims(path: Path) -> None:
         ):
             if int(said[1]) > GREATEST_RATIO * size:
                 raise FlowsrError("claims more numbers than it can hold", file=path, found=said[1].decode()[:40])
+
+
+def _check_coordinates(path: Path) -> None:
+    """Refuse coordinates or points that are not as many as the grid's nodes: VTK fills up with whatever is in memory."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = content.find(b"<AppendedData")
+        end = end if end >= 0 else len(content)
+        for piece in PIECE.finditer(content, 0, end):
+            extent = [int(word) for word in piece[1].split()]
+            nodes = _sides(extent, NODES)
+            items = ElementTree.fromstring(piece[2]).findall("DataArray")
+            wanted = [3 * int(np.prod(nodes, dtype=object))] if piece[2].startswith(b"<Points") else list(nodes)
+            found = [_count(item, content, end) for item in items]
+            if found != wanted:
+                raise FlowsrError(
+                    "coordinates and grid disagree", file=path, variable="Coordinates",
+                    expected=f"{wanted} numbers for the extent {extent}", found=found,
+                )  # fmt: skip
+
+
+def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:
+    """How many numbers an XML array has, by its text or by the length that stands before its bytes."""
+    head = content[: min(end, HEAD)]
+    word = np.dtype("u8" if b'header_type="UInt64"' in head else "u4")
+    word = word.newbyteorder(">" if b'"BigEndian"' in head else "<")
+    if item.get("format") == "ascii":
+        return len((item.text or "").split())
+    encoded = True
+    if item.get("format") == "appended":
+        start = content.find(b"_", end) + 1 + int(item.get("offset"))
+        encoded = b'encoding="raw"' not in content[end : end + HEAD].split(b">", 1)[0]
+        first = content[start : start + 4 * word.itemsize]
+    else:
+        first = (item.text or "").strip()[:44].encode()
+    words = np.frombuffer(b64decode(first[: len(first) // 4 * 4])[: 3 * word.itemsize] if encoded else first[: 3 * word.itemsize], word)
+    blocks, size, last = (int(n) for n in (*words, 0, 0)[:3])
+    length = ((blocks - 1) * size + (last or size) if blocks else 0) if b"compressor=" in head else blocks
+    return 8 * length // int(re.sub(r"\D", "", item.get("type", "")) or 8)
 
 
 @dataclass(frozen=True)

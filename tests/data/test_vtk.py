@@ -318,3 +318,43 @@ def test_without_vtk_one_line_says_what_to_install(tmp_path):
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said.count("\n") == 1 and "pip install 'flowsr[formats]'" in said
+
+
+@pytest.mark.parametrize("mode", ["Ascii", "Binary", "Appended"])
+@pytest.mark.parametrize("compressor", ["None", "ZLib"])
+@pytest.mark.parametrize("kind", ["RectilinearGrid", "StructuredGrid"])
+def test_coordinates_in_all_of_vtks_encodings(tmp_path, mode, compressor, kind):
+    from vtkmodules import vtkCommonDataModel, vtkIOXML
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+    from vtkmodules.vtkCommonCore import vtkPoints
+
+    lines = (np.arange(X + 1) * 0.5, STRETCHED, np.arange(Z + 1) * 2.0)
+    grid = getattr(vtkCommonDataModel, f"vtk{kind}")()
+    grid.SetDimensions(X + 1, Y + 1, Z + 1)
+    if kind == "RectilinearGrid":
+        for axis, line in zip("XYZ", lines):
+            getattr(grid, f"Set{axis}Coordinates")(numpy_to_vtk(line, deep=1))
+    else:
+        points = vtkPoints()
+        corners = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).transpose(2, 1, 0, 3)
+        points.SetData(numpy_to_vtk(np.ascontiguousarray(corners).reshape(-1, 3), deep=1))
+        grid.SetPoints(points)
+    for name, values in (("U", numbered()), ("p", numbered()[1] * 2)):
+        array = numpy_to_vtk(np.ascontiguousarray(flat(values)).reshape(X * Y * Z, -1), deep=1)
+        array.SetName(name)
+        grid.GetCellData().AddArray(array)
+    writer = getattr(vtkIOXML, f"vtkXML{kind}Writer")()
+    writer.SetInputData(grid)
+    getattr(writer, f"SetDataModeTo{mode}")()
+    getattr(writer, f"SetCompressorTypeTo{compressor}")()
+    writer.SetFileName(str(tmp_path / "a.vt"))
+    writer.Write()
+    found = open_field(tmp_path / "a.vt")
+    assert_same(found)
+    np.testing.assert_allclose(found["y"].values, (STRETCHED[1:] + STRETCHED[:-1]) / 2, rtol=1e-6)
+
+
+def test_coordinates_that_are_too_few_are_not_made_up(tmp_path):
+    short = (np.arange(X + 1) * 0.5, STRETCHED[:-1], np.arange(Z + 1) * 2.0)
+    with pytest.raises(FlowsrError, match=r"coordinates and grid disagree.*\[5, 7, 6\] numbers.*found: \[5, 6, 6\]"):
+        open_field(xml(tmp_path / "a.vtr", kind="RectilinearGrid", geometry=coordinates(short)))

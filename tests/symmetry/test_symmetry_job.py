@@ -75,7 +75,13 @@ def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_pa
     assert [done.reused for done in again.steps] == [True, False, False]
     assert network.read_bytes() == trained and again.path.read_bytes() == numbers
     assert all(done.reused for done in discover_symmetry(chosen).steps)
-    other = settings(tmp_path, smooth, task="dynamics", memory=4.0, coarsen=2, draws=99)
+
+
+@pytest.mark.slow
+def test_what_only_the_tests_depend_on_trains_nothing_again(tmp_path, smooth):
+    chosen = {"task": "dynamics", "memory": 4.0, "coarsen": 2}
+    discover_symmetry(settings(tmp_path, smooth, **chosen))
+    other = settings(tmp_path, smooth, **chosen, draws=99, penalty="sparse")
     assert [done.reused for done in discover_symmetry(other).steps] == [True, True, False]
 
 
@@ -106,6 +112,7 @@ def test_units_are_blocks_of_the_flows_memory(smooth):
     assert measured.notes["memory"] > 0 and len(measured.units) == 38
 
 
+@pytest.mark.slow
 def test_a_pair_of_variables_in_one_file(tmp_path):
     """A linear map with the symmetry C4h between two variables of a file."""
     import xarray as xr
@@ -119,6 +126,29 @@ def test_a_pair_of_variables_in_one_file(tmp_path):
     chosen = settings(tmp_path, [tmp_path / "pair.nc"], task="pair", variable="u", target="q")
     found = discover_symmetry(chosen).numbers
     assert found["surviving"]["name"] == "C4h [001]" and found["snapshots"] == 24
+
+
+def test_one_exact_pair_is_enough(tmp_path):
+    """A field without structure that is pushed along z: a polar vector. No null, no p-values, and a report all the same."""
+    import xarray as xr
+
+    from flowsr.group import transform_scalar
+
+    one = open_field(velocity_store(tmp_path / "one.zarr", white(1, 6, 1).numpy())).load()
+    round_field = torch.stack([transform_scalar(white(1, 6, 2)[0, 0], g, GROUP) for g in range(48)]).mean(0).numpy()
+    pushed = 0.5 * (round_field + np.roll(round_field, 1, axis=-1) ** 2)
+    scalars = {"a": round_field, "b": pushed}
+    fields = {n: xr.Variable(("time", "x", "y", "z"), v[None], {"irreps": "0e"}) for n, v in scalars.items()}
+    data = xr.Dataset(fields, coords={k: one.coords[k] for k in ("time", "x", "y", "z")}, attrs=one.attrs)
+    data.to_netcdf(tmp_path / "pair.nc", engine="h5netcdf")
+    chosen = settings(tmp_path, [tmp_path / "pair.nc"], task="pair", variable="a", target="b", exact=True)
+    found = discover_symmetry(chosen)
+    assert found.numbers["surviving"]["name"] == "C4v [001]" and found.numbers["false_alarm_rate"] == 0
+    assert {name for name, irrep in found.numbers["irreps"].items() if irrep["broken"]} == {"Eg", "T1u"}
+    assert all(irrep["p"] is None for irrep in found.numbers["irreps"].values())
+    assert found.numbers["data"] is None and found.numbers["translation"] is None
+    assert "free of noise" in " ".join(found.sentences)
+    assert "C4v" in found.path.with_name("report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

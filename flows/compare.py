@@ -1,4 +1,4 @@
-"""Compare everybody on the held-out snapshots, with the result in Prefect too: an experiment's last stage, or a study."""
+"""Compare everybody on the held-out snapshots, with the result in Prefect too: an experiment's, or a whole study."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Result:
 
 
 def spread_values(values: Sequence[float | None], snapshots: int) -> np.ndarray:
-    """(snapshots,) float64 of values that were measured on all snapshots, or on some spread evenly over them; else NaN."""
+    """(snapshots,) float64 of values measured on all snapshots, or on some spread evenly over them; elsewhere NaN."""
     found = np.full(snapshots, np.nan)
     count = len(values)
     for number, value in enumerate(values):

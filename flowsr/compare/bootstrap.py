@@ -9,7 +9,8 @@ With three seeds or five blocks a plain percentile interval is much too narrow: 
 n / (n - 1), and normal quantiles stand where Student's should (Hesterberg, "What teachers should know about the
 bootstrap", American Statistician 69, 371, 2015, section 3). So each source of variation is also resampled alone, its
 variance put right by its own n / (n - 1), the degrees of freedom of the sum found as Welch and Satterthwaite did
-(Satterthwaite, Biometrics Bulletin 2, 110, 1946), and the percentile interval stretched about the estimate to that width.
+(Satterthwaite, Biometrics Bulletin 2, 110, 1946), and the percentile interval stretched about the estimate to that
+width.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ def _width_option(name: str, model: str, options: Mapping[str, Any]) -> str:
     taken = inspect.signature(MODELS[model].__init__).parameters
     found = next((option for option in WIDTH_OPTIONS if option in taken), None)
     if found is None:
-        raise FlowsrError(f"model '{model}' has no width to set", variable=f"models.{name}", hint="name it in budget.free")
+        raise FlowsrError(
+            f"model '{model}' has no width to set", variable=f"models.{name}", hint="name it in budget.free"
+        )
     if found in options:
         raise FlowsrError(
             f"{found} is both given and set by the budget", variable=f"models.{name}.options",

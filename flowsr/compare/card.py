@@ -39,8 +39,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"- Weights: `{weights['file']}`, sha256 `{weights['sha256']}`, licence {weights['licence']}.",
         f"- Data: {data['name']}" + (f" ({data['flow']})" if data["flow"] else "") + f", licence: {data['licence']}.",
         f"- Task: {data['variable']}, {coarse} to {fine} cells, x{data['factor']} by {data['operator']}.",
-        f"- Training: {data['training_snapshots']} snapshots, {training['epochs']} epochs, best {training['best_epoch']}, "
-        f"seed {training['seed']}, {number(training['seconds'])} s.",
+        f"- Training: {data['training_snapshots']} snapshots, {training['epochs']} epochs, "
+        f"best {training['best_epoch']}, seed {training['seed']}, {number(training['seconds'])} s.",
         f"- Options: {', '.join(f'{key} {value}' for key, value in card['options'].items())}.",
         "",
         "Means over the held-out snapshots:",

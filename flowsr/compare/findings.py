@@ -116,7 +116,14 @@ def best_interpolation(board: Board, tested_on: str, metric: str, better: str) -
 
 
 def compared(
-    board: Board, key: Key, reference: str, against: Key, tested_on: str, metric: str, better: str, resampling: Resampling
+    board: Board,
+    key: Key,
+    reference: str,
+    against: Key,
+    tested_on: str,
+    metric: str,
+    better: str,
+    resampling: Resampling,
 ) -> Difference:
     """One row against another on the same snapshots.
 
@@ -147,8 +154,8 @@ def learning_curve(
 ) -> LearningCurve:
     """One model at several training sizes.
 
-    The slope's interval resamples blocks (together for all sizes) and seeds; it takes the straight line for granted, and
-    the training snapshots as they are.
+    The slope's interval resamples blocks (together for all sizes) and seeds; it takes the straight line for granted,
+    and the training snapshots as they are.
 
     Args:
         keys: number of training snapshots -> row.

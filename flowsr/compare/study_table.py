@@ -36,7 +36,12 @@ def difference_of(
 ) -> dict | None:
     """A difference to a reference, of a model trained on all of its own data."""
     for found in results["differences"]:
-        if (found["model"], found["reference"], found["tested_on"], found["metric"]) == (model, reference, tested_on, metric):
+        if (found["model"], found["reference"], found["tested_on"], found["metric"]) == (
+            model,
+            reference,
+            tested_on,
+            metric,
+        ):
             if found["size"] is None and found["data"] == (data or tested_on):
                 return found
     return None
@@ -64,9 +69,9 @@ def study_screen(results: Mapping) -> Table:
     data = results["data"][home]
     title = f"{results['study']}: {_shape(data['coarse_shape'])} to {_shape(data['fine_shape'])} on {data['label']}"
     caption = (
-        f"{results['metrics'][metric]['label']}: mean (deviation over seeds). Against: difference in % of the reference's, "
-        f"[{100 * results['confidence']:g} % interval over {data['blocks']} independent blocks and seeds]. Green: ahead; red: "
-        "behind; dim: no difference shown."
+        f"{results['metrics'][metric]['label']}: mean (deviation over seeds). Against: difference in % of the "
+        f"reference's, [{100 * results['confidence']:g} % interval over {data['blocks']} independent blocks and seeds]. "
+        "Green: ahead; red: behind; dim: no difference shown."
     )
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
@@ -97,8 +102,10 @@ def study_markdown(results: Mapping) -> str:
 
 def study_csv(results: Mapping) -> str:
     """Every mean: one line per model, data, size, data tested on and metric."""
-    columns = ["model", "label", "trained_on", "train_snapshots", "tested_on", "metric", "mean", "low", "high", "deviation",
-               "seeds", "blocks", "parameters", "multiply_adds"]  # fmt: skip
+    columns = [
+        "model", "label", "trained_on", "train_snapshots", "tested_on", "metric", "mean", "low", "high", "deviation",
+        "seeds", "blocks", "parameters", "multiply_adds",
+    ]  # fmt: skip
     lines = []
     for found in results["scores"]:
         model = results["models"][found["model"]]
@@ -114,8 +121,10 @@ def study_csv(results: Mapping) -> str:
 
 def differences_csv(results: Mapping) -> str:
     """Every difference to a reference, with its interval and what it allows to say."""
-    columns = ["model", "data", "size", "tested_on", "metric", "reference", "against", "estimate", "low", "high", "share",
-               "blocks", "n_seeds", "verdict"]  # fmt: skip
+    columns = [
+        "model", "data", "size", "tested_on", "metric", "reference", "against", "estimate", "low", "high", "share",
+        "blocks", "n_seeds", "verdict",
+    ]  # fmt: skip
     return _csv(columns, [[found[column] for column in columns] for found in results["differences"]])
 
 
@@ -194,9 +203,10 @@ def _evidence(results: Mapping) -> str:
     networks = sum(model["trained"] for model in results["models"].values())
     seeds = len(results["seeds"])
     text = (
-        f"{_many(networks, 'network')} with {_many(seeds, 'seed')} each and "
-        f"{_many(len(results['models']) - networks, 'model')} without training, on {_many(data['snapshots'], 'held-out snapshot')} "
-        f"of {_many(len(data['runs']), 'run')}: {_many(data['blocks'], 'independent block')}."
+        f"{many(networks, 'network')} with {many(seeds, 'seed')} each and "
+        f"{many(len(results['models']) - networks, 'model')} without training, on "
+        f"{many(data['snapshots'], 'held-out snapshot')} of {many(len(data['runs']), 'run')}: "
+        f"{many(data['blocks'], 'independent block')}."
     )
     if data["blocks"] < 2:
         return text + " One block says nothing of how results vary: no difference can be called real."
@@ -222,7 +232,8 @@ def _data_hunger(results: Mapping) -> list[str]:
     return [f"With more training data {label} falls like {slopes}."]
 
 
-def _many(number: int, noun: str) -> str:
+def many(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
@@ -245,18 +256,25 @@ def _against(results: Mapping, names: Sequence[str], reference: str) -> Iterator
 
 def _markdown_of(results: Mapping, tested_on: str, trained_on: str, data: Mapping) -> Iterator[str]:
     metrics = results["metrics"]
-    shown = [key for key in metrics if any(s["metric"] == key and s["tested_on"] == tested_on for s in results["scores"])]
+    shown = [
+        key for key in metrics if any(s["metric"] == key and s["tested_on"] == tested_on for s in results["scores"])
+    ]
     references = shown_references(results)
     origin = "" if trained_on == tested_on else f", networks trained on {results['data'][trained_on]['label']}"
     yield f"## {data['label']}: {_shape(data['coarse_shape'])} to {_shape(data['fine_shape'])}{origin}"
     yield ""
     yield (
-        f"{data['snapshots']} held-out snapshots, {data['blocks']} independent blocks. Mean (deviation over seeds); against a "
-        f"reference: difference in {metrics[results['rank_by']]['label']}, % of the reference's, with its "
+        f"{data['snapshots']} held-out snapshots, {data['blocks']} independent blocks. Mean (deviation over seeds); "
+        f"against a reference: difference in {metrics[results['rank_by']]['label']}, % of the reference's, with its "
         f"{100 * results['confidence']:g} % interval."
     )
     yield ""
-    heads = ["Model", "Parameters", "Multiply-adds", *(f"Against {_reference_label(results, one)}" for one in references)]
+    heads = [
+        "Model",
+        "Parameters",
+        "Multiply-adds",
+        *(f"Against {_reference_label(results, one)}" for one in references),
+    ]
     heads += [_head(metrics[key]) for key in shown]
     yield "| " + " | ".join(heads) + " |"
     yield "|---|" + "---:|" * (len(heads) - 1)
@@ -273,7 +291,9 @@ def _markdown_of(results: Mapping, tested_on: str, trained_on: str, data: Mappin
 
 def _sources_of(results: Mapping, tested_on: str) -> list[str]:
     """Data sets that networks tested on ``tested_on`` were trained on, itself first."""
-    found = [s["data"] for s in results["scores"] if s["tested_on"] == tested_on and results["models"][s["model"]]["trained"]]
+    found = [
+        s["data"] for s in results["scores"] if s["tested_on"] == tested_on and results["models"][s["model"]]["trained"]
+    ]
     return sorted(dict.fromkeys(found), key=lambda name: name != tested_on) or [tested_on]
 
 
@@ -337,5 +357,7 @@ def _csv(columns: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in line] for line in lines])
+    writer.writerows(
+        [["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in line] for line in lines]
+    )
     return text.getvalue()

@@ -43,8 +43,8 @@ def shares(size: int, available: dict[str, int]) -> dict[str, int]:
 def write_subset(pairs: Path, output: Path, size: int, progress: Report | None = None) -> None:
     """Pairs with ``size`` of the training snapshots: the first in time of each run, so that smaller sets lie in larger.
 
-    The statistics stay those of the whole: the scale is one number, and the same for every size. Validation and test are
-    links to the whole's.
+    The statistics stay those of the whole: the scale is one number, and the same for every size. Validation and test
+    are links to the whole's.
 
     Args:
         pairs: folder of the whole ingest.

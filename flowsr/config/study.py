@@ -86,7 +86,9 @@ class StudyCompareSettings(Settings):
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the intervals.")
     resamples: PositiveInt = Field(4000, ge=100, description="Of the bootstrap.")
-    block_turnovers: float = Field(1.0, gt=0, description="Snapshots closer than this are one block, in turnover times.")
+    block_turnovers: float = Field(
+        1.0, gt=0, description="Snapshots closer than this are one block, in turnover times."
+    )
     equivariance_snapshots: PositiveInt = Field(1, description="Snapshots for the equivariance error, 49 calls each.")
 
 
@@ -112,7 +114,7 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """No networks under `train`; a model may be just its name; a data set that is null, after `extends`, is none."""
+        """No networks under `train`; a model may be just its name; a data set that is null (after `extends`) is none."""
         if not isinstance(values, dict):
             return values
         values = dict(values)

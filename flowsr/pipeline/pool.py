@@ -168,7 +168,9 @@ def _use_threads(threads: int) -> None:
 
 
 def _work(job: Job) -> Any:
-    return job.call(*job.arguments, progress=lambda fraction, message="": _reports_of_worker.put((job.name, fraction, message)))
+    return job.call(
+        *job.arguments, progress=lambda fraction, message="": _reports_of_worker.put((job.name, fraction, message))
+    )
 
 
 def _drained(reports: Any) -> Iterator[tuple[str, float, str]]:

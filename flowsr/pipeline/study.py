@@ -1,8 +1,8 @@
 """A study from its settings to its results: simulate and ingest once per data set, then row by row, several at a time.
 
-A row is a model, trained on one data set, on so many of its snapshots, with one seed, and tested wherever it can be. Rows
-are files: a study that was killed goes on with those that are missing, and new models, seeds or sizes add rows without
-touching the others.
+A row is a model, trained on one data set, on so many of its snapshots, with one seed, and tested wherever it can be.
+Rows are files: a study that was killed goes on with those that are missing, and new models, seeds or sizes add rows
+without touching the others.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def check_study(study: Study) -> None:
     ):
         for name in names:
             if name not in trained:
-                raise FlowsrError(f"model '{name}' has nothing to train", variable=where, expected=", ".join(sorted(trained)))
+                raise FlowsrError(
+                    f"model '{name}' has nothing to train", variable=where, expected=", ".join(sorted(trained))
+                )
     for name, entry in study.models.items():
         if name not in trained and entry.train:
             raise FlowsrError(f"model '{entry.model}' has nothing to train", variable=f"models.{name}.train")
@@ -262,7 +264,9 @@ def _ingest_one(experiment: Experiment, fresh: bool, *, progress: Report) -> Non
 
 
 def _write_subsets(study: Study, pool: Pool, fresh: bool, report: StageReport | None) -> None:
-    jobs = [Job(f"{data}, {size} snapshots", _write_subset, (study, data, size, fresh)) for data, size in _reduced(study)]
+    jobs = [
+        Job(f"{data}, {size} snapshots", _write_subset, (study, data, size, fresh)) for data, size in _reduced(study)
+    ]
     if jobs:
         pool.run(jobs, about(report, "smaller training sets"))
 

@@ -124,12 +124,16 @@ def _block_lengths(study: Study, data: str) -> dict[str, float]:
     for run, entry in read_statistics(pairs_of(study, data))["runs"].items():
         turnover = stated if stated is not None else (entry["scales"] or {}).get("turnover_time")
         if turnover is None:
-            raise FlowsrError("no eddy turnover time to cut blocks by", variable=f"data.{data}.ingest.split.turnover_time")
+            raise FlowsrError(
+                "no eddy turnover time to cut blocks by", variable=f"data.{data}.ingest.split.turnover_time"
+            )
         lengths[run] = study.compare.block_turnovers * turnover
     return lengths
 
 
-def _results(study: Study, rows: dict[Row, dict], truths: dict[str, dict], board: Board, tell: Report) -> dict[str, Any]:
+def _results(
+    study: Study, rows: dict[Row, dict], truths: dict[str, dict], board: Board, tell: Report
+) -> dict[str, Any]:
     runs = {data: open_runs(test_stores(study, data), study.data[data].ingest.variable) for data in study.data}
     described = {data: descriptions_of(list(_metric_names(study, runs[data])), runs[data][0]) for data in study.data}
     home = study.trained_data[0]
@@ -173,7 +177,9 @@ def _metric_names(study: Study, runs) -> list[str]:
     return metrics_for(study, runs[0])
 
 
-def _findings(study: Study, board: Board, described: dict, resampling: Resampling, tell) -> tuple[list[Score], list[dict]]:
+def _findings(
+    study: Study, board: Board, described: dict, resampling: Resampling, tell
+) -> tuple[list[Score], list[dict]]:
     """Every row's means, and its differences to the references, on every data set."""
     scores, differences = [], []
     work = [(data, key) for data in study.data for key in board.keys(data)]
@@ -195,7 +201,7 @@ def _findings(study: Study, board: Board, described: dict, resampling: Resamplin
 
 
 def _reference(board: Board, key: Key, name: str, data: str, metric: str, better: str) -> Key | None:
-    """The row that a reference means for a row: the same data and size where it is trained; None where there is none."""
+    """The row that a reference means for a row: of the same data and size where it is trained; None if there is none."""
     if name == BEST_INTERPOLATION:
         return best_interpolation(board, data, metric, better)
     found = [other for other in board.keys(data) if other.model == name and metric in board.metrics(other, data)]
@@ -261,10 +267,14 @@ def _model_entry(study: Study, name: str, rows: dict[Row, dict]) -> dict[str, An
         "options": first["options"],
         "parameters": first["parameters"],
         "multiply_adds": first["multiply_adds"],
-        "seconds": min(kept["tests"][first_row.data]["seconds"] for kept in own.values() if first_row.data in kept["tests"]),
+        "seconds": min(
+            kept["tests"][first_row.data]["seconds"] for kept in own.values() if first_row.data in kept["tests"]
+        ),
         "fit_seconds": round_or_none(sum(fits) / len(fits)) if fits else None,
         "history": {
-            f"{row.data} {row.seed}": kept["fit"]["history"] for row, kept in own.items() if kept["fit"] and row.size is None
+            f"{row.data} {row.seed}": kept["fit"]["history"]
+            for row, kept in own.items()
+            if kept["fit"] and row.size is None
         },
     }
 

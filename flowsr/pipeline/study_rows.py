@@ -1,4 +1,4 @@
-"""One row of a study: train, if there is anything to train, test on every data set, keep the result and the model's card."""
+"""One row of a study: train, if there is anything to train, test on every data set, keep the result and a card."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
     if MODELS[registered].trainable:
         experiment = experiment_of(study, row, width)
         (done,) = stages.train(
-            experiment, fresh=fresh, part=True, report=lambda _, fraction, message: progress(TRAINING * fraction, message)
+            experiment,
+            fresh=fresh,
+            part=True,
+            report=lambda _, fraction, message: progress(TRAINING * fraction, message),
         )
         folder, weights = done.step.record.parent, done.checksums[WEIGHTS]
 
@@ -139,7 +142,10 @@ def _tests(study: Study, row: Row, model: Upscaler, progress: Report) -> dict[st
     tests = {}
     names = _tested_on(study, row)
     for number, data in enumerate(names):
-        told = lambda f, number=number, data=data: progress((number + f) / len(names), f"testing on {data}")  # noqa: E731
+
+        def told(fraction: float, number=number, data=data) -> None:
+            progress((number + fraction) / len(names), f"testing on {data}")
+
         runs, bench = _bench(study, data, [model], told)
         found = model_row(Entry(row.model, row.model, model), bench)
         tests[data] = {key: found[key] for key in ("seconds", "scalars", "curves")} | _snapshots(runs)
@@ -184,7 +190,8 @@ def _card(study: Study, row: Row, kept: dict) -> dict[str, Any]:
     """What a stranger needs to know before using the weights."""
     data, statistics = study.data[row.data], read_statistics(pairs_of(study, row.data))
     means = {
-        name: {metric: value["mean"] for metric, value in test["scalars"].items()} for name, test in kept["tests"].items()
+        name: {metric: value["mean"] for metric, value in test["scalars"].items()}
+        for name, test in kept["tests"].items()
     }
     return {
         "name": row.model,

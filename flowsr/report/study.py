@@ -15,6 +15,7 @@ from flowsr.compare.study_table import (
     count,
     difference_of,
     interval_text,
+    many,
     percent_of,
     ranked_models,
     score_of,
@@ -66,7 +67,9 @@ class Block:
     rows: tuple[Line, ...]
 
 
-def write_study_report(path: str | Path, results: Mapping, config: Mapping[str, Any], versions: Mapping[str, str]) -> Path:
+def write_study_report(
+    path: str | Path, results: Mapping, config: Mapping[str, Any], versions: Mapping[str, str]
+) -> Path:
     """Write the page, whole or not at all; equal arguments give equal bytes.
 
     Args:
@@ -88,8 +91,12 @@ def render_study(results: Mapping, config: Mapping[str, Any], versions: Mapping[
     """The page as text; arguments as in :func:`write_study_report`."""
     looks = model_looks(results["models"])
     environment = Environment(
-        loader=PackageLoader("flowsr.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
+        loader=PackageLoader("flowsr.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["subscripts"] = with_subscripts
     return environment.get_template("study.html").render(
         results=results,
@@ -140,12 +147,14 @@ def _ranking(results: Mapping, looks: Mapping[str, ModelLook]) -> Picture | None
     label = results["metrics"][results["rank_by"]]["label"]
     home = results["data"][results["home"]]
     caption = (
-        f"{home['label']}. (a) {label}: a dot for each seed, a tick at the mean, a bar for its {_percent(results)} interval. "
-        "Then each model's difference to a reference on the same snapshots, with its interval: green is ahead, red is "
+        f"{home['label']}. (a) {label}: a dot for each seed, a tick at the mean, a bar for its {_percent(results)} "
+        "interval. Then each model's difference to a reference on the same snapshots, with its interval: green is ahead, "
+        "red is "
         "behind, grey is no difference shown."
     )
     alt = f"{label} of every model with intervals: " + "; ".join(
-        f"{looks[name].label} {number(score_of(results, name, results['home'], results['rank_by'])['estimate'])}" for name in names
+        f"{looks[name].label} {number(score_of(results, name, results['home'], results['rank_by'])['estimate'])}"
+        for name in names
     )
     return pictures.drawn(ranking_figure(results, names, references, looks), "ranking", alt, caption)
 
@@ -158,11 +167,13 @@ def _learning(results: Mapping, looks: Mapping[str, ModelLook]) -> Picture | Non
     label = results["metrics"][results["rank_by"]]["label"]
     caption = (
         f"{results['data'][curves[0]['data']]['label']}. (a) {label} on the held-out snapshots against the number of "
-        "training snapshots, always with the same number of training steps; points are set a little apart so that their "
-        "intervals can be told from one another. (b) Slope of the straight line through the points in (a): at −0.1, ten times "
-        "the data take a fifth off the error."
+        "training snapshots, always with the same number of training steps; points are set a little apart so that "
+        "their intervals can be told from one another. (b) Slope of the straight line through the points in (a): at "
+        "−0.1, ten times the data take a fifth off the error."
     )
-    alt = "Learning curves; slopes: " + "; ".join(f"{looks[one['model']].label} {slope_text(one['slope'])}" for one in curves)
+    alt = "Learning curves; slopes: " + "; ".join(
+        f"{looks[one['model']].label} {slope_text(one['slope'])}" for one in curves
+    )
     return pictures.drawn(learning_curves_figure(results, curves, looks), "curves", alt, caption)
 
 
@@ -200,7 +211,9 @@ def _blocks(results: Mapping, looks: Mapping[str, ModelLook]) -> list[Block]:
     blocks = []
     for tested_on in results["data"]:
         sources = [
-            s["data"] for s in results["scores"] if s["tested_on"] == tested_on and results["models"][s["model"]]["trained"]
+            s["data"]
+            for s in results["scores"]
+            if s["tested_on"] == tested_on and results["models"][s["model"]]["trained"]
         ]
         for source in sorted(dict.fromkeys(sources), key=lambda name: name != tested_on) or [tested_on]:
             blocks.append(_block(results, tested_on, source, looks))
@@ -209,7 +222,9 @@ def _blocks(results: Mapping, looks: Mapping[str, ModelLook]) -> list[Block]:
 
 def _block(results: Mapping, tested_on: str, source: str, looks: Mapping[str, ModelLook]) -> Block:
     data, metrics = results["data"][tested_on], results["metrics"]
-    keys = [key for key in metrics if any(s["metric"] == key and s["tested_on"] == tested_on for s in results["scores"])]
+    keys = [
+        key for key in metrics if any(s["metric"] == key and s["tested_on"] == tested_on for s in results["scores"])
+    ]
     references = shown_references(results)
     lines = []
     for name in ranked_models(results, tested_on, source):
@@ -219,15 +234,25 @@ def _block(results: Mapping, tested_on: str, source: str, looks: Mapping[str, Mo
         for reference in references:
             cells.append(_difference(difference_of(results, name, reference, tested_on, results["rank_by"], own)))
         cells += [_score(score_of(results, name, tested_on, key, data=own)) for key in keys]
-        lines.append(Line(looks[name].label, looks[name].colour, "network" if model["trained"] else "interpolation", tuple(cells)))
+        lines.append(
+            Line(
+                looks[name].label, looks[name].colour, "network" if model["trained"] else "interpolation", tuple(cells)
+            )
+        )
     heads = ["Parameters", "Multiply-adds", *(f"Against {_reference_label(results, one)}" for one in references)]
-    heads += [metrics[key]["label"] + ("" if metrics[key]["unit"] == "1" else f" [{metrics[key]['unit']}]") for key in keys]
-    title = data["label"] if source == tested_on else f"{data['label']}, networks trained on {results['data'][source]['label']}"
+    heads += [
+        metrics[key]["label"] + ("" if metrics[key]["unit"] == "1" else f" [{metrics[key]['unit']}]") for key in keys
+    ]
+    title = (
+        data["label"]
+        if source == tested_on
+        else f"{data['label']}, networks trained on {results['data'][source]['label']}"
+    )
     note = (
-        f"Means over {data['snapshots']} held-out snapshots of {len(data['runs'])} run{'s' if len(data['runs']) > 1 else ''}, "
-        f"which are {data['blocks']} independent block{'s' if data['blocks'] > 1 else ''}, and over seeds; beneath, the "
-        f"deviation from seed to seed. Against a reference: the difference in {metrics[results['rank_by']]['label']}, in % of the "
-        f"reference's, and its {_percent(results)} interval."
+        f"Means over {many(data['snapshots'], 'held-out snapshot')} of {many(len(data['runs']), 'run')}, which make "
+        f"{many(data['blocks'], 'independent block')}, and over seeds; beneath, the deviation from seed to seed. Against "
+        f"a reference: the difference in {metrics[results['rank_by']]['label']}, in % of the reference's, and its "
+        f"{_percent(results)} interval."
     )
     return Block(title, note, tuple(heads), tuple(lines))
 
@@ -265,7 +290,9 @@ def _meaning(metric: Mapping) -> str:
 
 def _how_made(results: Mapping, config: Mapping[str, Any], versions: Mapping[str, str]) -> HowMade:
     sources: Sequence[tuple[str, str]] = [
-        (f"{name} {run}", checksum) for name, data in results["data"].items() for run, checksum in data["sources"].items()
+        (f"{name} {run}", checksum)
+        for name, data in results["data"].items()
+        for run, checksum in data["sources"].items()
     ]
     return HowMade(
         command=f"flowsr compare {config['output']}/config.yaml",

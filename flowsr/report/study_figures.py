@@ -18,7 +18,9 @@ _VERDICT_COLOURS = {AHEAD: "#00734f", BEHIND: "#b3001b"}
 
 
 @styled
-def ranking_figure(results: Mapping, names: Sequence[str], references: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
+def ranking_figure(
+    results: Mapping, names: Sequence[str], references: Sequence[str], looks: Mapping[str, ModelLook]
+) -> Figure:
     """Panel (a): mean, interval and seeds of each model; one further panel for the differences to each reference.
 
     Args:
@@ -76,7 +78,12 @@ def learning_curves_figure(results: Mapping, curves: Sequence[Mapping], looks: M
         if slope["low"] is not None:
             right.hlines(shift, slope["low"], slope["high"], color=look.colour, linewidth=2.2, alpha=0.8)
         right.annotate(
-            slope_text(slope), (1.02, shift), xycoords=right.get_yaxis_transform(), va="center", fontsize=11, color=FAINT
+            slope_text(slope),
+            (1.02, shift),
+            xycoords=right.get_yaxis_transform(),
+            va="center",
+            fontsize=11,
+            color=FAINT,
         )
     left.set(xscale="log", yscale="log")
     sizes = sorted({size for curve in curves for size in curve["sizes"]})

@@ -33,12 +33,16 @@ def board(*results, truth=1.0):
 
 def network(name, level, size=None, spread=0.01):
     generator = np.random.default_rng(len(name))
-    return [result(name, level * HARD * (1 + spread * generator.normal(size=len(HARD))), seed, size) for seed in range(3)]
+    return [
+        result(name, level * HARD * (1 + spread * generator.normal(size=len(HARD))), seed, size) for seed in range(3)
+    ]
 
 
 def test_rows_are_lined_up_by_run_and_time_whatever_their_order():
     turned = list(reversed(SNAPSHOTS))
-    made = board(result("x", HARD), result("y", HARD[::-1], snapshots=turned), result("z", HARD[1:-1], snapshots=SNAPSHOTS[1:-1]))
+    made = board(
+        result("x", HARD), result("y", HARD[::-1], snapshots=turned), result("z", HARD[1:-1], snapshots=SNAPSHOTS[1:-1])
+    )
     assert made.snapshots["flow"] == list(SNAPSHOTS[1:-1])
     for name in "xyz":
         assert made.values(Key(name, "flow"), "flow", "nrmse")[0] == pytest.approx(HARD[1:-1])
@@ -70,7 +74,9 @@ def test_scores_are_means_over_seeds_and_snapshots():
 
 
 def test_real_differences_are_told_from_none():
-    made = board(*network("good", 0.2), *network("same", 0.3), *network("ours", 0.3, spread=0.02), result("plain", 0.5 * HARD))
+    made = board(
+        *network("good", 0.2), *network("same", 0.3), *network("ours", 0.3, spread=0.02), result("plain", 0.5 * HARD)
+    )
 
     def against(name, other):
         return compared(made, Key(name, "flow"), "ref", Key(other, "flow"), "flow", "nrmse", "lower", QUICK)

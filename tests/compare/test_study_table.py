@@ -21,7 +21,17 @@ from flowsr.compare.study_table import (
 def score(model, value, n_seeds=3, **more):
     ends = {"low": value - 0.01, "high": value + 0.01, "blocks": 8, "n_seeds": n_seeds}
     seeds = {"deviation": 0.002 if n_seeds else None, "by_seed": [value] * (n_seeds or 1)}
-    return {"model": model, "data": "flow", "size": None, "tested_on": "flow", "metric": "nrmse", "estimate": value, **ends, **seeds, **more}
+    return {
+        "model": model,
+        "data": "flow",
+        "size": None,
+        "tested_on": "flow",
+        "metric": "nrmse",
+        "estimate": value,
+        **ends,
+        **seeds,
+        **more,
+    }
 
 
 def against(model, reference, value, low, high, verdict, whole=0.4):
@@ -39,8 +49,8 @@ def results(blocks=8, seeds=(0, 1, 2), slope=(-0.2, -0.25, -0.15)):
         "metrics": {"nrmse": {"label": "NRMSE", "unit": "1", "better": "lower", "source": "", "short": None}},
         "data": {
             "flow": {
-                "label": "A flow", "coarse_shape": [8, 8, 8], "fine_shape": [32, 32, 32], "snapshots": 24, "blocks": blocks,
-                "runs": ["a", "b"], "train_snapshots": 60,
+                "label": "A flow", "coarse_shape": [8, 8, 8], "fine_shape": [32, 32, 32], "snapshots": 24,
+                "blocks": blocks, "runs": ["a", "b"], "train_snapshots": 60,
             }
         },
         "truth": {"flow": {"means": {"nrmse": 0.0}}},
@@ -56,13 +66,22 @@ def results(blocks=8, seeds=(0, 1, 2), slope=(-0.2, -0.25, -0.15)):
             against("loose", "strict", -0.01, -0.03, 0.01, "no difference shown", 0.3),
             against("plain", "strict", 0.1, 0.08, 0.12, "behind", 0.3),
         ],
-        "learning": [{"model": "loose", "data": "flow", "metric": "nrmse", "sizes": [6, 60], "scores": [score("loose", 0.38), score("loose", 0.29)], "slope": curve}],
+        "learning": [
+            {
+                "model": "loose", "data": "flow", "metric": "nrmse", "sizes": [6, 60],
+                "scores": [score("loose", 0.38), score("loose", 0.29)], "slope": curve,
+            }
+        ],
     }  # fmt: skip
 
 
 def test_the_verdict_says_who_is_ahead_of_whom_and_on_how_much_evidence():
     evidence, best, interpolation, strict, data = study_verdict(results())
-    assert evidence == "2 networks with 3 seeds each and 1 model without training, on 24 held-out snapshots of 2 runs: 8 independent blocks."
+    assert (
+        evidence
+        == "2 networks with 3 seeds each and 1 model without training, on 24 held-out snapshots of 2 runs: "
+        "8 independent blocks."
+    )
     assert best == "The best by NRMSE is Loose, 0.290 (0.002)."
     assert interpolation == "Against Plain: ahead Loose, Strict."
     assert strict == "Against Strict: no difference shown for Loose; behind Plain."
@@ -73,7 +92,10 @@ def test_little_evidence_is_said():
     assert "only large differences can show" in study_verdict(results(blocks=4))[0]
     assert "no difference can be called real" in study_verdict(results(blocks=1))[0]
     assert "One seed says nothing" in study_verdict(results(seeds=(0,)))[0]
-    assert study_verdict(results(slope=(-0.1, -0.3, 0.1)))[-1] == "No network's NRMSE is shown to fall with more training data."
+    assert (
+        study_verdict(results(slope=(-0.1, -0.3, 0.1)))[-1]
+        == "No network's NRMSE is shown to fall with more training data."
+    )
 
 
 def test_the_screen_fits_eighty_columns_and_holds_both_costs():
@@ -97,7 +119,10 @@ def test_tables_rank_the_best_first_and_keep_every_number():
 
 @pytest.mark.parametrize(
     ("value", "brief", "whole"),
-    [(0, "-", "-"), (730, "730", "730"), (58740, "59k", "58,740"), (999_600, "1M", "999,600"), (31_400_000, "31M", "31.4M"), (2_170_000_000, "2.2G", "2.17G")],
+    [
+        (0, "-", "-"), (730, "730", "730"), (58740, "59k", "58,740"), (999_600, "1M", "999,600"),
+        (31_400_000, "31M", "31.4M"), (2_170_000_000, "2.2G", "2.17G"),
+    ],
 )  # fmt: skip
 def test_costs_are_short_on_the_screen(value, brief, whole):
     assert short(value) == brief and count(value) == whole

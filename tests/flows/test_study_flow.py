@@ -12,7 +12,6 @@ from tests.flows.test_flows import run_of
 from tests.studies import TINY_STUDY
 
 
-
 @pytest.fixture
 def study(tmp_path) -> Study:
     """One flow, one seed, one small network."""

@@ -75,7 +75,9 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     )
     (tmp_path / "parent.py").write_text(code)
     files = [tmp_path / "a", tmp_path / "b"]
-    with subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], env={**os.environ, "PYTHONPATH": os.getcwd()}) as parent:
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")], env={**os.environ, "PYTHONPATH": os.getcwd()}
+    ) as parent:
         _wait_for(lambda: all(file.exists() and file.read_text() for file in files))
         parent.kill()
     workers = [int(file.read_text()) for file in files]

@@ -25,10 +25,11 @@ def parameter_count(model: Upscaler) -> int:
 def multiply_adds(model: Upscaler, grid: Grid, kernel: str = "dense") -> int:
     """Multiply-adds of one forward pass over one box.
 
-    Counted are convolutions, matrix products and Fourier transforms (half of (5/2) N log2 N operations for a real one of N
-    values, of 5 N log2 N for a complex one: Cooley & Tukey 1965), a complex product as four real ones; not what is done value by value: activations, gates,
-    padding, interpolation. So ``nearest`` to ``tricubic`` have none. A model with a halo is run on two small boxes, since
-    its count is a constant and so much a cell; one without is run on this box, on its own device.
+    Counted are convolutions, matrix products and Fourier transforms (half of (5/2) N log2 N operations for a real one
+    of N values, of 5 N log2 N for a complex one: Cooley & Tukey 1965), a complex product as four real ones; not what is
+    done value by value: activations, gates, padding, interpolation. So ``nearest`` to ``tricubic`` have none. A model
+    with a halo is run on two small boxes, since its count is a constant and so much a cell; one without is run on this
+    box, on its own device.
 
     Args:
         model: the up-scaler; left as it is.
@@ -93,7 +94,7 @@ def _convolution(shape, weight, bias, stride, padding, dilation, transposed, *_,
 
 
 def _transform(shape, axes, *_, out_shape=None, **__) -> int:
-    """Operations of real transforms of N values along some axes: (5/2) N log2 N each; the longer side is the real one."""
+    """Operations of real transforms of N values along some axes, (5/2) N log2 N each; the longer side is real."""
     real = max(shape, out_shape, key=math.prod)
     return int(2.5 * math.prod(real) * math.log2(max(2, math.prod(real[axis] for axis in axes))))
 

@@ -91,7 +91,7 @@ def coarse_stencil(operator: str, factor: int) -> np.ndarray:
 
 
 def continued(values: Tensor, axis: int, width: int, periodic: bool) -> Tensor:
-    """``width`` cells more at both ends of an axis: around it, or mirrored in its faces as the degrade operators have it."""
+    """``width`` cells more at both ends of an axis: around it, or mirrored in its faces as the operators have it."""
     cells = values.shape[axis]
     numbers = torch.arange(-width, cells + width, device=values.device)
     if periodic:
@@ -153,7 +153,8 @@ class Deconvolved(Upscaler):
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         if regularization < 0 or iterations < 0:
-            raise ValueError(f"regularization and iterations must not be negative, got {regularization} and {iterations}")
+            found = f"{regularization} and {iterations}"
+            raise ValueError(f"regularization and iterations must not be negative, got {found}")
         self.operator, self.method = operator, method
         self.interpolation = Spectral(self.factor, self.irreps)
         self.regularization, self.iterations = float(regularization), int(iterations)

@@ -42,7 +42,7 @@ class FourierOperator(Network):
     Args:
         width: channels.
         layers: Fourier layers.
-        modes: wavenumbers kept along each axis, negative ones included; those that the coarse field has not are left out.
+        modes: wavenumbers kept along each axis, negative ones included; those the coarse field has not are left out.
         coordinates: give the network the position in the box as well: no translation is commuted with any more.
         frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 

@@ -1,4 +1,4 @@
-"""Image super-resolution networks in three dimensions: all their work on the coarse grid, one sub-voxel step at the end.
+"""Image super-resolution networks in three dimensions: work on the coarse grid, one sub-voxel step at the end.
 
 What they share is the frame: a convolution into features, a body that corrects them, a convolution, a skip over both,
 and a sub-voxel convolution (Shi et al. 2016, arXiv 1609.05158) that writes all parts of a coarse cell at once, whatever
@@ -39,7 +39,7 @@ class LateUpsampling(Network):
         nn.init.zeros_(self.tail.convolution.bias)
 
     def set_body(self, blocks: Iterable[nn.Module], reach: int | None) -> None:
-        """The body: modules called one after another with (features, boundary), and how many cells they see, or None."""
+        """The body: modules called in turn with (features, boundary), and how many cells they see, or None."""
         self.body = nn.ModuleList(blocks)
         self.halo = None if reach is None else reach + 3
 

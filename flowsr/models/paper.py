@@ -47,7 +47,12 @@ class EarlyUpsampling(Network):
     """
 
     def assemble(
-        self, head: nn.Module, block: Callable[[], nn.Module], step: Callable[[], nn.Module], tail: nn.Module, blocks: int
+        self,
+        head: nn.Module,
+        block: Callable[[], nn.Module],
+        step: Callable[[], nn.Module],
+        tail: nn.Module,
+        blocks: int,
     ) -> None:
         """Put the parts together.
 
@@ -154,7 +159,8 @@ class PaperOctahedral(EarlyUpsampling):
         channels: regular channels, each of them one value per group element.
         blocks: residual blocks of two group convolutions before every doubling.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
-        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
+        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
+            ``zero``.
         frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
@@ -194,13 +200,13 @@ class PaperOctahedral(EarlyUpsampling):
 
 @MODELS.register("paper_relaxed")
 class PaperRelaxed(PaperOctahedral):
-    """The paper's relaxed octahedral network, doubling by doubling; truly equivariant until trained (Wang et al. 2023)."""
+    """The paper's relaxed octahedral network, doubling by doubling; equivariant until trained (Wang et al. 2023)."""
 
     relaxed = True
 
 
 @MODELS.register("paper_strict")
 class PaperStrict(PaperOctahedral):
-    """The paper's octahedral network with its relaxed weights frozen: exactly equivariant for ever (Wang et al. 2023)."""
+    """The paper's octahedral network, relaxed weights frozen: exactly equivariant for ever (Wang et al. 2023)."""
 
     relaxed = False

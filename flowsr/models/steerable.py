@@ -132,7 +132,7 @@ class Steerable(Network):
 
 
 def hidden_types(field: Irreps, l_max: int) -> list[Irrep]:
-    """Types of the hidden features: true scalars, the field's own, and for filters that see directions all up to l_max."""
+    """Types of the hidden features: true scalars, the field's own, and where filters see directions all to l_max."""
     own = {kind for _, kind in field}
     if l_max > 0:
         own |= {Irrep(order, parity) for order in range(max(l_max, field.lmax) + 1) for parity in (1, -1)}

@@ -3,13 +3,13 @@
 A filter that commutes with every rotation and reflection of space is a sum, over pairs of an input and an output type,
 of a function of the distance times a spherical harmonic of the direction times a Clebsch-Gordan coefficient:
 
-    K(r) = sum over paths, radial functions   w  phi(|r|)  C (Y_l(r / |r|)),        K(R r) = rho_out(R) K(r) rho_in(R)^-1
+    K(r) = sum over paths, radial functions   w  phi(|r|)  C (Y_l(r / |r|)),    K(R r) = rho_out(R) K(r) rho_in(R)^-1
 
-(Weiler et al. 2018, arXiv 1807.02547, the kernel basis; Thomas et al. 2018, arXiv 1802.08219, the layers). Sampled at the cells of
-a grid, it commutes exactly with the elements that map the grid to itself. e3nn gives harmonics, coefficients and the
-radial functions. Its own voxel convolution (``e3nn.nn.models.v2104``) spans the same filters; here they are a function
-of any displacement, for the step to the finer grid, they know the cell sizes when they are called, and they are
-tabulated in double precision whatever precision the network has.
+(Weiler et al. 2018, arXiv 1807.02547, the kernel basis; Thomas et al. 2018, arXiv 1802.08219, the layers). Sampled at
+the cells of a grid, it commutes exactly with the elements that map the grid to itself. e3nn gives harmonics,
+coefficients and the radial functions. Its own voxel convolution (``e3nn.nn.models.v2104``) spans the same filters; here
+they are a function of any displacement, for the step to the finer grid, they know the cell sizes when they are called,
+and they are tabulated in double precision whatever precision the network has.
 """
 
 from __future__ import annotations

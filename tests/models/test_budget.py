@@ -35,7 +35,8 @@ def test_transposed_convolutions_count_what_reaches_the_result():
 
 
 def test_boundaries_are_free_and_boxes_count_by_their_cells():
-    for name, options in (("edsr", {"width": 3, "blocks": 1}), ("e3nn", {"width": 1}), ("paper_strict", {"channels": 1})):
+    small = {"edsr": {"width": 3, "blocks": 1}, "e3nn": {"width": 1}, "paper_strict": {"channels": 1}}
+    for name, options in small.items():
         model = build_model(name, factor=2, **options)
         count = multiply_adds(model, BOX)
         assert count == multiply_adds(model, Grid(BOX.shape, boundary=("wall",) * 3))

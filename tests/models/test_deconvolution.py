@@ -1,4 +1,4 @@
-"""Deconvolution: exact where nothing was lost, a gain where something was, and the operators' own transfer functions."""
+"""Deconvolution: exact where nothing was lost, a gain where something was, by the operators' transfer functions."""
 
 import numpy as np
 import pytest
@@ -80,8 +80,9 @@ def test_regularization_bounds_the_gain_and_keeps_the_mean():
     x = np.cos(np.pi * np.arange(4) / 2 + np.pi / 4)  # one mode of four cells: T = cos(pi/8) for blocks of two
     coarse = torch.from_numpy(np.broadcast_to(x[:, None, None], (4, 4, 4)).copy())[None, None]
     t = np.cos(np.pi / 8)
-    amplitude = build_model("deconvolved", factor=2, irreps="0e", regularization=0.3)(coarse, Grid((4, 4, 4))).abs().max()
-    interpolated = build_model("spectral", factor=2, irreps="0e")(coarse, Grid((4, 4, 4))).abs().max()
+    grid, shared = Grid((4, 4, 4)), {"factor": 2, "irreps": "0e"}
+    amplitude = build_model("deconvolved", regularization=0.3, **shared)(coarse, grid).abs().max()
+    interpolated = build_model("spectral", **shared)(coarse, grid).abs().max()
     assert amplitude / interpolated == pytest.approx(1.3 * t / (t**2 + 0.3), rel=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""The Fourier neural operator behind our call: translations, spectra, weights that can be saved, and no library at all."""
+"""The Fourier neural operator behind our call: translations, spectra, weights that can be saved, no library."""
 
 import sys
 

@@ -89,8 +89,9 @@ def test_the_doubling_convolution_can_commute_with_reflections():
     def worst():
         fine = layer(features, periodic)
         return max(
-            float((layer(transform_scalar(features, g, group), periodic) - transform_scalar(fine, g, group)).abs().max())
+            float((layer(transform_scalar(features, g, group), periodic) - turned).abs().max())
             for g in range(48)
+            for turned in [transform_scalar(fine, g, group)]
         )
 
     assert worst() < 1e-14
@@ -105,7 +106,9 @@ def test_only_powers_of_two(name, factor):
         build_model(name, factor=factor)
 
 
-@pytest.mark.parametrize(("name", "width"), [("paper_cnn", "width"), ("paper_strict", "channels"), ("paper_relaxed", "channels")])
+@pytest.mark.parametrize(
+    ("name", "width"), [("paper_cnn", "width"), ("paper_strict", "channels"), ("paper_relaxed", "channels")]
+)
 def test_the_protocol_has_its_parameters(name, width):
     """Three coarse frames, factor 4, about 125,000 parameters; regular channels come in steps, so within a tenth."""
 

@@ -63,7 +63,7 @@ def test_other_field_types_and_several_frames(irreps):
 
 
 def test_cell_sizes_count():
-    """Twice as long a cell is seen from twice as far: filters are functions of the distance, not of the cell's number."""
+    """A longer cell is seen from farther off: filters are functions of the distance, not of the cell's number."""
     model = stirred(l_max=1)
     coarse = torch.randn(1, 3, *SIDES, dtype=torch.float64)
     with torch.no_grad():

@@ -37,16 +37,25 @@ class SymmetrySettings(Settings):
 
     name: str = Field(description="Shown in the report.")
     output: Path = Field(description="Folder that everything is written to.")
-    task: Literal["dynamics", "superres", "pair"] = Field(description="What is learned: later from earlier, fine from coarse, or target from input.")
-    inputs: list[Path] | None = Field(None, min_length=1, description="Files, one a run; default: what `simulate` makes.")
+    task: Literal["dynamics", "superres", "pair"] = Field(
+        description="What is learned: later from earlier, fine from coarse, or target from input."
+    )
+    inputs: list[Path] | None = Field(
+        None, min_length=1, description="Files, one a run; default: what `simulate` makes."
+    )
     simulate: SimulateSettings | None = Field(None, description="Turbulence to make first, where there are no inputs.")
     variable: str = Field("velocity", description="Variable of the input.")
     target: str | None = Field(None, description="Variable of the target (task pair).")
-    operator: str = Field("block_mean", description="How fine fields are made coarse (task superres); of no account for stores that hold both.")
+    operator: str = Field(
+        "block_mean", description="How fine fields are made coarse (task superres); of no account for stores that hold both."
+    )
     factor: PositiveInt = Field(2, description="Coarse cell size over fine cell size (task superres).")
     coarsen: PositiveInt = Field(1, description="Block mean before anything else: smaller fields, less to compute.")
     step: PositiveInt = Field(1, description="Snapshots from input to target (task dynamics).")
-    memory: NonNegativeFloat | None = Field(None, description="Time after which snapshots of one run count as independent; default: two eddy turnover times, measured.")
+    memory: NonNegativeFloat | None = Field(
+        None, description="Time after which snapshots of one run count as independent; default: two eddy turnover times, "
+        "measured."
+    )
     seeds: list[int] = Field([0, 1, 2, 3], min_length=1, description="Of the networks.")
     exact: bool = Field(False, description="Data without noise: no null, anything above rounding counts.")
     false_alarm_rate: float = Field(0.05, gt=0, lt=1, description="Chance of calling isotropic data anisotropic.")

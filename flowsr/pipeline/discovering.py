@@ -62,7 +62,8 @@ def discover_symmetry(
     inputs = {str(path): tree_checksum(path) for path in paths}
     for seed in settings.seeds:
         steps.append(_network_step(job, folder, seed, inputs, fresh, report))
-    trained = {done.step.outputs[0].name: done.checksums[done.step.outputs[0].name] for done in steps if done.step.title.startswith("network")}
+    networks = [done for done in steps if done.step.title.startswith("network")]
+    trained = {name: checksum for done in networks for name, checksum in done.checksums.items()}
     step = Step(
         title="symmetry",
         record=folder / "run.json",
@@ -110,7 +111,10 @@ class _Job:
 
 
 def _network_step(job: _Job, folder: Path, seed: int, inputs: dict[str, str], fresh: bool, report) -> Done:
-    decides = {"task", "variable", "target", "operator", "factor", "coarsen", "step", "memory", "exact", "network", "training", "false_alarm_rate"}
+    decides = {
+        "task", "variable", "target", "operator", "factor", "coarsen", "step", "memory", "exact", "network", "training",
+        "false_alarm_rate",
+    }  # fmt: skip
     step = Step(
         title=f"network {seed}",
         record=folder / f"network_{seed:03d}.json",

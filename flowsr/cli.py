@@ -254,7 +254,7 @@ def show_models():
     from flowsr.models import MODELS
 
     for name, model in MODELS.items():
-        Console().print(f"[bold]{name:<12}[/] {(model.__doc__ or '').strip().splitlines()[0]}", soft_wrap=True)
+        Console().print(f"[bold]{name:<14}[/] {(model.__doc__ or '').strip().splitlines()[0]}", soft_wrap=True)
 
 
 bench = App(name="bench", help="Measure speed, as ratios within one run, on random data.")

@@ -84,8 +84,8 @@ class Upscaler(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """Trainable scalars."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+        """Trainable scalars, a complex one counted as two."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters() if p.requires_grad)
 
 
 def build_model(name: str, constraints: Mapping[str, Mapping[str, Any]] | None = None, **options) -> Upscaler:

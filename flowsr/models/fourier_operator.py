@@ -80,11 +80,6 @@ class FourierOperator(Network):
         for last in list(self.operator.projection.parameters())[-2:]:
             nn.init.zeros_(last)  # training starts from the interpolation
 
-    @property
-    def parameter_count(self) -> int:
-        """Trainable scalars, a complex one counted as two."""
-        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters() if p.requires_grad)
-
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
         self.operator.float()  # the library multiplies spectra in single precision only

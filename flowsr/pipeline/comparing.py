@@ -17,7 +17,7 @@ from flowsr.pipeline.steps import read_record
 from flowsr.progress import Report
 from flowsr.provenance import versions
 from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
-from flowsr.train import HISTORY, data_options, read_history
+from flowsr.train import HISTORY, baseline_options, read_history
 from flowsr.upscale import upscale_array
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,12 @@ def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, 
 
 
 def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:
-    data = data_options(experiment.output / "ingest")
-    shared = {"factor": data["factor"], "irreps": data["irreps"]}
+    pairs = experiment.output / "ingest"
     periodic = grid_of(open_field(tests[0], group="coarse")).periodic
     fitting = [name for name in experiment.compare.baselines if periodic or not MODELS[name].needs_periodic]
     if left_out := [name for name in experiment.compare.baselines if name not in fitting]:
         log.info("not for a field with walls, left out: %s", ", ".join(left_out))
-    baselines = [Entry(name, _LABELS.get(name, name), build_model(name, **shared)) for name in fitting]
+    baselines = [Entry(name, _LABELS.get(name, name), build_model(name, **baseline_options(name, pairs))) for name in fitting]
     networks = [
         Entry(
             name,

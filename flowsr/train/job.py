@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def data_options(pairs: Path) -> dict[str, Any]:
     """What the data decide of a network: factor, field type, scale (the RMS of the coarse training field)."""
     statistics = read_statistics(pairs)
     return {"factor": statistics["factor"], "irreps": statistics["irreps"], "scale": statistics["scale"]["coarse"]}
+
+
+def baseline_options(model: str, pairs: Path) -> dict[str, Any]:
+    """What the data decide of a model that is not trained: factor, field type, and the operator where it undoes one."""
+    statistics = read_statistics(pairs)
+    given = {"factor": statistics["factor"], "irreps": statistics["irreps"]}
+    if "operator" in inspect.signature(MODELS[model].__init__).parameters:
+        given["operator"] = statistics["operator"]
+    return given
 
 
 def frame_options(window: Window) -> dict[str, Any]:
@@ -170,8 +180,6 @@ def _parameters(model: str, options: dict[str, Any]) -> int:
 
 
 def _width_option(model: str, options: dict[str, Any]) -> str:
-    import inspect
-
     taken = inspect.signature(MODELS[model].__init__).parameters
     for option in WIDTH_OPTIONS:
         if option in taken:

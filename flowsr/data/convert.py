@@ -351,21 +351,22 @@ class VtkTarget(Target):
 
     def __init__(self, path, dataset):
         super().__init__(path, dataset)
+        named = path.with_name(path.stem.removeprefix("."))  # the file that the unfinished one will be
         if dataset.sizes["time"] != 1:
             raise FlowsrError(
-                "a VTK file holds one snapshot", file=path, variable="time", expected=1, found=dataset.sizes["time"],
+                "a VTK file holds one snapshot", file=named, variable="time", expected=1, found=dataset.sizes["time"],
                 hint="name one with --time",
             )  # fmt: skip
         self.grid = grid_of(dataset)
         self.names = field_variables(dataset)
-        suffix = Path(path.stem).suffix
+        suffix = named.suffix
         self.rectilinear = any(self.grid.stretched) or suffix == ".vtr"
         if any(self.grid.stretched) and suffix == ".vti":
-            raise FlowsrError("image data have no stretched axes", file=path, expected="a name that ends in .vtr")
+            raise FlowsrError("image data have no stretched axes", file=named, expected="a name that ends in .vtr")
         for name in self.names:
             if dataset[name].dtype.itemsize not in self.KINDS:
                 raise FlowsrError(
-                    "VTK has no such numbers", file=path, variable=name, expected="float32 or float64",
+                    "VTK has no such numbers", file=named, variable=name, expected="float32 or float64",
                     found=dataset[name].dtype,
                 )  # fmt: skip
         self.head = self._xml()

@@ -197,7 +197,7 @@ def write_zarr(folder, content):
         if values.dtype.kind != "S":
             root.create_array(name, data=values, dimension_names=(name,) if values.ndim == 1 else None)
     if not content.dropped:
-        field = content.field.astype("i8") if content.field.dtype.kind in "MS" else content.field
+        field = np.zeros(content.field.shape, "i8") if content.field.dtype.kind in "MS" else content.field
         dims = ("time", "component", "x", "y", "z") if field.ndim == 5 else None
         options = {"dimension_names": dims, "attributes": {"irreps": content.attrs.get("irreps", "1o")}}
         if content.defect in ("huge claim", "huge chunk"):

@@ -251,7 +251,8 @@ def test_missing_things_are_named(tmp_path):
         open_field(path / "velocity")
     with pytest.raises(FlowsrError, match="damaged or not readable"):
         open_field(path, reader="hdf5")
-    assert set(READERS) == {"zarr", "hdf5", "jhtdb", "jhtdb_zarr", "well", "blastnet", "described"}
+    own = {"zarr", "hdf5", "jhtdb", "jhtdb_zarr", "well", "blastnet", "described", "netcdf3", "vtk", "xdmf", "openfoam"}
+    assert set(READERS) == own
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

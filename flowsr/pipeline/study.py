@@ -7,7 +7,6 @@ without touching the others.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from flowsr.pipeline.names import check_names
 from flowsr.pipeline.pool import Job, Pool, worker_pool
 from flowsr.pipeline.steps import perform, read_record
 from flowsr.progress import Report, StageReport, about
-from flowsr.train.job import data_options, resolve_options, with_operator
+from flowsr.train.job import baseline_options, resolve_options, with_operator
 from flowsr.windows import Window
 
 #: Time of a row without training, relative to one with.
@@ -205,11 +204,7 @@ def built_for(study: Study, model: str, data: str, width: dict[str, Any] | None 
     """Registered name and every option of a model on a data set, those that the data give included."""
     entry, pairs = study.models[model], pairs_of(study, data)
     if not MODELS[entry.model].trainable:
-        given = data_options(pairs)
-        del given["scale"]
-        if "operator" in inspect.signature(MODELS[entry.model].__init__).parameters:
-            given["operator"] = study.data[data].ingest.operator
-        return entry.model, with_operator({**given, **entry.own_options()}, pairs)
+        return entry.model, with_operator({**baseline_options(entry.model, pairs), **entry.own_options()}, pairs)
     training = study.training_of(model)
     options = {**entry.own_options(), **(width or {})}
     window = Window(training.frames, training.target_frame)

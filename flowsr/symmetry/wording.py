@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from flowsr.group import Subgroup, octahedral_group, transform_scalar
@@ -115,7 +116,7 @@ def _degraded(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
                 "say how they were made coarse, so look there before the flow."
             ]
         return []
-    allowed = operator_group(str(operator), int(notes.get("degrade_factor", 2)))
+    allowed = operator_group(str(operator), int(np.max(notes.get("degrade_factor", 2))))
     if allowed.order == octahedral_group(GROUP).order:
         return []
     blame = (

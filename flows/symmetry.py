@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
-import cyclopts
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed, Failed, State
@@ -14,9 +11,7 @@ from flows.faults import failure_line, one_line_failures
 from flows.logs import logs_of_run
 from flows.order import STORAGE
 from flows.progress import shown_progress
-from flowsr.cli import Config, Fresh, Overrides
 from flowsr.config.symmetry import SymmetrySettings, load_symmetry
-from flowsr.errors import FlowsrError
 
 
 @task(name="discover symmetries", **STORAGE)
@@ -51,23 +46,7 @@ def symmetry(settings: SymmetrySettings, fresh: bool = False) -> State:
         return Completed(message=f"{state.result()} Numbers in {settings.output / 'symmetry'}")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the flow as the command line says and leave with 0, or with 2 after one line on stderr."""
-    app = cyclopts.App(name="python -m flows.symmetry", help=symmetry.description, version_flags=[])
-
-    @app.default
-    def run(config: Config, *, set: Overrides = None, fresh: Fresh = False):
-        state = symmetry(load_symmetry(config, set or ()), fresh=fresh, return_state=True)
-        if not state.is_completed():
-            raise FlowsrError(state.message or state.name)
-        print(state.message)
-
-    try:
-        app(arguments, exit_on_error=False, print_error=False)
-    except (FlowsrError, cyclopts.CycloptsError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    from flows.launch import launch
+
+    launch(symmetry, load=load_symmetry)

@@ -241,10 +241,16 @@ def convert(
 
 
 @app.command(name="config")
-def show_config(config: Config, *, set: Overrides = None):
-    """Print the resolved experiment, every default written out."""
+def show_config(
+    config: Annotated[Path, Parameter(help="Experiment or study, a YAML file (see configs/).")], *, set: Overrides = None
+):
+    """Print the resolved experiment or study, every default written out."""
     from flowsr.config.loading import dump_experiment, load_experiment
+    from flowsr.config.study import dump_study, is_study, load_study
 
+    if is_study(config):
+        print(dump_study(load_study(config, set or ())), end="")
+        return
     print(dump_experiment(load_experiment(config, set or ())), end="")
 
 

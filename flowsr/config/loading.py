@@ -13,6 +13,9 @@ from flowsr.config.schema import Experiment
 from flowsr.errors import FlowsrError
 from flowsr.registry import suggestion
 
+#: A file with this key is a study; an experiment has no such key.
+STUDY_KEY = "data"
+
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment described by a YAML file.
@@ -22,9 +25,14 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         overrides: ``a.b=value`` strings, values in YAML syntax, applied last.
 
     Raises:
-        FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.
+        FlowsrError: no such file, YAML that does not parse, a study, an unknown key (with a suggestion) or a wrong value.
     """
-    return parse_experiment(apply_overrides(read_yaml(Path(path)), overrides), source=path)
+    values = apply_overrides(read_yaml(Path(path)), overrides)
+    if STUDY_KEY in values:
+        raise FlowsrError(
+            f"a study (it has the key '{STUDY_KEY}'), not an experiment", file=path, hint=f"flowsr compare {path}"
+        )
+    return parse_experiment(values, source=path)
 
 
 def parse_experiment(values: dict[str, Any], source: object = None) -> Experiment:

@@ -10,13 +10,11 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from flowsr.config.base import Settings
-from flowsr.config.loading import apply_overrides, first_problem, read_yaml
+from flowsr.config.loading import STUDY_KEY, apply_overrides, first_problem, read_yaml
 from flowsr.config.schema import IngestSettings, ModelSettings, TrainSettings
 from flowsr.config.simulate import SimulateSettings
 from flowsr.errors import FlowsrError
 
-#: A file with this key is a study; an experiment has no such key.
-MARK = "data"
 #: What every model is compared with unless the study says otherwise; a name that it does not have is passed over.
 DEFAULT_REFERENCES = ["best_interpolation", "strict"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w-]*$")]
@@ -174,7 +172,7 @@ def is_study(path: str | Path) -> bool:
     Raises:
         FlowsrError: a file that cannot be read or is not YAML.
     """
-    return MARK in read_yaml(Path(path))
+    return STUDY_KEY in read_yaml(Path(path))
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:

@@ -24,7 +24,7 @@ from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
 from flowsr.grid import Grid
-from flowsr.metrics import chosen_metrics
+from flowsr.metrics import METRICS, chosen_metrics
 from flowsr.models import MODELS, build_model
 from flowsr.models.budget import multiply_adds, parameter_count
 from flowsr.pipeline import stages
@@ -32,6 +32,7 @@ from flowsr.pipeline.names import check_names
 from flowsr.pipeline.pool import Job, Pool, worker_pool
 from flowsr.pipeline.steps import perform, read_record
 from flowsr.progress import Report, StageReport, about
+from flowsr.registry import suggestion
 from flowsr.train.job import baseline_options, resolve_options, with_operator
 from flowsr.windows import Window
 
@@ -137,7 +138,24 @@ def check_study(study: Study) -> None:
                 f"no model '{reference}' to compare with", variable="compare.references",
                 expected="best_interpolation or one of " + ", ".join(study.models),
             )  # fmt: skip
-    chosen_metrics(study.compare.metrics)
+    _check_rank(study)
+    _check_inputs(study)
+
+
+def _check_rank(study: Study) -> None:
+    measured = [key for name in chosen_metrics(study.compare.metrics) for key in METRICS[name].scalars]
+    if study.compare.rank_by not in measured:
+        raise FlowsrError(
+            f"no scalar '{study.compare.rank_by}' is measured", variable="compare.rank_by",
+            expected="one of " + ", ".join(measured), hint=suggestion(study.compare.rank_by, measured),
+        )  # fmt: skip
+
+
+def _check_inputs(study: Study) -> None:
+    for name, data in study.data.items():
+        for path in data.ingest.inputs or ():
+            if not path.exists():
+                raise FlowsrError("no such file", file=path, variable=f"data.{name}.ingest.inputs")
 
 
 def planned_rows(study: Study) -> list[Row]:

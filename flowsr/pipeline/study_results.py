@@ -30,7 +30,7 @@ from flowsr.data.pairs import read_statistics
 from flowsr.errors import FlowsrError
 from flowsr.files import write_json_atomic, write_text_atomic
 from flowsr.pipeline.study import Row, pairs_of, test_stores
-from flowsr.pipeline.study_rows import row_file, truth_of
+from flowsr.pipeline.study_rows import metrics_for, row_file, truth_of
 from flowsr.progress import Report
 from flowsr.provenance import versions
 
@@ -135,7 +135,7 @@ def _results(
     study: Study, rows: dict[Row, dict], truths: dict[str, dict], board: Board, tell: Report
 ) -> dict[str, Any]:
     runs = {data: open_runs(test_stores(study, data), study.data[data].ingest.variable) for data in study.data}
-    described = {data: descriptions_of(list(_metric_names(study, runs[data])), runs[data][0]) for data in study.data}
+    described = {data: descriptions_of(metrics_for(study, runs[data][0]), runs[data][0]) for data in study.data}
     home = study.trained_data[0]
     if study.compare.rank_by not in described[home]["metrics"]:
         raise FlowsrError(
@@ -169,12 +169,6 @@ def _results(
         "fit_seconds": round_or_none(sum(kept["fit"]["seconds"] for kept in rows.values() if kept["fit"])),
         "versions": versions(),
     }
-
-
-def _metric_names(study: Study, runs) -> list[str]:
-    from flowsr.pipeline.study_rows import metrics_for
-
-    return metrics_for(study, runs[0])
 
 
 def _findings(

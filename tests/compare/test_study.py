@@ -171,6 +171,22 @@ def test_done_again_it_reads_every_row_and_a_new_seed_adds_its_own(done):
     assert len(list((folder / "rows").glob("*.json"))) == 15
 
 
+def test_rows_and_weights_that_are_missing_are_made_again_with_the_same_results(done, tmp_path):
+    """What a study that was killed left: here without some rows, a network, and the page."""
+    shutil.copytree(done[0], tmp_path / "study", symlinks=True)
+    for row in ("truth.thicker", "nearest.thicker", "cnn.isotropic.all.seed_1", "strict.isotropic.all.seed_0"):
+        (tmp_path / f"study/rows/{row}.json").unlink()
+    shutil.rmtree(tmp_path / "study/data/isotropic/train/cnn.seed_1")
+    shutil.rmtree(tmp_path / "study/compare")
+    kept = {path: tree_checksum(path) for path in (tmp_path / "study/rows").glob("*.json")}
+    assert main(["compare", str(write_tiny_study(tmp_path))]) == 0
+    assert len(kept) == 8 and {path: tree_checksum(path) for path in kept} == kept
+    assert timeless(json.loads((tmp_path / "study/compare/study.json").read_text())) == timeless(done[1])
+    weights = "data/isotropic/train/cnn.seed_1/model.safetensors"
+    assert file_checksum(tmp_path / "study" / weights) == file_checksum(done[0] / weights)
+
+
+@pytest.mark.slow
 def test_killed_and_started_again_with_other_workers_it_ends_in_the_same_results(done, tmp_path):
     config = write_tiny_study(tmp_path, workers=2)
     for data in ("isotropic", "thicker"):  # the flows are there: it is the rows that are to be cut short
@@ -203,6 +219,8 @@ def test_killed_and_started_again_with_other_workers_it_ends_in_the_same_results
         ({"learning_curve": {"sizes": [4], "models": ["nearest"]}}, "nothing to train"),
         ({"compare": {"metrics": ["nrmsee"]}}, "did you mean 'nrmse'?"),
         ({"compare": {"references": ["strictt"]}}, "no model 'strictt'"),
+        ({"compare": {"rank_by": "nrmsd"}}, "did you mean 'nrmse'?"),
+        ({"data": {"a": {"ingest": {"inputs": ["absent.h5"]}}}, "learning_curve": None}, "absent.h5: no such file"),
         ({"data": {"a": {"role": "test_only"}}, "learning_curve": None}, "role train_and_test"),
         ({"seeds": [1, 1]}, "each seed once"),
         ({"train": {"models": {"cnn": {"model": "cnn"}}}}, "networks stand under `models`"),
@@ -222,7 +240,6 @@ def test_mistakes_are_one_line_before_any_work(tmp_path, capsys, changes, told):
         ("learning_curve.sizes=[1]", "not a number of training snapshots of this data; variable: learning_curve.sizes"),
         ("models.cnn.options.width=3", "both given and set by the budget"),
         ("budget={like: null, amount: 3}", "comes near the budget"),
-        ("compare.rank_by=speed", "no scalar 'speed' is measured"),
     ],
 )
 def test_mistakes_that_the_data_show_are_one_line_too(done, capsys, override, told):
@@ -236,6 +253,21 @@ def test_help_teaches(capsys):
     told = capsys.readouterr().out
     for words in ("test_only", "learning_curve", "tidy.parquet", "configs/compare_small.yaml", "experiment"):
         assert words in told
+
+
+def test_config_prints_a_study_with_its_defaults(tmp_path, capsys):
+    path = write_tiny_study(tmp_path)
+    assert main(["config", str(path), "--set", "seeds=[5]"]) == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert load_study(tmp_path / "printed.yaml") == load_study(path, ["seeds=[5]"])
+
+
+@pytest.mark.parametrize("command", ["run", "simulate", "ingest", "train", "upscale"])
+def test_an_experiments_command_says_what_takes_a_study(tmp_path, capsys, command):
+    path = write_tiny_study(tmp_path)
+    assert main([command, str(path)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "\n" not in line and "a study" in line and f"flowsr compare {path}" in line
 
 
 def test_the_tiny_study_is_a_study_and_the_demo_is_not(tmp_path):

@@ -43,8 +43,8 @@ def cross_energy(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
 def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
     """Correlation coefficient of the parts of both fields in a shell, in shells 1 to the last complete one.
 
-    1 where phases and directions are right, whatever the amplitude; 0 where they have nothing to do with the truth.
-    Source: the real part of the coherency, Bendat & Piersol, Random Data (2010), eq. 5.91.
+    1 where phases and directions are right, and amplitudes up to one factor a shell; 0 where they have nothing to do
+    with the truth. Source: the real part of the coherency, Bendat & Piersol, Random Data (2010), eq. 5.91.
 
     Args:
         prediction, target: (batch, component, x, y, z).

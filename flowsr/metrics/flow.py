@@ -12,7 +12,7 @@ from flowsr.metrics.volumes import volume_of, volume_sum
 
 
 def flow_statistics(velocity: Tensor, grid: Grid, viscosity: float | None = None) -> dict[str, Tensor]:
-    """One-point statistics of a velocity, with the isotropic relations for its scales.
+    """One-point statistics of a velocity without mean flow, with the isotropic relations for its scales.
 
     u'^2 = 2K/3, lambda = u' sqrt(15 nu / eps), Re_lambda = u' lambda / nu, eta = (nu^3 / eps)^(1/4); k_max is the
     smallest Nyquist wavenumber. Source: Pope, Turbulent Flows (2000), section 6.3.

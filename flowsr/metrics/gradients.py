@@ -44,7 +44,8 @@ def velocity_gradient(velocity: Tensor, grid: Grid) -> Tensor:
 def normalized_divergence(velocity: Tensor, grid: Grid) -> Tensor:
     """Root mean square divergence over root mean square velocity gradient, sqrt(<A_ii^2> / <A_ij A_ij>).
 
-    0 for an incompressible field, sqrt(1/3) for three unrelated isotropic components, 1 at most for a potential flow.
+    0 for an incompressible field, sqrt(1/3) for three unrelated isotropic components, 1 at most in a periodic box:
+    for a potential flow.
 
     Args:
         velocity: (batch, 3, x, y, z).

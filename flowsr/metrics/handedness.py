@@ -13,7 +13,7 @@ from flowsr.metrics.base import METRICS, FieldMetric
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
 from flowsr.metrics.shells import shells_of
-from flowsr.metrics.spectra import NOISE, shell_energy
+from flowsr.metrics.spectra import NOISE, shell_sums
 from flowsr.metrics.volumes import volume_of, volume_sum
 from flowsr.metrics.curl import vorticity
 
@@ -45,7 +45,7 @@ def relative_helicity(velocity: Tensor, grid: Grid) -> Tensor:
 
 
 def helicity_spectrum(velocity: Tensor, grid: Grid) -> Curve:
-    """H(k): the sum over a shell's modes of Re(u^* . w^), over the shell's width. |H(k)| <= 2 k E(k) mode by mode.
+    """H(k): the sum over a shell's modes of Re(u^* . w^), over the shell's width. |Re(u^* . w^)| <= |k| |u^|^2.
 
     The sum of H dk over all shells is <u.w>. Source: Chen, Chen & Eyink, Phys. Fluids 15, 361 (2003).
 
@@ -94,7 +94,9 @@ class Helicity(FieldMetric):
 class HelicitySpectrum(FieldMetric):
     """:func:`helicity_spectrum` of the prediction and its share of the most that the energy allows, H / (2 k E).
 
-    Pooled over snapshots; shells 1 to the last complete one. Pseudo-scalars, as the helicity is.
+    2 k E is the sum of |k| |u^|^2 over a shell's modes, each with its own |k|: the share is -1 to 1, and 1 for a
+    right-handed Beltrami flow, in every shell. Pooled over snapshots; shells 1 to the last complete one.
+    Pseudo-scalars, as the helicity is.
     """
 
     needs_vector = True
@@ -109,13 +111,13 @@ class HelicitySpectrum(FieldMetric):
             x_scale="log",
         ),
     }  # fmt: skip
-    totals = ("shell_helicity", "energy", "snapshots")
+    totals = ("shell_helicity", "shell_bound", "snapshots")
     axes = ("wavenumber", "complete")
 
     def _measure(self, prediction, target, grid):
         return {
             "shell_helicity": _shell_helicity(prediction, grid),
-            "energy": shell_energy(prediction, grid),
+            "shell_bound": _shell_bound(prediction, grid),
             "snapshots": torch.ones(len(prediction), device=prediction.device),
         }
 
@@ -124,25 +126,29 @@ class HelicitySpectrum(FieldMetric):
         values = {"wavenumber": shells.wavenumber, "complete": shells.complete}
         return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
 
-    def _finish(self, shell_helicity, energy, snapshots, wavenumber, complete):
+    def _finish(self, shell_helicity, shell_bound, snapshots, wavenumber, complete):
         shown = complete.bool() & (wavenumber > 0)
-        k = wavenumber[shown]
-        held = energy[shown] > NOISE * energy.sum()
-        relative = torch.where(held, shell_helicity[shown] / (2 * k * energy[shown]), torch.nan)
+        k, helicity, bound = wavenumber[shown], shell_helicity[shown], shell_bound[shown]
+        relative = torch.where(bound > NOISE * shell_bound.sum(), helicity / bound, torch.nan)
         return {
-            "helicity_spectrum": Curve(k, shell_helicity[shown] / snapshots / wavenumber[1]),
+            "helicity_spectrum": Curve(k, helicity / snapshots / wavenumber[1]),
             "relative_helicity_per_wavenumber": Curve(k, relative),
         }
 
 
 def _shell_helicity(velocity: Tensor, grid: Grid) -> Tensor:
     """Sum of Re(u^* . w^) over the modes of every shell, (batch, n)."""
-    shells = shells_of(grid)
     u, w = (torch.fft.rfftn(f, dim=(2, 3, 4), norm="forward") for f in (velocity, vorticity(velocity, grid)))
     density = (u.real * w.real + u.imag * w.imag).sum(dim=1, dtype=torch.float64)
-    density = density * torch.as_tensor(shells.multiplicity, device=velocity.device)
-    index = torch.as_tensor(shells.index, device=velocity.device).flatten()
-    return torch.stack([torch.bincount(index, one, minlength=len(shells.modes)) for one in density.flatten(1)])
+    return shell_sums(density, shells_of(grid))
+
+
+def _shell_bound(velocity: Tensor, grid: Grid) -> Tensor:
+    """Sum of |k| |u^|^2 over the modes of every shell, (batch, n): the helicity of right-handed waves of this energy."""
+    shells = shells_of(grid)
+    u = torch.fft.rfftn(velocity, dim=(2, 3, 4), norm="forward")
+    power = (u.real.square() + u.imag.square()).sum(dim=1, dtype=torch.float64)
+    return shell_sums(power * torch.as_tensor(shells.magnitude, device=power.device), shells)
 
 
 def _helicity_integral(velocity: Tensor, grid: Grid) -> Tensor:

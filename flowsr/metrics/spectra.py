@@ -101,7 +101,7 @@ def field_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -
     """Energy of the error over the energy of the truth, E_{p-t} / E_t, in shells 1 to the last complete one.
 
     0 where the field is right, 1 where nothing is predicted, 2 where a field of the right energy has nothing to do with
-    the truth. Source: the relative error spectrum of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986).
+    the truth: twice the relative error spectrum of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986), which is 1 there.
 
     Arguments, result and errors as in :func:`spectral_error_per_wavenumber`.
     """
@@ -113,7 +113,9 @@ def field_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -
 def nrmse_beyond(prediction: Tensor, target: Tensor, grid: Grid, wavenumber: float) -> Tensor:
     """NRMSE of the fields' parts beyond a wavenumber: of the small scales alone.
 
-    1 for whatever predicts no small scales at all (Fourier interpolation), above 1 where they do more harm than good.
+    1 for whatever predicts nothing there, above 1 where what it predicts does more harm than good. (The coarse grid
+    holds modes beyond its smallest Nyquist wavenumber, in the corners of its cube of wavenumbers: interpolation is near
+    1 and not 1.)
 
     Returns:
         (batch,), no unit.
@@ -156,7 +158,7 @@ class Spectrum(FieldMetric):
         ),
         "field_error_per_wavenumber": CurveQuantity(
             "Energy of the error over energy", "wavenumber k", "E_{p-t} / E_t",
-            "Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)", "length^-1", x_scale="log", y_scale="log",
+            "twice that of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)", "length^-1", x_scale="log", y_scale="log",
         ),
     }  # fmt: skip
     totals = ("prediction_energy", "target_energy", "error_energy", "snapshots")

@@ -9,6 +9,7 @@ from flowsr.grid import Grid
 from flowsr.models.base import MODELS
 from flowsr.models.network import Network
 from flowsr.nn.padding import pad
+from flowsr.nn.upsample import subvoxels_to_space
 
 
 class PaddedConv(nn.Module):
@@ -20,14 +21,6 @@ class PaddedConv(nn.Module):
 
     def forward(self, features: Tensor, boundary: tuple[str, str, str]) -> Tensor:
         return self.convolution(pad(features, 1, boundary))
-
-
-def subvoxels_to_space(features: Tensor, factor: int) -> Tensor:
-    """(batch, component s^3, x, y, z) to (batch, component, s x, s y, s z): channels become the cells' sub-positions."""
-    batch, channels, *cells = features.shape
-    split = features.reshape(batch, channels // factor**3, factor, factor, factor, *cells)
-    merged = split.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return merged.reshape(batch, -1, *(n * factor for n in cells))
 
 
 @MODELS.register("cnn")
@@ -71,4 +64,5 @@ class CNN(Network):
         for first, second in self.blocks:
             inner = first(self.activation(features), grid.boundary)
             features = features + second(self.activation(inner), grid.boundary)
-        return subvoxels_to_space(self.tail(self.activation(features), grid.boundary), self.factor)
+        fine = self.tail(self.activation(features), grid.boundary)
+        return subvoxels_to_space(fine.unflatten(1, (-1, self.factor**3)), self.factor)

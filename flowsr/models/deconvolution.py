@@ -16,6 +16,7 @@ from torch import Tensor
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models.base import MODELS, Upscaler
+from flowsr.models.constraints import OPERATORS
 from flowsr.models.interpolation import Spectral
 from flowsr.registry import suggestion
 
@@ -23,6 +24,9 @@ METHODS = ("auto", "wiener", "van_cittert")
 
 #: Cells to either side of a coarse one that the cubic convolution sees.
 CUBIC_REACH = 2
+
+#: Coarse cells to either side of one that no operator's weights reach beyond.
+FARTHEST = 4
 
 
 def stencil(operator: str, factor: int) -> np.ndarray:
@@ -33,36 +37,48 @@ def stencil(operator: str, factor: int) -> np.ndarray:
         factor: s, coarse cell size over fine cell size.
 
     Returns:
-        (n,), even about its middle, n - s even, sum one. For the spectral cut-off, which leaves the modes it keeps as
-        they are, None of this applies and the array is empty.
+        (n,), even about its middle, n - s even, sum one. Empty for the spectral cut-off, which leaves the modes it
+        keeps as they are.
 
     Raises:
         FlowsrError: another operator.
     """
-    if operator == "spectral_cutoff":
+    chosen = _known(operator)
+    if not chosen.local:
         return np.empty(0)
-    block = np.full(factor, 1 / factor)
-    if operator == "block_mean":
-        return block
-    if operator == "gaussian_block_mean":  # a standard deviation of a coarse cell over sqrt(12), cut at six of them
-        deviation = factor / math.sqrt(12.0)
-        radius = int(6 * deviation + 0.5)
-        gaussian = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2)
-        return np.convolve(gaussian / gaussian.sum(), block)
-    known = ("block_mean", "gaussian_block_mean", "spectral_cutoff")
-    raise FlowsrError(
-        "no inverse of this operator", variable="operator", expected="one of " + ", ".join(known), found=operator,
-        hint=suggestion(operator, known),
-    )  # fmt: skip
+    faces = np.arange((2 * FARTHEST + 1) * factor + 1.0)
+    middle = chosen.matrix(_line(faces), factor)[[FARTHEST]].toarray()[0]
+    return np.trim_zeros(middle)
 
 
 def transfer(operator: str, factor: int, cells: int) -> np.ndarray:
-    """T(k) for the modes k = 2 pi m / (cells coarse cells), m = 0 ... cells / 2, and their negatives, in FFT order."""
-    weights = stencil(operator, factor)
-    if not len(weights):
+    """T(k) for the modes k = 2 pi m / (cells coarse cells), m = 0 ... cells / 2, and their negatives, in FFT order.
+
+    That of :meth:`flowsr.data.degrade.DegradeOperator.transfer_function`; 1 for the spectral cut-off.
+    """
+    chosen = _known(operator)
+    if not chosen.local:
         return np.ones(cells)
-    place = np.arange(len(weights)) - (len(weights) - 1) / 2
-    return np.cos(np.multiply.outer(2 * np.pi * np.fft.fftfreq(cells) / factor, place)) @ weights
+    return chosen.transfer_function(2 * np.pi * np.fft.fftfreq(cells), 1 / factor, factor)
+
+
+def _known(operator: str):
+    """The degrade operator of this name, one whose inverse is known."""
+    from flowsr.data.degrade import DEGRADE_OPERATORS
+
+    if operator in OPERATORS:
+        return DEGRADE_OPERATORS[operator]()
+    raise FlowsrError(
+        "no inverse of this operator", variable="operator", expected="one of " + ", ".join(OPERATORS), found=operator,
+        hint=suggestion(operator, OPERATORS),
+    )  # fmt: skip
+
+
+def _line(faces: np.ndarray):
+    """The cells of a periodic axis between these faces."""
+    from flowsr.data.degrade import Cells
+
+    return Cells(faces, (faces[1:] + faces[:-1]) / 2, periodic=True)
 
 
 def cubic_weights(factor: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field
 from flowsr.models import ModelCard, build_model, load_model, relaxed_weights, save_model
 from flowsr.models.budget import matching_width
-from flowsr.models.cnn import subvoxels_to_space
+from flowsr.nn.upsample import subvoxels_to_space
 
 SIDES = (4, 5, 6)
 WALLS = ("wall", "wall", "wall")
@@ -97,7 +97,7 @@ def test_halo_is_the_reach_of_the_network_and_no_more(name):
 
 def test_subvoxels_go_to_their_places():
     features = torch.arange(2 * 8, dtype=torch.float64).reshape(1, 16, 1, 1, 1)
-    fine = subvoxels_to_space(features, 2)
+    fine = subvoxels_to_space(features.unflatten(1, (-1, 8)), 2)
     assert fine.shape == (1, 2, 2, 2, 2)
     assert fine[0, 1, 1, 0, 1] == 8 + 0b101
 

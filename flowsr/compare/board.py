@@ -122,13 +122,6 @@ class Board:
         trained = self._results[key, tested_on][0].seed is not None
         return Sample(f"{key.model} {key.data} {key.size}", sums, counts, trained)
 
-    def truth_mean(self, tested_on: str, metric: str) -> float:
-        """Mean of the true field's own value; NaN where it has none."""
-        if metric not in self.truths[tested_on].values:
-            return float("nan")
-        values = self._aligned(self.truths[tested_on], metric)
-        return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
     def _aligned(self, result: Result, metric: str) -> np.ndarray:
         place = {snapshot: number for number, snapshot in enumerate(result.snapshots)}
         values = result.values[metric]

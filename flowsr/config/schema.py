@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from flowsr.config.base import Settings
 from flowsr.config.simulate import SimulateSettings
@@ -86,9 +86,17 @@ class TrainSettings(Settings):
     max_epochs: PositiveInt = 30
     patience: PositiveInt = Field(10, description="Epochs without a better validation loss before stopping early.")
     learning_rate: PositiveFloat = 2e-3
+    rates: Literal["equal", "by_fan_in"] = Field(
+        "equal", description="by_fan_in: step sizes over what a layer sums; group networks with blocks learn by it."
+    )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = Field(
         "auto", description="auto: bf16 mixed precision on a device that has it, float32 elsewhere."
     )
+
+    @model_serializer(mode="wrap")
+    def _without_equal_rates(self, handler):
+        """Records of fits made before there was a choice stay those of the same fit."""
+        return {key: value for key, value in handler(self).items() if (key, value) != ("rates", "equal")}
 
     @model_validator(mode="after")
     def _target_is_a_frame(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import pi, prod
 
 import torch
 from torch import nn
@@ -58,6 +58,11 @@ class RelaxedLayer(nn.Module):
     def group(self) -> OctahedralGroup:
         """The group the layer commutes with while its relaxed weights are constant."""
         return self.tables.group
+
+    @property
+    def fan_in(self) -> int:
+        """Products that are summed for one output, of one filter bank."""
+        return prod(self.filters.shape[2:])
 
     def train(self, mode: bool = True):
         self.cache.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor
 
 from flowsr.group.octahedral import OctahedralGroup
@@ -58,6 +60,11 @@ class Projection(RelaxedLayer):
             relaxed=relaxed,
             wall_padding=wall_padding,
         )
+
+    @property
+    def fan_in(self) -> int:
+        """Products that are summed for one output, of one filter bank and one element: over the group it is a mean."""
+        return prod(self.filters.shape[3:])
 
     def forward(self, features: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
         """

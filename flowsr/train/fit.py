@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import torch
@@ -24,6 +25,7 @@ from flowsr.files import fsync_file, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 from flowsr.train.losses import Objective
+from flowsr.train.rates import groups_by_fan_in
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
@@ -39,6 +41,7 @@ class Schedule:
         patience: epochs without a better validation loss before stopping.
         batch_size: patches per step.
         learning_rate: Adam's initial step size.
+        rates: ``equal``: that of all weights; ``by_fan_in``: see :func:`flowsr.train.rates.groups_by_fan_in`.
         precision: a Lightning precision, or ``auto`` (bf16 mixed on a device that has it, float32 elsewhere).
         loss: registered losses and their weights, see :mod:`flowsr.train.losses`.
     """
@@ -49,6 +52,7 @@ class Schedule:
     learning_rate: float
     precision: str = "auto"
     loss: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0})
+    rates: Literal["equal", "by_fan_in"] = "equal"
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class _Regression(L.LightningModule):
 
     def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int):
         super().__init__()
-        self.model, self.grid, self.learning_rate, self.steps = model, patches.grid, schedule.learning_rate, steps
+        self.model, self.grid, self.schedule, self.steps = model, patches.grid, schedule, steps
         edges = [h * model.factor for h in patches.halo]
         self.core = (..., *(slice(e, -e if e else None) for e in edges))
         fine_grid = patches.fine_grid or _core(patches).refined(model.factor)
@@ -190,8 +194,12 @@ class _Regression(L.LightningModule):
         self.log("validation_loss", self.loss(batch), batch_size=len(batch[0]))
 
     def configure_optimizers(self):
-        weights = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(weights, lr=self.learning_rate)
+        rate = self.schedule.learning_rate
+        if self.schedule.rates == "by_fan_in":
+            weights = groups_by_fan_in(self.model, rate)
+        else:
+            weights = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(weights, lr=rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 

@@ -1,6 +1,7 @@
 """Fitting: the best epoch is kept, a cut fit ends as if it had not been cut, every epoch leaves a line."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,15 @@ def test_fitting_lowers_the_validation_loss_and_logs_every_epoch(tmp_path):
     assert {"epoch", "train_loss", "validation_loss", "learning_rate", "seconds"} == set(fitted.history[0])
     assert read_history(tmp_path / HISTORY) == fitted.history
     assert fitted.history[-1]["learning_rate"] == pytest.approx(0, abs=1e-12)
+
+
+def test_steps_by_fan_in_are_another_fit_at_the_same_learning_rate(tmp_path):
+    equal, scaled = network(), network()
+    expected = fit(equal, patches(), SCHEDULE, tmp_path / "equal", device="cpu")
+    fitted = fit(scaled, patches(), replace(SCHEDULE, rates="by_fan_in"), tmp_path / "scaled", device="cpu")
+    assert fitted.best_validation_loss < fitted.history[0]["validation_loss"]
+    assert [line["learning_rate"] for line in fitted.history] == [line["learning_rate"] for line in expected.history]
+    assert not torch.equal(equal.head.convolution.weight, scaled.head.convolution.weight)
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 5])

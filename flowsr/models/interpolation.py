@@ -1,6 +1,8 @@
 """The interpolations every network has to beat. Cell-centred, boundary-aware, the same along x, y and z.
 
 All four commute with the 48 elements of the octahedral group: none of them prefers an axis or a direction.
+On a stretched axis they count in cells, not in lengths: what is linear in the cell's number is exact, what is linear in
+the coordinate is not.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
+
 from flowsr.config.schema import Experiment
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.errors import FlowsrError
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS
+from flowsr.registry import suggestion
 
 
 def check_names(experiment: Experiment) -> None:
@@ -32,9 +36,25 @@ def check_names(experiment: Experiment) -> None:
             raise FlowsrError(
                 "these options follow from the data", variable=f"train.models.{name}.options", found=", ".join(sorted(decided))
             )
+        check_options(entry.model, entry.options, f"train.models.{name}.options")
     for baseline in experiment.compare.baselines:
         if MODELS[baseline].trainable:
             raise FlowsrError(
                 f"model '{baseline}' needs training", variable="compare.baselines", hint="list it in train.models"
             )
     chosen_metrics(experiment.compare.metrics)
+
+
+def check_options(model: str, options: Iterable[str], variable: str) -> None:
+    """Look up names of a registered model's options.
+
+    Raises:
+        FlowsrError: an unknown model, or the first option that it does not take (with a suggestion).
+    """
+    known = [name for name in inspect.signature(MODELS[model].__init__).parameters if name != "self"]
+    for option in options:
+        if option not in known:
+            raise FlowsrError(
+                f"model '{model}' has no option '{option}'", variable=variable,
+                expected="one of " + ", ".join(known), hint=suggestion(option, known),
+            )  # fmt: skip

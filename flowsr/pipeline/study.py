@@ -28,7 +28,7 @@ from flowsr.metrics import METRICS, chosen_metrics
 from flowsr.models import MODELS, build_model
 from flowsr.models.budget import multiply_adds, parameter_count
 from flowsr.pipeline import stages
-from flowsr.pipeline.names import check_names
+from flowsr.pipeline.names import check_names, check_options
 from flowsr.pipeline.pool import Job, Pool, worker_pool
 from flowsr.pipeline.steps import perform, read_record
 from flowsr.progress import Report, StageReport, about
@@ -114,6 +114,8 @@ def check_study(study: Study) -> None:
         FlowsrError: the first that is unknown or in the wrong place.
     """
     trained = {name for name, entry in study.models.items() if MODELS[entry.model].trainable}
+    for name, entry in study.models.items():
+        check_options(entry.model, entry.options, f"models.{name}.options")
     for name in study.data:
         check_names(experiment_of(study, Row("", name)))
     for name in trained:

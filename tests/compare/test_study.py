@@ -213,6 +213,11 @@ def test_killed_and_started_again_with_other_workers_it_ends_in_the_same_results
             {"models": {"cnn": {"train": {"max_epoch": 2}}}, "budget": None, "learning_curve": None},
             "did you mean 'max_epochs'?",
         ),
+        (
+            {"models": {"cnn": {"options": {"blokcs": 1}}}, "budget": {"amount": 9000}, "learning_curve": None},
+            "did you mean 'blocks'?",
+        ),
+        ({"models": {"deconvolved": {"options": {"nois": 1}}}, "budget": None, "learning_curve": None}, "no option 'nois'"),
         ({"budget": {"like": "strick"}}, "budget.like names 'strick'"),
         ({"budget": {"like": "strict", "amount": 3}}, "either `like` or `amount`"),
         ({"budget": {"like": "nearest"}}, "nothing to train"),

@@ -19,6 +19,7 @@ def experiment(tmp_path, **changes):
         ({"train": {"models": {"a": {"model": "relaxd"}}}}, "did you mean 'relaxed'"),
         ({"train": {"models": {"a": {"model": "nearest"}}}}, "nothing to train"),
         ({"train": {"models": {"a": {"model": "cnn", "options": {"factor": 2}}}}}, "follow from the data"),
+        ({"train": {"models": {"a": {"model": "cnn", "options": {"widht": 2}}}}}, "did you mean 'width'"),
         ({"train": {"models": {"nearest": {"model": "cnn"}}}}, "called like a baseline"),
         ({"compare": {"baselines": ["spektral"]}}, "did you mean 'spectral'"),
         ({"compare": {"baselines": ["strict"]}}, "needs training"),

@@ -68,6 +68,15 @@ class Sample:
     def blocks(self) -> int:
         return self.sums.shape[1]
 
+    @property
+    def measured(self) -> np.ndarray:
+        """(blocks,) bool: where every seed has a value."""
+        return (self.counts > 0).all(0)
+
+    def on(self, blocks: np.ndarray) -> Sample:
+        """The same on some of the blocks, given as (blocks,) bool."""
+        return Sample(self.name, self.sums[:, blocks], self.counts[:, blocks], self.trained)
+
     def mean(self, blocks: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Mean over snapshots, then over seeds, as often drawn as the weights say.
 
@@ -99,7 +108,7 @@ def bootstrap(
     resamples: int = 4000,
     seed: int = 0,
 ) -> Interval:
-    """An interval for a function of the samples' means.
+    """An interval for a function of the samples' means, over the blocks on which all of them were measured.
 
     Args:
         samples: the models; all on the same blocks.
@@ -114,8 +123,12 @@ def bootstrap(
     counts = {sample.blocks for sample in samples}
     if len(counts) != 1:
         raise ValueError(f"samples on different numbers of blocks: {sorted(counts)}")
+    measured = np.logical_and.reduce([sample.measured for sample in samples])
+    samples = [sample.on(measured) for sample in samples]
     trained = {sample.name: sample.seeds for sample in samples if sample.trained}
-    sources = {BLOCKS: counts.pop(), **{f"seeds of {name}": count for name, count in trained.items()}}
+    sources = {BLOCKS: int(measured.sum()), **{f"seeds of {name}": count for name, count in trained.items()}}
+    if not measured.any():
+        return Interval(float("nan"), None, None, 0, min(trained.values(), default=None))
     draws = _draws(sources, resamples, np.random.default_rng(seed))
 
     def value(drawn: frozenset[str]) -> np.ndarray:

@@ -132,7 +132,8 @@ def compared(
     """
     samples = [board.sample(one, tested_on, metric, aim=better == "truth") for one in (key, against)]
     interval = resampling.interval(samples, difference)
-    whole = _means(samples[1])
+    measured = samples[0].measured & samples[1].measured
+    whole = _means(samples[1].on(measured)) if measured.any() else math.nan
     share = interval.estimate / abs(whole) if whole else math.nan
     verdict = verdict_of(interval, higher_is_better=better == "higher")
     return Difference(key, tested_on, metric, reference, against, interval, share, verdict)

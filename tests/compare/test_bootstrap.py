@@ -77,6 +77,28 @@ def test_one_block_or_one_seed_is_said_and_nothing_is_claimed():
     assert one_seed.seeds == 1 and not one_seed.known and verdict_of(one_seed) == ONE_SEED
 
 
+def test_a_value_that_was_measured_on_one_block_alone_is_one_block_of_evidence():
+    """Equivariance errors are taken on one snapshot: its blocks are not those of the whole test."""
+
+    def once(level, name):
+        values = np.array([[level, 0, 0, 0], [level + 0.1, 0, 0, 0], [level - 0.1, 0, 0, 0]])
+        return Sample(name, values, np.array([[1.0, 0, 0, 0]] * 3), trained=True)
+
+    found = bootstrap([once(1.0, "a"), once(9.0, "b")], difference)
+    assert found.estimate == pytest.approx(-8) and found.blocks == 1 and found.low is None
+    assert verdict_of(found) == ONE_BLOCK
+
+
+def test_blocks_that_one_model_lacks_are_left_out_of_its_difference():
+    hard = np.array([1.0, 2.0, 3.0, 100.0])
+    lacking = Sample("a", np.array([[1.5, 2.5, 3.5, 0.0]]), np.array([[1.0, 1, 1, 0]]), trained=False)
+    found = bootstrap([lacking, sample(hard, "b", trained=False)], difference)
+    assert found.estimate == pytest.approx(0.5) and found.blocks == 3 and verdict_of(found) == BEHIND
+    nothing = Sample("c", np.zeros((1, 4)), np.zeros((1, 4)), trained=False)
+    nowhere = bootstrap([nothing, sample(hard, "b", trained=False)], difference)
+    assert np.isnan(nowhere.estimate) and nowhere.low is None and nowhere.blocks == 0
+
+
 def test_samples_on_other_blocks_are_refused():
     with pytest.raises(ValueError, match="different numbers of blocks"):
         bootstrap([sample(np.ones((2, 3))), sample(np.ones((2, 4)), "b")], difference)

@@ -40,10 +40,11 @@ def test_the_group_follows_from_the_right_hand_side(name):
 def test_dynamics_finds_the_group(name, made):
     data = made(name)
     samples = Samples(
-        data.now, data.later - data.now, "1o", "1o", runs=data.runs.numpy(), grid=cube(COARSE), task="dynamics", variable="velocity"
-    )
+        data.now, data.later - data.now, "1o", "1o", units=data.runs.numpy(), grid=cube(COARSE), task="dynamics",
+        variable="velocity",
+    )  # fmt: skip
     found = discover_samples(samples, seeds=1, method=METHOD)
-    print(f"{name}: dynamics {found.surviving.name}, explained {found.fit}")
+    print(f"{name}: dynamics {found.surviving.name}, {[(c.name, round(c.p, 3)) for c in found.candidates if c.kept]}")
     assert found.surviving.subgroup == FLOWS[name].case.truth()
 
 
@@ -53,7 +54,7 @@ def test_superres_and_the_data_themselves_find_a_supergroup(name, made):
     data = made(name)
     coarse = torch.nn.functional.avg_pool3d(data.fine, 2)
     notes = {"degrade_operator": "block_mean", "degrade_factor": 2}
-    samples = superres_samples(coarse, data.fine, runs=data.runs.numpy(), grid=cube(COARSE), notes=notes)
+    samples = superres_samples(coarse, data.fine, units=data.runs.numpy(), grid=cube(COARSE), notes=notes)
     found = discover_samples(samples, seeds=1, method=METHOD)
     alone = data_symmetry(data.now, cube(COARSE), units=data.runs.numpy())
     print(f"{name}: superres {found.surviving.name}, statistics {alone.surviving.label}")
@@ -66,7 +67,7 @@ def test_superres_and_the_data_themselves_find_a_supergroup(name, made):
 def test_strided_data_show_the_operator_not_the_flow(made):
     data = made("isotropic")
     notes = {"degrade_operator": "strided", "degrade_factor": 2}
-    samples = superres_samples(data.fine[..., ::2, ::2, ::2], data.fine, runs=data.runs.numpy(), grid=cube(COARSE), notes=notes)
+    samples = superres_samples(data.fine[..., ::2, ::2, ::2], data.fine, units=data.runs.numpy(), grid=cube(COARSE), notes=notes)
     found = discover_samples(samples, seeds=1, method=METHOD)
     assert found.surviving.name == "C3v [111]"
     assert any("the degrade operator did it" in sentence for sentence in found.sentences)

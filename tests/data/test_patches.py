@@ -107,11 +107,14 @@ def test_draws_depend_on_seed_epoch_and_index_alone(periodic):
         assert not torch.equal(draw(3, 2, 7)[0], other[0])
 
 
-@pytest.mark.parametrize("persistent", [False, True])
-def test_workers_draw_what_one_process_draws(periodic, persistent):
+@pytest.mark.parametrize(("persistent", "workers"), [(False, 1), (True, 2)])
+def test_workers_draw_what_one_process_draws(periodic, persistent, workers):
+    """Workers from a fork server: a process in which Prefect has run a flow can have no children of its own."""
     stores = [store for store, _, _ in periodic]
     drawn = PatchPairs(stores, patch=4, halo=1, samples=6, seed=0)
-    loader = DataLoader(drawn, batch_size=2, num_workers=2, persistent_workers=persistent)
+    loader = DataLoader(
+        drawn, batch_size=2, num_workers=workers, persistent_workers=persistent, multiprocessing_context="forkserver"
+    )
     for epoch in (0, 1):
         drawn.set_epoch(epoch)
         low, high = (torch.cat(parts) for parts in zip(*loader))

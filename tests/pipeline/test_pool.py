@@ -14,6 +14,7 @@ from flowsr.pipeline.pool import Job, worker_pool
 
 def square(number, *, progress):
     progress(0.5, "half way")
+    time.sleep(0.2)  # for the word to arrive before the result
     return number**2, os.getpid(), os.environ.get("OMP_NUM_THREADS")
 
 

@@ -258,14 +258,27 @@ def test_cuda_agrees_with_the_cpu_with_everything_on():
         assert relative(fields[1], fields[0]) < 1e-11
 
 
+#: t: K, eps of the 512^3 spectral reference of the high-order CFD workshops; the dissipation peaks at t = 8.97.
+RE_1600 = {5.0: (0.118436, 0.0041271), 8.97: (0.0867896, 0.0128575), 12.0: (0.0544417, 0.0083609)}
+
+
+def follows_re_1600(solver, until):
+    for time, (energy, dissipation) in RE_1600.items():
+        if time <= until:
+            row = diagnose(run(solver, time))
+            assert row["energy"] == pytest.approx(energy, rel=0.01)
+            assert row["dissipation"] == pytest.approx(dissipation, rel=0.01)
+
+
+@pytest.mark.slow
+def test_taylor_green_at_re_1600_peaks_where_the_reference_does():
+    """On 128^3 the flow is not resolved between t = 6 and 8 (dissipation 3 to 5 % high), but its onset and peak are."""
+    box = cube(128, torch.float32)
+    follows_re_1600(BoxSolver(box, taylor_green(box), 1 / 1600, cfl=1.25), until=8.97)
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_taylor_green_at_re_1600_on_a_gpu():
-    """512^3 spectral reference of the high-order CFD workshops: peak dissipation 0.0128575 at t = 8.97."""
     box = cube(256, torch.float32, device="cuda")
-    solver = BoxSolver(box, taylor_green(box), 1 / 1600, cfl=0.9)
-    reference = {5.0: (0.118436, 0.0041271), 8.97: (0.0867896, 0.0128575), 12.0: (0.0544417, 0.0083609)}
-    for time, (energy, dissipation) in reference.items():
-        row = diagnose(run(solver, time))
-        assert row["energy"] == pytest.approx(energy, rel=0.01)
-        assert row["dissipation"] == pytest.approx(dissipation, rel=0.01)
+    follows_re_1600(BoxSolver(box, taylor_green(box), 1 / 1600, cfl=0.9), until=12.0)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from flowsr.data.layout import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
 from flowsr.data.lazy import LazyArray
+from flowsr.data.views import View
 from flowsr.errors import FlowsrError
 
 # A coordinate is read at once; one longer than this is no axis of a simulation but a mistake or an attack.
@@ -36,7 +37,8 @@ class Found:
 def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
     """A dataset from the arrays of a file; coordinates are read, fields are not.
 
-    Unnamed dims are settled by the lengths of the coordinates where only one reading is possible.
+    Unnamed dims are settled by the lengths of the coordinates where only one reading is possible, and left in their
+    order; named ones are put in flowsr's.
 
     Raises:
         FlowsrError: lengths that disagree with the coordinates, dims that more than one reading would fit, a coordinate
@@ -49,9 +51,25 @@ def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
         if name not in coords:
             dims = _settle(name, item, lengths, file) if item.dims is None else item.dims
             _check_lengths(name, dims, item.array.shape, lengths, file)
-            variables[name] = item.array.as_variable(dims, item.attrs)
+            order = dims if item.dims is None else _ordered(dims)
+            variables[name] = _turned(item.array, dims, order).as_variable(order, item.attrs)
     coordinates = {name: xr.Variable((name,), values, found[name].attrs) for name, values in coords.items()}
     return xr.Dataset(variables, coords=coordinates, attrs=attrs)
+
+
+def _ordered(dims: tuple[str, ...]) -> tuple[str, ...]:
+    """The dims of a field in flowsr's order, whatever order the file has them in; others as they are."""
+    component = [dim for dim in dims if dim not in SCALAR_DIMS]
+    if not (set(SCALAR_DIMS) <= set(dims) and len(set(dims)) == len(dims) <= len(VECTOR_DIMS)):
+        return dims
+    return (SCALAR_DIMS[0], *component, *SCALAR_DIMS[1:])
+
+
+def _turned(array: LazyArray, dims: tuple[str, ...], order: tuple[str, ...]) -> LazyArray:
+    if tuple(order) == tuple(dims):
+        return array
+    lengths = dict(zip(dims, array.shape))
+    return View(array, dims, {dim: lengths[dim] for dim in order})
 
 
 def read_coordinate(name: str, array: LazyArray, file) -> np.ndarray:

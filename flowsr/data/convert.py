@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.hdf5 import lay_down_array, plain, write_header
+from flowsr.data.jhtdb import TIMES
 from flowsr.data.layout import SPACE, field_variables, grid_of, is_vector
 from flowsr.data.readers import open_field
 from flowsr.data.store import CHUNK, SHARD, create_store
@@ -266,7 +267,7 @@ class CutoutTarget(Target):
                 file[f"{name}coor"] = self.dataset[name].values
             times = self.dataset["time"].values
             file.attrs.update({"dataset": str(self.dataset.attrs.get("simulation", "flowsr")), "filterWidth": 1})
-            file.attrs.update({"t_start": 1, "t_end": len(times), "t_step": 1, "flowsr_times": times})
+            file.attrs.update({"t_start": 1, "t_end": len(times), "t_step": 1, TIMES: times})
             for name, n in zip(SPACE, grid.shape):
                 file.attrs.update({f"{name}_start": 1, f"{name}_end": n, f"{name}_step": 1})
             for name in field_variables(self.dataset):

@@ -33,6 +33,8 @@ from flowsr.errors import FlowsrError
 log = logging.getLogger(__name__)
 
 MISSING = -999.9
+#: Attribute with the times of a cutout that flowsr wrote; the database's own number the snapshots only.
+TIMES = "flowsr_times"
 FIELD = re.compile(r"([A-Za-z][A-Za-z_]*?)_?(\d+)")
 AXES = {"x": ("xcoor",), "y": ("ycoor",), "z": ("zcoor", "zcoor_uv")}
 COMPONENTS = {1: None, 3: ("u", "v", "w")}
@@ -96,7 +98,8 @@ class CutoutReader(Reader):
         simulation = SIMULATIONS.get(str(attrs.get("dataset")))
         _check_indices(attrs, axes, path)
         numbers = sorted({number for numbered in fields.values() for number in numbered})
-        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation)), **axes})
+        times = _stated_times(attrs, len(numbers))
+        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation) if times is None else times), **axes})
         for name, numbered in fields.items():
             if sorted(numbered) != numbers:
                 raise FlowsrError(
@@ -231,6 +234,15 @@ def _times(numbers: list[int], simulation: Simulation | None) -> np.ndarray:
     """Times of the snapshots numbered from 1; where the time step is not known, the numbers themselves."""
     step = simulation.time_step if simulation else None
     return np.array(numbers, dtype=float) if step is None else (np.array(numbers) - 1) * step
+
+
+def _stated_times(attrs: dict, count: int) -> np.ndarray | None:
+    """The times that flowsr states beside the numbers in a cutout of its own; None where a file has no such."""
+    try:
+        times = np.array(attrs[TIMES], dtype=float).ravel()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return times if len(times) == count else None
 
 
 def _check_indices(attrs: dict, axes, path: Path) -> None:

@@ -46,7 +46,9 @@ def listening(file, variable: str | None = None, heard: bool = True) -> Iterator
     finally:
         core.vtkOutputWindow.SetInstance(before)
         core.vtkLogger.SetStderrVerbosity(loudness)
-    lines = [line.strip() for line in said.GetOutput().splitlines() if line.strip()]
+    output = said.GetOutput()  # bytes where VTK quotes some that are no text
+    output = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     if lines and heard:
         found = next((line for line in lines if not line.startswith(("ERROR: In", "Warning: In"))), lines[0])
         raise FlowsrError("damaged or not readable", file=file, variable=variable, found=found.split("): ")[-1][:200])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 import xarray as xr
@@ -46,6 +47,8 @@ KINDS = {
 }
 # VTK's compressors make at most this many bytes of one (zlib 1032).
 GREATEST_RATIO = 1100
+# Elements inside one another; VTK's own files have six.
+DEEPEST = 64
 # Points of a grid are those of a box when they are off by less than this share of its sides; float32 keeps 1e-7.
 BOX_TOLERANCE = 1e-5
 IGNORED = ("vtkGhostType", "vtkOriginalCellIds", "vtkOriginalPointIds")
@@ -69,6 +72,7 @@ class VtkReader(Reader):
                 hint="resample it to image data in ParaView",
             )  # fmt: skip
         if kind in XML_KINDS:
+            _check_elements(path)
             _check_claims(path)
             _check_coordinates(path)
         header = _header(path, kind)
@@ -92,6 +96,46 @@ def kind_of(path: Path) -> str | None:
         found = re.search(rb'<VTKFile[^>]*?\btype\s*=\s*["\'](\w+)["\']', head)
         return found[1].decode() if found else "unknown"
     return None
+
+
+def _check_elements(path: Path) -> None:
+    """Refuse an XML file whose elements nest so deep that VTK, which calls itself for each, would run out of stack, or
+    whose origin or spacing is no number, for which VTK takes its own.
+    """
+    parser, depth = expat.ParserCreate(), 0
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            expected = f"{DEEPEST} elements or less in each other"
+            raise FlowsrError("XML nested too deep", file=path, expected=expected, found=name[:40])
+        if name == "AppendedData":
+            raise StopIteration
+        for key in ("Origin", "Spacing") if name == "ImageData" else ():
+            if key in attributes and not _three_numbers(attributes[key]):
+                raise FlowsrError("not three numbers", file=path, variable=key, found=repr(attributes[key])[:80])
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    with open(path, "rb") as file:
+        try:
+            parser.ParseFile(file)
+        except StopIteration:
+            return
+        except expat.ExpatError as error:
+            raise FlowsrError("damaged or not readable", file=path, found=f"XML: {error}") from None
+
+
+def _three_numbers(text: str) -> bool:
+    try:
+        values = np.array(text.split(), dtype=float)
+    except ValueError:
+        return False
+    return values.size == 3 and bool(np.isfinite(values).all())
 
 
 def _check_claims(path: Path) -> None:

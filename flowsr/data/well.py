@@ -158,7 +158,10 @@ def _sample(attrs: dict, run: str | None, path: Path) -> int:
     if run is None and count == 1:
         return 0
     if run is None:
-        raise FlowsrError("which trajectory?", file=path, variable="run", expected=f"0 to {count - 1}")
+        raise FlowsrError(
+            "which trajectory?", file=path, variable="run", expected=f"0 to {count - 1}",
+            hint="name it (run), or in a manifest: files: {a: {path: ..., run: '0'}}",
+        )  # fmt: skip
     if not str(run).isdecimal() or int(run) >= count:
         raise FlowsrError("no such trajectory", file=path, variable="run", expected=f"0 to {count - 1}", found=run)
     return int(run)

@@ -62,6 +62,10 @@ def test_the_jhtdb_layout_is_theirs(tmp_path):
         np.testing.assert_array_equal(file["velocity_0002"][7, 5, 3], fine["velocity"].values[1, :, 3, 5, 7])
         np.testing.assert_array_equal(file["ycoor"], CENTERS)
     np.testing.assert_array_equal(open_field(out)["velocity"].values, fine["velocity"].values)
+    assert open_field(out)["time"].values.tolist() == [0.5, 1.0, 2.5]
+    with h5py.File(out, "a") as file:  # as the database writes it: numbers of snapshots, no times
+        del file.attrs["flowsr_times"]
+    assert open_field(out)["time"].values.tolist() == [1, 2, 3]
 
 
 def test_the_well_layout_is_theirs(tmp_path):

@@ -206,7 +206,7 @@ def well(path, *, trajectories=2, flat=True, dims=("x",), kind="PERIODIC", tenso
 def test_the_well_one_trajectory_at_a_time(tmp_path, flat, dims, kind):
     path, content = well(tmp_path / "a.hdf5", flat=flat, dims=dims, kind=kind)
     assert recognized(path) == "well"
-    with pytest.raises(FlowsrError, match="which trajectory.*0 to 1"):
+    with pytest.raises(FlowsrError, match="which trajectory.*0 to 1.*in a manifest: files: .*run: '0'"):
         open_field(path)
     found = open_field(path, run="1")
     np.testing.assert_array_equal(found["velocity"].values, VELOCITY + 1000)

@@ -276,3 +276,13 @@ def test_declared_missing_values_count_as_bad(tmp_path):
         file["velocity"].attrs["missing_value"] = -999.9
     with pytest.raises(FlowsrError, match="1 of 432.*time 0, component 1, x 2, y 3, z 1"):
         check_finite(open_field(path))
+
+
+@pytest.mark.parametrize("order", [("time", "z", "y", "x", "component"), ("component", "x", "time", "z", "y")])
+def test_named_dims_in_another_order_are_turned(tmp_path, order):
+    content = arrays()
+    stored = content["velocity"].transpose([DIMS.index(dim) for dim in order])
+    found = open_field(write_h5(tmp_path / "a.h5", {**content, "velocity": stored}, labels=order))
+    assert found["velocity"].dims == DIMS and not found["velocity"]._in_memory
+    np.testing.assert_array_equal(found["velocity"].values, content["velocity"])
+    np.testing.assert_array_equal(found["velocity"][1, 2, ::2, 1, :2].values, content["velocity"][1, 2, ::2, 1, :2])

@@ -263,6 +263,11 @@ def changed(path, old, new):
         (lambda p: changed(p, b"0 4 0 6 0 5", b"0 4 0 6 0 0"), "not a grid of three axes"),
         (lambda p: changed(p, b"Spacing", b'Direction="0 1 0 1 0 0 0 0 1" Spacing'), "a turned grid"),
         (lambda p: changed(p, b"Float32", b"Int32"), "no field|not real|damaged"),
+        (lambda p: changed(p, b"0.1 0.2 0.3", b"0.1 nan 3"), "not three numbers; variable: Spacing; found: '0.1 nan 3'"),
+        (lambda p: changed(p, b"0.1 0.2 0.3", b"inf 1 1"), "not three numbers; variable: Spacing"),
+        (lambda p: changed(p, b"1 2 3", b"1 2 nan"), "not three numbers; variable: Origin"),
+        (lambda p: changed(p, b"1 2 3", b"1 2"), "not three numbers; variable: Origin"),
+        (lambda p: changed(p, b"<CellData>", b"<A>" * 99_999 + b"</A>" * 99_999 + b"<CellData>"), "nested too deep"),
     ],
 )
 def test_files_that_are_no_field(tmp_path, change, line):

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom, kstest
 
 from flowsr.symmetry import Method, NetworkShape, Significance, Training, discover_samples
-from flowsr.symmetry.significance import Evidence, against_subgroup, persistent_irreps, surviving_subgroup
+from flowsr.symmetry.significance import BY_CHANCE, Evidence, against_subgroup, persistent_irreps, surviving_subgroup
 from tests.symmetry.maps import GROUP, isotropic_pairs
 
 RATE = 0.05
@@ -81,7 +81,16 @@ def test_runs_that_are_alike_are_not_persistent():
     generator = np.random.default_rng(5)
     shared = generator.standard_normal((1, 3, 48))
     rates = [len(persistent_irreps(shared + generator.standard_normal((24, 3, 48)), np.arange(24) // 6)) for _ in range(20)]
-    assert sum(rates) <= binom.ppf(0.999, 20 * 9, 1 / 200)
+    assert sum(rates) <= binom.ppf(0.999, 20 * 9, BY_CHANCE)
+
+
+def test_a_shuffle_that_is_the_runs_themselves_hides_nothing():
+    """Four runs of three units: one shuffle in 15,400 is the runs themselves, and one in some sixty of 199 shuffles has it."""
+    generator = np.random.default_rng(6)
+    runs = np.repeat(np.arange(4), 3)
+    handedness = GROUP.irrep("A1u").matrices[:, 0, 0]
+    x = 0.3 * generator.standard_normal((12, 2, 48)) + np.array([1.5, 1.0, 0.7, 0.2])[runs, None, None] * handedness
+    assert all("A1u" in persistent_irreps(x, runs, seed) for seed in range(100))
 
 
 def test_too_few_draws_for_the_rate_are_refused():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import xarray as xr
 from flowsr.data.formats import READERS, Reader, Request
 from flowsr.data.layout import SPACE
 from flowsr.data.lazy import LazyArray
+from flowsr.data.openfoam_vtk import read_cells, read_mesh, trial
 from flowsr.data.structured import CELLS, STATED, Structured, centers_of, structured_dataset
 from flowsr.data.supposed import suppose
 from flowsr.data.views import Join
@@ -31,6 +33,7 @@ CLASS = re.compile(rb"class\s+vol(Scalar|Vector|SymmTensor|Tensor)Field\s*;")
 COUNTS = {b"Scalar": 1, b"Vector": 3, b"SymmTensor": 6, b"Tensor": 9}
 PATCH = re.compile(r"([\w.:\-]+)\s*\{([^{}]*)\}")
 PATCH_TYPE = re.compile(r"\btype\s+(\w+)\s*;")
+LIST = re.compile(rb"(?m)^\s*(\d+)\s*\(")
 KINDS = {"wall": "wall", "cyclic": "periodic"}
 HEAD = 4096
 HEXAHEDRON = 12
@@ -113,20 +116,53 @@ def _fields(folder: Path) -> dict[str, int]:
 
 def _signature(*paths: Path) -> tuple:
     """What changes when a case's mesh, or the files given, change."""
-    files = sorted(f for p in paths for f in ((p / MESH).glob("*") if p.is_dir() else [p]) if f.is_file())
+    named = [f for p in paths for f in ([*(p / MESH).glob("*"), p / CONTROL] if p.is_dir() else [p])]
+    files = sorted(f for f in named if f.is_file())
     return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
 
 
-def _reader(case: Path):
-    reader = vtk_module("vtkIOGeometry", case).vtkOpenFOAMReader()
-    reader.SetFileName(str(case / CONTROL))
-    reader.SkipZeroTimeOff()
-    reader.CreateCellToPointOff()
-    reader.UpdateInformation()
-    reader.DisableAllCellArrays()
-    reader.DisableAllPointArrays()
-    reader.DisableAllLagrangianArrays()
-    return reader
+def _check_labels(case: Path) -> None:
+    """Refuse cells numbered beyond the number of faces, for each of which VTK would make room."""
+    faces = None
+    for part in ("owner", "neighbour"):
+        path = case / MESH / part
+        try:
+            whole = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name(f"{part}.gz").read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise FlowsrError("damaged or not readable", file=path, found=error) from None
+        begin = LIST.search(whole, whole.find(b"}") + 1)
+        labels = _labels(whole, begin) if begin is not None else ()
+        if not len(labels) or len(labels) < int(begin[1]):
+            return  # VTK says what is wrong with it
+        faces = len(labels) if faces is None else faces
+        if not -1 <= labels.min() <= labels.max() < faces:
+            raise FlowsrError(
+                "no such cell", file=path, expected=f"numbers below {faces}, that of the faces",
+                found=f"{labels.min()} to {labels.max()}",
+            )  # fmt: skip
+
+
+def _labels(whole: bytes, begin: re.Match) -> np.ndarray:
+    """The numbers of a list of labels, as many as are there; none where its text has something else in it."""
+    head, count = whole[: begin.start()], int(begin[1])
+    if re.search(rb"format\s+binary", head):
+        dtype = np.dtype((">" if b"MSB" in head else "<") + ("i8" if b"label=64" in head else "i4"))
+        return np.frombuffer(whole, dtype, min(count, (len(whole) - begin.end()) // dtype.itemsize), begin.end())
+    try:
+        return np.fromstring(whole[begin.end() : whole.find(b")", begin.end())], dtype=np.int64, sep=" ")
+    except ValueError:
+        return np.empty(0, np.int64)
+
+
+def _survive(case: Path, time: float | None, signature: tuple) -> None:
+    """Refuse a case that VTK does not come back from, before VTK reads it here."""
+    vtk_module("vtkIOGeometry", case)
+    ended = trial(str(case / CONTROL), time, signature)
+    if ended is not None:
+        raise FlowsrError(
+            "VTK cannot read this case", file=case, variable=None if time is None else f"time {time:g}", found=ended,
+            hint="counts or labels of its files may be wrong: run checkMesh",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,11 +186,10 @@ class _Mesh:
 
 @lru_cache(maxsize=2)
 def _mesh(case: str, signature: tuple) -> _Mesh:
+    _check_labels(Path(case))
+    _survive(Path(case), None, signature)
     with listening(case):
-        reader = _reader(Path(case))
-        reader.EnableAllPatchArrays()
-        reader.Update()
-        output = reader.GetOutput()
+        output = read_mesh(str(Path(case) / CONTROL))
         grid = _block(output, "vtkUnstructuredGrid")
         if grid is None or grid.GetNumberOfCells() == 0:
             raise FlowsrError("no cells in this mesh", file=case)
@@ -256,12 +291,7 @@ def _sides_of(bounds, lines) -> list[tuple[int, int]]:
 def _values(case: str, time: float, name: str, signature: tuple) -> np.ndarray:
     """(cell, component) as the case numbers its cells."""
     with listening(case, name):
-        reader = _reader(Path(case))
-        reader.SetCellArrayStatus(name, 1)
-        reader.DisableAllPatchArrays()
-        reader.SetPatchArrayStatus("internalMesh", 1)
-        reader.UpdateTimeStep(time)
-        grid = _block(reader.GetOutput(), "vtkUnstructuredGrid")
+        grid = _block(read_cells(str(Path(case) / CONTROL), time, name), "vtkUnstructuredGrid")
         array = None if grid is None else grid.GetCellData().GetArray(name)
         if array is None:
             raise FlowsrError("damaged or not readable", file=case, variable=name, found=f"no values at time {time:g}")
@@ -279,6 +309,7 @@ class FoamArray(LazyArray):
         path = self.file / self.folder / self.variable
         path = path if path.exists() else path.with_name(f"{path.name}.gz")
         mesh = _mesh(str(self.file), _signature(self.file))
+        _survive(self.file, self.time, _signature(self.file, *path.parent.iterdir()))
         values = _values(str(self.file), self.time, self.variable, (str(path), *_signature(self.file, path)))
         if values.shape != (len(mesh.order), self.shape[1]):
             raise FlowsrError(

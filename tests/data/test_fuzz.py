@@ -1,6 +1,7 @@
 """Hostile files of every layout with every defect: opened and equal, or refused in one line; nothing else."""
 
 import json
+import re
 import struct
 import zipfile
 
@@ -15,6 +16,7 @@ from scipy.io import netcdf_file
 
 from flowsr.data import check_finite, open_field
 from flowsr.errors import FlowsrError
+from tests.data.test_openfoam import VELOCITY, case
 
 SIDES = (3, 4, 2)
 TRUTH = np.arange(2 * 3 * 24, dtype="f4").reshape(2, 3, *SIDES)
@@ -450,3 +452,29 @@ def test_paths_in_manifests_stay_inside(tmp_path, inner):
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     with pytest.raises(FlowsrError, match="leads out of the store"):
         open_field(tmp_path / "m.yaml")
+
+
+@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), defect=st.sampled_from(["truncate", "flip", "garbage", "empty", "drop file", "huge count"]))
+def test_a_damaged_openfoam_case_is_read_as_it_is_or_refused_in_one_line(tmp_path_factory, data, defect):
+    root = case(tmp_path_factory.mktemp("case") / "a")
+    file = data.draw(st.sampled_from(sorted(p for p in root.rglob("*") if p.is_file())))
+    whole = file.read_bytes()
+    if defect == "drop file":
+        file.unlink()
+    elif defect == "huge count":
+        file.write_bytes(re.sub(rb"(?m)\b\d+$", b"2000000000", whole, count=1))
+    else:
+        damage(file, defect, data.draw)
+    try:
+        found = open_field(root)
+        values = {name: found[name].values for name in ("velocity", "pressure") if name in found}
+    except FlowsrError as error:
+        assert "\n" not in str(error) and len(str(error)) < 6000
+        return
+    assert values and all(v.dtype == "f4" for v in values.values())
+    if defect == "flip" or file.name in ("points", "boundary", "controlDict"):  # flipped or cut, these may be others
+        return
+    truth = {"velocity": VELOCITY, "pressure": VELOCITY[:, 0] * 2}
+    for name, read in values.items():
+        np.testing.assert_array_equal(read, truth[name])

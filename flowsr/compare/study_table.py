@@ -80,7 +80,7 @@ def study_screen(results: Mapping) -> Table:
         table.add_column(head, justify="right", no_wrap=True, vertical="bottom")
     references = shown_references(results)
     for reference in references:
-        heading = f"against\n{_reference_label(results, reference)}"
+        heading = f"against\n{reference_label(results, reference)}"
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     for name in ranked_models(results):
         model, score = results["models"][name], score_of(results, name, home, metric)
@@ -273,7 +273,7 @@ def _markdown_of(results: Mapping, tested_on: str, trained_on: str, data: Mappin
         "Model",
         "Parameters",
         "Multiply-adds",
-        *(f"Against {_reference_label(results, one)}" for one in references),
+        *(f"Against {reference_label(results, one)}" for one in references),
     ]
     heads += [_head(metrics[key]) for key in shown]
     yield "| " + " | ".join(heads) + " |"
@@ -336,7 +336,8 @@ def _difference_cell(found: Mapping | None) -> str:
     return f"{text} {found['verdict']}"
 
 
-def _reference_label(results: Mapping, reference: str) -> str:
+def reference_label(results: Mapping, reference: str) -> str:
+    """What people read for a reference: a model's label, or the best interpolation."""
     return "best interpolation" if reference == BEST_INTERPOLATION else _label(results, reference)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, PathPatch, Polygon
+from matplotlib.patches import Circle, PathPatch
 from matplotlib.path import Path
 
 from flowsr.group import Subgroup, octahedral_group

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from flowsr.compare.findings import AHEAD, BEHIND, BEST_INTERPOLATION, LEVEL
+from flowsr.compare.findings import AHEAD, BEHIND, LEVEL
 from flowsr.compare.study_table import (
     count,
     difference_of,
@@ -18,6 +18,7 @@ from flowsr.compare.study_table import (
     many,
     percent_of,
     ranked_models,
+    reference_label,
     score_of,
     shown_references,
     slope_text,
@@ -143,7 +144,7 @@ def _ranking(results: Mapping, looks: Mapping[str, ModelLook]) -> Picture | None
     names = ranked_models(results)
     if not names:
         return None
-    references = [(name, _reference_label(results, name)) for name in shown_references(results)]
+    references = [(name, reference_label(results, name)) for name in shown_references(results)]
     label = results["metrics"][results["rank_by"]]["label"]
     home = results["data"][results["home"]]
     caption = (
@@ -239,7 +240,7 @@ def _block(results: Mapping, tested_on: str, source: str, looks: Mapping[str, Mo
                 looks[name].label, looks[name].colour, "network" if model["trained"] else "interpolation", tuple(cells)
             )
         )
-    heads = ["Parameters", "Multiply-adds", *(f"Against {_reference_label(results, one)}" for one in references)]
+    heads = ["Parameters", "Multiply-adds", *(f"Against {reference_label(results, one)}" for one in references)]
     heads += [
         metrics[key]["label"] + ("" if metrics[key]["unit"] == "1" else f" [{metrics[key]['unit']}]") for key in keys
     ]
@@ -273,10 +274,6 @@ def _score(found: Mapping | None) -> Cell:
         return Cell("–")
     deviation = "" if found["deviation"] is None else f"± {number(found['deviation'], 2)}"
     return Cell(number(found["estimate"]), deviation)
-
-
-def _reference_label(results: Mapping, name: str) -> str:
-    return "best interpolation" if name == BEST_INTERPOLATION else results["models"][name]["label"]
 
 
 def _percent(results: Mapping) -> str:

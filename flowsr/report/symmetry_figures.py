@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
 from flowsr.group import octahedral_group
-from flowsr.report.style import FAINT, INK, POSITIVE_MAP, panel_letter, plain, styled
+from flowsr.report.style import FAINT, INK, POSITIVE_MAP, plain, styled
 from flowsr.report.weights import element_key, element_text, symbol_text
 
 KEPT, LOST, CHANCE = "#0072B2", "#D55E00", "#d4d4d4"

@@ -77,9 +77,14 @@ def main() -> None:
                     command = [sys.executable, __file__, "--rounds", str(options.rounds), "--steps", str(options.steps)]
                     command += ["--one", str(cells), str(threads), str(others)]
                     environment = {**os.environ, "OMP_WAIT_POLICY": policy}
-                    found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+                    found = subprocess.run(
+                        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+                    ).stdout
                     free, typical, worst = map(float, found.split())
-                    print(f"| {cells}^3 | {threads} | {others} | {policy} | {1e3 * free:.1f} | {typical:.2f} | {worst:.2f} |", flush=True)
+                    print(
+                        f"| {cells}^3 | {threads} | {others} | {policy} | {1e3 * free:.1f} | {typical:.2f} | {worst:.2f} |",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -44,10 +44,16 @@ def write_fine(
     group.create_array("time", data=np.zeros(1), chunks=(1,), dimension_names=("time",))
     shard = min(shard, -(-min(shape) // chunk) * chunk)
     array = group.create_array(
-        "velocity", shape=(1, 3, *shape), chunks=(1, 3, *(chunk,) * 3), shards=(1, 3, *(shard,) * 3), dtype="float32",
-        dimension_names=("time", "component", "x", "y", "z"), attributes={"irreps": "1o"}, fill_value=float("nan"),
+        "velocity",
+        shape=(1, 3, *shape),
+        chunks=(1, 3, *(chunk,) * 3),
+        shards=(1, 3, *(shard,) * 3),
+        dtype="float32",
+        dimension_names=("time", "component", "x", "y", "z"),
+        attributes={"irreps": "1o"},
+        fill_value=float("nan"),
         compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()],
-    )  # fmt: skip
+    )
     noise = generator.normal(size=(1, 3, shard, shard, shard)).astype("float32")
     for x in range(0, shape[0], shard):
         for y in range(0, shape[1], shard):

@@ -12,11 +12,11 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch  # noqa: E402
+import torch
 
-from flowsr.bench.timing import compare  # noqa: E402
-from flowsr.grid import Grid  # noqa: E402
-from flowsr.simulate import BoxSolver, Case, Drive, Medium, PeriodicBox  # noqa: E402
+from flowsr.bench.timing import compare
+from flowsr.grid import Grid
+from flowsr.simulate import BoxSolver, Case, Drive, Medium, PeriodicBox
 
 STAGES = 4
 CASES = {"forced": Medium(), "rotating, stratified": Medium(rotation=(0, 0, 2.0), stratification=(0, 0, 1.5))}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from flowsr.errors import FlowsrError
-from flowsr.progress import StageReport
+from flowsr.progress import Progress
 
 log = logging.getLogger("flowsr.flows")
 
@@ -26,7 +26,7 @@ PROGRESS = re.compile(r"(?P<title>\S.*?) +(?P<percent>\d+) % +[\d.]+ s *(?P<mess
 ERROR = "error: "
 
 
-def run_flowsr(arguments: Sequence[str], report: StageReport) -> None:
+def run_flowsr(arguments: Sequence[str], report: Progress) -> None:
     """Run ``flowsr ARGUMENTS``: its progress lines go to ``report``, its other lines to the log.
 
     Raises:
@@ -37,7 +37,7 @@ def run_flowsr(arguments: Sequence[str], report: StageReport) -> None:
     def take(line: str) -> None:
         nonlocal reason
         if match := PROGRESS.fullmatch(line):
-            report(match["title"], int(match["percent"]) / 100, match["message"])
+            report.part(match["title"])(int(match["percent"]) / 100, match["message"])
             return
         log.log(logging.ERROR if line.startswith(ERROR) else logging.INFO, "%s", line)
         reason = line if line.startswith(ERROR) or not reason.startswith(ERROR) else reason
@@ -49,7 +49,7 @@ def run_flowsr(arguments: Sequence[str], report: StageReport) -> None:
 
 def run_module(module: str, arguments: Sequence[str], take: Callable[[str], None]) -> int:
     """Run ``python -m MODULE ARGUMENTS``, hand over each line it prints that is not empty, return its exit status."""
-    with _running([sys.executable, "-u", "-m", "flows.lifeline", module, *arguments]) as process:
+    with _running([sys.executable, "-u", "-m", "flowsr.flows.lifeline", module, *arguments]) as process:
         for line in _lines(process.stdout.fileno()):
             if line.strip():
                 take(line.rstrip())
@@ -74,9 +74,13 @@ def _lines(pipe: int) -> Iterator[str]:
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, env=_plain_environment(),
-    )  # fmt: skip
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=_plain_environment(),
+    )
     try:
         yield process
     finally:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
+from flowsr.flows.artifacts import publish_comparison, publish_study
+from flowsr.flows.child import run_flowsr
+from flowsr.flows.faults import failure_line, one_line_failures
+from flowsr.flows.logs import logs_of_run
+from flowsr.flows.order import RUN, STORAGE, UNCACHED, in_order
+from flowsr.flows.progress import shown_progress
 from prefect import flow, task
 from prefect.states import Completed, Failed, State
 
-from flows.artifacts import publish_comparison, publish_study
-from flows.child import run_flowsr
-from flows.faults import failure_line, one_line_failures
-from flows.logs import logs_of_run
-from flows.order import RUN, STORAGE, UNCACHED, in_order
-from flows.progress import shown_progress
 from flowsr.config.schema import Experiment
 from flowsr.config.study import Study, dump_study
 from flowsr.files import write_text_atomic
@@ -75,6 +75,6 @@ def compare_study(study: Study, fresh: bool = False):
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(compare, study=compare_study)

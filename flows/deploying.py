@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flowsr.config.loading import load_experiment
+from flowsr.config.load import load_experiment
 
 
 def read_experiment(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from flowsr.data import open_field
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, tree_checksum, write_json_atomic
 from flowsr.pipeline.steps import Step, perform, read_record
-from flowsr.progress import Report
+from flowsr.progress import SILENT, Progress
 
 PARTIAL_SUFFIXES = (".partial", ".part", ".tmp")
 #: Seconds after which a file that does not open, and does not change either, is bad rather than on its way in.
@@ -73,13 +73,13 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0) ->
     return found
 
 
-def upscale_job(job: Job, request: Request, progress: Report | None = None) -> None:
+def upscale_job(job: Job, request: Request, progress: Progress = SILENT) -> None:
     """Make ``job.target``; the record beside it says from what.
 
     Raises:
         FlowsrError: a file or model that cannot be used.
     """
-    from flowsr.models.saving import WEIGHTS
+    from flowsr.models.checkpoint import WEIGHTS
     from flowsr.upscale import upscale_store
 
     step = Step(
@@ -93,10 +93,15 @@ def upscale_job(job: Job, request: Request, progress: Report | None = None) -> N
     perform(
         step,
         lambda: upscale_store(
-            job.source, request.model, job.target, variable=request.variable, tile=request.tile, device=request.device,
+            job.source,
+            request.model,
+            job.target,
+            variable=request.variable,
+            tile=request.tile,
+            device=request.device,
             progress=progress,
         ),
-    )  # fmt: skip
+    )
 
 
 def _is_looked_at(name: str, pattern: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from flowsr.flows.faults import one_line_failures
+from flowsr.flows.order import RUN, STORAGE, in_order
+from flowsr.flows.progress import shown_progress
 from prefect import flow, task
 
-from flows.faults import one_line_failures
-from flows.order import RUN, STORAGE, in_order
-from flows.progress import shown_progress
 from flowsr.config.schema import Experiment
 
 
@@ -32,6 +32,6 @@ def ingest(experiment: Experiment, fresh: bool = False):
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(ingest)

@@ -1,4 +1,4 @@
-"""A flow from a terminal, its experiment from a file: ``python -m flows.pipeline configs/demo.yaml --set seed=1``."""
+"""A flow from a terminal, its experiment from a file: ``python -m flowsr.flows.pipeline configs/demo.yaml --set seed=1``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cyclopts
 from prefect import Flow
 
 from flowsr.cli import Fresh, Overrides
-from flowsr.config.loading import load_experiment
+from flowsr.config.load import load_experiment
 from flowsr.config.study import is_study, load_study
 from flowsr.errors import FlowsrError
 

@@ -1,4 +1,4 @@
-"""Run a Python module that dies with whoever started it: ``python -m flows.lifeline MODULE ARGUMENTS``.
+"""Run a Python module that dies with whoever started it: ``python -m flowsr.flows.lifeline MODULE ARGUMENTS``.
 
 Standard input is the line to the parent. When it ends, because the parent has let go or was killed, so does this
 process and everything in its process group.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from flowsr.flows.faults import failure_line, is_storage_fault
+from flowsr.flows.logs import logs_of_run
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows.faults import failure_line, is_storage_fault
-from flows.logs import logs_of_run
 from flowsr.config.schema import Experiment
 
 #: Options of every task. Prefect keeps no results: the records of :mod:`flowsr.pipeline.steps` decide what is reused.

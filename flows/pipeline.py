@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from flowsr.flows.compare import compare_models
+from flowsr.flows.ingest import ingest_fields
+from flowsr.flows.order import RUN, in_order
+from flowsr.flows.simulate import simulate_turbulence
+from flowsr.flows.train import train_networks
+from flowsr.flows.upscale import upscale_snapshots
 from prefect import flow
 
-from flows.compare import compare_models
-from flows.ingest import ingest_fields
-from flows.order import RUN, in_order
-from flows.simulate import simulate_turbulence
-from flows.train import train_networks
-from flows.upscale import upscale_snapshots
 from flowsr.config.schema import Experiment
 
 
@@ -27,6 +27,6 @@ def pipeline(experiment: Experiment, fresh: bool = False):
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(pipeline)

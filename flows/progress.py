@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flowsr.flows.artifacts import artifact_key
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.artifacts import artifact_key
-from flowsr.progress import StageReport, plain_lines
+from flowsr.progress import Progress, plain_lines
 
 log = logging.getLogger("flowsr.flows")
 
@@ -19,7 +19,7 @@ UPDATE_INTERVAL = 20.0
 
 
 @contextmanager
-def shown_progress(name: str, stage: str, pieces: int) -> Iterator[StageReport]:
+def shown_progress(name: str, stage: str, pieces: int) -> Iterator[Progress]:
     """Show a stage's reports: one log line per tenth of a piece, one artifact for all pieces together.
 
     Args:
@@ -32,16 +32,16 @@ def shown_progress(name: str, stage: str, pieces: int) -> Iterator[StageReport]:
     fractions: dict[str, float] = {}
     next_update = time.monotonic() + UPDATE_INTERVAL
 
-    def report(piece: str, fraction: float, message: str) -> None:
+    def show(piece: str, fraction: float, message: str) -> None:
         nonlocal next_update
-        in_lines(piece, fraction, message)
+        in_lines.part(piece)(fraction, message)
         fractions[piece] = min(fraction, 1.0)
         if time.monotonic() >= next_update:
             done = sum(fractions.values()) / max(pieces, len(fractions))
             _update(artifact, 100 * done, f"{piece}: {100 * fractions[piece]:.0f} % {message}")
             next_update = time.monotonic() + UPDATE_INTERVAL
 
-    yield report
+    yield Progress(show)
     _update(artifact, 100.0, f"{stage}: done")
 
 

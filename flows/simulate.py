@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from flowsr.flows.faults import one_line_failures
+from flowsr.flows.order import RUN, STORAGE, in_order
+from flowsr.flows.progress import shown_progress
 from prefect import flow, task
 
-from flows.faults import one_line_failures
-from flows.order import RUN, STORAGE, in_order
-from flows.progress import shown_progress
 from flowsr.config.schema import Experiment
 
 
@@ -18,7 +18,9 @@ def simulate_turbulence(experiment: Experiment, fresh: bool) -> None:
     """Direct numerical simulations, to ``<output>/simulate/``."""
     from flowsr.pipeline import stages
 
-    with shown_progress(experiment.name, "simulate", math.ceil(len(experiment.simulate.seeds) / experiment.simulate.batch)) as report:
+    with shown_progress(
+        experiment.name, "simulate", math.ceil(len(experiment.simulate.seeds) / experiment.simulate.batch)
+    ) as report:
         stages.simulate(experiment, fresh=fresh, report=report)
 
 
@@ -34,6 +36,6 @@ def simulate(experiment: Experiment, fresh: bool = False):
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(simulate)

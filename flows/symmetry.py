@@ -1,16 +1,16 @@
-"""Which symmetries a flow breaks: ``python -m flows.symmetry configs/symmetry/rotating.yaml``."""
+"""Which symmetries a flow breaks: ``python -m flowsr.flows.symmetry configs/symmetry/rotating.yaml``."""
 
 from __future__ import annotations
 
+from flowsr.flows.artifacts import artifact_key
+from flowsr.flows.faults import failure_line, one_line_failures
+from flowsr.flows.logs import logs_of_run
+from flowsr.flows.order import STORAGE
+from flowsr.flows.progress import shown_progress
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed, Failed, State
 
-from flows.artifacts import artifact_key
-from flows.faults import failure_line, one_line_failures
-from flows.logs import logs_of_run
-from flows.order import STORAGE
-from flows.progress import shown_progress
 from flowsr.config.symmetry import SymmetrySettings, load_symmetry
 
 
@@ -47,6 +47,6 @@ def symmetry(settings: SymmetrySettings, fresh: bool = False) -> State:
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(symmetry, load=load_symmetry)

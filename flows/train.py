@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from flowsr.flows.child import run_flowsr
+from flowsr.flows.faults import one_line_failures
+from flowsr.flows.order import RUN, UNCACHED, in_order
+from flowsr.flows.progress import shown_progress
 from prefect import flow, task
 
-from flows.child import run_flowsr
-from flows.faults import one_line_failures
-from flows.order import RUN, UNCACHED, in_order
-from flows.progress import shown_progress
-from flowsr.config.loading import dump_experiment
+from flowsr.config.load import dump_experiment
 from flowsr.config.schema import Experiment
 from flowsr.files import write_text_atomic
 
@@ -34,6 +34,6 @@ def train(experiment: Experiment, fresh: bool = False):
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(train)

@@ -6,18 +6,17 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from flowsr.flows.artifacts import artifact_key
+from flowsr.flows.faults import failure_line, one_line_failures
+from flowsr.flows.inbox import Found, Job, Request, look, upscale_job
+from flowsr.flows.logs import logs_of_run
+from flowsr.flows.order import RUN, STORAGE, in_order
+from flowsr.flows.progress import shown_progress
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed, State
 
-from flows.artifacts import artifact_key
-from flows.faults import failure_line, one_line_failures
-from flows.inbox import Found, Job, Request, look, upscale_job
-from flows.logs import logs_of_run
-from flows.order import RUN, STORAGE, in_order
-from flows.progress import shown_progress
 from flowsr.config.schema import Experiment
-from flowsr.progress import about
 
 log = logging.getLogger("flowsr.flows")
 
@@ -50,7 +49,7 @@ def upscale_file(job: Job, request: Request) -> None:
     """One file of the inbox to its store in the outbox."""
     title = f"upscale {job.source.name}"
     with shown_progress(job.source.name, "upscale", 1) as report:
-        upscale_job(job, request, about(report, title))
+        upscale_job(job, request, report.part(title))
 
 
 @flow(name="upscale-new-files", persist_result=False)
@@ -109,6 +108,6 @@ def _publish(found: Found, bad: dict[str, str], outbox: Path) -> None:
 
 
 if __name__ == "__main__":
-    from flows.launch import launch
+    from flowsr.flows.launch import launch
 
     launch(upscale)

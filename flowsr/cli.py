@@ -72,12 +72,16 @@ def upscale(
     *,
     set: Overrides = None,
     fresh: Fresh = False,
-    input: Annotated[Path | None, Parameter(help="A coarse field of your own, Zarr or HDF5, instead of an experiment's.")] = None,
+    input: Annotated[
+        Path | None, Parameter(help="A coarse field of your own, Zarr or HDF5, instead of an experiment's.")
+    ] = None,
     model: Annotated[Path | None, Parameter(help="Folder of a trained model, such as runs/demo/train/relaxed.")] = None,
     output: Annotated[Path | None, Parameter(help="Zarr store to write.")] = None,
     group: Annotated[str | None, Parameter(help="Group inside the input.")] = None,
     variable: Annotated[str | None, Parameter(help="Variable to upscale; default: velocity.")] = None,
-    tile: Annotated[int | None, Parameter(help="Coarse cells along a tile's side: more is faster; default: 32.")] = None,
+    tile: Annotated[
+        int | None, Parameter(help="Coarse cells along a tile's side: more is faster; default: 32.")
+    ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda; default: auto.")] = None,
 ):
     """Write the fine field from a coarse one, tile by tile, whatever its size.
@@ -96,13 +100,12 @@ def upscale(
             missing = "CONFIG or --input" if option == "--input" else option
             raise FlowsrError(f"{missing} is missing", hint=BOTH_WAYS)
     _refuse_given({"--set": set}, "--input")
-    from flowsr.progress import about
     from flowsr.upscale import upscale_store
 
     _logs()
     with _shown() as report:
         given = {name: value for name, value in choices.items() if value is not None}
-        upscale_store(input, model, output, **given, overwrite=fresh, progress=about(report, "upscale"))
+        upscale_store(input, model, output, **given, overwrite=fresh, progress=report.part("upscale"))
     Console().print(f"upscaled field: {output}", soft_wrap=True)
 
 
@@ -163,7 +166,8 @@ def symmetry(
     set: Overrides = None,
     fresh: Fresh = False,
     input: Annotated[
-        list[Path] | None, Parameter(negative=(), help="A field of your own, instead of CONFIG. May be repeated, one file a run.")
+        list[Path] | None,
+        Parameter(negative=(), help="A field of your own, instead of CONFIG. May be repeated, one file a run."),
     ] = None,
     task: Annotated[str | None, Parameter(help="dynamics, superres or pair.")] = None,
     output: Annotated[Path | None, Parameter(help="Folder to write to.")] = None,
@@ -173,7 +177,7 @@ def symmetry(
     Either a discovery that a file describes: `flowsr symmetry configs/symmetry/rotating.yaml`, or fields of your own:
     `flowsr symmetry --input run1.h5 --input run2.h5 --task dynamics --output found`. Either takes `--set`.
     """
-    from flowsr.config.loading import apply_overrides
+    from flowsr.config.load import apply_overrides
     from flowsr.config.symmetry import load_symmetry, parse_symmetry
     from flowsr.pipeline.discovering import discover_symmetry
 
@@ -203,7 +207,9 @@ def inspect(
     file: Annotated[Path, Parameter(help="A file, a Zarr store, a folder of BLASTNet cubes, or a manifest.")],
     *,
     group: Annotated[str | None, Parameter(help="Group inside the file.")] = None,
-    variant: Annotated[str | None, Parameter(name="--run", help="Which run or trajectory, where there are several.")] = None,
+    variant: Annotated[
+        str | None, Parameter(name="--run", help="Which run or trajectory, where there are several.")
+    ] = None,
     reader: Annotated[str | None, Parameter(help="Reader to use; default: the one that recognizes the file.")] = None,
 ):
     """Say what a file is: layout and why, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size."""
@@ -229,23 +235,33 @@ def convert(
 ):
     """Copy a field into another layout, piece by piece, checked by checksum; killed and started again, it goes on."""
     from flowsr.data import convert as copy
-    from flowsr.progress import about
 
     _logs()
     with _shown() as report:
         copy(
-            source, target, layout=layout, group=group, run=variant, reader=reader, time=time, chunk=chunk, shard=shard,
-            fresh=fresh, progress=about(report, "convert"),
-        )  # fmt: skip
+            source,
+            target,
+            layout=layout,
+            group=group,
+            run=variant,
+            reader=reader,
+            time=time,
+            chunk=chunk,
+            shard=shard,
+            fresh=fresh,
+            progress=report.part("convert"),
+        )
     Console().print(f"converted: {target}", soft_wrap=True)
 
 
 @app.command(name="config")
 def show_config(
-    config: Annotated[Path, Parameter(help="Experiment or study, a YAML file (see configs/).")], *, set: Overrides = None
+    config: Annotated[Path, Parameter(help="Experiment or study, a YAML file (see configs/).")],
+    *,
+    set: Overrides = None,
 ):
     """Print the resolved experiment or study, every default written out."""
-    from flowsr.config.loading import dump_experiment, load_experiment
+    from flowsr.config.load import dump_experiment, load_experiment
     from flowsr.config.study import dump_study, is_study, load_study
 
     if is_study(config):
@@ -273,23 +289,31 @@ def bench_convolution(
     device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, Parameter(help="CPU threads.")] = 1,
     repeats: Annotated[int, Parameter(help="Rounds; the table gives medians over them.")] = 15,
-    precision: Annotated[str | None, Parameter(help="float32 or bfloat16; default: what the device is best at.")] = None,
+    precision: Annotated[
+        str | None, Parameter(help="float32 or bfloat16; default: what the device is best at.")
+    ] = None,
     clock: Annotated[str, Parameter(help="wall, or cpu where other work shares the machine.")] = "wall",
-    escnn_python: Annotated[Path | None, Parameter(help="Python of an environment that has escnn, to measure it too.")] = None,
+    escnn_python: Annotated[
+        Path | None, Parameter(help="Python of an environment that has escnn, to measure it too.")
+    ] = None,
     output: Annotated[Path | None, Parameter(help="Also write the table to this Markdown file.")] = None,
 ):
     """The group convolution's kernels against plain conv3d, interpolated filters and escnn."""
     from flowsr.bench import bench_conv, conv_markdown
     from flowsr.devices import resolve_device
     from flowsr.files import write_text_atomic
-    from flowsr.progress import about
 
     device = resolve_device(device)
     with _shown() as report:
         rows = bench_conv(
-            device=device, threads=threads, repeats=repeats, precision=precision, clock=clock,
-            escnn_python=None if escnn_python is None else str(escnn_python), progress=about(report, "bench conv"),
-        )  # fmt: skip
+            device=device,
+            threads=threads,
+            repeats=repeats,
+            precision=precision,
+            clock=clock,
+            escnn_python=None if escnn_python is None else str(escnn_python),
+            progress=report.part("bench conv"),
+        )
     command = shlex.join(["flowsr", *sys.argv[1:]])
     table = conv_markdown(rows, command=command, device=device, threads=threads, clock=clock)
     print(table)
@@ -356,7 +380,7 @@ def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) ->
 
 
 def _prepare(config: Path, overrides: list[str] | None):
-    from flowsr.config.loading import load_experiment
+    from flowsr.config.load import load_experiment
 
     _logs()
     return load_experiment(config, overrides or ())

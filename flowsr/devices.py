@@ -20,7 +20,9 @@ def resolve_device(device: str) -> str:
     if device not in ("cpu", "cuda"):
         raise FlowsrError("unknown device", variable="device", expected="auto, cpu or cuda", found=device)
     if device == "cuda" and not torch.cuda.is_available():
-        raise FlowsrError("no CUDA device here", variable="device", expected="a CUDA device", found="none", hint="use cpu or auto")
+        raise FlowsrError(
+            "no CUDA device here", variable="device", expected="a CUDA device", found="none", hint="use cpu or auto"
+        )
     return device
 
 

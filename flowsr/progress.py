@@ -1,4 +1,4 @@
-"""How far along long work is: jobs report fractions, and whoever started them decides how to show it."""
+"""How far along long work is: jobs tell a :class:`Progress`, and whoever started them decides how to show it."""
 
 from __future__ import annotations
 
@@ -8,60 +8,101 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
-#: Told the fraction done (0 to 1) and a short message.
-Report = Callable[[float, str], None]
-#: Told which piece of work a report is about as well.
-StageReport = Callable[[str, float, str], None]
+#: How progress is shown: told which piece of work, the fraction done (0 to 1) and a short message.
+Show = Callable[[str, float, str], None]
 
 
-def about(report: StageReport | None, title: str) -> Report | None:
-    """A report for the piece of work called ``title``."""
-    if report is None:
-        return None
-    return lambda fraction, message="": report(title, fraction, message)
+class Progress:
+    """One piece of work, told how far along it is: ``progress(0.3, "epoch 3 of 10")``.
+
+    Args:
+        show: where it is shown; None for nowhere.
+        title: of the piece of work.
+
+    >>> seen = []
+    >>> tick = Progress(lambda title, fraction, message: seen.append((title, fraction, message))).part("tiles").steps(2)
+    >>> tick("first"), tick(), seen
+    (None, None, [('tiles', 0.5, 'first'), ('tiles', 1.0, '2 of 2')])
+    """
+
+    def __init__(self, show: Show | None = None, title: str = ""):
+        self.show, self.title = show, title
+
+    def __call__(self, fraction: float, message: str = "") -> None:
+        if self.show is not None:
+            self.show(self.title, min(max(fraction, 0.0), 1.0), message)
+
+    def part(self, title: str) -> Progress:
+        """Another piece of work, shown beside this one under its own title."""
+        return Progress(self.show, title)
+
+    def share(self, start: float, end: float) -> Progress:
+        """A stretch of this piece of work: its 0 and 1 are this one's ``start`` and ``end``."""
+        return Progress(lambda _, fraction, message: self(start + (end - start) * fraction, message), self.title)
+
+    def steps(self, total: int, unit: str = "") -> Callable[..., None]:
+        """A function to call after each of ``total`` equal steps, with a message or without."""
+        done = 0
+
+        def tick(message: str = "") -> None:
+            nonlocal done
+            done += 1
+            self(done / max(total, 1), message or f"{done} of {total} {unit}".rstrip())
+
+        return tick
+
+
+#: Progress that nobody looks at.
+SILENT = Progress()
 
 
 @contextmanager
-def shown(console: Console | None = None) -> Iterator[StageReport]:
+def shown(console: Console | None = None) -> Iterator[Progress]:
     """Progress bars on a terminal; elsewhere one plain line per piece of work and tenth of the way."""
     console = console or Console(file=sys.stderr)
     if console.is_terminal:
         with _bars(console) as bars:
-            yield _drawing(bars)
+            yield Progress(_drawing(bars))
     else:
         yield plain_lines(lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False))
 
 
-def plain_lines(write: Callable[[str], None], share: float = 0.1) -> StageReport:
-    """Reports as lines of text, at most one per ``share`` of each piece of work."""
+def plain_lines(write: Callable[[str], None], share: float = 0.1) -> Progress:
+    """Progress as lines of text, at most one per ``share`` of each piece of work."""
     reached: dict[str, int] = {}
     started: dict[str, float] = {}
 
-    def report(title: str, fraction: float, message: str) -> None:
+    def show(title: str, fraction: float, message: str) -> None:
         start = started.setdefault(title, time.perf_counter())
-        tenth = int(min(fraction, 1.0) / share + 1e-9)
+        tenth = int(fraction / share + 1e-9)
         if tenth > reached.get(title, -1):
             reached[title] = tenth
-            write(f"{title:<24} {100 * min(fraction, 1.0):3.0f} %  {time.perf_counter() - start:6.1f} s  {message}")
+            write(f"{title:<24} {100 * fraction:3.0f} %  {time.perf_counter() - start:6.1f} s  {message}")
 
-    return report
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("[bold]{task.description:<24}"), BarColumn(bar_width=30), TaskProgressColumn(),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[dim]{task.fields[message]}"), console=console,
-    )  # fmt: skip
+    return Progress(show)
 
 
-def _drawing(bars: Progress) -> StageReport:
-    tasks: dict[str, int] = {}
+def _bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("[bold]{task.description:<24}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[message]}"),
+        console=console,
+    )
 
-    def report(title: str, fraction: float, message: str) -> None:
+
+def _drawing(bars: Bars) -> Show:
+    tasks = {}
+
+    def show(title: str, fraction: float, message: str) -> None:
         if title not in tasks:
             tasks[title] = bars.add_task(title, total=1.0, message=message)
-        bars.update(tasks[title], completed=min(fraction, 1.0), message=message)
+        bars.update(tasks[title], completed=fraction, message=message)
 
-    return report
+    return show

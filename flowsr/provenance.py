@@ -8,7 +8,19 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("flowsr", "torch", "e3nn", "lightning", "torchmetrics", "numpy", "scipy", "xarray", "zarr", "h5py", "prefect")
+PACKAGES = (
+    "flowsr",
+    "torch",
+    "e3nn",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "scipy",
+    "xarray",
+    "zarr",
+    "h5py",
+    "prefect",
+)
 
 
 def versions() -> dict[str, str]:

@@ -65,9 +65,13 @@ class Window:
         starts = [i for i in range(len(times) - self.frames + 1) if even[i : i + self.frames - 1].all()]
         if not starts:
             raise FlowsrError(
-                f"no {self.frames} consecutive snapshots at equal steps in time", file=file, variable="time",
-                expected=f"{self.frames} or more", found=f"{len(times)} snapshots", hint="use fewer frames",
-            )  # fmt: skip
+                f"no {self.frames} consecutive snapshots at equal steps in time",
+                file=file,
+                variable="time",
+                expected=f"{self.frames} or more",
+                found=f"{len(times)} snapshots",
+                hint="use fewer frames",
+            )
         return [start + self.before for start in starts]
 
     def spacing(self, times) -> float | None:
@@ -91,7 +95,10 @@ def check_spacing(found: float | None, expected: float | None, file=None) -> Non
     if found is None or expected is None or abs(found - expected) <= SAME_SPACING * expected:
         return
     raise FlowsrError(
-        "frames at another distance in time than the model was trained on", file=file, variable="time",
-        expected=f"{expected:.6g}, give or take {SAME_SPACING:.0%}", found=f"{found:.6g}",
+        "frames at another distance in time than the model was trained on",
+        file=file,
+        variable="time",
+        expected=f"{expected:.6g}, give or take {SAME_SPACING:.0%}",
+        found=f"{found:.6g}",
         hint="store snapshots at the model's step in time, or train on this one",
-    )  # fmt: skip
+    )

@@ -14,16 +14,26 @@ TINY_STUDY = {
     "data": {
         "isotropic": {
             "simulate": {
-                "cells": 16, "viscosity": 0.05, "seeds": [0, 1], "spin_up_time": 2.0, "settle_time": 1.0,
-                "duration": 20.0, "snapshot_interval": 1.0,
+                "cells": 16,
+                "viscosity": 0.05,
+                "seeds": [0, 1],
+                "spin_up_time": 2.0,
+                "settle_time": 1.0,
+                "duration": 20.0,
+                "snapshot_interval": 1.0,
             },
             "ingest": {"factor": 2, "split": {"gap_turnovers": 0.5}},
         },
         "thicker": {
             "role": "test_only",
             "simulate": {
-                "cells": 16, "viscosity": 0.08, "seeds": [7], "spin_up_time": 2.0, "settle_time": 1.0,
-                "duration": 8.0, "snapshot_interval": 2.0,
+                "cells": 16,
+                "viscosity": 0.08,
+                "seeds": [7],
+                "spin_up_time": 2.0,
+                "settle_time": 1.0,
+                "duration": 8.0,
+                "snapshot_interval": 2.0,
             },
             "ingest": {"factor": 2},
         },
@@ -38,7 +48,7 @@ TINY_STUDY = {
     "train": {"samples_per_epoch": 4, "batch_size": 2, "max_epochs": 3},
     "learning_curve": {"sizes": [4], "models": ["cnn"]},
     "compare": {"metrics": ["nrmse", "spectrum", "equivariance"], "resamples": 500},
-}  # fmt: skip
+}
 
 
 def write_tiny_study(folder: Path, output: str = "study", **changes) -> Path:

@@ -53,10 +53,13 @@ def test_every_command_explains_itself(command, capsys):
         (["upscale", "{tiny}", "--group", "coarse"], "--group cannot be given with CONFIG"),
         (["upscale", "{tiny}", "--tile", "32"], "--tile cannot be given with CONFIG"),
         (["upscale", "{tiny}", "--variable", "velocity", "--device", "auto"], "--variable, --device cannot be given"),
-        (["upscale", "--input", "a", "--model", "m", "--output", "b", "--set", "threads=1"], "--set cannot be given with --input"),
+        (
+            ["upscale", "--input", "a", "--model", "m", "--output", "b", "--set", "threads=1"],
+            "--set cannot be given with --input",
+        ),
         (["ingest", "{tiny}", "--set", "ingest.inputs=[nowhere.zarr]"], "nowhere.zarr: no such file"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = str(write_tiny(tmp_path))
@@ -87,7 +90,13 @@ def own_file(tmp_path):
     values = np.random.default_rng(0).standard_normal((2, 3, *grid.shape)).astype("float32")
     coordinates = dict(zip("xyz", grid.coordinates()), time=[0.0, 0.5], component=["u", "v", "w"])
     field = xr.Dataset(
-        {"velocity": (("time", "component", "x", "y", "z"), values, {"irreps": "1o", "units": "m/s", "long_name": "velocity"})},
+        {
+            "velocity": (
+                ("time", "component", "x", "y", "z"),
+                values,
+                {"irreps": "1o", "units": "m/s", "long_name": "velocity"},
+            )
+        },
         coords=coordinates,
         attrs={"boundary": list(grid.boundary), "viscosity": 1e-3, "length_units": "m"},
     )
@@ -115,7 +124,15 @@ def test_upscaling_a_file_of_ones_own(own_file, capsys):
 
 def test_upscaling_refuses_a_variable_that_is_not_there(own_file, capsys):
     folder = own_file[0]
-    arguments = ["upscale", "--input", str(folder / "coarse.h5"), "--model", str(folder / "model"), "--output", str(folder / "x.zarr")]
+    arguments = [
+        "upscale",
+        "--input",
+        str(folder / "coarse.h5"),
+        "--model",
+        str(folder / "model"),
+        "--output",
+        str(folder / "x.zarr"),
+    ]
     assert main([*arguments, "--variable", "velocty"]) == 2
     assert "velocty" in capsys.readouterr().err and not (folder / "x.zarr").exists()
     assert main([*arguments, "--tile", "0"]) == 2
@@ -161,7 +178,10 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/data/[run].zarr"), "error: /data/[run].zarr: Permission denied\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/data/[run].zarr"),
+            "error: /data/[run].zarr: Permission denied\n",
+        ),
         (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
         (OSError("the library's own\nwords"), "error: the library's own words\n"),
     ],
@@ -182,9 +202,12 @@ def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path, capsys):
 def process(*arguments, **options):
     """`python -m flowsr` in a process of its own, SIGINT as it is in a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "flowsr", *arguments], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
-    )  # fmt: skip
+        [sys.executable, "-m", "flowsr", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
+    )
 
 
 @pytest.mark.parametrize("command", ["models", "config"])

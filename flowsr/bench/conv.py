@@ -19,11 +19,11 @@ from flowsr.group.octahedral import octahedral_group
 from flowsr.kernels import KERNELS, Case, explain, group_convolution
 from flowsr.kernels.expansion import expand_group
 from flowsr.nn import GroupConv
+from flowsr.progress import SILENT, Progress
 
 PADDING_MODES = {"zero": "zeros", "periodic": "circular"}
 RESAMPLED = "affine_grid + grid_sample"
 CLOCK_WORDS = {"wall": "wall-clock times", "cpu": "processor times of the threads together"}
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,18 @@ class Row:
 def default_cases(device: str) -> list[BenchCase]:
     """4 and 8 channels on 16^3 and 24^3 on a CPU; 16 channels of O_h on 64^3 on a GPU."""
     if device == "cuda":
-        return [BenchCase("Oh", 16, 64, "periodic"), BenchCase("O", 16, 64, "periodic"), BenchCase("Oh", 8, 32, "periodic")]
+        return [
+            BenchCase("Oh", 16, 64, "periodic"),
+            BenchCase("O", 16, 64, "periodic"),
+            BenchCase("Oh", 8, 32, "periodic"),
+        ]
     small = [BenchCase("O", c, n, padding) for c in (4, 8) for n in (16, 24) for padding in ("zero", "periodic")]
-    return [*small, BenchCase("O", 16, 16, "periodic"), BenchCase("Oh", 4, 16, "periodic"), BenchCase("Oh", 8, 16, "periodic")]
+    return [
+        *small,
+        BenchCase("O", 16, 16, "periodic"),
+        BenchCase("Oh", 4, 16, "periodic"),
+        BenchCase("Oh", 8, 16, "periodic"),
+    ]
 
 
 def bench_conv(
@@ -92,7 +101,7 @@ def bench_conv(
     threads: int = 1,
     clock: str = "wall",
     escnn_python: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> list[Row]:
     """Time every kernel against plain conv3d, the filter expansion against interpolation, and escnn where there is one.
 
@@ -116,14 +125,12 @@ def bench_conv(
     rows: list[Row] = []
     with _threads(threads):
         for number, case in enumerate(cases):
-            if progress is not None:
-                progress(number / len(cases), str(case))
+            progress(number / len(cases), str(case))
             rows += list(_layer_rows(case, device, precision, repeats, clock))
             if case.padding == "zero" or replace(case, padding="zero") not in cases:  # padding is no matter for filters
                 rows += list(_expansion_rows(case, device, repeats, clock))
             rows += list(_escnn_rows(case, device, repeats, threads, clock, escnn_python))
-    if progress is not None:
-        progress(1.0, "done")
+    progress(1.0, "done")
     return rows
 
 
@@ -152,12 +159,17 @@ def _layer_rows(case: BenchCase, device: str, precision: str, repeats: int, cloc
         moved = torch.nn.Conv3d(
             width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=PADDING_MODES[case.padding]
         )
-        runs["conv3d, channels last"] = (moved.to(device, memory_format=last), features.flatten(1, 2).to(memory_format=last))
+        runs["conv3d, channels last"] = (
+            moved.to(device, memory_format=last),
+            features.flatten(1, 2).to(memory_format=last),
+        )
     refusals = _choice(layer, features, case.padding, True, precision, device).refusals
     for kernel in [name for name in KERNELS if name not in refusals]:
         runs[kernel] = (_Forced(layer, case.padding, kernel), features)
     for quantity, backward in (("forward", False), ("forward+backward", True)):
-        candidates = {name: _step(module, values, backward, device, precision) for name, (module, values) in runs.items()}
+        candidates = {
+            name: _step(module, values, backward, device, precision) for name, (module, values) in runs.items()
+        }
         timings = compare(candidates, "conv3d", repeats, device, clock)
         choice = _choice(layer, features, case.padding, backward, precision, device)
         for name, timing in timings.items():
@@ -179,7 +191,13 @@ class _Forced(torch.nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         layer = self.layer
         return group_convolution(
-            features, layer.filters, layer.relaxed_weights, layer.tables, self.padding, bias=layer.bias, kernel=self.kernel
+            features,
+            layer.filters,
+            layer.relaxed_weights,
+            layer.tables,
+            self.padding,
+            bias=layer.bias,
+            kernel=self.kernel,
         )
 
 
@@ -231,12 +249,16 @@ def _expansion_rows(case: BenchCase, device: str, repeats: int, clock: str) -> I
             yield _row(case, quantity, name, timing, RESAMPLED)
 
 
-def _escnn_rows(case: BenchCase, device: str, repeats: int, threads: int, clock: str, python: str | None) -> Iterator[Row]:
+def _escnn_rows(
+    case: BenchCase, device: str, repeats: int, threads: int, clock: str, python: str | None
+) -> Iterator[Row]:
     """escnn has zero padding only, so it is run, or said not to be run, once per width and box."""
     if case.padding != "zero":
         return
     if python is None:
-        yield Row(str(case), "forward+backward", "escnn", None, None, None, None, "conv3d", "not measured: no --escnn-python")
+        yield Row(
+            str(case), "forward+backward", "escnn", None, None, None, None, "conv3d", "not measured: no --escnn-python"
+        )
         return
     settings = asdict(case) | dict(device=device, repeats=repeats, threads=threads, clock=clock)
     for quantity, found in run_escnn(python, settings).items():

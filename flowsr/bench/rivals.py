@@ -13,7 +13,9 @@ from flowsr.errors import FlowsrError
 from flowsr.group.octahedral import OctahedralGroup
 
 
-def resampled_filters(filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, at_once: bool = False) -> Tensor:
+def resampled_filters(
+    filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, at_once: bool = False
+) -> Tensor:
     """Filters turned by interpolation at every step, the published way of group convolution in three dimensions.
 
     The copy for each group element is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group index
@@ -102,7 +104,9 @@ def run_escnn(python: str, settings: dict, timeout: float = 1800) -> dict[str, d
             [python, "-c", ESCNN_PROGRAM, json.dumps(settings)], capture_output=True, text=True, timeout=timeout
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FlowsrError("cannot run escnn", variable="--escnn-python", expected="a Python interpreter", found=error) from None
+        raise FlowsrError(
+            "cannot run escnn", variable="--escnn-python", expected="a Python interpreter", found=error
+        ) from None
     if outcome.returncode != 0:
         reason = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
         raise FlowsrError("escnn failed", file=python, expected="an environment with escnn and torch", found=reason)

@@ -101,12 +101,7 @@ def difference(means: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def bootstrap(
-    samples: Sequence[Sample],
-    statistic: Statistic,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 4000,
-    seed: int = 0,
+    samples: Sequence[Sample], statistic: Statistic, *, confidence: float = 0.95, resamples: int = 4000, seed: int = 0
 ) -> Interval:
     """An interval for a function of the samples' means, over the blocks on which all of them were measured.
 

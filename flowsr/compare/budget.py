@@ -47,10 +47,12 @@ def _matched(
     reached = cost(build(width))
     if abs(reached - budget) > tolerance * budget:
         raise FlowsrError(
-            f"no {option} of '{name}' comes near the budget", variable=f"models.{name}", expected=budget,
+            f"no {option} of '{name}' comes near the budget",
+            variable=f"models.{name}",
+            expected=budget,
             found=f"{int(reached)} at {option} {width}",
             hint="change its other options, or name it in budget.free",
-        )  # fmt: skip
+        )
     return {option: width}
 
 
@@ -63,7 +65,8 @@ def _width_option(name: str, model: str, options: Mapping[str, Any]) -> str:
         )
     if found in options:
         raise FlowsrError(
-            f"{found} is both given and set by the budget", variable=f"models.{name}.options",
+            f"{found} is both given and set by the budget",
+            variable=f"models.{name}.options",
             hint=f"drop it, or name {name} in budget.free",
-        )  # fmt: skip
+        )
     return found

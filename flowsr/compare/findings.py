@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowsr.compare.board import Board, Key
 from flowsr.compare.bootstrap import Interval, bootstrap, difference
+from flowsr.compare.result import Board, Key
 
 BEST_INTERPOLATION = "best_interpolation"
 AHEAD, BEHIND, LEVEL = "ahead", "behind", "no difference shown"

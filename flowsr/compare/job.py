@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from flowsr.compare.entry import TRUTH, Entry, check_entries, entry_identity
-from flowsr.compare.rows import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
+from flowsr.compare.measure import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
 from flowsr.compare.runs import HeldOutRun, judged_by_all, open_runs
 from flowsr.compare.scores import round_or_none
 from flowsr.compare.table import csv_table, markdown_table
 from flowsr.files import write_json_atomic, write_text_atomic
 from flowsr.metrics import METRICS, cutoff_wavenumber, physical_unit
-from flowsr.progress import Report
+from flowsr.progress import SILENT, Progress
 from flowsr.provenance import fingerprint, versions
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def compare(
     equivariance_snapshots: int = 1,
     equivariance_precision: str = "float32",
     device: str = "cpu",
-    progress: Report | None = None,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Compare models on held-out snapshots.
 
@@ -95,14 +95,13 @@ def compare(
     return comparison
 
 
-def _ticks(progress: Report | None, total: int) -> Callable[[], None]:
+def _ticks(progress: Progress, total: int) -> Callable[[], None]:
     done = 0
 
     def tick() -> None:
         nonlocal done
         done += 1
-        if progress is not None:
-            progress(done / total, f"{done} of {total} snapshots")
+        progress(done / total, f"{done} of {total} snapshots")
 
     return tick
 

@@ -120,8 +120,11 @@ def open_runs(stores: Sequence[Path], variable: str) -> list[HeldOutRun]:
             if getattr(run, name) != getattr(first, name):
                 raise FlowsrError(
                     "runs compared together need one grid and field type",
-                    file=run.path, variable=name, expected=getattr(first, name), found=getattr(run, name),
-                )  # fmt: skip
+                    file=run.path,
+                    variable=name,
+                    expected=getattr(first, name),
+                    found=getattr(run, name),
+                )
     return runs
 
 
@@ -157,9 +160,12 @@ def read_snapshot(dataset: xr.Dataset, variable: str, time: int, file: Path) -> 
     values = torch.from_numpy(np.ascontiguousarray(dataset[variable].isel(time=time).values))
     if not torch.isfinite(values).all():
         raise FlowsrError(
-            "values that are no numbers", file=file, variable=variable, expected="finite values",
+            "values that are no numbers",
+            file=file,
+            variable=variable,
+            expected="finite values",
             found=f"{int((~torch.isfinite(values)).sum())} NaN or infinite in snapshot {time}",
-        )  # fmt: skip
+        )
     return values[None] if values.ndim == 4 else values[None, None]
 
 
@@ -174,14 +180,20 @@ def _open_run(store: Path, variable: str) -> HeldOutRun:
     ratios = {n // m if n % m == 0 else None for n, m in zip(grids[1].shape, grids[0].shape)}
     if len(ratios) != 1 or None in ratios:
         raise FlowsrError(
-            "fine is not a whole refinement of coarse", file=store, variable=variable,
-            expected="one whole factor along every axis", found=f"{grids[0].shape} and {grids[1].shape}",
-        )  # fmt: skip
+            "fine is not a whole refinement of coarse",
+            file=store,
+            variable=variable,
+            expected="one whole factor along every axis",
+            found=f"{grids[0].shape} and {grids[1].shape}",
+        )
     if not _same_times(coarse, fine):
         raise FlowsrError(
-            "coarse and fine are not the same snapshots", file=store, variable="time",
-            expected=fine.time.values.tolist(), found=coarse.time.values.tolist(),
-        )  # fmt: skip
+            "coarse and fine are not the same snapshots",
+            file=store,
+            variable="time",
+            expected=fine.time.values.tolist(),
+            found=coarse.time.values.tolist(),
+        )
     return HeldOutRun(store, variable, coarse, fine, *grids, judged=tuple(range(fine.sizes["time"])))
 
 

@@ -103,28 +103,65 @@ def study_markdown(results: Mapping) -> str:
 def study_csv(results: Mapping) -> str:
     """Every mean: one line per model, data, size, data tested on and metric."""
     columns = [
-        "model", "label", "trained_on", "train_snapshots", "tested_on", "metric", "mean", "low", "high", "deviation",
-        "seeds", "blocks", "parameters", "multiply_adds",
-    ]  # fmt: skip
+        "model",
+        "label",
+        "trained_on",
+        "train_snapshots",
+        "tested_on",
+        "metric",
+        "mean",
+        "low",
+        "high",
+        "deviation",
+        "seeds",
+        "blocks",
+        "parameters",
+        "multiply_adds",
+    ]
     lines = []
     for found in results["scores"]:
         model = results["models"][found["model"]]
         trained_on = found["data"] if model["trained"] else None
         size = (found["size"] or results["data"][found["data"]]["train_snapshots"]) if model["trained"] else None
         lines.append(
-            [found["model"], model["label"], trained_on, size, found["tested_on"], found["metric"], found["estimate"],
-             found["low"], found["high"], found["deviation"], found["n_seeds"], found["blocks"], model["parameters"],
-             model["multiply_adds"]]
-        )  # fmt: skip
+            [
+                found["model"],
+                model["label"],
+                trained_on,
+                size,
+                found["tested_on"],
+                found["metric"],
+                found["estimate"],
+                found["low"],
+                found["high"],
+                found["deviation"],
+                found["n_seeds"],
+                found["blocks"],
+                model["parameters"],
+                model["multiply_adds"],
+            ]
+        )
     return _csv(columns, lines)
 
 
 def differences_csv(results: Mapping) -> str:
     """Every difference to a reference, with its interval and what it allows to say."""
     columns = [
-        "model", "data", "size", "tested_on", "metric", "reference", "against", "estimate", "low", "high", "share",
-        "blocks", "n_seeds", "verdict",
-    ]  # fmt: skip
+        "model",
+        "data",
+        "size",
+        "tested_on",
+        "metric",
+        "reference",
+        "against",
+        "estimate",
+        "low",
+        "high",
+        "share",
+        "blocks",
+        "n_seeds",
+        "verdict",
+    ]
     return _csv(columns, [[found[column] for column in columns] for found in results["differences"]])
 
 

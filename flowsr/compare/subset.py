@@ -10,7 +10,7 @@ from flowsr.data import create_store, open_field
 from flowsr.data.pairs import SPLITS, STATISTICS, pair_store, read_statistics
 from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
-from flowsr.progress import Report
+from flowsr.progress import SILENT, Progress
 
 GROUPS = ("coarse", "fine")
 
@@ -28,9 +28,11 @@ def shares(size: int, available: dict[str, int]) -> dict[str, int]:
     total = sum(available.values())
     if not len(available) <= size <= total:
         raise FlowsrError(
-            "not a number of training snapshots of this data", variable="learning_curve.sizes",
-            expected=f"{len(available)} (one a run) to {total}", found=size,
-        )  # fmt: skip
+            "not a number of training snapshots of this data",
+            variable="learning_curve.sizes",
+            expected=f"{len(available)} (one a run) to {total}",
+            found=size,
+        )
     given = dict.fromkeys(available, 0)
     while size:
         for run in available:
@@ -40,7 +42,7 @@ def shares(size: int, available: dict[str, int]) -> dict[str, int]:
     return given
 
 
-def write_subset(pairs: Path, output: Path, size: int, progress: Report | None = None) -> None:
+def write_subset(pairs: Path, output: Path, size: int, progress: Progress = SILENT) -> None:
     """Pairs with ``size`` of the training snapshots: the first in time of each run, so that smaller sets lie in larger.
 
     The statistics stay those of the whole: the scale is one number, and the same for every size. Validation and test
@@ -64,8 +66,7 @@ def write_subset(pairs: Path, output: Path, size: int, progress: Report | None =
         _copy_first(pair_store(pairs, "train", run), pair_store(output, "train", run), count)
         statistics["runs"][run]["snapshots"]["train"] = count
         statistics["runs"][run]["times"]["train"] = statistics["runs"][run]["times"]["train"][:count]
-        if progress is not None:
-            progress((number + 1) / len(parts), run)
+        progress((number + 1) / len(parts), run)
     statistics["snapshots"]["train"] = size
     write_text_atomic(output / STATISTICS, json.dumps(statistics, indent=2) + "\n")
 

@@ -7,13 +7,23 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flowsr.compare.board import Board
+from flowsr.compare.result import Board
 from flowsr.compare.scores import round_or_none
 from flowsr.files import write_bytes_atomic, write_text_atomic
 
 COLUMNS = (
-    "model", "label", "trained_on", "train_snapshots", "seed", "tested_on", "run", "time", "block", "metric", "value",
-)  # fmt: skip
+    "model",
+    "label",
+    "trained_on",
+    "train_snapshots",
+    "seed",
+    "tested_on",
+    "run",
+    "time",
+    "block",
+    "metric",
+    "value",
+)
 TIDY_CSV, TIDY_PARQUET = "tidy.csv", "tidy.parquet"
 
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from flowsr.config.loading import first_problem, read_yaml
+from flowsr.config.load import first_problem, read_yaml
 from flowsr.config.schema import Settings
 
 Boundary = Literal["periodic", "wall", "open"]

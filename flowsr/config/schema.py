@@ -18,7 +18,9 @@ from flowsr.config.simulate import SimulateSettings
 class SplitSettings(Settings):
     """Split in time, with gaps: neighbouring snapshots are the same flow."""
 
-    train: float = Field(0.6, gt=0, lt=1, description="Share of the usable time (total less the two gaps) for training.")
+    train: float = Field(
+        0.6, gt=0, lt=1, description="Share of the usable time (total less the two gaps) for training."
+    )
     validation: float = Field(0.2, gt=0, lt=1, description="Share for validation; the rest is for the test.")
     gap_turnovers: float = Field(2.0, ge=0, description="Gap between splits in eddy turnover times.")
     turnover_time: PositiveFloat | None = Field(
@@ -33,7 +35,8 @@ class IngestSettings(Settings):
     variable: str = Field("velocity", description="Variable to super-resolve.")
     operator: str = Field("block_mean", description="Degrade operator, by registered name.")
     factor: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        4, description="Coarsening factor; three along x, y, z make pairs that can be degraded and read, not trained on."
+        4,
+        description="Coarsening factor; three along x, y, z make pairs that can be degraded and read, not trained on.",
     )
     weight: str | None = Field(None, description="Scalar variable to weight with; the density gives Favre means.")
     width: PositiveFloat | None = Field(None, description="Width of the top_hat in coarse cells; default 1.")
@@ -78,9 +81,10 @@ class TrainSettings(Settings):
     patch: PositiveInt | None = Field(None, description="Coarse cells along a patch's side; default: the whole box.")
     patch_halo: int = Field(0, ge=0, description="Coarse cells around a patch that are seen but not scored.")
     loss: dict[str, NonNegativeFloat] = Field(
-        {"l1": 1.0}, min_length=1,
+        {"l1": 1.0},
+        min_length=1,
         description="Losses and their weights, 0 for none: l1, l2, gradient_l1, gradient_l2, spectrum, divergence.",
-    )  # fmt: skip
+    )
     samples_per_epoch: PositiveInt = Field(64, description="Patches drawn per epoch.")
     batch_size: PositiveInt = 4
     max_epochs: PositiveInt = 30

@@ -26,9 +26,20 @@ FlowName = Literal[
 ]
 #: Settings that came after the first runs were made: at their defaults they are left out of records.
 LATER = (
-    "target", "lengths", "dealiasing", "forcing_mode", "rotation", "stratification", "prandtl", "mean_flow",
-    "passive_scalar", "scalar_gradient", "schmidt", "spectrum", "channel",
-)  # fmt: skip
+    "target",
+    "lengths",
+    "dealiasing",
+    "forcing_mode",
+    "rotation",
+    "stratification",
+    "prandtl",
+    "mean_flow",
+    "passive_scalar",
+    "scalar_gradient",
+    "schmidt",
+    "spectrum",
+    "channel",
+)
 
 
 class Target(Settings):
@@ -100,7 +111,7 @@ class SimulateSettings(Settings):
         """Fill in what a target decides and the user did not state."""
         if not isinstance(values, dict) or not values.get("target"):
             return values
-        from flowsr.simulate.targets import cells_for, viscosity_for
+        from flowsr.simulate.resolution import cells_for, viscosity_for
 
         try:
             target = Target.model_validate(values["target"])

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from flowsr.config.base import Settings
-from flowsr.config.loading import STUDY_KEY, apply_overrides, first_problem, read_yaml
+from flowsr.config.load import STUDY_KEY, apply_overrides, first_problem, read_yaml
 from flowsr.config.schema import IngestSettings, ModelSettings, TrainSettings
 from flowsr.config.simulate import SimulateSettings
 from flowsr.errors import FlowsrError
@@ -176,7 +176,7 @@ def is_study(path: str | Path) -> bool:
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """The study described by a YAML file; as :func:`flowsr.config.loading.load_experiment`.
+    """The study described by a YAML file; as :func:`flowsr.config.load.load_experiment`.
 
     Raises:
         FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from flowsr.config.base import Settings
-from flowsr.config.loading import apply_overrides, first_problem, read_yaml
+from flowsr.config.load import apply_overrides, first_problem, read_yaml
 from flowsr.config.simulate import SimulateSettings
 
 
@@ -47,14 +55,16 @@ class SymmetrySettings(Settings):
     variable: str = Field("velocity", description="Variable of the input.")
     target: str | None = Field(None, description="Variable of the target (task pair).")
     operator: str = Field(
-        "block_mean", description="How fine fields are made coarse (task superres); of no account for stores that hold both."
+        "block_mean",
+        description="How fine fields are made coarse (task superres); of no account for stores that hold both.",
     )
     factor: PositiveInt = Field(2, description="Coarse cell size over fine cell size (task superres).")
     coarsen: PositiveInt = Field(1, description="Block mean before anything else: smaller fields, less to compute.")
     step: PositiveInt = Field(1, description="Snapshots from input to target (task dynamics).")
     memory: NonNegativeFloat | None = Field(
-        None, description="Time after which snapshots of one run count as independent; default: two eddy turnover times, "
-        "measured."
+        None,
+        description="Time after which snapshots of one run count as independent; default: two eddy turnover times, "
+        "measured.",
     )
     seeds: list[int] = Field([0, 1, 2, 3], min_length=1, description="Of the networks.")
     exact: bool = Field(False, description="Data without noise: no null, anything above rounding counts.")

@@ -12,24 +12,22 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import xarray as xr
 
-from flowsr.data.hdf5 import lay_down_array, plain, write_header
-from flowsr.data.jhtdb import TIMES
-from flowsr.data.layout import SPACE, field_variables, grid_of, is_vector
-from flowsr.data.readers import open_field
+from flowsr.data.field import SPACE, field_variables, grid_of, is_vector
+from flowsr.data.open import open_field
+from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header
+from flowsr.data.readers.jhtdb import TIMES
+from flowsr.data.readers.vtk import OWN_WORDS
 from flowsr.data.store import CHUNK, SHARD, create_store
-from flowsr.data.vtk_reader import OWN_WORDS
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder, write_json_atomic
+from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
-
-Progress = Callable[[float, str], None]
 
 # Cells along z of a piece that is copied at once are so many that a piece has about this many bytes.
 PIECE = 1 << 26
@@ -76,7 +74,7 @@ def convert(
     chunk: int = CHUNK,
     shard: int = SHARD,
     fresh: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Path:
     """Copy a field into another layout.
 
@@ -110,7 +108,7 @@ def convert(
                 "no such snapshot", file=source, variable="time", expected=f"0 to {count - 1}", found=time
             )
         dataset = dataset.isel(time=[time])
-    report = progress or (lambda fraction, message: None)
+    report = progress
     if layout == "zarr":
         return _to_store(dataset, target, chunk, shard, fresh, report)
     chosen = TARGETS[layout]
@@ -167,9 +165,12 @@ def _filled(chosen: type[Target], dataset, target: Path, fresh: bool, report) ->
         if _digest(filled.read(*piece)) != done[key]:
             journal.unlink()
             raise FlowsrError(
-                "does not read back as it was written", file=partial, variable=key, expected=done[key],
+                "does not read back as it was written",
+                file=partial,
+                variable=key,
+                expected=done[key],
                 hint="check the disk, then convert again",
-            )  # fmt: skip
+            )
     os.replace(partial, target)
     fsync_folder(target.parent)
     journal.unlink(missing_ok=True)
@@ -355,9 +356,13 @@ class VtkTarget(Target):
         named = path.with_name(path.stem.removeprefix("."))  # the file that the unfinished one will be
         if dataset.sizes["time"] != 1:
             raise FlowsrError(
-                "a VTK file holds one snapshot", file=named, variable="time", expected=1, found=dataset.sizes["time"],
+                "a VTK file holds one snapshot",
+                file=named,
+                variable="time",
+                expected=1,
+                found=dataset.sizes["time"],
                 hint="name one with --time",
-            )  # fmt: skip
+            )
         self.grid = grid_of(dataset)
         self.names = field_variables(dataset)
         suffix = named.suffix
@@ -367,9 +372,12 @@ class VtkTarget(Target):
         for name in self.names:
             if dataset[name].dtype.itemsize not in self.KINDS:
                 raise FlowsrError(
-                    "VTK has no such numbers", file=named, variable=name, expected="float32 or float64",
+                    "VTK has no such numbers",
+                    file=named,
+                    variable=name,
+                    expected="float32 or float64",
                     found=dataset[name].dtype,
-                )  # fmt: skip
+                )
         self.head = self._xml()
 
     def lay_down(self):
@@ -443,13 +451,13 @@ class VtkTarget(Target):
             f'<AppendedData encoding="raw">\n_'
         ).encode()
 
-
     def _field_data(self) -> str:
         coords = {str(k): {"values": c.values.tolist(), "attrs": dict(c.attrs)} for k, c in self.dataset.coords.items()}
         words = {
-            "attrs": dict(self.dataset.attrs), "coordinates": coords,
+            "attrs": dict(self.dataset.attrs),
+            "coordinates": coords,
             "variables": {name: dict(self.dataset[name].attrs) for name in self.names},
-        }  # fmt: skip
+        }
         text = json.dumps(words, default=lambda value: np.asarray(value).tolist()).encode("ascii")
         time = float(self.dataset["time"].values[0])
         return (

@@ -19,8 +19,8 @@ import numpy as np
 import xarray as xr
 from scipy import fft, sparse
 
-from flowsr.data.layout import SPACE, axes_of, field_variables, grid_of
-from flowsr.data.lazy import LazyArray
+from flowsr.data.field import SPACE, axes_of, field_variables, grid_of
+from flowsr.data.readers.lazy import LazyArray
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.registry import Registry
@@ -422,9 +422,12 @@ class _DegradedArray(LazyArray):
     def _divided(self, weighted: np.ndarray, weights: np.ndarray) -> np.ndarray:
         if not weights.min() > 0:
             raise FlowsrError(
-                "the degraded weight is not positive", variable=self.weight.name, expected="> 0", found=weights.min(),
+                "the degraded weight is not positive",
+                variable=self.weight.name,
+                expected="> 0",
+                found=weights.min(),
                 hint="use an operator without negative lobes",
-            )  # fmt: skip
+            )
         return weighted / weights
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import urlparse
 
-from flowsr.data.manifested import files_of
+from flowsr.data.manifest_files import files_of
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 
@@ -73,9 +73,13 @@ def check_sha256(path: Path, sha256: str | None) -> None:
     found = _checksum(str(path), state.st_size, state.st_mtime_ns)
     if found != sha256.lower():
         raise FlowsrError(
-            "the checksum differs", file=path, variable="sha256", expected=sha256, found=found,
+            "the checksum differs",
+            file=path,
+            variable="sha256",
+            expected=sha256,
+            found=found,
             hint="remove the file and fetch it again, or correct the manifest",
-        )  # fmt: skip
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -93,14 +97,20 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         pooch.retrieve(
-            url, known_hash=f"sha256:{sha256}" if sha256 else None, fname=target.name, path=target.parent,
+            url,
+            known_hash=f"sha256:{sha256}" if sha256 else None,
+            fname=target.name,
+            path=target.parent,
             downloader=partial(_resumed, target.with_name(f".{target.name}.partial")),
-        )  # fmt: skip
+        )
     except requests.exceptions.RequestException as error:
         raise FlowsrError(
-            "cannot be fetched", file=target, expected=f"an answer from {urlparse(url).netloc}",
-            found=type(error).__name__, hint=obtain or "try again where there is a network; what has arrived is kept",
-        ) from None  # fmt: skip
+            "cannot be fetched",
+            file=target,
+            expected=f"an answer from {urlparse(url).netloc}",
+            found=type(error).__name__,
+            hint=obtain or "try again where there is a network; what has arrived is kept",
+        ) from None
     except ValueError as error:
         raise FlowsrError(
             "the checksum differs",

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from flowsr.data.formats import READERS, recognized
-from flowsr.data.layout import SPACE, field_variables, grid_of
+from flowsr.data.field import SPACE, field_variables, grid_of
+from flowsr.data.open import open_field, runs_of
 from flowsr.data.quality import BadValues
-from flowsr.data.readers import open_field, runs_of
+from flowsr.data.readers.base import READERS, recognized
 from flowsr.grid import Grid
 
 SAMPLES = 12

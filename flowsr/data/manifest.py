@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.fetch import check_sha256
-from flowsr.data.formats import READERS, Request, accepting, read
-from flowsr.data.layout import SPACE, grid_of, validate
-from flowsr.data.lazy import LazyArray
-from flowsr.data.manifested import ManifestedFile, files_of
-from flowsr.data.supposed import settle
-from flowsr.data.views import Join
+from flowsr.data.field import SPACE, grid_of, validate
+from flowsr.data.manifest_files import ManifestedFile, files_of
+from flowsr.data.readers.assumed import settle
+from flowsr.data.readers.base import READERS, Request, accepting, read
+from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.views import Join
 from flowsr.errors import FlowsrError
 
 ATTRIBUTES = ("boundary", "viscosity", "length_units")
@@ -76,9 +76,12 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
     times = np.concatenate([d["time"].values for d in datasets])
     if not np.all(np.diff(times) > 0):
         raise FlowsrError(
-            "the times of consecutive files do not increase", file=file, variable="time", found=times[:8].tolist(),
+            "the times of consecutive files do not increase",
+            file=file,
+            variable="time",
+            found=times[:8].tolist(),
             hint="state them (times) or the order of the files in the manifest",
-        )  # fmt: skip
+        )
     whole = xr.Dataset(coords={**first.drop_dims("time").coords, "time": times}, attrs=first.attrs)
     whole.encoding.update(first.encoding)
     for key, array in first.data_vars.items():
@@ -117,10 +120,13 @@ def _layouts(
     if not READERS[reader].takes.issuperset(said):
         takes = ", ".join(sorted(READERS[reader].takes)) or "nothing"
         raise FlowsrError(
-            f"the reader {reader} takes the layout from the file", file=path,
+            f"the reader {reader} takes the layout from the file",
+            file=path,
             variable=next(key for key in said if key not in READERS[reader].takes),
-            expected=f"{takes} from the manifest", found=", ".join(said), hint="the reader 'described' takes all of them",
-        )  # fmt: skip
+            expected=f"{takes} from the manifest",
+            found=", ".join(said),
+            hint="the reader 'described' takes all of them",
+        )
     return reader, _stated(manifest, files, path)
 
 
@@ -132,9 +138,12 @@ def _stated(manifest: dict[str, Any], files: list[ManifestedFile], path: Path) -
     share, left = divmod(len(times), len(files))
     if left or not share:
         raise FlowsrError(
-            "times do not go into the files", file=path, variable="times",
-            expected=f"as many for each of {len(files)} files", found=len(times),
-        )  # fmt: skip
+            "times do not go into the files",
+            file=path,
+            variable="times",
+            expected=f"as many for each of {len(files)} files",
+            found=len(times),
+        )
     return [{**layout, "times": times[n * share : (n + 1) * share]} for n in range(len(files))]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +17,18 @@ import xarray as xr
 
 from flowsr import __version__
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator
-from flowsr.data.layout import grid_of
+from flowsr.data.field import grid_of
+from flowsr.data.independence import FlowScales, SpectralMoments, flow_scales, spectral_moments
+from flowsr.data.open import open_field
 from flowsr.data.quality import BadValues
-from flowsr.data.readers import open_field
 from flowsr.data.split import SPLITS, SplitRule, split_times
 from flowsr.data.store import create_store, store_checksum
-from flowsr.data.turnover import FlowScales, SpectralMoments, flow_scales, spectral_moments
 from flowsr.errors import FlowsrError
 from flowsr.files import write_json_atomic
 from flowsr.grid import Grid
+from flowsr.progress import SILENT, Progress
 
 STATISTICS = "statistics.json"
-Progress = Callable[[float, str], None]
 
 # Share of the job's progress that the first look at the inputs takes.
 SURVEY_SHARE = 0.3
@@ -58,9 +58,7 @@ class Pairing:
         factors = np.ravel(self.factor).tolist()
         factor = factors[0] if len(set(factors)) == 1 else factors
         options = {"weight": self.weight, "width": self.width}
-        return {
-            "operator": self.operator, "factor": factor, **{k: v for k, v in options.items() if v is not None},
-        }  # fmt: skip
+        return {"operator": self.operator, "factor": factor, **{k: v for k, v in options.items() if v is not None}}
 
     def degraded(self, fine: xr.Dataset) -> xr.Dataset:
         """The coarse dataset of the variable."""
@@ -101,7 +99,7 @@ def ingest(
     gap_turnovers: float = 2.0,
     turnover_time: float | None = None,
     fresh: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Path:
     """Validate runs, degrade them, split them in time, write pairs and statistics.
 
@@ -126,7 +124,7 @@ def ingest(
     factors = tuple(factor) if isinstance(factor, Sequence) else factor
     pairing = Pairing(variable, operator, factors, weight, width)
     rule = SplitRule(train, validation, gap_turnovers, turnover_time)
-    report = progress or (lambda fraction, message: None)
+    report = progress
     output = Path(output)
     surveys = []
     for number, (run, path) in enumerate(_named(inputs).items()):
@@ -148,7 +146,7 @@ def ingest(
     return path
 
 
-def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress: Progress | None = None) -> Survey:
+def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress: Progress = SILENT) -> Survey:
     """Open one run as a stranger's, look at every value, measure its scales and split it.
 
     Raises:
@@ -176,8 +174,7 @@ def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress
                 mean_square[time] = _mean_square(values, grid)
             if name == "velocity" and grid.periodic:
                 moments.append(spectral_moments(values, grid))
-        if progress is not None:
-            progress((time + 1) / dataset.sizes["time"], "")
+        progress((time + 1) / dataset.sizes["time"], "")
     for found in bad.values():
         found.refuse(path)
     scales = _scales(moments, dataset.attrs.get("viscosity"), path)
@@ -238,7 +235,7 @@ def _named(inputs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _part(report: Progress, start: float, share: float, message: str) -> Progress:
-    return lambda fraction, _="": report(start + share * fraction, message)
+    return Progress(lambda _title, fraction, _message: report(start + share * fraction, message))
 
 
 def _scales(moments: list[SpectralMoments], viscosity, path) -> FlowScales | None:
@@ -265,9 +262,12 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
     field_type = first.fine[variable].attrs["irreps"]
     if len(_irreps_of(field_type)) != 1:
         raise FlowsrError(
-            "more than one field type in one variable", file=first.path, variable=variable,
-            expected="one irrep, which has one scale", found=field_type,
-        )  # fmt: skip
+            "more than one field type in one variable",
+            file=first.path,
+            variable=variable,
+            expected="one irrep, which has one scale",
+            found=field_type,
+        )
     for other in surveys[1:]:
         pairs = {
             "shape": (first.grid.shape, other.grid.shape),
@@ -283,9 +283,12 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
         for what, (wanted, found) in pairs.items():
             if wanted != found:
                 raise FlowsrError(
-                    f"runs differ in {what}", file=other.path, variable=variable,
-                    expected=f"{wanted} as in {first.path}", found=found,
-                )  # fmt: skip
+                    f"runs differ in {what}",
+                    file=other.path,
+                    variable=variable,
+                    expected=f"{wanted} as in {first.path}",
+                    found=found,
+                )
 
 
 def _same_widths(one: Grid, other: Grid) -> bool:
@@ -303,9 +306,12 @@ def _check_strays(output: Path, runs: set[str], fresh: bool) -> None:
     strays = sorted(s for split in SPLITS for s in (output / split).glob("*.zarr") if s.stem not in runs)
     if strays and not fresh:
         raise FlowsrError(
-            "pairs of another ingest are here", file=strays[0], expected=", ".join(sorted(runs)), found=strays[0].stem,
+            "pairs of another ingest are here",
+            file=strays[0],
+            expected=", ".join(sorted(runs)),
+            found=strays[0].stem,
             hint="use --fresh to replace them",
-        )  # fmt: skip
+        )
     if fresh:
         (output / STATISTICS).unlink(missing_ok=True)
     for stray in strays:

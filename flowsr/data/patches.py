@@ -14,8 +14,8 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from flowsr.data.layout import SPACE, field_variables, grid_of
-from flowsr.data.readers import open_field
+from flowsr.data.field import SPACE, field_variables, grid_of
+from flowsr.data.open import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.windows import EQUAL_STEPS, Window
@@ -262,9 +262,12 @@ def _common_spacing(window: Window, times: list[np.ndarray], stores: list[Path])
     for spacing, store in zip(spacings[1:], stores[1:]):
         if first is not None and abs(spacing - first) > EQUAL_STEPS * first:
             raise FlowsrError(
-                "runs differ in the spacing of their snapshots", file=store, variable="time",
-                expected=f"{first:.6g} as in {stores[0]}", found=f"{spacing:.6g}",
-            )  # fmt: skip
+                "runs differ in the spacing of their snapshots",
+                file=store,
+                variable="time",
+                expected=f"{first:.6g} as in {stores[0]}",
+                found=f"{spacing:.6g}",
+            )
     return first
 
 
@@ -294,20 +297,30 @@ def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int
     for axis, side, length, boundary, stretched in zip(SPACE, box.shape, wanted, box.boundary, box.stretched):
         if halo > side:
             raise FlowsrError(
-                f"a halo longer than the box along {axis}", file=store, variable="patch_halo", expected=f"0 to {side}",
+                f"a halo longer than the box along {axis}",
+                file=store,
+                variable="patch_halo",
+                expected=f"0 to {side}",
                 found=halo,
-            )  # fmt: skip
+            )
         if stretched and length != side:
             raise FlowsrError(
-                f"a patch takes the stretched axis {axis} whole", file=store, variable="patch",
-                expected=side, found=length, hint="its cells differ in size, and patches of it would differ in grid",
-            )  # fmt: skip
+                f"a patch takes the stretched axis {axis} whole",
+                file=store,
+                variable="patch",
+                expected=side,
+                found=length,
+                hint="its cells differ in size, and patches of it would differ in grid",
+            )
         room = side if boundary == "periodic" or length == side else side - 2 * halo
         if not 1 <= length <= room:
             raise FlowsrError(
-                f"a patch of {length} coarse cells does not fit along {axis}", file=store, variable="patch",
-                expected=f"1 to {room}", found=f"{length} and a halo of {halo} in {side} {boundary} cells",
-            )  # fmt: skip
+                f"a patch of {length} coarse cells does not fit along {axis}",
+                file=store,
+                variable="patch",
+                expected=f"1 to {room}",
+                found=f"{length} and a halo of {halo} in {side} {boundary} cells",
+            )
     return wanted, tuple(0 if length == side else halo for length, side in zip(wanted, box.shape))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from flowsr.data.layout import field_variables
+from flowsr.data.field import field_variables
 from flowsr.errors import FlowsrError
 
 

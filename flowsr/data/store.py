@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from flowsr.data.layout import SPACE
+from flowsr.data.field import SPACE
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, fsync_file, fsync_folder, replace_bytes, tree_checksum, write_json_atomic
 
@@ -56,7 +56,7 @@ def create_store(
     Args:
         target: where the store will appear, such as ``simulate/seed_000.zarr``.
         groups: a template (coordinates, dims, dtypes and attributes; see
-            :func:`flowsr.data.layout.field_template`), or several by group name, published together. The values of the
+            :func:`flowsr.data.field.field_template`), or several by group name, published together. The values of the
             variables are not looked at; every variable has ``time`` first.
         chunk: cells along x, y, z of a compressed chunk, at most.
         shard: cells along x, y, z of a file, the unit of writing; an axis shorter than this is one shard.

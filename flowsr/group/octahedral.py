@@ -15,9 +15,17 @@ from flowsr.group.subgroups import Subgroup, generated, subgroup_classes
 
 # The order in which character tables print the classes: (symbol of the operation, family of its axis).
 CLASS_ORDER = (
-    ("E", ""), ("C3", "111"), ("C2", "110"), ("C4", "100"), ("C2", "100"),
-    ("i", ""), ("S4", "100"), ("S6", "111"), ("sigma_h", "100"), ("sigma_d", "110"),
-)  # fmt: skip
+    ("E", ""),
+    ("C3", "111"),
+    ("C2", "110"),
+    ("C4", "100"),
+    ("C2", "100"),
+    ("i", ""),
+    ("S4", "100"),
+    ("S6", "111"),
+    ("sigma_h", "100"),
+    ("sigma_d", "110"),
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

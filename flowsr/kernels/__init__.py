@@ -9,13 +9,4 @@ from flowsr.kernels import triton_kernel as _triton_kernel  # noqa: F401  regist
 from flowsr.kernels.dispatch import KERNELS, Case, Choice, Kernel, explain, group_convolution, use_kernel
 from flowsr.kernels.tables import ConvolutionTables
 
-__all__ = [
-    "KERNELS",
-    "Case",
-    "Choice",
-    "ConvolutionTables",
-    "Kernel",
-    "explain",
-    "group_convolution",
-    "use_kernel",
-]
+__all__ = ["KERNELS", "Case", "Choice", "ConvolutionTables", "Kernel", "explain", "group_convolution", "use_kernel"]

@@ -59,7 +59,9 @@ class _Spread(torch.autograd.Function):
             gradient.flatten(1), (ctx.places + offsets).flatten(), (ctx.index + offsets).flatten()
         ).unflatten(1, (order, entries))
         for_filters = torch.bmm(weights.expand(len(turned_back), -1, -1), turned_back).transpose(0, 1)
-        for_weights = torch.matmul(turned_back, filters.permute(1, 2, 0)).sum(0).t() if ctx.needs_input_grad[1] else None
+        for_weights = (
+            torch.matmul(turned_back, filters.permute(1, 2, 0)).sum(0).t() if ctx.needs_input_grad[1] else None
+        )
         return for_filters, for_weights, None, None
 
 

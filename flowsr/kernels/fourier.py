@@ -257,7 +257,9 @@ def fourier_gradients(
         return result, _adjoint_filters(filters_gradient, inverse).contiguous()
 
 
-def _accumulate(totals: list[Tensor], plain: Tensor, coefficients: Tensor, dimensions: Sequence[int], channels: int) -> None:
+def _accumulate(
+    totals: list[Tensor], plain: Tensor, coefficients: Tensor, dimensions: Sequence[int], channels: int
+) -> None:
     """Add plain times gathered coefficients, summed over the voxels of the block and over k, to each irrep's total."""
     voxels = plain.shape[1] // channels
     for number, d, rows in _irrep_blocks(dimensions):
@@ -302,7 +304,9 @@ def _gradients_backward(ctx, of_features, of_filters):
     features, filters, gradient, *tables = ctx.saved_tensors
     constants = (*tables, ctx.dimensions, ctx.edges)
     for_features, for_filters = fourier_gradients(of_features, of_filters, gradient, *constants)
-    for_gradient = fourier_operator(of_features, filters, *constants) + fourier_operator(features, of_filters, *constants)
+    for_gradient = fourier_operator(of_features, filters, *constants) + fourier_operator(
+        features, of_filters, *constants
+    )
     return for_features, for_filters, for_gradient, None, None, None, None, None
 
 

@@ -103,6 +103,7 @@ def joint_index(axes: list[tuple[Tensor | int, int]], order: int, device) -> Ten
         index = (index[:, :, None] + stride * moved[:, None, :]).flatten(1)
     return index
 
+
 def invariant_basis(representation: np.ndarray) -> np.ndarray:
     """Orthonormal vectors that every element leaves alone.
 

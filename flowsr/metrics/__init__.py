@@ -2,8 +2,8 @@
 
 # The order of METRICS, which is that of a table's columns.
 from flowsr.metrics import fields, spectra, gradients, equivariance, similarity  # noqa: F401  # isort: skip
-from flowsr.metrics import breaking, consistency, curl, handedness, invariants, alignment  # noqa: F401  # isort: skip
-from flowsr.metrics import subgrid, lumley, walls  # noqa: F401  # isort: skip
+from flowsr.metrics import breaking, consistency, curl, helicity as _helicity, invariants, alignment  # noqa: F401  # isort: skip
+from flowsr.metrics import subgrid, lumley, channel as _channel  # noqa: F401  # isort: skip
 from flowsr.metrics.alignment import (
     StrainAlignment,
     StrainEigenvalues,
@@ -20,8 +20,10 @@ from flowsr.metrics.breaking import (
     error_per_class,
     symmetry_breaking,
 )
+from flowsr.metrics.channel import WallProfiles, WallUnits, is_channel, wall_profiles
 from flowsr.metrics.coherence import Coherence, coherence_per_wavenumber, cross_energy, good_up_to
 from flowsr.metrics.consistency import ConsistencyError, consistency_error
+from flowsr.metrics.curl import EnstrophyCaptured, enstrophy, enstrophy_captured, vorticity
 from flowsr.metrics.derivatives import derivative, finite_differences, gradient
 from flowsr.metrics.equivariance import EquivarianceError, equivariance_error
 from flowsr.metrics.fields import (
@@ -36,7 +38,6 @@ from flowsr.metrics.fields import (
     nrmse,
     vrmse,
 )
-from flowsr.metrics.flow import flow_statistics
 from flowsr.metrics.gradients import (
     DerivativeMoments,
     DissipationCaptured,
@@ -51,23 +52,17 @@ from flowsr.metrics.gradients import (
     normalized_divergence,
     velocity_gradient,
 )
-from flowsr.metrics.handedness import Helicity, HelicitySpectrum, helicity, helicity_spectrum, relative_helicity
+from flowsr.metrics.helicity import Helicity, HelicitySpectrum, helicity, helicity_spectrum, relative_helicity
 from flowsr.metrics.invariants import GradientInvariants, JointDensity, gradient_invariants, qr_joint_pdf, strain_scale
-from flowsr.metrics.increments import StructureFunctions, VelocityIncrements, structure_functions
-from flowsr.metrics.lines import LineSpectra, WallSpectra, line_spectra, line_spectrum
 from flowsr.metrics.lumley import ReynoldsAnisotropy, anisotropy, lumley_invariants, reynolds_stress
+from flowsr.metrics.one_dimensional import LineSpectra, WallSpectra, line_spectra, line_spectrum
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity, physical_unit
 from flowsr.metrics.ranges import SpectralRanges, compensated_spectrum, dissipation_spectrum
+from flowsr.metrics.scales import flow_statistics
 from flowsr.metrics.selection import chosen_metrics
 from flowsr.metrics.sharing import shared_work
 from flowsr.metrics.shells import cutoff_wavenumber
-from flowsr.metrics.similarity import (
-    ComponentSimilarity,
-    StructuralSimilarity,
-    data_range_of,
-    gaussian_mean,
-    ssim,
-)
+from flowsr.metrics.similarity import ComponentSimilarity, StructuralSimilarity, data_range_of, gaussian_mean, ssim
 from flowsr.metrics.spectra import (
     Spectrum,
     energy_spectrum,
@@ -77,6 +72,7 @@ from flowsr.metrics.spectra import (
     spectral_error_per_wavenumber,
 )
 from flowsr.metrics.streaming import measure_datasets, measure_in_tiles
+from flowsr.metrics.structure_functions import StructureFunctions, VelocityIncrements, structure_functions
 from flowsr.metrics.subgrid import (
     SubgridStress,
     block_mean,
@@ -85,8 +81,6 @@ from flowsr.metrics.subgrid import (
     subgrid_stress_correlation,
     subgrid_stress_error,
 )
-from flowsr.metrics.curl import EnstrophyCaptured, enstrophy, enstrophy_captured, vorticity
-from flowsr.metrics.walls import WallProfiles, WallUnits, is_channel, wall_profiles
 
 __all__ = [
     "METRICS",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flowsr.grid import Grid
 from flowsr.metrics.base import METRICS, FieldMetric
+from flowsr.metrics.curl import vorticity
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
 from flowsr.metrics.gradients import velocity_gradient
 from flowsr.metrics.histograms import bin_numbers, cell_volumes, volume_per_bin
@@ -16,7 +17,6 @@ from flowsr.metrics.invariants import strain_scale
 from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
 from flowsr.metrics.sharing import shareable
 from flowsr.metrics.volumes import volume_of, volume_sum
-from flowsr.metrics.curl import vorticity
 
 BINS = 20
 RATE_RANGE, RATE_BINS = 5.0, 100  # of the eigenvalues, in units of the root mean square strain

@@ -153,18 +153,30 @@ class SymmetryBreakingError(EquivarianceError):
     curves = {
         **EquivarianceError.curves,
         "equivariance_error_per_class": CurveQuantity(
-            "Equivariance error per class", " ".join(octahedral_group("Oh").class_names),
-            "root mean square over a class", _SOURCE,
+            "Equivariance error per class",
+            " ".join(octahedral_group("Oh").class_names),
+            "root mean square over a class",
+            _SOURCE,
         ),
         "equivariance_error_per_shell_rotations": CurveQuantity(
-            "Equivariance error per wavenumber, 24 rotations", "wavenumber k", "root mean square over O", _SOURCE,
-            "length^-1", x_scale="log", y_scale="log",
+            "Equivariance error per wavenumber, 24 rotations",
+            "wavenumber k",
+            "root mean square over O",
+            _SOURCE,
+            "length^-1",
+            x_scale="log",
+            y_scale="log",
         ),
         "equivariance_error_per_shell": CurveQuantity(
-            "Equivariance error per wavenumber, all 48", "wavenumber k", "root mean square over O_h", _SOURCE,
-            "length^-1", x_scale="log", y_scale="log",
+            "Equivariance error per wavenumber, all 48",
+            "wavenumber k",
+            "root mean square over O_h",
+            _SOURCE,
+            "length^-1",
+            x_scale="log",
+            y_scale="log",
         ),
-    }  # fmt: skip
+    }
     totals = (*EquivarianceError.totals, "irrep_errors", "shell_errors", "shell_power")
     axes = ("wavenumber", "complete")
 

@@ -107,7 +107,7 @@ class Coherence(FieldMetric):
     curves = {
         "coherence": CurveQuantity(
             "Coherence with the truth", "wavenumber k", "coherence", _SOURCE, "length^-1", x_scale="log"
-        ),
+        )
     }
     totals = ("cross_energy", "prediction_energy", "target_energy")
     axes = ("wavenumber", "complete", "cutoff")

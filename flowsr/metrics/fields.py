@@ -96,9 +96,7 @@ class NormalizedError(FieldMetric):
 
     standard = True
     halo = 0
-    scalars = {
-        "nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE"),
-    }
+    scalars = {"nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE")}
     totals = ("error", "power")
 
     def _measure(self, prediction, target, grid):

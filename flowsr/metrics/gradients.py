@@ -175,10 +175,13 @@ class DissipationCaptured(FieldMetric):
     needs_vector = True
     scalars = {
         "dissipation_captured": Quantity(
-            "Dissipation captured", "1", "truth",
-            "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3", "Dissi-\npation",
+            "Dissipation captured",
+            "1",
+            "truth",
+            "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3",
+            "Dissi-\npation",
         )
-    }  # fmt: skip
+    }
     totals = ("prediction_power", "target_power")
 
     def _measure(self, prediction, target, grid):
@@ -289,9 +292,7 @@ def _components(a: Tensor, kind: str) -> Tensor:
     return torch.stack([a[:, i, j] for i in range(3) for j in range(3) if (i == j) == wanted], dim=1)
 
 
-def _histogram(
-    prediction: Tensor, target: Tensor, grid: Grid, kind: str, scale: float | None
-) -> tuple[Tensor, Tensor]:
+def _histogram(prediction: Tensor, target: Tensor, grid: Grid, kind: str, scale: float | None) -> tuple[Tensor, Tensor]:
     """Counts (batch, bins) and number of samples (batch,), those outside the bins included, by volume."""
     values = _components(velocity_gradient(prediction, grid), kind)
     if scale is None:

@@ -79,12 +79,14 @@ class ReynoldsAnisotropy(FieldMetric):
     needs_vector = True
     scalars = {
         "reynolds_stress_error": Quantity(
-            "Reynolds stress error", "1", "lower",
+            "Reynolds stress error",
+            "1",
+            "lower",
             "||R_p - R_t|| / ||R_t||; R_ij of Pope, Turbulent Flows (2000), sec. 4.1",
         ),
         "lumley_xi": Quantity("Anisotropy xi", "1", "truth", f"6 xi^3 = b_ij b_jk b_ki; {_LUMLEY}"),
         "lumley_eta": Quantity("Anisotropy eta", "1", "truth", f"6 eta^2 = b_ij b_ji; {_LUMLEY}"),
-    }  # fmt: skip
+    }
     totals = ("prediction_first", "prediction_second", "target_first", "target_second", "volume")
 
     def _measure(self, prediction, target, grid):

@@ -84,27 +84,47 @@ class SpectralRanges(FieldMetric):
     needs_vector = True
     scalars = {
         "dissipation_captured_beyond_cutoff": Quantity(
-            "Dissipation captured, k > k_c", "1", "truth",
+            "Dissipation captured, k > k_c",
+            "1",
+            "truth",
             f"sum of k^2 E(k) beyond the coarse Nyquist wavenumber, predicted / true; {_DISSIPATION_SOURCE}",
         ),
         "dissipation_peak": Quantity(
             "Wavenumber of peak dissipation", "length^-1", "truth", f"argmax of 2 k^2 E(k); {_DISSIPATION_SOURCE}"
         ),
-    }  # fmt: skip
+    }
     curves = {
         "compensated_spectrum": CurveQuantity(
-            "Compensated spectrum", "wavenumber k", "k^5/3 E(k)", _COMPENSATED_SOURCE,
-            "length^-1", "velocity^2 length^-2/3", "log", "log",
+            "Compensated spectrum",
+            "wavenumber k",
+            "k^5/3 E(k)",
+            _COMPENSATED_SOURCE,
+            "length^-1",
+            "velocity^2 length^-2/3",
+            "log",
+            "log",
         ),
         "kolmogorov_spectrum": CurveQuantity(
-            "Spectrum in Kolmogorov units", "wavenumber k", "eps^-2/3 k^5/3 E(k), eps of the truth",
-            _COMPENSATED_SOURCE, "length^-1", "1", "log", "log",
+            "Spectrum in Kolmogorov units",
+            "wavenumber k",
+            "eps^-2/3 k^5/3 E(k), eps of the truth",
+            _COMPENSATED_SOURCE,
+            "length^-1",
+            "1",
+            "log",
+            "log",
         ),
         "dissipation_spectrum": CurveQuantity(
-            "Dissipation spectrum over viscosity", "wavenumber k", "D(k) / nu", _DISSIPATION_SOURCE,
-            "length^-1", "velocity^2 length^-1", "log", "linear",
+            "Dissipation spectrum over viscosity",
+            "wavenumber k",
+            "D(k) / nu",
+            _DISSIPATION_SOURCE,
+            "length^-1",
+            "velocity^2 length^-1",
+            "log",
+            "linear",
         ),
-    }  # fmt: skip
+    }
     totals = ("energy", "prediction_dissipation", "target_dissipation", "snapshots")
     axes = ("wavenumber", "complete", "cutoff")
 
@@ -122,9 +142,7 @@ class SpectralRanges(FieldMetric):
         values = {"wavenumber": shells.wavenumber, "complete": shells.complete, "cutoff": cutoff}
         return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
 
-    def _finish(
-        self, energy, prediction_dissipation, target_dissipation, snapshots, wavenumber, complete, cutoff
-    ):
+    def _finish(self, energy, prediction_dissipation, target_dissipation, snapshots, wavenumber, complete, cutoff):
         shown = complete.bool() & (wavenumber > 0)
         beyond = wavenumber > cutoff * (1 + TIE)
         k, width = wavenumber[shown], wavenumber[1]

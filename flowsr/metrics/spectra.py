@@ -139,28 +139,46 @@ class Spectrum(FieldMetric):
     scalars = {
         "spectral_error": Quantity("Spectral error", "1", "lower", "mean over shells of |E_p(k) - E_t(k)| / E_t(k)"),
         "spectral_error_beyond_cutoff": Quantity(
-            "Spectral error, k > k_c", "1", "lower",
+            "Spectral error, k > k_c",
+            "1",
+            "lower",
             "mean over shells beyond the coarse Nyquist wavenumber k_c of |E_p(k) - E_t(k)| / E_t(k)",
             "E(k)\nerror\nk>k_c",
         ),
         "nrmse_beyond_cutoff": Quantity(
             "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber k_c"
         ),
-    }  # fmt: skip
+    }
     curves = {
         "energy_spectrum": CurveQuantity(
-            "Energy spectrum", "wavenumber k", "E(k)", "Pope, Turbulent Flows (2000), eq. 3.166",
-            "length^-1", "velocity^2 length", "log", "log",
+            "Energy spectrum",
+            "wavenumber k",
+            "E(k)",
+            "Pope, Turbulent Flows (2000), eq. 3.166",
+            "length^-1",
+            "velocity^2 length",
+            "log",
+            "log",
         ),
         "spectral_error_per_wavenumber": CurveQuantity(
-            "Relative error of the spectrum", "wavenumber k", "|E_p - E_t| / E_t", "as the scalar", "length^-1",
-            x_scale="log", y_scale="log",
+            "Relative error of the spectrum",
+            "wavenumber k",
+            "|E_p - E_t| / E_t",
+            "as the scalar",
+            "length^-1",
+            x_scale="log",
+            y_scale="log",
         ),
         "field_error_per_wavenumber": CurveQuantity(
-            "Energy of the error over energy", "wavenumber k", "E_{p-t} / E_t",
-            "twice that of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)", "length^-1", x_scale="log", y_scale="log",
+            "Energy of the error over energy",
+            "wavenumber k",
+            "E_{p-t} / E_t",
+            "twice that of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)",
+            "length^-1",
+            x_scale="log",
+            y_scale="log",
         ),
-    }  # fmt: skip
+    }
     totals = ("prediction_energy", "target_energy", "error_energy", "snapshots")
     axes = ("wavenumber", "complete", "cutoff")
 

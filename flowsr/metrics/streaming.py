@@ -14,7 +14,7 @@ from flowsr.metrics.base import FieldMetric
 from flowsr.metrics.derivatives import DERIVATIVE_HALO, finite_differences, gradient
 from flowsr.metrics.sharing import remember, shared_work
 from flowsr.metrics.tiles import Around, Cut, Tile, cut_axes, cuts_of, piece_of
-from flowsr.progress import Report
+from flowsr.progress import SILENT, Progress
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 Read = Callable[[Cells], np.ndarray]
@@ -69,7 +69,7 @@ def measure_datasets(
     grid: Grid,
     side: int = SIDE,
     device: str | torch.device = "cpu",
-    progress: Report | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Update metrics with all snapshots of two variables that are read when used.
 
@@ -89,8 +89,7 @@ def measure_datasets(
     for time in range(count):
         readers = (_reader(variable.isel(time=time)) for variable in (prediction, target))
         measure_in_tiles(metrics, *readers, grid, side, device)
-        if progress is not None:
-            progress((time + 1) / count, f"{time + 1} of {count} snapshots")
+        progress((time + 1) / count, f"{time + 1} of {count} snapshots")
 
 
 def _tile(prediction: Tensor, target: Tensor, grid: Grid, cuts: tuple[Cut, Cut, Cut]) -> Tile:

@@ -135,9 +135,14 @@ class SubgridStress(FieldMetric):
         ),
     }
     totals = (
-        "stress_error", "stress_means", "stress_products", "transfer_means", "transfer_products", "backscatter",
+        "stress_error",
+        "stress_means",
+        "stress_products",
+        "transfer_means",
+        "transfer_products",
+        "backscatter",
         "volume",
-    )  # fmt: skip
+    )
 
     def _measure(self, prediction, target, grid):
         if self.factor is None:

@@ -9,19 +9,19 @@ torch.Size([1, 3, 32, 32, 32])
 """
 
 from flowsr.models import (  # noqa: F401  (files the models under their names)
-    interpolation,
-    deconvolution,
     cnn,
-    octahedral,
-    paper,
+    deconvolution,
     edsr,
+    fourier_operator,
+    interpolation,
+    octahedral,
     rcan,
     rrdb,
-    fourier_operator,
     steerable,
+    wang2023,
 )
 from flowsr.models.base import MODELS, Upscaler, build_model
+from flowsr.models.checkpoint import ModelCard, load_model, read_card, save_model
 from flowsr.models.octahedral import relaxed_weights
-from flowsr.models.saving import ModelCard, load_model, read_card, save_model
 
 __all__ = ["MODELS", "ModelCard", "Upscaler", "build_model", "load_model", "read_card", "relaxed_weights", "save_model"]

@@ -105,4 +105,3 @@ def build_model(name: str, constraints: Mapping[str, Mapping[str, Any]] | None =
     from flowsr.models.constraints import constrained
 
     return constrained(model, constraints)
-

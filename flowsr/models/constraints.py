@@ -403,9 +403,12 @@ def _differencing(grid: Grid, axis: int, device: torch.device) -> _Differencing:
 
     cells = grid.shape[axis]
     line = Grid(
-        (cells, 1, 1), (grid.spacing[axis], 1.0, 1.0), (grid.boundary[axis], "open", "open"),
-        (grid.origin[axis], 0.0, 0.0), (grid.centers[axis], None, None),
-    )  # fmt: skip
+        (cells, 1, 1),
+        (grid.spacing[axis], 1.0, 1.0),
+        (grid.boundary[axis], "open", "open"),
+        (grid.origin[axis], 0.0, 0.0),
+        (grid.centers[axis], None, None),
+    )
     units = torch.eye(cells, dtype=torch.float64)[:, :, None, None]
     columns = Context().run(derivative, units, line, 0)  # whatever this thread has asked derivatives to be meanwhile
     return _Differencing(columns[:, :, 0, 0].T.numpy(), grid.widths()[axis], device)

@@ -69,9 +69,12 @@ def _known(operator: str):
     if operator in OPERATORS:
         return DEGRADE_OPERATORS[operator]()
     raise FlowsrError(
-        "no inverse of this operator", variable="operator", expected="one of " + ", ".join(OPERATORS), found=operator,
+        "no inverse of this operator",
+        variable="operator",
+        expected="one of " + ", ".join(OPERATORS),
+        found=operator,
         hint=suggestion(operator, OPERATORS),
-    )  # fmt: skip
+    )
 
 
 def _line(faces: np.ndarray):

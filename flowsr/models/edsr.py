@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowsr.models.base import MODELS
-from flowsr.models.late import LateUpsampling, ScaledBlock
+from flowsr.models.image_networks import LateUpsampling, ScaledBlock
 
 
 @MODELS.register("edsr")

@@ -25,9 +25,7 @@ class Network(Upscaler):
 
     trainable = True
 
-    def __init__(
-        self, factor: int, irreps: str = "1o", scale: float = 1.0, frames: int = 1, target_frame: int = -1
-    ):
+    def __init__(self, factor: int, irreps: str = "1o", scale: float = 1.0, frames: int = 1, target_frame: int = -1):
         super().__init__(factor, irreps, frames, target_frame)
         self.register_buffer("scale", torch.tensor(float(scale)))
 

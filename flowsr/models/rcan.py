@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from flowsr.models.base import MODELS
 from flowsr.models.cnn import PaddedConv
-from flowsr.models.late import LateUpsampling, ScaledBlock
+from flowsr.models.image_networks import LateUpsampling, ScaledBlock
 from flowsr.nn.padding import Boundary
 
 

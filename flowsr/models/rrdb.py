@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flowsr.models.base import MODELS
 from flowsr.models.cnn import PaddedConv
-from flowsr.models.late import LateUpsampling
+from flowsr.models.image_networks import LateUpsampling
 from flowsr.nn.padding import Boundary
 
 #: Convolutions of a dense block, and dense blocks of a residual-in-residual block (ESRGAN, figure 4).

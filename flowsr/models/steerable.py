@@ -115,9 +115,7 @@ class Steerable(Network):
             self.gates.append(gate)
             self.convolutions.append(SteerableConv(gate.irreps_out, known, radius=radius, **options))
         self.gates.append(InvariantGate(known, width))
-        self.tail = SteerableConv(
-            self.gates[-1].irreps_out, field, radius=radius - 0.5, factor=self.factor, **options
-        )
+        self.tail = SteerableConv(self.gates[-1].irreps_out, field, radius=radius - 0.5, factor=self.factor, **options)
         for weights in self.tail.weights:
             nn.init.zeros_(weights)  # training starts from the interpolation
         self.halo = sum(max(layer.lattice.reach) for layer in (self.head, *self.convolutions, self.tail))

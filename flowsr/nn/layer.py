@@ -12,7 +12,6 @@ from flowsr.kernels.dense import FilterCache
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.nn.padding import PERIODIC, paddings
 
-
 # Makes up for a ReLU before the layer, whose output has variance (1 - 1/pi)/2 for a normal input; 1.70 would for GELU.
 ACTIVATION_GAIN = (2 / (1 - 1 / pi)) ** 0.5
 
@@ -45,7 +44,9 @@ class RelaxedLayer(nn.Module):
     ):
         super().__init__()
         if min(filter_shape) < 1:
-            raise ValueError(f"channels, filter banks and components must be at least 1, got filters of shape {filter_shape}")
+            raise ValueError(
+                f"channels, filter banks and components must be at least 1, got filters of shape {filter_shape}"
+            )
         paddings(PERIODIC, wall_padding)
         self.tables = tables
         self.wall_padding = wall_padding

@@ -78,7 +78,13 @@ class InterpolatedUpsample(nn.Module):
     """
 
     def __init__(
-        self, group: OctahedralGroup, channels_in: int, channels_out: int, factor: int, mode: str = "trilinear", **options
+        self,
+        group: OctahedralGroup,
+        channels_in: int,
+        channels_out: int,
+        factor: int,
+        mode: str = "trilinear",
+        **options,
     ):
         super().__init__()
         if mode not in ("trilinear", "nearest"):

@@ -14,7 +14,7 @@ from flowsr.data import grid_of, open_field
 from flowsr.devices import resolve_device
 from flowsr.models import MODELS, build_model, load_model, relaxed_weights
 from flowsr.pipeline.steps import read_record
-from flowsr.progress import Report
+from flowsr.progress import Progress
 from flowsr.provenance import versions
 from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
 from flowsr.train import HISTORY, baseline_options, read_history
@@ -34,13 +34,19 @@ _LABELS = {
 }
 
 
-def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, page: Path, progress: Report | None) -> None:
+def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, page: Path, progress: Progress) -> None:
     """Compare every baseline and network of ``experiment`` on its test stores, then write the page and the picture."""
     entries = _entries(experiment, tests)
     comparison = compare_models(
-        tests, entries, folder, experiment=experiment.name, variable=experiment.ingest.variable,
-        metrics=experiment.compare.metrics, device=resolve_device(experiment.device), progress=progress,
-    )  # fmt: skip
+        tests,
+        entries,
+        folder,
+        experiment=experiment.name,
+        variable=experiment.ingest.variable,
+        metrics=experiment.compare.metrics,
+        device=resolve_device(experiment.device),
+        progress=progress,
+    )
     slices = _slices(experiment, tests[0], entries)
     networks = list(experiment.train.models)
     shown = {entry.name for entry in entries if entry.stores is None}
@@ -62,7 +68,9 @@ def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:
     fitting = [name for name in experiment.compare.baselines if periodic or not MODELS[name].needs_periodic]
     if left_out := [name for name in experiment.compare.baselines if name not in fitting]:
         log.info("not for a field with walls, left out: %s", ", ".join(left_out))
-    baselines = [Entry(name, _LABELS.get(name, name), build_model(name, **baseline_options(name, pairs))) for name in fitting]
+    baselines = [
+        Entry(name, _LABELS.get(name, name), build_model(name, **baseline_options(name, pairs))) for name in fitting
+    ]
     networks = [
         Entry(
             name,
@@ -93,9 +101,13 @@ def _slices(experiment: Experiment, test: Path, entries: list[Entry]) -> tuple[S
         for entry in entries
     }
     return collect_slices(
-        snapshot(test, "fine"), coarse, fields, grid_of(truth),
-        velocity_unit=truth[variable].attrs.get("units", "1"), length_unit=truth.attrs.get("length_units", "1"),
-    )  # fmt: skip
+        snapshot(test, "fine"),
+        coarse,
+        fields,
+        grid_of(truth),
+        velocity_unit=truth[variable].attrs.get("units", "1"),
+        length_unit=truth.attrs.get("length_units", "1"),
+    )
 
 
 def _weights(entry: Entry) -> RelaxedWeights | None:

@@ -17,13 +17,13 @@ from flowsr.devices import resolve_device, use_threads
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum, write_json_atomic, write_text_atomic
 from flowsr.pipeline.steps import Done, Step, perform
-from flowsr.progress import Report, StageReport, about
+from flowsr.progress import SILENT, Progress
 from flowsr.symmetry.discover import Method, check_enough, conclude, train_one
-from flowsr.symmetry.discovery import Discovery
 from flowsr.symmetry.network import NetworkShape, Training
-from flowsr.symmetry.reading import Reading, read_samples
+from flowsr.symmetry.randomization import Significance, least_units
+from flowsr.symmetry.result import Discovery
+from flowsr.symmetry.samples import Reading, read_samples
 from flowsr.symmetry.saving import load_trained, save_trained
-from flowsr.symmetry.significance import Significance, least_units
 from flowsr.symmetry.tasks import Samples
 
 FOLDER, FOUND, PAGE = "symmetry", "discovery.json", "report.html"
@@ -49,9 +49,7 @@ class Found:
         return self.numbers["sentences"]
 
 
-def discover_symmetry(
-    settings: SymmetrySettings, *, fresh: bool = False, report: StageReport | None = None
-) -> Found:
+def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, report: Progress = SILENT) -> Found:
     """All of a discovery, to ``<output>/symmetry/``; finished steps are reused unless ``fresh``."""
     DEGRADE_OPERATORS[settings.operator]
     folder = settings.output / FOLDER
@@ -75,7 +73,7 @@ def discover_symmetry(
 
     def work():
         networks = [load_trained(folder / name) for name in trained]
-        found = conclude(job.samples, networks, job.method, about(report, step.title))
+        found = conclude(job.samples, networks, job.method, report.part(step.title))
         numbers = _with_data(found, job, inputs).to_json()
         write_json_atomic(folder / FOUND, numbers)
         _write_page(folder / PAGE, numbers, settings, inputs)
@@ -88,14 +86,14 @@ def discover_symmetry(
 class _Job:
     """The samples, read when the first step needs them."""
 
-    def __init__(self, settings: SymmetrySettings, paths: list[Path], report: StageReport | None):
+    def __init__(self, settings: SymmetrySettings, paths: list[Path], report: Progress):
         self.settings, self.paths, self.report = settings, paths, report
 
     @cached_property
     def samples(self) -> Samples:
         s = self.settings
         reading = Reading(s.task, s.variable, s.target, s.operator, s.factor, s.coarsen, s.step, s.memory)
-        samples = read_samples(self.paths, reading, about(self.report, "read fields"))
+        samples = read_samples(self.paths, reading, self.report.part("read fields"))
         check_enough(samples, self.method)
         return samples
 
@@ -106,15 +104,28 @@ class _Job:
             network=NetworkShape(**s.network.model_dump()),
             training=Training(**s.training.model_dump()),
             significance=Significance(s.false_alarm_rate, s.draws),
-            exact=s.exact, penalty=s.penalty, strength=s.strength, device=str(resolve_device(s.device)),
-        )  # fmt: skip
+            exact=s.exact,
+            penalty=s.penalty,
+            strength=s.strength,
+            device=str(resolve_device(s.device)),
+        )
 
 
 def _network_step(job: _Job, folder: Path, seed: int, inputs: dict[str, str], fresh: bool, report) -> Done:
     decides = {
-        "task", "variable", "target", "operator", "factor", "coarsen", "step", "memory", "exact", "network", "training",
+        "task",
+        "variable",
+        "target",
+        "operator",
+        "factor",
+        "coarsen",
+        "step",
+        "memory",
+        "exact",
+        "network",
+        "training",
         "false_alarm_rate",
-    }  # fmt: skip
+    }
     step = Step(
         title=f"network {seed}",
         record=folder / f"network_{seed:03d}.json",
@@ -123,13 +134,15 @@ def _network_step(job: _Job, folder: Path, seed: int, inputs: dict[str, str], fr
         inputs=inputs,
         about={"device": job.settings.device, "threads": job.settings.threads},
     )
-    progress: Report | None = about(report, step.title)
-    done = perform(step, lambda: save_trained(train_one(job.samples, seed, job.method, progress), step.outputs[0]), fresh=fresh)
+    progress: Progress = report.part(step.title)
+    done = perform(
+        step, lambda: save_trained(train_one(job.samples, seed, job.method, progress), step.outputs[0]), fresh=fresh
+    )
     _tell(report, done)
     return done
 
 
-def _inputs(settings: SymmetrySettings, fresh: bool, report: StageReport | None) -> tuple[list[Path], list[Done]]:
+def _inputs(settings: SymmetrySettings, fresh: bool, report: Progress) -> tuple[list[Path], list[Done]]:
     """Files, and the steps that made them."""
     if settings.inputs is not None:
         for path in settings.inputs:
@@ -139,7 +152,11 @@ def _inputs(settings: SymmetrySettings, fresh: bool, report: StageReport | None)
     from flowsr.pipeline import stages
 
     experiment = Experiment(
-        name=settings.name, output=settings.output, device=settings.device, threads=settings.threads, simulate=settings.simulate
+        name=settings.name,
+        output=settings.output,
+        device=settings.device,
+        threads=settings.threads,
+        simulate=settings.simulate,
     )
     done = stages.simulate(experiment, fresh=fresh, report=report)
     return [each.step.outputs[0] for each in done], done
@@ -147,7 +164,7 @@ def _inputs(settings: SymmetrySettings, fresh: bool, report: StageReport | None)
 
 def _with_data(found: Discovery, job: _Job, inputs: dict[str, str]) -> Discovery:
     """The discovery with what the data say without a network, where they are velocities on a cube with several units."""
-    from flowsr.symmetry.statistics import data_symmetry
+    from flowsr.symmetry.invariance import data_symmetry
     from flowsr.symmetry.translation import homogeneity
 
     samples, significance = job.samples, job.method.significance
@@ -155,10 +172,16 @@ def _with_data(found: Discovery, job: _Job, inputs: dict[str, str]) -> Discovery
     several, cube = len(samples.unit_numbers) > 1, len(set(samples.grid.shape)) == 1
     data = translation = None
     if several and cube and samples.irreps_in == "1o":
-        units = samples.runs if len(np.unique(samples.runs)) >= least_units(significance.false_alarm_rate) else samples.units
+        units = (
+            samples.runs
+            if len(np.unique(samples.runs)) >= least_units(significance.false_alarm_rate)
+            else samples.units
+        )
         data = data_symmetry(samples.inputs, samples.grid, units=units, significance=significance).to_json()
     if several:
-        axes = homogeneity(samples.inputs, samples.targets, samples.grid, units=samples.units, significance=significance)
+        axes = homogeneity(
+            samples.inputs, samples.targets, samples.grid, units=samples.units, significance=significance
+        )
         translation = {axis: each.to_json() for axis, each in axes.items()}
     return replace(found, data=_numbers(data), translation=_numbers(translation), provenance=provenance)
 
@@ -188,6 +211,5 @@ def _numbers(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _tell(report: StageReport | None, done: Done) -> None:
-    if report is not None:
-        report(done.step.title, 1.0, "reused" if done.reused else "done")
+def _tell(report: Progress, done: Done) -> None:
+    report.part(done.step.title)(1.0, "reused" if done.reused else "done")

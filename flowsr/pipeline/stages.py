@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from flowsr.config.loading import dump_experiment
+from flowsr.config.load import dump_experiment
 from flowsr.config.schema import Experiment
 from flowsr.data.pairs import SPLITS, STATISTICS, pair_stores
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum, write_text_atomic
-from flowsr.pipeline.names import check_names
+from flowsr.pipeline.check import check_names
 from flowsr.pipeline.steps import Done, Step, perform, read_record
-from flowsr.progress import Report, StageReport, about
+from flowsr.progress import SILENT, Progress
 from flowsr.windows import Window
 
 #: Up to this many cells a side, a second thread costs a transform more than it brings.
@@ -30,7 +30,7 @@ ONE_THREAD_CELLS = 64
 
 
 def simulate(
-    experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None, part: bool = False
+    experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT, part: bool = False
 ) -> list[Done]:
     """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``.
 
@@ -58,7 +58,7 @@ def simulate(
     return finished
 
 
-def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
+def ingest(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
     """Coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``."""
     from flowsr.data.pairs import ingest as ingest_pairs
 
@@ -72,9 +72,7 @@ def ingest(experiment: Experiment, *, fresh: bool = False, report: StageReport |
     return [_done(perform(step, work, fresh=fresh), report)]
 
 
-def train(
-    experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None, part: bool = False
-) -> list[Done]:
+def train(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT, part: bool = False) -> list[Done]:
     """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve.
 
     Args:
@@ -90,15 +88,20 @@ def train(
         def work(step=step):
             settings = dict(step.settings)
             train_model(
-                settings.pop("model"), settings.pop("options"), experiment.output / "ingest", step.record.parent,
-                device=experiment.device, progress=_begin(report, step.title), **settings,
-            )  # fmt: skip
+                settings.pop("model"),
+                settings.pop("options"),
+                experiment.output / "ingest",
+                step.record.parent,
+                device=experiment.device,
+                progress=_begin(report, step.title),
+                **settings,
+            )
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
 
 
-def upscale(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> list[Done]:
+def upscale(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
     """Every network over every held-out run, to ``upscale/<name>/<run>.zarr``."""
     from flowsr.upscale import upscale_store
 
@@ -109,9 +112,15 @@ def upscale(experiment: Experiment, *, fresh: bool = False, report: StageReport 
 
         def work(name=name, source=source, step=step):
             upscale_store(
-                source, experiment.output / "train" / name, step.outputs[0], variable=experiment.ingest.variable,
-                group="coarse", tile=experiment.upscale.tile, device=experiment.device, progress=_begin(report, step.title),
-            )  # fmt: skip
+                source,
+                experiment.output / "train" / name,
+                step.outputs[0],
+                variable=experiment.ingest.variable,
+                group="coarse",
+                tile=experiment.upscale.tile,
+                device=experiment.device,
+                progress=_begin(report, step.title),
+            )
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
@@ -146,7 +155,7 @@ class Outcome:
         return "\n".join(verdict(self.comparison))
 
 
-def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> Outcome:
+def compare(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
     """Interpolations and networks on the held-out snapshots, to ``compare/`` and ``report.html``."""
     from flowsr.pipeline.comparing import HERO, compare_and_report
 
@@ -168,17 +177,21 @@ def compare(experiment: Experiment, *, fresh: bool = False, report: StageReport 
     _start(experiment)
 
     def work():
-        compare_and_report(experiment, pair_stores(experiment.output / "ingest", "test"), folder, page, _begin(report, step.title))
+        compare_and_report(
+            experiment, pair_stores(experiment.output / "ingest", "test"), folder, page, _begin(report, step.title)
+        )
 
     done = perform(step, work, fresh=fresh)
     comparison = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return Outcome(comparison, page, [_done(done, report)])
 
 
-def run(experiment: Experiment, *, fresh: bool = False, report: StageReport | None = None) -> Outcome:
+def run(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
     """All five stages in order; finished ones are reused unless ``fresh``."""
     _check_factor(experiment)
-    steps = [done for stage in (simulate, ingest, train, upscale) for done in stage(experiment, fresh=fresh, report=report)]
+    steps = [
+        done for stage in (simulate, ingest, train, upscale) for done in stage(experiment, fresh=fresh, report=report)
+    ]
     outcome = compare(experiment, fresh=fresh, report=report)
     return Outcome(outcome.comparison, outcome.report, steps + outcome.steps)
 
@@ -251,15 +264,18 @@ def _check_factor(experiment: Experiment) -> None:
     """Refuse, before anything is computed, pairs that no model takes."""
     if not isinstance(experiment.ingest.factor, int):
         raise FlowsrError(
-            "models have one factor", variable="ingest.factor", expected="one number, such as 4",
-            found=list(experiment.ingest.factor), hint="flowsr ingest alone makes pairs with three",
-        )  # fmt: skip
+            "models have one factor",
+            variable="ingest.factor",
+            expected="one number, such as 4",
+            found=list(experiment.ingest.factor),
+            hint="flowsr ingest alone makes pairs with three",
+        )
 
 
 def _train_steps(experiment: Experiment) -> dict[str, Step]:
     """A step per network. Needs the ingest stage, whose data decide some of the options."""
     _check_factor(experiment)
-    from flowsr.models.saving import CARD, WEIGHTS
+    from flowsr.models.checkpoint import CARD, WEIGHTS
     from flowsr.train import HISTORY, resolve_options
 
     pairs = _finished(ingest_step(experiment), "ingest")
@@ -356,13 +372,12 @@ def _about(experiment: Experiment) -> dict[str, Any]:
     return {"experiment": experiment.name, "device": experiment.device, "threads": experiment.threads}
 
 
-def _begin(report: StageReport | None, title: str) -> Report | None:
-    if report is not None:
-        report(title, 0.0, "started")
-    return about(report, title)
+def _begin(report: Progress, title: str) -> Progress:
+    part = report.part(title)
+    part(0.0, "started")
+    return part
 
 
-def _done(done: Done, report: StageReport | None) -> Done:
-    if report is not None:
-        report(done.step.title, 1.0, "reused" if done.reused else "done")
+def _done(done: Done, report: Progress) -> Done:
+    report.part(done.step.title)(1.0, "reused" if done.reused else "done")
     return done

@@ -128,5 +128,7 @@ def _alone_with(step: Step) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FlowsrError(f"another process is at '{step.title}'", file=step.record.parent, hint="wait for it to end") from None
+            raise FlowsrError(
+                f"another process is at '{step.title}'", file=step.record.parent, hint="wait for it to end"
+            ) from None
         yield

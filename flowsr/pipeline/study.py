@@ -28,10 +28,10 @@ from flowsr.metrics import METRICS, chosen_metrics
 from flowsr.models import MODELS, build_model
 from flowsr.models.budget import multiply_adds, parameter_count
 from flowsr.pipeline import stages
-from flowsr.pipeline.names import check_names, check_options
-from flowsr.pipeline.pool import Job, Pool, worker_pool
+from flowsr.pipeline.check import check_names, check_options
 from flowsr.pipeline.steps import perform, read_record
-from flowsr.progress import Report, StageReport, about
+from flowsr.pipeline.workers import Job, Pool, worker_pool
+from flowsr.progress import SILENT, Progress
 from flowsr.registry import suggestion
 from flowsr.train.job import baseline_options, resolve_options, with_operator
 from flowsr.windows import Window
@@ -71,7 +71,7 @@ class Row:
         return f"{self.model} on {self.data}{size}, seed {self.seed}"
 
 
-def run_study(study: Study, *, fresh: bool = False, report: StageReport | None = None):
+def run_study(study: Study, *, fresh: bool = False, report: Progress = SILENT):
     """Everything that the study asks for and that has not been done before.
 
     Args:
@@ -97,7 +97,7 @@ def run_study(study: Study, *, fresh: bool = False, report: StageReport | None =
         widths = _widths(study)
         _write_subsets(study, pool, fresh, report)
         _rows(study, plan, widths, pool, fresh, report)
-    return conclude(study, plan, fresh=fresh, progress=about(report, "statistics and report"))
+    return conclude(study, plan, fresh=fresh, progress=report.part("statistics and report"))
 
 
 def workers_of(study: Study) -> int:
@@ -137,9 +137,10 @@ def check_study(study: Study) -> None:
     for reference in study.compare.references:
         if reference not in (BEST_INTERPOLATION, *study.models, *DEFAULT_REFERENCES):
             raise FlowsrError(
-                f"no model '{reference}' to compare with", variable="compare.references",
+                f"no model '{reference}' to compare with",
+                variable="compare.references",
                 expected="best_interpolation or one of " + ", ".join(study.models),
-            )  # fmt: skip
+            )
     _check_rank(study)
     _check_inputs(study)
 
@@ -148,9 +149,11 @@ def _check_rank(study: Study) -> None:
     measured = [key for name in chosen_metrics(study.compare.metrics) for key in METRICS[name].scalars]
     if study.compare.rank_by not in measured:
         raise FlowsrError(
-            f"no scalar '{study.compare.rank_by}' is measured", variable="compare.rank_by",
-            expected="one of " + ", ".join(measured), hint=suggestion(study.compare.rank_by, measured),
-        )  # fmt: skip
+            f"no scalar '{study.compare.rank_by}' is measured",
+            variable="compare.rank_by",
+            expected="one of " + ", ".join(measured),
+            hint=suggestion(study.compare.rank_by, measured),
+        )
 
 
 def _check_inputs(study: Study) -> None:
@@ -188,9 +191,16 @@ def experiment_of(study: Study, row: Row, width: dict[str, Any] | None = None) -
         named = {network_name(row): ModelSettings.model_validate(network)}
         train = study.training_of(row.model).model_copy(update={"models": named})
     return Experiment(
-        name=f"{study.name} {row.data}", output=output, seed=row.seed or 0, device=study.device, threads=study.threads,
-        simulate=data.simulate, ingest=ingest, train=train, compare=CompareSettings(baselines=[], metrics=None),
-    )  # fmt: skip
+        name=f"{study.name} {row.data}",
+        output=output,
+        seed=row.seed or 0,
+        device=study.device,
+        threads=study.threads,
+        simulate=data.simulate,
+        ingest=ingest,
+        train=train,
+        compare=CompareSettings(baselines=[], metrics=None),
+    )
 
 
 def network_name(row: Row) -> str:
@@ -253,7 +263,7 @@ def _all_for_the_test(data: DataSettings):
     return data.ingest.model_copy(update={"split": data.ingest.split.model_copy(update={"gap_turnovers": 0.0})})
 
 
-def _simulate(study: Study, pool: Pool, fresh: bool, report: StageReport | None) -> None:
+def _simulate(study: Study, pool: Pool, fresh: bool, report: Progress) -> None:
     jobs = []
     for name, data in study.data.items():
         if data.ingest.inputs is None:
@@ -262,31 +272,31 @@ def _simulate(study: Study, pool: Pool, fresh: bool, report: StageReport | None)
                 part = experiment.model_copy(update={"simulate": data.simulate.model_copy(update={"seeds": seeds})})
                 jobs.append(Job(f"{name}, seed {', '.join(map(str, seeds))}", _simulate_part, (part, fresh)))
     if jobs:
-        pool.run(jobs, about(report, "simulate"))
+        pool.run(jobs, report.part("simulate"))
 
 
-def _simulate_part(experiment: Experiment, fresh: bool, *, progress: Report) -> None:
+def _simulate_part(experiment: Experiment, fresh: bool, *, progress: Progress) -> None:
     stages.simulate(experiment, fresh=fresh, report=_forwarded(progress), part=True)
 
 
-def _ingest(study: Study, pool: Pool, fresh: bool, report: StageReport | None) -> None:
+def _ingest(study: Study, pool: Pool, fresh: bool, report: Progress) -> None:
     jobs = [Job(name, _ingest_one, (experiment_of(study, Row("", name)), fresh)) for name in study.data]
-    pool.run(jobs, about(report, "ingest"))
+    pool.run(jobs, report.part("ingest"))
 
 
-def _ingest_one(experiment: Experiment, fresh: bool, *, progress: Report) -> None:
+def _ingest_one(experiment: Experiment, fresh: bool, *, progress: Progress) -> None:
     stages.ingest(experiment, fresh=fresh, report=_forwarded(progress))
 
 
-def _write_subsets(study: Study, pool: Pool, fresh: bool, report: StageReport | None) -> None:
+def _write_subsets(study: Study, pool: Pool, fresh: bool, report: Progress) -> None:
     jobs = [
         Job(f"{data}, {size} snapshots", _write_subset, (study, data, size, fresh)) for data, size in _reduced(study)
     ]
     if jobs:
-        pool.run(jobs, about(report, "smaller training sets"))
+        pool.run(jobs, report.part("smaller training sets"))
 
 
-def _write_subset(study: Study, data: str, size: int, fresh: bool, *, progress: Report) -> None:
+def _write_subset(study: Study, data: str, size: int, fresh: bool, *, progress: Progress) -> None:
     whole = experiment_of(study, Row("", data))
     part = experiment_of(study, Row("", data, size))
     checksums = stages.source_checksums(whole)
@@ -322,18 +332,20 @@ def _widths(study: Study) -> dict[tuple[str, str], dict[str, Any]]:
     return widths
 
 
-def _rows(study: Study, plan: Sequence[Row], widths: dict, pool: Pool, fresh: bool, report: StageReport | None) -> None:
+def _rows(study: Study, plan: Sequence[Row], widths: dict, pool: Pool, fresh: bool, report: Progress) -> None:
     from flowsr.pipeline.study_rows import finish_row
 
     jobs = [
         Job(
-            row.title, finish_row, (study, row, widths.get((row.model, row.data), {}), fresh),
+            row.title,
+            finish_row,
+            (study, row, widths.get((row.model, row.data), {}), fresh),
             UNTRAINED_WEIGHT if row.seed is None else 1.0,
         )
         for row in plan
-    ]  # fmt: skip
-    pool.run(jobs, about(report, "train and test"))
+    ]
+    pool.run(jobs, report.part("train and test"))
 
 
-def _forwarded(progress: Report) -> StageReport:
-    return lambda title, fraction, message: progress(fraction, message)
+def _forwarded(progress: Progress) -> Progress:
+    return Progress(lambda _, fraction, message: progress(fraction, message))

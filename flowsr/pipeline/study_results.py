@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from flowsr.compare.board import Board, Key, Result, spread_values
 from flowsr.compare.findings import (
     BEST_INTERPOLATION,
     Resampling,
@@ -21,6 +20,7 @@ from flowsr.compare.findings import (
     score,
 )
 from flowsr.compare.job import descriptions_of, setting_of
+from flowsr.compare.result import Board, Key, Result, spread_values
 from flowsr.compare.runs import open_runs
 from flowsr.compare.scores import round_or_none
 from flowsr.compare.study_table import differences_csv, study_csv, study_markdown, study_screen, study_verdict
@@ -31,7 +31,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import write_json_atomic, write_text_atomic
 from flowsr.pipeline.study import Row, pairs_of, test_stores
 from flowsr.pipeline.study_rows import metrics_for, row_file, truth_of
-from flowsr.progress import Report
+from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 
 RESULTS = "study.json"
@@ -60,7 +60,7 @@ class StudyOutcome:
         return "\n".join(study_verdict(self.results))
 
 
-def conclude(study: Study, plan: Sequence[Row], *, fresh: bool = False, progress: Report | None = None) -> StudyOutcome:
+def conclude(study: Study, plan: Sequence[Row], *, fresh: bool = False, progress: Progress = SILENT) -> StudyOutcome:
     """Statistics over all rows of the plan, to ``compare/`` and ``report.html``.
 
     Raises:
@@ -132,16 +132,17 @@ def _block_lengths(study: Study, data: str) -> dict[str, float]:
 
 
 def _results(
-    study: Study, rows: dict[Row, dict], truths: dict[str, dict], board: Board, tell: Report
+    study: Study, rows: dict[Row, dict], truths: dict[str, dict], board: Board, tell: Progress
 ) -> dict[str, Any]:
     runs = {data: open_runs(test_stores(study, data), study.data[data].ingest.variable) for data in study.data}
     described = {data: descriptions_of(metrics_for(study, runs[data][0]), runs[data][0]) for data in study.data}
     home = study.trained_data[0]
     if study.compare.rank_by not in described[home]["metrics"]:
         raise FlowsrError(
-            f"no scalar '{study.compare.rank_by}' is measured", variable="compare.rank_by",
+            f"no scalar '{study.compare.rank_by}' is measured",
+            variable="compare.rank_by",
             expected="one of " + ", ".join(described[home]["metrics"]),
-        )  # fmt: skip
+        )
     resampling = Resampling(study.compare.confidence, study.compare.resamples)
     scores, differences = _findings(study, board, described, resampling, lambda f: tell(0.05 + 0.75 * f, "statistics"))
     return {
@@ -221,11 +222,14 @@ def _learning(study: Study, board: Board, described: dict, resampling: Resamplin
                     curve = learning_curve(board, keys, data, metric, resampling)
                     found.append(
                         {
-                            "model": model, "data": data, "metric": metric, "sizes": list(curve.sizes),
+                            "model": model,
+                            "data": data,
+                            "metric": metric,
+                            "sizes": list(curve.sizes),
                             "scores": [_score_entry(one) for one in curve.scores],
                             "slope": None if curve.slope is None else _interval(curve.slope),
                         }
-                    )  # fmt: skip
+                    )
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from flowsr.compare.card import write_card
 from flowsr.compare.entry import Entry
 from flowsr.compare.job import kept_row
-from flowsr.compare.rows import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
+from flowsr.compare.measure import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
 from flowsr.compare.runs import HeldOutRun, judged_by_all, open_runs
 from flowsr.config.study import Study
 from flowsr.data.pairs import read_statistics
@@ -19,18 +19,10 @@ from flowsr.devices import resolve_device
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS, Upscaler, build_model, load_model
 from flowsr.models.budget import multiply_adds
-from flowsr.models.saving import WEIGHTS
+from flowsr.models.checkpoint import WEIGHTS
 from flowsr.pipeline import stages
-from flowsr.pipeline.study import (
-    Row,
-    built_for,
-    coarse_grid,
-    experiment_of,
-    pairs_of,
-    test_checksums,
-    test_stores,
-)
-from flowsr.progress import Report
+from flowsr.pipeline.study import Row, built_for, coarse_grid, experiment_of, pairs_of, test_checksums, test_stores
+from flowsr.progress import Progress
 from flowsr.provenance import fingerprint, versions
 from flowsr.train import HISTORY, read_history
 
@@ -44,7 +36,7 @@ def row_file(study: Study, row: Row) -> Path:
     return study.output / "rows" / f"{row.name}.json"
 
 
-def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, progress: Report) -> None:
+def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, progress: Progress) -> None:
     """Train and test, unless it has been done; leaves the row's file, and a card beside the weights.
 
     Args:
@@ -62,7 +54,7 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
             experiment,
             fresh=fresh,
             part=True,
-            report=lambda _, fraction, message: progress(TRAINING * fraction, message),
+            report=Progress(lambda _, fraction, message: progress(TRAINING * fraction, message)),
         )
         folder, weights = done.step.record.parent, done.checksums[WEIGHTS]
 
@@ -137,7 +129,7 @@ def _tested_on(study: Study, row: Row) -> list[str]:
     return [row.data, *(other for other in study.data if other != row.data and fits(other))]
 
 
-def _tests(study: Study, row: Row, model: Upscaler, progress: Report) -> dict[str, dict]:
+def _tests(study: Study, row: Row, model: Upscaler, progress: Progress) -> dict[str, dict]:
     """Data set -> scalars, curves, seconds, and the snapshots they are of."""
     tests = {}
     names = _tested_on(study, row)

@@ -9,12 +9,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from flowsr.compare.ranking import mean_of
+from flowsr.compare.verdict import NRMSE, best_of
 from flowsr.report.embedding import png_bytes
 from flowsr.report.planes import SliceSet
 from flowsr.report.slices import colour_limits, draw_plane, field_colours
 from flowsr.report.spectra import draw_spectrum, mark_cutoff
 from flowsr.report.style import INK, model_looks, plain, styled, with_unit
-from flowsr.compare.verdict import NRMSE, best_of
 
 log = logging.getLogger(__name__)
 _DOTS, _WIDE, _TALL = 100, 16.0, 3.66

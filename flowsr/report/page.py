@@ -13,12 +13,12 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from flowsr.compare.verdict import verdict
 from flowsr.files import write_text_atomic
 from flowsr.report import pictures
 from flowsr.report.planes import SliceSet
 from flowsr.report.style import model_looks, with_subscripts
 from flowsr.report.table import comparison_table
-from flowsr.compare.verdict import verdict
 from flowsr.report.weights import RelaxedWeights
 
 log = logging.getLogger(__name__)

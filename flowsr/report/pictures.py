@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from flowsr.compare.ranking import mean_of
+from flowsr.compare.verdict import BEYOND_CUTOFF, NRMSE, best_of
 from flowsr.report.curves import curve_figure, has_curve
 from flowsr.report.embedding import data_address, png_bytes, svg_markup
 from flowsr.report.learning import learning_figure
@@ -20,7 +21,6 @@ from flowsr.report.slices import slices_figure
 from flowsr.report.spectra import SPECTRAL_ERROR, SPECTRUM, spectra_figure
 from flowsr.report.style import ModelLook, with_subscripts, without_mathematics
 from flowsr.report.table import number
-from flowsr.compare.verdict import BEYOND_CUTOFF, NRMSE, best_of
 from flowsr.report.weights import RelaxedWeights, weights_figure, weights_sentence
 
 SLICE_BYTES = 700_000

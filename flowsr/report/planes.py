@@ -64,13 +64,7 @@ class SliceSet:
 
 
 def collect_slices(
-    truth,
-    coarse,
-    fields: Mapping[str, object],
-    grid: Grid,
-    *,
-    velocity_unit: str = "1",
-    length_unit: str = "1",
+    truth, coarse, fields: Mapping[str, object], grid: Grid, *, velocity_unit: str = "1", length_unit: str = "1"
 ) -> tuple[SliceSet, ...]:
     """Vorticity magnitude and the first velocity component on the middle plane across z.
 
@@ -103,12 +97,7 @@ def collect_slices(
     where = {
         "axis_names": ("x", "y"),
         "length_unit": length_unit,
-        "extent": (
-            grid.origin[0],
-            grid.origin[0] + grid.lengths[0],
-            grid.origin[1],
-            grid.origin[1] + grid.lengths[1],
-        ),
+        "extent": (grid.origin[0], grid.origin[0] + grid.lengths[0], grid.origin[1], grid.origin[1] + grid.lengths[1]),
         "plane": f"z = {grid.coordinates()[2][middle]:.3g}"
         + (f" {length_unit}" if length_unit not in ("", "1") else ""),
     }

@@ -29,11 +29,32 @@ _POLAR = np.deg2rad(52)  # how far from the principal axis a point in general po
 _RIM = np.linspace(0, np.pi, 181)
 
 HERMANN_MAUGUIN = {
-    "C1": "1", "Ci": r"\bar{1}", "C2": "2", "Cs": "m", "C2h": "2/m", "D2": "222", "C2v": "mm2", "D2h": "mmm", "C4": "4",
-    "S4": r"\bar{4}", "C4h": "4/m", "D4": "422", "C4v": "4mm", "D2d": r"\bar{4}2m", "D4h": "4/mmm", "C3": "3",
-    "S6": r"\bar{3}", "D3": "32", "C3v": "3m", "D3d": r"\bar{3}m", "T": "23", "Th": r"m\bar{3}", "O": "432",
-    "Td": r"\bar{4}3m", "Oh": r"m\bar{3}m",
-}  # fmt: skip
+    "C1": "1",
+    "Ci": r"\bar{1}",
+    "C2": "2",
+    "Cs": "m",
+    "C2h": "2/m",
+    "D2": "222",
+    "C2v": "mm2",
+    "D2h": "mmm",
+    "C4": "4",
+    "S4": r"\bar{4}",
+    "C4h": "4/m",
+    "D4": "422",
+    "C4v": "4mm",
+    "D2d": r"\bar{4}2m",
+    "D4h": "4/mmm",
+    "C3": "3",
+    "S6": r"\bar{3}",
+    "D3": "32",
+    "C3v": "3m",
+    "D3d": r"\bar{3}m",
+    "T": "23",
+    "Th": r"m\bar{3}",
+    "O": "432",
+    "Td": r"\bar{4}3m",
+    "Oh": r"m\bar{3}m",
+}
 
 
 @styled
@@ -47,9 +68,15 @@ def point_group_figure(subgroup: Subgroup, *, legend: bool = True) -> Figure:
     if legend:
         handles = legend_handles(subgroup)
         figure.legend(
-            handles=handles, loc="lower center", ncols=2, fontsize=10.5, columnspacing=1.6, handletextpad=0.6,
-            bbox_to_anchor=(0.5, 0.01), labelspacing=0.55,
-        )  # fmt: skip
+            handles=handles,
+            loc="lower center",
+            ncols=2,
+            fontsize=10.5,
+            columnspacing=1.6,
+            handletextpad=0.6,
+            bbox_to_anchor=(0.5, 0.01),
+            labelspacing=0.55,
+        )
     return figure
 
 
@@ -116,7 +143,11 @@ def _draw_plane(axes: Axes, view: View, normal, **style) -> None:
     """The upper half of the great circle of a plane; the whole equator where the plane is seen face on."""
     normal = np.asarray(normal, float) / np.linalg.norm(normal)
     if abs(view.height(normal)) > 1 - 1e-9:
-        axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=style["color"], linewidth=style["linewidth"], zorder=style["zorder"]))
+        axes.add_patch(
+            Circle(
+                (0, 0), 1, fill=False, edgecolor=style["color"], linewidth=style["linewidth"], zorder=style["zorder"]
+            )
+        )
         return
     along = np.cross(normal, view.towards)
     along = along / np.linalg.norm(along)
@@ -163,7 +194,10 @@ def _draw_symbol(axes: Axes, place: np.ndarray, symbol: str, centred: bool) -> N
     elif symbol == "4":
         shapes = [(_regular(place, 4, outwards + np.pi / 4, radius * 1.12), INK)]
     else:
-        shapes = [(_regular(place, 4, outwards + np.pi / 4, radius * 1.2), "white"), (_lens(place, outwards + np.pi / 2, radius * 0.92), INK)]
+        shapes = [
+            (_regular(place, 4, outwards + np.pi / 4, radius * 1.2), "white"),
+            (_lens(place, outwards + np.pi / 2, radius * 0.92), INK),
+        ]
     axes.add_patch(PathPatch(shapes[0][0], **halo))
     for order, (shape, colour) in enumerate(shapes):
         axes.add_patch(PathPatch(shape, **{**ink, "zorder": 7 + order}, facecolor=colour))
@@ -230,7 +264,11 @@ def _rim_directions(view: View) -> list[tuple[int, ...]]:
     """Lattice directions in the plane, those to the right and up."""
     every = [d for d in (np.indices((3, 3, 3)).reshape(3, -1).T - 1).tolist() if any(d)]
     flat = [d for d in every if abs(view.height(d)) < 1e-9]
-    return [tuple(d) for d in flat if np.dot(d, view.right) > 1e-9 or (abs(np.dot(d, view.right)) < 1e-9 and np.dot(d, view.up) > 0)]
+    return [
+        tuple(d)
+        for d in flat
+        if np.dot(d, view.right) > 1e-9 or (abs(np.dot(d, view.right)) < 1e-9 and np.dot(d, view.up) > 0)
+    ]
 
 
 def _digits(axis) -> str:
@@ -245,16 +283,53 @@ def legend_handles(subgroup: Subgroup) -> list:
     mirrored = any(o.determinant == -1 for o in operations)
     dot = {"linestyle": "none", "markeredgecolor": "none"}
     words = {"4": ("s", "four-fold axis"), "3": ("^", "three-fold axis"), "2": ("d", "two-fold axis")}
-    handles = [Line2D([], [], marker=m, color=INK, markersize=9, label=text, **dot) for s, (m, text) in words.items() if s in symbols]
+    handles = [
+        Line2D([], [], marker=m, color=INK, markersize=9, label=text, **dot)
+        for s, (m, text) in words.items()
+        if s in symbols
+    ]
     if "-4" in symbols:
-        handles.append(Line2D([], [], marker="s", color="white", markeredgecolor=INK, linestyle="none", markersize=9, label="four-fold rotoinversion"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                marker="s",
+                color="white",
+                markeredgecolor=INK,
+                linestyle="none",
+                markersize=9,
+                label="four-fold rotoinversion",
+            )
+        )
     if _mirror_normals(operations):
         handles.append(Line2D([], [], color=MIRROR, linewidth=3, label="mirror plane"))
     if centred:
-        handles.append(Line2D([], [], marker="o", color="white", markeredgecolor=INK, linestyle="none", markersize=6, label="inversion centre (hole)"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                marker="o",
+                color="white",
+                markeredgecolor=INK,
+                linestyle="none",
+                markersize=6,
+                label="inversion centre (hole)",
+            )
+        )
     handles.append(Line2D([], [], color=_LOST, linewidth=1.2, label="mirror of the cube, for reference"))
     handles.append(Line2D([], [], marker="o", color=RIGHT, markersize=5, label="a point above the plane", **dot))
-    handles.append(Line2D([], [], marker="o", color="white", markeredgecolor=RIGHT, linestyle="none", markersize=8, label="a point below"))
+    handles.append(
+        Line2D(
+            [],
+            [],
+            marker="o",
+            color="white",
+            markeredgecolor=RIGHT,
+            linestyle="none",
+            markersize=8,
+            label="a point below",
+        )
+    )
     if mirrored:
         handles.append(Line2D([], [], marker="o", color=LEFT, markersize=5, label="its mirror image (orange)", **dot))
     return handles

@@ -199,9 +199,11 @@ def _spectra(results: Mapping, looks: Mapping[str, ModelLook]) -> list[tuple[str
             continue
         drawn = {name: {**results["models"][name], "curves": curves[name]} for name in names if name in best}
         comparison = {
-            "models": drawn, "truth": results["truth"][data], "curves": results["curves"],
+            "models": drawn,
+            "truth": results["truth"][data],
+            "curves": results["curves"],
             "cutoff_wavenumber": results["data"][data]["cutoff_wavenumber"],
-        }  # fmt: skip
+        }
         picture = pictures.spectra(comparison, {name: looks[name] for name in drawn}, name=f"spectra-{len(found)}")
         if picture is not None:
             found.append((data, picture))

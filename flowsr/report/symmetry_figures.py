@@ -21,7 +21,18 @@ from flowsr.report.weights import element_key, element_text, symbol_text
 KEPT, LOST, CHANCE = "#0072B2", "#D55E00", "#d4d4d4"
 _WIDTH = 13.0
 _GROUP = "Oh"
-_CLASS_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#8a8a8a", "#44AA99")
+_CLASS_COLOURS = (
+    "#000000",
+    "#D55E00",
+    "#0072B2",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#8a8a8a",
+    "#44AA99",
+)
 _AXIS_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _COMPONENTS = "uvw"
 _FLOOR = 1e-3  # of the largest power, below which irreps are drawn as nothing
@@ -29,7 +40,9 @@ _FLOOR = 1e-3  # of the largest power, below which irreps are drawn as nothing
 
 def element_order() -> list[int]:
     """The 48 elements class by class, in the order of printed character tables."""
-    return [g for members in octahedral_group(_GROUP).classes for g in sorted(members, key=lambda g: element_key(_GROUP, g))]
+    return [
+        g for members in octahedral_group(_GROUP).classes for g in sorted(members, key=lambda g: element_key(_GROUP, g))
+    ]
 
 
 @styled
@@ -53,7 +66,9 @@ def weights_figure(found: Mapping) -> Figure:
     rows[-1].set_xticks(range(len(order)), [element_text(_GROUP, g) for g in order], rotation=90, fontsize=10)
     rows[-1].set_xlim(-0.6, len(order) - 0.4)
     handles = [Patch(color=KEPT, label="in the surviving group"), Patch(color=LOST, label="lost")]
-    rows[0].legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1.13), ncols=2, fontsize=10.5, borderaxespad=0)
+    rows[0].legend(
+        handles=handles, loc="lower right", bbox_to_anchor=(1, 1.13), ncols=2, fontsize=10.5, borderaxespad=0
+    )
     return figure
 
 
@@ -69,7 +84,9 @@ def irreps_figure(found: Mapping) -> Figure:
     floor = _FLOOR * top
     for x, each in enumerate(irreps.values()):
         if each["null_high"]:
-            axes.fill_between([x - 0.42, x + 0.42], floor, max(each["null_high"], floor), color=CHANCE, linewidth=0, zorder=1)
+            axes.fill_between(
+                [x - 0.42, x + 0.42], floor, max(each["null_high"], floor), color=CHANCE, linewidth=0, zorder=1
+            )
             axes.hlines(max(each["null_mean"], floor), x - 0.42, x + 0.42, color=FAINT, linewidth=1.2, zorder=2)
         if each["power"] > floor:
             axes.bar(x, each["power"] - floor, 0.46, bottom=floor, color=LOST if each["broken"] else KEPT, zorder=3)
@@ -77,7 +94,9 @@ def irreps_figure(found: Mapping) -> Figure:
             axes.vlines(x, max(each["low"], floor), max(each["high"], floor), color=INK, linewidth=1.2, zorder=4)
         if each["p"] is not None:
             words = f"p = {each['p']:.2g}" if each["broken"] else ""
-            axes.text(x, max(each["power"], each["high"] or 0, floor) * 1.25, words, ha="center", fontsize=9.5, color=INK)
+            axes.text(
+                x, max(each["power"], each["high"] or 0, floor) * 1.25, words, ha="center", fontsize=9.5, color=INK
+            )
     axes.set_yscale("log")
     axes.set_ylim(floor, 4 * max(top, max([each["high"] or 0 for each in irreps.values()])))
     axes.set_xlim(-0.6, len(irreps) - 0.4)
@@ -88,7 +107,9 @@ def irreps_figure(found: Mapping) -> Figure:
     handles = [Patch(color=LOST, label="broken"), Patch(color=KEPT, label="not above chance")]
     if any(highs):
         handles.append(Patch(color=CHANCE, label="chance: 95 % of random data sets"))
-    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=3, fontsize=10.5, handlelength=1.2)
+    axes.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=3, fontsize=10.5, handlelength=1.2
+    )
     return figure
 
 
@@ -108,8 +129,15 @@ def scales_figure(found: Mapping) -> Figure | None:
         errors = np.array([np.nan if e is None else e for e in shells["error_by_class"][name]], dtype=float)
         whole = kept.issuperset(members)
         line = (0, (4, 1.6)) if whole else "-"
-        axes.plot(shells["k"], np.where(errors > 0, errors, np.nan), color=colour, linestyle=line, marker="o", markersize=3.2,
-                  label=symbol_text(name) + ("  (kept)" if whole else ""))  # fmt: skip
+        axes.plot(
+            shells["k"],
+            np.where(errors > 0, errors, np.nan),
+            color=colour,
+            linestyle=line,
+            marker="o",
+            markersize=3.2,
+            label=symbol_text(name) + ("  (kept)" if whole else ""),
+        )
     axes.set_yscale("log")
     axes.set(xlabel="wavenumber $k$", ylabel="equivariance error of the network")
     axes.grid(True)
@@ -137,7 +165,11 @@ def elements_figure(found: Mapping) -> Figure:
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(order) - 0.4)
     axes.set_ylabel("equivariance\nerror [%]", fontsize=12)
-    handles = [Patch(color=KEPT, label="in the surviving group"), Patch(color=LOST, label="lost"), Line2D([], [], color=FAINT, label="data turned at random")]
+    handles = [
+        Patch(color=KEPT, label="in the surviving group"),
+        Patch(color=LOST, label="lost"),
+        Line2D([], [], color=FAINT, label="data turned at random"),
+    ]
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1.13), ncols=3, fontsize=10.5, borderaxespad=0)
     return figure
 
@@ -153,7 +185,9 @@ def data_figure(data: Mapping) -> Figure:
     left, bottom, tall = 2.75, 0.92, 0.42 * len(families)
     axes = figure.add_axes((left / _WIDTH, bottom / height, (_WIDTH - left - 1.25) / _WIDTH, tall / height))
     bar = figure.add_axes(((_WIDTH - 1.1) / _WIDTH, bottom / height, 0.14 / _WIDTH, tall / height))
-    image = axes.imshow(table, aspect="auto", cmap=POSITIVE_MAP, vmin=0, vmax=max(float(table.max()), 1e-6), interpolation="nearest")
+    image = axes.imshow(
+        table, aspect="auto", cmap=POSITIVE_MAP, vmin=0, vmax=max(float(table.max()), 1e-6), interpolation="nearest"
+    )
     axes.set_yticks(range(len(families)), [plain(name) for name in families], fontsize=11)
     axes.set_xticks(range(len(order)), [element_text(_GROUP, g) for g in order], rotation=90, fontsize=10)
     kept = set(data["surviving"]["elements"])
@@ -180,8 +214,12 @@ def translation_figure(translation: Mapping[str, Mapping]) -> Figure:
                 panels[row, 0].set_ylabel("bank " + plain(bank), fontsize=12)
         verdict = "homogeneous" if each["homogeneous"] else "not homogeneous"
         p = ", ".join(f"{name} {value:.2g}" for name, value in each["p"].items())
-        panels[0, column].set_title(f"along ${axis}$: {verdict}\n", fontsize=13, color=INK if each["homogeneous"] else LOST)
-        panels[0, column].text(0.5, 1.03, f"p: {p}", transform=panels[0, column].transAxes, ha="center", fontsize=10, color=FAINT)
+        panels[0, column].set_title(
+            f"along ${axis}$: {verdict}\n", fontsize=13, color=INK if each["homogeneous"] else LOST
+        )
+        panels[0, column].text(
+            0.5, 1.03, f"p: {p}", transform=panels[0, column].transAxes, ha="center", fontsize=10, color=FAINT
+        )
         panels[-1, column].set_xlabel(f"${axis}$")
     components = len(np.atleast_2d(next(iter(translation.values()))["weights"][banks[0]]))
     names = _COMPONENTS if components == 3 else [str(c + 1) for c in range(components)]
@@ -204,7 +242,16 @@ def _separate_classes(axes: Axes, *, labelled: bool, colour: str = "#bbbbbb", li
     start = 0
     for members, name in zip(group.classes, group.class_names):
         if labelled:
-            axes.text(start + len(members) / 2 - 0.5, 1.015, symbol_text(name), transform=above, ha="center", va="bottom", fontsize=12, color=INK)
+            axes.text(
+                start + len(members) / 2 - 0.5,
+                1.015,
+                symbol_text(name),
+                transform=above,
+                ha="center",
+                va="bottom",
+                fontsize=12,
+                color=INK,
+            )
         start += len(members)
         if start < group.order:
             axes.axvline(start - 0.5, color=colour, linewidth=linewidth, zorder=1.5)

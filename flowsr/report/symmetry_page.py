@@ -36,12 +36,14 @@ _TASKS = {
 _MOST_CANDIDATES = 14
 
 
-def write_symmetry_report(path: str | Path, discovery: Mapping[str, Any], how_made: HowMade = HowMade(), name: str = "") -> Path:
+def write_symmetry_report(
+    path: str | Path, discovery: Mapping[str, Any], how_made: HowMade = HowMade(), name: str = ""
+) -> Path:
     """Write the report, whole or not at all; equal arguments give equal bytes.
 
     Args:
         path: HTML file to write.
-        discovery: :meth:`flowsr.symmetry.discovery.Discovery.to_json`.
+        discovery: :meth:`flowsr.symmetry.result.Discovery.to_json`.
         how_made: command, configuration, versions, checksums.
         name: of the experiment.
 
@@ -57,7 +59,11 @@ def write_symmetry_report(path: str | Path, discovery: Mapping[str, Any], how_ma
 def render_symmetry_report(discovery: Mapping[str, Any], how_made: HowMade = HowMade(), name: str = "") -> str:
     """The page as text; arguments as in :func:`write_symmetry_report`."""
     environment = Environment(
-        loader=PackageLoader("flowsr.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("flowsr.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     data, translation = discovery.get("data"), discovery.get("translation")
     return environment.get_template("symmetry.html").render(
@@ -96,7 +102,10 @@ def _facts(discovery: Mapping) -> list[tuple[str, str]]:
         ("Task", f"{discovery['variable']}, {_TASKS[discovery['task']]}"),
         ("Independent snapshots", f"{discovery['snapshots']}" + (f" of {runs} runs" if runs else "")),
         ("Networks", str(len(discovery["seeds"]))),
-        ("False alarms", "data taken as exact" if discovery["exact"] else f"{100 * discovery['false_alarm_rate']:.2g} %"),
+        (
+            "False alarms",
+            "data taken as exact" if discovery["exact"] else f"{100 * discovery['false_alarm_rate']:.2g} %",
+        ),
         ("Explained by a symmetric network", f"{100 * fit['strict']:.1f} % of the target's power"),
         ("Explained by the relaxed one", f"{100 * fit['relaxed']:.1f} %"),
     ]
@@ -165,7 +174,9 @@ def _weights(discovery: Mapping) -> Picture:
         "filter turned by that element. Elements of the surviving group would all be level with the identity, E, but for "
         "noise; coset by coset, so are the others. Thin lines: standard deviation over networks and filter banks."
     )
-    return _picture(weights_figure(discovery), "weights", "Bar charts of the relaxed weights on the 48 elements", caption)
+    return _picture(
+        weights_figure(discovery), "weights", "Bar charts of the relaxed weights on the 48 elements", caption
+    )
 
 
 def _elements(discovery: Mapping) -> Picture:

@@ -197,9 +197,15 @@ def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: lis
     start = 0
     for members, name in zip(table.classes, table.class_names):
         axes.text(
-            start + len(members) / 2 - 0.5, 1.0, symbol_text(name), transform=above, ha="center", va="bottom",
-            fontsize=12.5 if len(members) > 1 else 11, color=INK,
-        )  # fmt: skip
+            start + len(members) / 2 - 0.5,
+            1.0,
+            symbol_text(name),
+            transform=above,
+            ha="center",
+            va="bottom",
+            fontsize=12.5 if len(members) > 1 else 11,
+            color=INK,
+        )
         start += len(members)
         if start < len(order):
             axes.axvline(start - 0.5, color="white", linewidth=4)

@@ -4,13 +4,13 @@ from flowsr.simulate.diagnostics import COLUMNS, diagnose
 from flowsr.simulate.flows import FLOWS, Case, Drive, Flow, Medium
 from flowsr.simulate.forces import BandPower, Force, HelicalPower, LinearForcing, ShellEnergy, helicity
 from flowsr.simulate.frames import Coriolis, UniformFlow
+from flowsr.simulate.initial_conditions import abc, from_spectrum, random_solenoidal, taylor_green
+from flowsr.simulate.job import simulate_batch, simulate_run
 from flowsr.simulate.patterns import Pattern, abc_force, kolmogorov, kolmogorov_fourfold
-from flowsr.simulate.run import simulate_batch, simulate_run
 from flowsr.simulate.scalars import MeanGradient, Scalar, Stratification
 from flowsr.simulate.solver import BoxSolver
 from flowsr.simulate.spectral import PeriodicBox, resample
-from flowsr.simulate.starts import abc, from_spectrum, random_solenoidal, taylor_green
-from flowsr.simulate.truth import right_hand_side_group, symmetry_defects
+from flowsr.simulate.symmetry_group import right_hand_side_group, symmetry_defects
 
 __all__ = [
     "COLUMNS",

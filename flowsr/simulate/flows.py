@@ -17,6 +17,7 @@ from flowsr.group import Subgroup
 from flowsr.registry import Registry
 from flowsr.simulate.forces import BandPower, Force, HelicalPower, LinearForcing, ShellEnergy
 from flowsr.simulate.frames import Coriolis, UniformFlow
+from flowsr.simulate.initial_conditions import abc, from_spectrum, random_solenoidal, taylor_green
 from flowsr.simulate.patterns import (
     abc_amplitude,
     abc_force,
@@ -28,8 +29,7 @@ from flowsr.simulate.patterns import (
 )
 from flowsr.simulate.scalars import MeanGradient, Scalar, Stratification, random_scalar
 from flowsr.simulate.spectral import PeriodicBox
-from flowsr.simulate.starts import abc, from_spectrum, random_solenoidal, taylor_green
-from flowsr.simulate.truth import CUBE, right_hand_side_group
+from flowsr.simulate.symmetry_group import CUBE, right_hand_side_group
 
 Triple = tuple[float, float, float]
 NONE = (0.0, 0.0, 0.0)
@@ -231,7 +231,7 @@ class Case:
         return torch.cat(state) if self.scalars else velocity
 
     def truth(self, lengths: Triple = CUBE) -> Subgroup:
-        """The exact symmetry group of the flow in a box with these sides, computed: see :mod:`flowsr.simulate.truth`.
+        """The exact symmetry group of the flow in a box with these sides, computed: see :mod:`flowsr.simulate.symmetry_group`.
 
         The number of waves of a fixed force does not change its group, nor does the power; both are taken as one, so
         that every force is of the order of the rest.

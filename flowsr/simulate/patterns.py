@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from flowsr.simulate.forces import VELOCITY, Force
+from flowsr.simulate.initial_conditions import abc, angles
 from flowsr.simulate.spectral import PeriodicBox, flat_real
-from flowsr.simulate.starts import abc, angles
 
 
 class Pattern(Force):

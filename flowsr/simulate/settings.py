@@ -20,8 +20,12 @@ POSITIVE = ("viscosity", "power", "forcing_cutoff", "duration", "snapshot_interv
 FLOATS = (*POSITIVE, "spin_up_time", "settle_time")
 WORDS = ("flow", "precision", "dealiasing")
 PLAIN = {
-    **dict.fromkeys(FLOATS, float), **dict.fromkeys(WORDS, str), "seed": int, "forcing_mode": int, "passive_scalar": bool
-}  # fmt: skip
+    **dict.fromkeys(FLOATS, float),
+    **dict.fromkeys(WORDS, str),
+    "seed": int,
+    "forcing_mode": int,
+    "passive_scalar": bool,
+}
 
 Triple = tuple[float, float, float]
 
@@ -116,13 +120,16 @@ class Settings:
     @property
     def case(self) -> Case:
         """The physics: flow, drive and medium."""
-        drive = Drive(
-            self.seed, self.power, self.forcing_cutoff, self.forcing_mode, self.viscosity, self.spectrum
-        )
+        drive = Drive(self.seed, self.power, self.forcing_cutoff, self.forcing_mode, self.viscosity, self.spectrum)
         medium = Medium(
-            self.rotation, self.stratification, self.prandtl, self.mean_flow, self.passive_scalar, self.scalar_gradient,
+            self.rotation,
+            self.stratification,
+            self.prandtl,
+            self.mean_flow,
+            self.passive_scalar,
+            self.scalar_gradient,
             self.schmidt,
-        )  # fmt: skip
+        )
         return Case(self.flow, drive, medium)
 
     @property

@@ -148,9 +148,15 @@ class BoxSolver:
     def member(self, index: int) -> BoxSolver:
         """A solver of one member alone, as it stands now, for diagnosis or to go on without the others."""
         alone = BoxSolver(
-            self.box, self.state[:, index], self.viscosity, forces=self.forces, scalars=self.scalars, cfl=self.cfl,
-            time=self.time, step=self.step,
-        )  # fmt: skip
+            self.box,
+            self.state[:, index],
+            self.viscosity,
+            forces=self.forces,
+            scalars=self.scalars,
+            cfl=self.cfl,
+            time=self.time,
+            step=self.step,
+        )
         alone.courant = self.courant
         return alone
 
@@ -188,9 +194,7 @@ class BoxSolver:
 
     def _runge_kutta(self, dt: float) -> None:
         """Classical RK4 in the variable exp(nu k^2 t) u; the first tendency is already there."""
-        v, n, base, total, stage = map(
-            flat_real, (self.state, self._tendency, self._base, self._sum, self._stage)
-        )
+        v, n, base, total, stage = map(flat_real, (self.state, self._tendency, self._base, self._sum, self._stage))
         half_decay = self._half_decay(dt)
         torch.mul(v, half_decay, out=base)
         n.mul_(half_decay)

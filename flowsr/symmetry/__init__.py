@@ -13,12 +13,12 @@ let go, and what they become says which symmetry the data do not have (Wang, Wal
 """
 
 from flowsr.symmetry.discover import Method, discover, discover_samples
-from flowsr.symmetry.discovery import Discovery
 from flowsr.symmetry.equivariant import FieldNetwork, PointNetwork
+from flowsr.symmetry.invariance import DataSymmetry, data_symmetry
 from flowsr.symmetry.network import NetworkShape, Training
 from flowsr.symmetry.order_parameter import Fitting, OrderParameter, order_parameter
-from flowsr.symmetry.significance import Significance
-from flowsr.symmetry.statistics import DataSymmetry, data_symmetry
+from flowsr.symmetry.randomization import Significance
+from flowsr.symmetry.result import Discovery
 from flowsr.symmetry.tasks import Samples, dynamics_samples, pair_samples, superres_samples
 from flowsr.symmetry.translation import AxisHomogeneity, homogeneity
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,8 +12,20 @@ import torch
 from flowsr.errors import FlowsrError
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.metrics import symmetry_breaking
+from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
-from flowsr.symmetry.discovery import (
+from flowsr.symmetry.network import NetworkShape, ProbeNetwork, Training, explained, trained_strict
+from flowsr.symmetry.randomization import (
+    Evidence,
+    Significance,
+    against_subgroup,
+    exact_subgroup,
+    least_units,
+    null_blocks,
+    power_spreads,
+    surviving_subgroup,
+)
+from flowsr.symmetry.result import (
     GROUP,
     Candidate,
     Discovery,
@@ -23,17 +35,6 @@ from flowsr.symmetry.discovery import (
     IrrepFinding,
     LayerFinding,
     ShellErrors,
-)
-from flowsr.symmetry.network import NetworkShape, ProbeNetwork, Training, explained, trained_strict
-from flowsr.symmetry.significance import (
-    Evidence,
-    Significance,
-    against_subgroup,
-    exact_subgroup,
-    least_units,
-    null_blocks,
-    power_spreads,
-    surviving_subgroup,
 )
 from flowsr.symmetry.tasks import TASKS, Samples, dynamics_samples, pair_samples, superres_samples
 from flowsr.symmetry.weights import (
@@ -50,9 +51,8 @@ from flowsr.symmetry.weights import (
     projector,
     to_irreps,
 )
-from flowsr.symmetry.wording import sentences
+from flowsr.symmetry.words import sentences
 
-Progress = Callable[[float, str], None]
 SEEDS = 4
 EVALUATED = 2  # snapshots on which the equivariance error is measured
 
@@ -105,7 +105,7 @@ def discover(
     irreps: str = "1o",
     seeds: int | Sequence[int] = SEEDS,
     method: Method = Method(),
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     **options: Any,
 ) -> Discovery:
     """Which symmetries do these fields break?
@@ -136,11 +136,7 @@ def discover(
 
 
 def discover_samples(
-    samples: Samples,
-    *,
-    seeds: int | Sequence[int] = SEEDS,
-    method: Method = Method(),
-    progress: Progress | None = None,
+    samples: Samples, *, seeds: int | Sequence[int] = SEEDS, method: Method = Method(), progress: Progress = SILENT
 ) -> Discovery:
     """:func:`discover` for samples that are there already."""
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
@@ -159,17 +155,24 @@ def check_enough(samples: Samples, method: Method) -> None:
     needed, found = least_units(method.significance.false_alarm_rate), len(samples.unit_numbers)
     if found < needed and not method.exact:
         raise FlowsrError(
-            "too few independent snapshots to reject any symmetry", variable="snapshots",
-            expected=f"{needed} or more at a false alarm rate of {method.significance.false_alarm_rate:g}", found=found,
+            "too few independent snapshots to reject any symmetry",
+            variable="snapshots",
+            expected=f"{needed} or more at a false alarm rate of {method.significance.false_alarm_rate:g}",
+            found=found,
             hint="data without noise can be taken as exact",
-        )  # fmt: skip
+        )
 
 
-def train_one(samples: Samples, seed: int, method: Method = Method(), progress: Progress | None = None) -> Trained:
+def train_one(samples: Samples, seed: int, method: Method = Method(), progress: Progress = SILENT) -> Trained:
     """Fit one strict network, relax it, measure its equivariance error; depends on nothing but the arguments."""
     samples = samples.normalized(torch.float64 if method.exact else torch.float32)
     network = trained_strict(
-        samples, method.network, method.training, seed=seed, device=method.device, progress=_share(progress, 0, 3, "filters")
+        samples,
+        method.network,
+        method.training,
+        seed=seed,
+        device=method.device,
+        progress=_share(progress, 0, 3, "filters"),
     )
     scores = measure_scores(
         network, samples, seed=seed, per_unit=not method.exact, progress=_share(progress, 1, 3, "weights")
@@ -182,13 +185,12 @@ def train_one(samples: Samples, seed: int, method: Method = Method(), progress: 
         generator = np.random.default_rng([method.significance.seed, seed])
         drawn = null_blocks(to_irreps(departure), Evidence.of(departure, samples.unit_runs), _whole(), 1, generator)
         null_errors, _ = _equivariance(network, samples, 1 + fit["step"] * from_irreps(drawn)[0])
-    if progress is not None:
-        progress(1.0, "done")
+    progress(1.0, "done")
     return Trained(seed, scores, errors, null_errors, shells, fit)
 
 
 def conclude(
-    samples: Samples, trained: Sequence[Trained], method: Method = Method(), progress: Progress | None = None
+    samples: Samples, trained: Sequence[Trained], method: Method = Method(), progress: Progress = SILENT
 ) -> Discovery:
     """All networks together: irreps, layers, surviving group, errors, words."""
     layers = trained[0].scores.layers
@@ -205,8 +207,10 @@ def conclude(
         weights = aligned(1 + shown[rows])
         findings[name] = LayerFinding(
             _irrep_findings(evidence.rows(rows), shown[rows], seed_of_row[rows], own.subgroup, method),
-            GroupName.of(own.subgroup), tuple(weights.mean(axis=0).tolist()), tuple(weights.std(axis=0).tolist()),
-        )  # fmt: skip
+            GroupName.of(own.subgroup),
+            tuple(weights.mean(axis=0).tolist()),
+            tuple(weights.std(axis=0).tolist()),
+        )
     discovery = Discovery(
         task=samples.task,
         variable=samples.variable,
@@ -226,7 +230,7 @@ def conclude(
     return replace(discovery, sentences=sentences(discovery, samples.notes))
 
 
-def _surviving(evidence: Evidence, method: Method, progress: Progress | None = None):
+def _surviving(evidence: Evidence, method: Method, progress: Progress = SILENT):
     if method.exact:
         return exact_subgroup(evidence.units.mean(axis=0))
     return surviving_subgroup(evidence, method.significance, progress)
@@ -259,12 +263,18 @@ def _irrep_findings(
         else:
             broken = p_values[name] <= method.significance.false_alarm_rate
         findings[name] = IrrepFinding(
-            dimension=irrep.dimension, power=float(power[name].mean()), std=float(np.std(by_seed[name])),
-            low=spread and spread.low, high=spread and spread.high,
-            null_mean=spread and spread.null_mean, null_high=spread and spread.null_high,
-            p=p_values.get(name), broken=broken, persistent=name in evidence.persistent,
+            dimension=irrep.dimension,
+            power=float(power[name].mean()),
+            std=float(np.std(by_seed[name])),
+            low=spread and spread.low,
+            high=spread and spread.high,
+            null_mean=spread and spread.null_mean,
+            null_high=spread and spread.null_high,
+            p=p_values.get(name),
+            broken=broken,
+            persistent=name in evidence.persistent,
             stabilizer=_component_stabilizer(blocks[name], name, surviving) if broken else None,
-        )  # fmt: skip
+        )
     return findings
 
 
@@ -335,7 +345,12 @@ def _equivariance_finding(trained: Sequence[Trained]) -> EquivarianceFinding:
 
 def _provenance(samples: Samples, method: Method) -> dict[str, Any]:
     grid = {"shape": list(samples.grid.shape), "boundary": list(samples.grid.boundary)}
-    data = {"samples": len(samples), "factor": samples.factor, "irreps_in": samples.irreps_in, "irreps_out": samples.irreps_out}
+    data = {
+        "samples": len(samples),
+        "factor": samples.factor,
+        "irreps_in": samples.irreps_in,
+        "irreps_out": samples.irreps_out,
+    }
     return {"method": asdict(method), "grid": grid, **data, **samples.notes, "versions": versions()}
 
 
@@ -343,8 +358,8 @@ def _whole() -> Subgroup:
     return octahedral_group(GROUP).subgroup(range(octahedral_group(GROUP).order))
 
 
-def _share(progress: Progress | None, number: int, of: int, title: str) -> Progress | None:
+def _share(progress: Progress, number: int, of: int, title: str) -> Progress:
     """Progress of one part of ``of`` equal ones."""
-    if progress is None:
-        return None
-    return lambda fraction, message="": progress((number + fraction) / of, f"{title}: {message}" if message else title)
+    return Progress(
+        lambda _, fraction, message: progress((number + fraction) / of, f"{title}: {message}" if message else title)
+    )

@@ -101,9 +101,7 @@ def velocity_statistics(fields: Tensor, grid: Grid, *, local: bool | None = None
         raise ValueError(f"statistics need {FEWEST_CELLS} cells or more along each axis, got {grid.shape}")
     local = not grid.periodic if local is None else local
     parts = [_one_sample(field[None].double(), grid, local) for field in fields]
-    return {
-        name: Statistic(np.stack([part[name][0] for part in parts]), parts[0][name][1]) for name in parts[0]
-    }
+    return {name: Statistic(np.stack([part[name][0] for part in parts]), parts[0][name][1]) for name in parts[0]}
 
 
 def _one_sample(field: Tensor, grid: Grid, local: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -180,7 +178,9 @@ def _directional_spectra(u: Tensor, grid: Grid) -> np.ndarray:
     """(2 octaves, 26, 3, 3): real and imaginary parts of the spectral tensor around the 26 directions."""
     modes = torch.fft.fftn(u, dim=(1, 2, 3)).flatten(1) / u[0].numel()
     k = torch.stack(
-        torch.meshgrid(*(torch.fft.fftfreq(n, d, dtype=u.dtype) for n, d in zip(grid.shape, grid.spacing)), indexing="ij")
+        torch.meshgrid(
+            *(torch.fft.fftfreq(n, d, dtype=u.dtype) for n, d in zip(grid.shape, grid.spacing)), indexing="ij"
+        )
     ).flatten(1)
     size = k.norm(dim=0)
     lowest = 1 / max(grid.lengths)

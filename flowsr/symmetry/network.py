@@ -11,7 +11,7 @@ told apart by direction; then the weights take it up (:mod:`flowsr.symmetry.weig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from flowsr.group import octahedral_group
 from flowsr.nn import GroupConv, LiftingConv, Projection, activation
 from flowsr.nn.layer import RelaxedLayer
 from flowsr.nn.padding import PERIODIC, Boundary
+from flowsr.progress import SILENT, Progress
 from flowsr.symmetry.tasks import Samples
 
 
@@ -121,7 +122,7 @@ def trained_strict(
     *,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress = SILENT,
 ) -> ProbeNetwork:
     """A strict network fitted to samples, its relaxed weights at 1 and ready to be relaxed.
 
@@ -164,5 +165,4 @@ def _fit(network: ProbeNetwork, samples: Samples, training: Training, progress) 
             (loss(network, samples, chosen) / (len(chosen) * values)).backward()
             optimizer.step()
             schedule.step()
-        if progress is not None:
-            progress((epoch + 1) / training.epochs, f"epoch {epoch + 1} of {training.epochs}")
+        progress((epoch + 1) / training.epochs, f"epoch {epoch + 1} of {training.epochs}")

@@ -122,7 +122,9 @@ def order_parameter(
         ValueError: inputs and targets of different numbers of samples.
     """
     if len(inputs) != len(targets) or not len(inputs):
-        raise ValueError(f"as many targets as inputs, at least one: got {len(inputs)} inputs and {len(targets)} targets")
+        raise ValueError(
+            f"as many targets as inputs, at least one: got {len(inputs)} inputs and {len(targets)} targets"
+        )
     nothing = torch.zeros(PARAMETER_SIZE, dtype=targets.dtype, device=targets.device)
     floor = _fit(network, inputs, targets, nothing, fitting.iterations)
     samples = sample_gradients(network, inputs, targets)
@@ -187,9 +189,13 @@ def _error(network: Model, inputs: Tensor, targets: Tensor, parameter: Tensor) -
 def _minimize(parameters: list[Tensor], objective: Callable[[], Tensor], iterations: int) -> float:
     """L-BFGS with a strong Wolfe line search; the value reached."""
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=iterations, tolerance_grad=1e-14, tolerance_change=1e-18, history_size=30,
+        parameters,
+        max_iter=iterations,
+        tolerance_grad=1e-14,
+        tolerance_change=1e-18,
+        history_size=30,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -65,9 +65,10 @@ class Samples:
         if len({fine / coarse for coarse, fine in sides}) != 1 or self.targets.shape[-1] % self.inputs.shape[-1]:
             raise FlowsrError(
                 "targets must have a whole number of times the cells of the inputs, the same along every axis",
-                variable="target", expected=f"s times {tuple(self.inputs.shape[-3:])}",
+                variable="target",
+                expected=f"s times {tuple(self.inputs.shape[-3:])}",
                 found=tuple(self.targets.shape[-3:]),
-            )  # fmt: skip
+            )
         lengths = [len(each) for each in (self.inputs, self.targets, self.units, self.runs)]
         if len(set(lengths)) > 1:
             found = ", ".join(map(str, lengths))
@@ -102,7 +103,9 @@ class Samples:
         group = octahedral_group("Oh")
 
         def turned(fields: Tensor, irreps: str) -> Tensor:
-            return torch.stack([transform_field(f, int(g), irreps, group) for f, g in zip(fields, elements, strict=True)])
+            return torch.stack(
+                [transform_field(f, int(g), irreps, group) for f, g in zip(fields, elements, strict=True)]
+            )
 
         return replace(self, inputs=turned(self.inputs, self.irreps_in), targets=turned(self.targets, self.irreps_out))
 
@@ -143,7 +146,12 @@ def dynamics_samples(
     for run in runs:
         run = _with_component(torch.as_tensor(np.asarray(run)), 5)
         if len(run) <= step:
-            raise FlowsrError("a run without a later snapshot", variable="step", expected=f"more than {step} snapshots", found=len(run))
+            raise FlowsrError(
+                "a run without a later snapshot",
+                variable="step",
+                expected=f"more than {step} snapshots",
+                found=len(run),
+            )
         inputs.append(run[:-step])
         targets.append(run[step:] - run[:-step])
         first = units[-1][-1] + 1 if units else 0
@@ -170,7 +178,9 @@ def superres_samples(coarse, fine, irreps: str = "1o", **options) -> Samples:
         spread = spread.repeat_interleave(factor, dim=axis)
     if spread.shape != fine.shape:
         found = f"{tuple(coarse.shape)} and {tuple(fine.shape)}"
-        raise FlowsrError("coarse and fine fields do not fit", variable="superres", expected="sides times s", found=found)
+        raise FlowsrError(
+            "coarse and fine fields do not fit", variable="superres", expected="sides times s", found=found
+        )
     options = {"task": "superres", **options}
     return Samples(coarse, fine - spread, irreps, irreps, **options)
 
@@ -192,4 +202,6 @@ def _check_field(name: str, fields: Tensor, irreps: str) -> None:
         raise FlowsrError("not fields of this type", variable=name, expected=expected, found=tuple(fields.shape))
     if not torch.isfinite(fields).all():
         bad = int((~torch.isfinite(fields)).sum())
-        raise FlowsrError("values that are not numbers", variable=name, expected="finite values", found=f"{bad} not finite")
+        raise FlowsrError(
+            "values that are not numbers", variable=name, expected="finite values", found=f"{bad} not finite"
+        )

@@ -10,7 +10,7 @@ independent units, so that each has a part in it that can be moved by itself.
 The banks are the terms of an equation of motion: 1 (a force, a mean profile), the field itself (damping, growth), its
 advection and its Laplacian. Beside the law, the input's own profiles along the axis, <u_c> and <u_c u_d>, are tested.
 
-The test is that of :mod:`flowsr.symmetry.statistics` with shifts along the axis in place of turns: if all places are alike,
+The test is that of :mod:`flowsr.symmetry.invariance` with shifts along the axis in place of turns: if all places are alike,
 every unit can be shifted by a distance of its own. Between walls shifts are no symmetry of anything, and the null is what a
 homogeneous field with these correlations would give.
 """
@@ -27,8 +27,8 @@ from torch import Tensor
 
 from flowsr.grid import Grid
 from flowsr.metrics.derivatives import gradient
-from flowsr.symmetry.significance import Significance
-from flowsr.symmetry.statistics import agreement_p
+from flowsr.symmetry.invariance import agreement_p
+from flowsr.symmetry.randomization import Significance
 
 WEIGHTS, PROFILES = "relaxed weights", "profiles of the input"
 
@@ -96,7 +96,9 @@ def homogeneity(
     if len(np.unique(units)) < 2:
         raise ValueError("what is chance cannot be told from one independent unit: give two or more")
     if tuple(inputs.shape[2:]) != grid.shape or len(inputs) != len(targets):
-        raise ValueError(f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not fit the grid {grid.shape}")
+        raise ValueError(
+            f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not fit the grid {grid.shape}"
+        )
     inputs, targets = inputs.double(), _onto(targets.double(), grid.shape)
     names, banks = _banks(inputs, targets.shape[1], grid)
     return {"xyz"[axis]: _along(axis, inputs, targets, names, banks, grid, units, significance) for axis in range(3)}

@@ -27,12 +27,15 @@ import numpy as np
 import torch
 
 from flowsr.group import Subgroup, octahedral_group
+from flowsr.progress import SILENT, Progress
 from flowsr.symmetry.network import ProbeNetwork, loss
 from flowsr.symmetry.tasks import Samples
 
 ROUNDING = 1e-6  # relative to the weights' whole departure from 1
 NOTHING = 1e-9  # a departure from 1 that is rounding itself
-RIDGE = 0.3  # of the mean eigenvalue in an irrep (Levenberg-Marquardt): directions the output hardly feels are mostly noise
+RIDGE = (
+    0.3  # of the mean eigenvalue in an irrep (Levenberg-Marquardt): directions the output hardly feels are mostly noise
+)
 PROBES = 48
 PENALTIES = ("none", "symmetric", "sparse")
 
@@ -56,12 +59,7 @@ class Scores:
 
 
 def measure_scores(
-    network: ProbeNetwork,
-    samples: Samples,
-    *,
-    seed: int = 0,
-    per_unit: bool = True,
-    progress: Callable[[float, str], None] | None = None,
+    network: ProbeNetwork, samples: Samples, *, seed: int = 0, per_unit: bool = True, progress: Progress = SILENT
 ) -> Scores:
     """Gradients of the loss with respect to the relaxed weights, unit by unit, and the blocks of A.
 
@@ -77,8 +75,7 @@ def measure_scores(
     found = []
     for done, chosen in enumerate(members):
         found.append(-sum(_gradient(network, lambda c=c: loss(network, samples, c)) for c in _parts(chosen)))
-        if progress is not None:
-            progress((done + 1) / (len(members) + 1), f"{done + 1} of {len(members)} units")
+        progress((done + 1) / (len(members) + 1), f"{done + 1} of {len(members)} units")
     layers = tuple(name for name, layer in network.relaxed_layers.items() for _ in range(len(layer.relaxed_weights)))
     units = np.stack(found) * len(members) / len(samples)
     return Scores(units, _gram(network, samples, seed), layers)
@@ -167,7 +164,9 @@ def penalized(scores: Scores, penalty: str = "none", strength: float = 0.1) -> n
         ValueError: another penalty, or a strength that is negative.
     """
     if penalty not in PENALTIES or strength < 0:
-        raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, its strength at least 0; got {penalty!r}, {strength}")
+        raise ValueError(
+            f"penalty must be one of {', '.join(PENALTIES)}, its strength at least 0; got {penalty!r}, {strength}"
+        )
     blocks = to_irreps(scores.units.mean(axis=0))
     whole = mean_eigenvalue(scores.gram)
     found = {}

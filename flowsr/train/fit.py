@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -24,12 +24,12 @@ from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
+from flowsr.progress import SILENT, Progress
 from flowsr.train.losses import Objective
 from flowsr.train.rates import groups_by_fan_in
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def fit(
     folder: Path,
     *,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Fitted:
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
@@ -125,12 +125,7 @@ def fit(
         devices=1,
         precision=resolve_precision(schedule.precision, device),
         max_epochs=schedule.max_epochs,
-        callbacks=[
-            _History(folder / HISTORY, progress),
-            best,
-            patience,
-            every_epoch,
-        ],
+        callbacks=[_History(folder / HISTORY, progress), best, patience, every_epoch],
         plugins=[_AtomicCheckpoints()],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -144,7 +139,9 @@ def fit(
     history = read_history(folder / HISTORY)
     if not best.path.exists():
         raise FlowsrError(
-            "training diverged: no epoch had a finite validation loss", file=folder / HISTORY, hint="lower train.learning_rate"
+            "training diverged: no epoch had a finite validation loss",
+            file=folder / HISTORY,
+            hint="lower train.learning_rate",
         )
     kept = torch.load(best.path, map_location="cpu", weights_only=True)
     model.load_state_dict(kept["weights"])
@@ -228,7 +225,7 @@ class _Patches(L.LightningDataModule):
 class _History(Callback):
     """One JSON line per epoch; lines of an epoch that a kill cut short are dropped on resuming."""
 
-    def __init__(self, path: Path, progress: Progress | None):
+    def __init__(self, path: Path, progress: Progress):
         self.path, self.progress = path, progress
 
     def on_train_start(self, trainer, module):
@@ -247,9 +244,8 @@ class _History(Callback):
         }
         self.lines.append(line)
         write_text_atomic(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
-        if self.progress is not None:
-            done = (trainer.current_epoch + 1) / trainer.max_epochs
-            self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {line['validation_loss']:.4f}")
+        done = (trainer.current_epoch + 1) / trainer.max_epochs
+        self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {line['validation_loss']:.4f}")
 
 
 class _Best(Callback):

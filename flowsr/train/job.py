@@ -15,10 +15,10 @@ from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 from flowsr.models import MODELS, ModelCard, Upscaler, build_model, save_model
 from flowsr.models.budget import matching_width
-from flowsr.models.saving import WEIGHTS
-from flowsr.progress import Report
+from flowsr.models.checkpoint import WEIGHTS
+from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
-from flowsr.train.fit import Fitted, PatchPair, Schedule, discard_checkpoints, fit
+from flowsr.train.fit import Fitted, Schedule, discard_checkpoints, fit
 from flowsr.train.patches import patch_pair
 from flowsr.windows import Window
 
@@ -47,7 +47,12 @@ def resolve_options(
             continue
         if other == name or other not in models or models[other][2] is not None:
             free = ", ".join(n for n, (_, _, matched) in models.items() if matched is None)
-            raise FlowsrError("a budget is matched to a network with a width of its own", variable=f"train.models.{name}.match_parameters", expected=f"one of {free}", found=other)
+            raise FlowsrError(
+                "a budget is matched to a network with a width of its own",
+                variable=f"train.models.{name}.match_parameters",
+                expected=f"one of {free}",
+                found=other,
+            )
         target = _parameters(models[other][0], resolved[other])
         width = _width_option(model, resolved[name])
         resolved[name][width] = matching_width(lambda n: build_model(model, **{**resolved[name], width: n}), target)
@@ -88,9 +93,11 @@ def with_operator(options: dict[str, Any], pairs: Path) -> dict[str, Any]:
         statistics = read_statistics(pairs)
         if statistics.get("weight") is not None:
             raise FlowsrError(
-                "data_consistency is for means without a weight", file=pairs, variable="constraints",
+                "data_consistency is for means without a weight",
+                file=pairs,
+                variable="constraints",
                 found=f"means weighted with {statistics['weight']}",
-            )  # fmt: skip
+            )
         completed["data_consistency"] = {"operator": statistics["operator"]}
     return {**options, "constraints": completed}
 
@@ -107,7 +114,7 @@ def train_model(
     seed: int,
     augment: str | None = None,
     device: str = "auto",
-    progress: Report | None = None,
+    progress: Progress = SILENT,
     **schedule,
 ) -> Fitted:
     """Fit the registered model ``name`` and save it.
@@ -147,14 +154,18 @@ def _check_suits(model: Upscaler, patches: PatchPairs) -> None:
     box = patches.box
     if model.halo is None and patches.patch != box.shape:
         raise FlowsrError(
-            "this model needs whole boxes", variable="train.patch", expected=f"null, for {box.shape}",
+            "this model needs whole boxes",
+            variable="train.patch",
+            expected=f"null, for {box.shape}",
             found=patches.patch,
-        )  # fmt: skip
+        )
     if model.needs_periodic and not box.periodic:
         raise FlowsrError("this model is for periodic boxes", variable="train.models", found=box.boundary)
 
 
-def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fitted: Fitted, seed: int, augment: str | None) -> None:
+def _save(
+    model: Upscaler, name: str, options: dict[str, Any], folder: Path, fitted: Fitted, seed: int, augment: str | None
+) -> None:
     training = {
         "parameters": model.parameter_count,
         "best_epoch": fitted.best_epoch,
@@ -172,11 +183,15 @@ def _save(model: Upscaler, name: str, options: dict[str, Any], folder: Path, fit
 
 def _parameters(model: str, options: dict[str, Any]) -> int:
     if not MODELS[model].trainable:
-        raise FlowsrError(f"model '{model}' has nothing to train", variable="train.models", hint="list it in compare.baselines")
+        raise FlowsrError(
+            f"model '{model}' has nothing to train", variable="train.models", hint="list it in compare.baselines"
+        )
     try:
         return build_model(model, **options).parameter_count
     except (TypeError, ValueError) as error:
-        raise FlowsrError(f"model '{model}' does not take these options", variable="train.models", found=str(error)) from None
+        raise FlowsrError(
+            f"model '{model}' does not take these options", variable="train.models", found=str(error)
+        ) from None
 
 
 def _width_option(model: str, options: dict[str, Any]) -> str:
@@ -184,6 +199,8 @@ def _width_option(model: str, options: dict[str, Any]) -> str:
     for option in WIDTH_OPTIONS:
         if option in taken:
             if option in options:
-                raise FlowsrError(f"{option} is both given and to be matched", variable=f"train.models ... options.{option}")
+                raise FlowsrError(
+                    f"{option} is both given and to be matched", variable=f"train.models ... options.{option}"
+                )
             return option
     raise FlowsrError(f"model '{model}' has no width to match parameters with", variable="train.models")

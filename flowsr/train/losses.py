@@ -61,9 +61,11 @@ class Objective:
                 continue
             if name in NEEDS_PERIODIC and not (self.grid.periodic and shells_of(self.grid).complete[1:].any()):
                 raise FlowsrError(
-                    f"the {name} loss needs whole periodic boxes", variable=variable, found=self.grid.boundary,
+                    f"the {name} loss needs whole periodic boxes",
+                    variable=variable,
+                    found=self.grid.boundary,
                     hint="leave train.patch out, or leave this loss out",
-                )  # fmt: skip
+                )
             if name in NEEDS_VECTOR and self.irreps not in VECTORS:
                 raise FlowsrError(
                     f"the {name} loss is for one vector field", variable=variable, expected="1o", found=self.irreps

@@ -37,9 +37,15 @@ def patch_pair(
 
     def drawn(split: str, count: int, **options) -> PatchPairs:
         return PatchPairs(
-            pair_stores(pairs, split), patch=patch, halo=halo, samples=count, seed=seed, frames=window.frames,
-            target_frame=window.target, **options,
-        )  # fmt: skip
+            pair_stores(pairs, split),
+            patch=patch,
+            halo=halo,
+            samples=count,
+            seed=seed,
+            frames=window.frames,
+            target_frame=window.target,
+            **options,
+        )
 
     train, probe = drawn("train", samples, augment=augment), drawn("validation", 1)
     per_snapshot = 1

@@ -11,15 +11,15 @@ import xarray as xr
 
 from flowsr import __version__
 from flowsr.data import grid_of, open_field
-from flowsr.data.layout import field_template
+from flowsr.data.field import field_template
 from flowsr.data.quality import BadValues
 from flowsr.data.store import create_store
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.models import Upscaler, load_model, read_card
-from flowsr.models.saving import WEIGHTS
-from flowsr.progress import Report
+from flowsr.models.checkpoint import WEIGHTS
+from flowsr.progress import SILENT, Progress
 from flowsr.upscale.tiles import Reader, fine_slices, tiles_of, upscale_tile
 from flowsr.windows import check_spacing
 
@@ -37,7 +37,7 @@ def upscale_store(
     tile: int = 32,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: Progress = SILENT,
 ) -> Path:
     """Upscale every snapshot of a stored field; with a model of several frames, every one with a whole window about it.
 
@@ -77,19 +77,27 @@ def upscale_store(
     tiles = tiles_of(grid, tile, model.halo)
     targets = _targets(model, dataset.time.values, source)
     template = field_template(
-        grid.refined(model.factor), dataset.time.values[targets], variable=variable, irreps=model.irreps,
+        grid.refined(model.factor),
+        dataset.time.values[targets],
+        variable=variable,
+        irreps=model.irreps,
         components=tuple(str(c) for c in dataset.component.values) if "component" in field.dims else None,
-        dtype=field.dtype, units=field.attrs.get("units", "1"), long_name=field.attrs.get("long_name"),
-        attrs={**_kept_attributes(dataset), "provenance": {
-            "source": source.name,
-            "source_group": group,
-            "source_sha256": [tree_checksum(path) for path in contents],
-            "source_provenance": dataset.attrs.get("provenance"),
-            **_model_provenance(model_folder),
-            "factor": model.factor,
-            "flowsr": __version__,
-        }},
-    )  # fmt: skip
+        dtype=field.dtype,
+        units=field.attrs.get("units", "1"),
+        long_name=field.attrs.get("long_name"),
+        attrs={
+            **_kept_attributes(dataset),
+            "provenance": {
+                "source": source.name,
+                "source_group": group,
+                "source_sha256": [tree_checksum(path) for path in contents],
+                "source_provenance": dataset.attrs.get("provenance"),
+                **_model_provenance(model_folder),
+                "factor": model.factor,
+                "flowsr": __version__,
+            },
+        },
+    )
     sides = tuple((span.stop - span.start) * model.factor for span in tiles[0])
     with create_store(target, template, shard=sides, fresh=overwrite) as store:
         if store.published:
@@ -103,8 +111,7 @@ def upscale_store(
                     values = upscale_tile(model, read, grid, part, device).numpy()
                     store.write(variable, values if "component" in field.dims else values[0], time=time, box=box)
                 done += 1
-                if progress is not None:
-                    progress(done / total, f"snapshot {time + 1} of {len(targets)}")
+                progress(done / total, f"snapshot {time + 1} of {len(targets)}")
         return store.publish()
 
 
@@ -115,8 +122,11 @@ def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
     if len(targets) < len(times):
         log.info(
             "%s: %d frames in, one out: %d of %d snapshots have a whole window and are upscaled",
-            source.name, model.frames, len(targets), len(times),
-        )  # fmt: skip
+            source.name,
+            model.frames,
+            len(targets),
+            len(times),
+        )
     return targets
 
 
@@ -137,9 +147,12 @@ def _frame_reader(field: xr.DataArray, time: int, source: Path) -> Reader:
             first = zip("xyz", cells, np.argwhere(bad)[0][-3:])
             place = ", ".join(f"{axis} {along[index]}" for axis, along, index in first)
             raise FlowsrError(
-                "values that are no numbers", file=source, variable=field.name, expected="finite values",
+                "values that are no numbers",
+                file=source,
+                variable=field.name,
+                expected="finite values",
                 found=f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, the first at time {time}, {place}",
-            )  # fmt: skip
+            )
         return values if values.ndim == 4 else values[None]
 
     return read
@@ -173,7 +186,9 @@ def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
         raise FlowsrError("no such variable", file=source, variable=variable, expected=variable, found=found)
     found = dataset[variable].attrs["irreps"]
     if found != model.irreps:
-        raise FlowsrError("the model is for another field type", file=source, variable=variable, expected=model.irreps, found=found)
+        raise FlowsrError(
+            "the model is for another field type", file=source, variable=variable, expected=model.irreps, found=found
+        )
     return dataset[variable]
 
 

@@ -66,7 +66,9 @@ def tiles_of(grid: Grid, tile: int, halo: int | None) -> list[tuple[Span, Span, 
 
 
 @torch.no_grad()
-def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Span, Span], device: str = "cpu") -> Tensor:
+def upscale_tile(
+    model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Span, Span], device: str = "cpu"
+) -> Tensor:
     """One fine tile.
 
     Args:
@@ -80,9 +82,7 @@ def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Sp
     """
     coarse = torch.as_tensor(np.ascontiguousarray(read(tuple(span.cells for span in tile))), device=device)
     fine = model(coarse[None], tile_grid(grid, tile))[0]
-    core = (
-        slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile
-    )
+    core = (slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile)
     return fine[(slice(None), *core)].cpu()
 
 

@@ -59,7 +59,9 @@ def test_rows_cover_every_kernel_and_quantity_and_become_a_table():
     assert sum("chosen" in row.note for row in rows) == 2
     assert seen[0] == (0.0, str(TINY)) and seen[-1][0] == 1.0
     page = conv_markdown(rows, command="flowsr bench conv")
-    assert "`flowsr bench conv`" in page and "| O, 1 x 24 channels, 3^3, zero | dense |" in page and "not measured" in page
+    assert (
+        "`flowsr bench conv`" in page and "| O, 1 x 24 channels, 3^3, zero | dense |" in page and "not measured" in page
+    )
 
 
 def test_threads_are_put_back():

@@ -30,10 +30,14 @@ def write(path, groups, times=None, attrs=None, units="m/s", variable="velocity"
     for name, (values, grid) in groups.items():
         instants = np.arange(len(values), dtype=float) if times is None else times
         templates[name] = field_template(
-            grid, instants, variable=variable, units=units, irreps="1o" if values.shape[1] == 3 else "0e",
+            grid,
+            instants,
+            variable=variable,
+            units=units,
+            irreps="1o" if values.shape[1] == 3 else "0e",
             components=("u", "v", "w") if values.shape[1] == 3 else None,
             attrs={"length_units": "m", "viscosity": 0.01, **(attrs or {})},
-        )  # fmt: skip
+        )
     with create_store(path, templates, fresh=True) as store:
         for name, (values, _) in groups.items():
             for time, snapshot in enumerate(values):

@@ -57,9 +57,13 @@ def done(tests, tmp_path_factory):
     folder = tmp_path_factory.mktemp("done")
     told = []
     comparison = compare(
-        tests, entries(folder / "upscale"), folder / "compare", experiment="trial", equivariance_precision="float64",
+        tests,
+        entries(folder / "upscale"),
+        folder / "compare",
+        experiment="trial",
+        equivariance_precision="float64",
         progress=lambda fraction, message: told.append((fraction, message)),
-    )  # fmt: skip
+    )
     return comparison, folder, told
 
 
@@ -67,9 +71,15 @@ def test_the_dictionary_says_what_was_compared(done):
     comparison, folder, _ = done
     assert json.loads((folder / "compare/metrics.json").read_text()) == comparison
     expected = {
-        "experiment": "trial", "variable": "velocity", "factor": 2, "operator": "block_mean", "snapshots": 6,
-        "coarse_shape": [8, 6, 4], "fine_shape": [16, 12, 8], "runs": ["seed_000", "seed_001"],
-    }  # fmt: skip
+        "experiment": "trial",
+        "variable": "velocity",
+        "factor": 2,
+        "operator": "block_mean",
+        "snapshots": 6,
+        "coarse_shape": [8, 6, 4],
+        "fine_shape": [16, 12, 8],
+        "runs": ["seed_000", "seed_001"],
+    }
     assert expected.items() <= comparison.items()
     assert comparison["cutoff_wavenumber"] == pytest.approx(np.pi / 1.0)  # coarse spacing 1 along y and z
     assert list(comparison["models"]) == ["nearest", "spectral", "network"]
@@ -263,13 +273,27 @@ def test_walls_leave_out_spectra_and_scalars_leave_out_gradients(tmp_path):
         (
             lambda t, p: (
                 [make_store(p, 7, Grid(FINE.shape, FINE.spacing, ("wall",) * 3))],
-                one(model=build_model("spectral", factor=FACTOR, irreps="1o")), {},
+                one(model=build_model("spectral", factor=FACTOR, irreps="1o")),
+                {},
             ),
             "cannot upscale this field",
         ),
     ],
-    ids="metric variable precision reserved twice stores none grids shape times nan boundary".split(),
-)  # fmt: skip
+    ids=[
+        "metric",
+        "variable",
+        "precision",
+        "reserved",
+        "twice",
+        "stores",
+        "none",
+        "grids",
+        "shape",
+        "times",
+        "nan",
+        "boundary",
+    ],
+)
 def test_what_does_not_fit_is_said_in_one_line(arrange, says, tests, tmp_path):
     stores, models, options = arrange(tests, tmp_path)
     with pytest.raises(FlowsrError, match=says) as error:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from flowsr.compare.board import Board, Key, Result, spread_values
 from flowsr.compare.findings import (
     AHEAD,
     BEHIND,
@@ -14,6 +13,7 @@ from flowsr.compare.findings import (
     learning_curve,
     score,
 )
+from flowsr.compare.result import Board, Key, Result, spread_values
 from flowsr.compare.tidy import COLUMNS, tidy_rows, write_tidy
 
 RUNS = {"a": np.arange(6) * 2.0, "b": np.arange(4) * 2.0}

@@ -32,8 +32,9 @@ def test_consistency_uses_the_operator_of_the_store(tmp_path, operator, error):
     assert result["metrics"]["consistency_error"]["better"] == "lower"
 
 
-@pytest.mark.parametrize("attrs", [{}, {"degrade_operator": "home-made"},
-                                   {"degrade_operator": "block_mean", "degrade_weight": "density"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "attrs", [{}, {"degrade_operator": "home-made"}, {"degrade_operator": "block_mean", "degrade_weight": "density"}]
+)
 def test_consistency_is_left_out_where_the_operator_is_not_known(tmp_path, attrs):
     fine = velocity(0)
     groups = {"coarse": (block_mean(fine), FINE.coarsened(FACTOR)), "fine": (fine, FINE)}

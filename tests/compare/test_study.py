@@ -70,10 +70,11 @@ def test_the_table_is_what_the_tidy_values_say(done):
     for found in results["scores"]:
         size = found["size"] or (results["data"][found["data"]]["train_snapshots"] if found["n_seeds"] else None)
         own = [
-            row for row in values
+            row
+            for row in values
             if (row["model"], row["tested_on"], row["metric"], row["train_snapshots"])
             == (found["model"], found["tested_on"], found["metric"], size)
-        ]  # fmt: skip
+        ]
         by_seed = [
             np.mean([row["value"] for row in own if row["seed"] == seed]) for seed in {row["seed"] for row in own}
         ]
@@ -97,11 +98,12 @@ def test_a_value_can_be_made_again_from_weights_and_pairs(done):
         made = model(torch.tensor(coarse.velocity.values[:1]), grid_of(coarse))
     expected = nrmse(made, torch.tensor(fine.velocity.values[:1]), grid_of(fine)).item()
     (row,) = (
-        row for row in tidy(folder)
+        row
+        for row in tidy(folder)
         if (row["model"], row["seed"], row["tested_on"]) == ("strict", 1, "isotropic")
         and (row["run"], row["metric"]) == ("seed_000", "nrmse")
         and row["time"] == float(fine.time.values[0])
-    )  # fmt: skip
+    )
     assert row["value"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -220,7 +222,10 @@ def test_killed_and_started_again_with_other_workers_it_ends_in_the_same_results
             {"models": {"cnn": {"options": {"blokcs": 1}}}, "budget": {"amount": 9000}, "learning_curve": None},
             "did you mean 'blocks'?",
         ),
-        ({"models": {"deconvolved": {"options": {"nois": 1}}}, "budget": None, "learning_curve": None}, "no option 'nois'"),
+        (
+            {"models": {"deconvolved": {"options": {"nois": 1}}}, "budget": None, "learning_curve": None},
+            "no option 'nois'",
+        ),
         ({"budget": {"like": "strick"}}, "budget.like names 'strick'"),
         ({"budget": {"like": "strict", "amount": 3}}, "either `like` or `amount`"),
         ({"budget": {"like": "nearest"}}, "nothing to train"),

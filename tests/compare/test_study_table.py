@@ -37,20 +37,36 @@ def score(model, value, n_seeds=3, **more):
 def against(model, reference, value, low, high, verdict, whole=0.4):
     numbers = {"estimate": value, "low": low, "high": high, "share": value / whole, "blocks": 8, "n_seeds": 3}
     return {
-        "model": model, "data": "flow", "size": None, "tested_on": "flow", "metric": "nrmse", "reference": reference,
-        "against": "plain" if reference == "best_interpolation" else reference, **numbers, "verdict": verdict,
-    }  # fmt: skip
+        "model": model,
+        "data": "flow",
+        "size": None,
+        "tested_on": "flow",
+        "metric": "nrmse",
+        "reference": reference,
+        "against": "plain" if reference == "best_interpolation" else reference,
+        **numbers,
+        "verdict": verdict,
+    }
 
 
 def results(blocks=8, seeds=(0, 1, 2), slope=(-0.2, -0.25, -0.15)):
     curve = {"estimate": slope[0], "low": slope[1], "high": slope[2], "blocks": blocks, "n_seeds": 3}
     return {
-        "study": "trial", "home": "flow", "rank_by": "nrmse", "confidence": 0.95, "seeds": list(seeds),
+        "study": "trial",
+        "home": "flow",
+        "rank_by": "nrmse",
+        "confidence": 0.95,
+        "seeds": list(seeds),
         "metrics": {"nrmse": {"label": "NRMSE", "unit": "1", "better": "lower", "source": "", "short": None}},
         "data": {
             "flow": {
-                "label": "A flow", "coarse_shape": [8, 8, 8], "fine_shape": [32, 32, 32], "snapshots": 24,
-                "blocks": blocks, "runs": ["a", "b"], "train_snapshots": 60,
+                "label": "A flow",
+                "coarse_shape": [8, 8, 8],
+                "fine_shape": [32, 32, 32],
+                "snapshots": 24,
+                "blocks": blocks,
+                "runs": ["a", "b"],
+                "train_snapshots": 60,
             }
         },
         "truth": {"flow": {"means": {"nrmse": 0.0}}},
@@ -68,18 +84,21 @@ def results(blocks=8, seeds=(0, 1, 2), slope=(-0.2, -0.25, -0.15)):
         ],
         "learning": [
             {
-                "model": "loose", "data": "flow", "metric": "nrmse", "sizes": [6, 60],
-                "scores": [score("loose", 0.38), score("loose", 0.29)], "slope": curve,
+                "model": "loose",
+                "data": "flow",
+                "metric": "nrmse",
+                "sizes": [6, 60],
+                "scores": [score("loose", 0.38), score("loose", 0.29)],
+                "slope": curve,
             }
         ],
-    }  # fmt: skip
+    }
 
 
 def test_the_verdict_says_who_is_ahead_of_whom_and_on_how_much_evidence():
     evidence, best, interpolation, strict, data = study_verdict(results())
     assert (
-        evidence
-        == "2 networks with 3 seeds each and 1 model without training, on 24 held-out snapshots of 2 runs: "
+        evidence == "2 networks with 3 seeds each and 1 model without training, on 24 held-out snapshots of 2 runs: "
         "8 independent blocks."
     )
     assert best == "The best by NRMSE is Loose, 0.290 (0.002)."
@@ -120,10 +139,14 @@ def test_tables_rank_the_best_first_and_keep_every_number():
 @pytest.mark.parametrize(
     ("value", "brief", "whole"),
     [
-        (0, "-", "-"), (730, "730", "730"), (58740, "59k", "58,740"), (999_600, "1M", "999,600"),
-        (31_400_000, "31M", "31.4M"), (2_170_000_000, "2.2G", "2.17G"),
+        (0, "-", "-"),
+        (730, "730", "730"),
+        (58740, "59k", "58,740"),
+        (999_600, "1M", "999,600"),
+        (31_400_000, "31M", "31.4M"),
+        (2_170_000_000, "2.2G", "2.17G"),
     ],
-)  # fmt: skip
+)
 def test_costs_are_short_on_the_screen(value, brief, whole):
     assert short(value) == brief and count(value) == whole
 

@@ -21,8 +21,13 @@ def metric(label, better, short="short head", unit="1"):
 @pytest.fixture
 def comparison():
     return {
-        "experiment": "demo", "operator": "block_mean", "coarse_shape": [16, 16, 16], "fine_shape": [64, 64, 64],
-        "snapshots": 2, "runs": ["seed_000"], "cutoff_wavenumber": 8.0,
+        "experiment": "demo",
+        "operator": "block_mean",
+        "coarse_shape": [16, 16, 16],
+        "fine_shape": [64, 64, 64],
+        "snapshots": 2,
+        "runs": ["seed_000"],
+        "cutoff_wavenumber": 8.0,
         "metrics": {
             "nrmse": metric("NRMSE", "lower"),
             "spectral_error_beyond_cutoff": metric("Spectral error, k > k_c", "lower"),
@@ -31,15 +36,34 @@ def comparison():
             "energy": metric("Energy", "higher", short=None, unit="(m/s)^2"),
         },
         "models": {
-            "trilinear": row("Trilinear", nrmse=0.4, spectral_error_beyond_cutoff=0.9, derivative_skewness=-0.2,
-                             equivariance_error=1e-16, energy=1.0),
-            "spectral": row("Fourier", nrmse=0.3, spectral_error_beyond_cutoff=1.0, derivative_skewness=-0.9,
-                            equivariance_error=4e-16, energy=2.0),
-            "relaxed": row("Relaxed", True, nrmse=0.2, spectral_error_beyond_cutoff=0.45, derivative_skewness=-0.45,
-                           equivariance_error=0.03, energy=None),
+            "trilinear": row(
+                "Trilinear",
+                nrmse=0.4,
+                spectral_error_beyond_cutoff=0.9,
+                derivative_skewness=-0.2,
+                equivariance_error=1e-16,
+                energy=1.0,
+            ),
+            "spectral": row(
+                "Fourier",
+                nrmse=0.3,
+                spectral_error_beyond_cutoff=1.0,
+                derivative_skewness=-0.9,
+                equivariance_error=4e-16,
+                energy=2.0,
+            ),
+            "relaxed": row(
+                "Relaxed",
+                True,
+                nrmse=0.2,
+                spectral_error_beyond_cutoff=0.45,
+                derivative_skewness=-0.45,
+                equivariance_error=0.03,
+                energy=None,
+            ),
         },
         "truth": row("Truth", nrmse=0.0, derivative_skewness=-0.5),
-    }  # fmt: skip
+    }
 
 
 def test_rows_are_ranked_by_nrmse_and_missing_values_come_last(comparison):
@@ -84,12 +108,17 @@ def test_the_full_table_fits_a_narrow_terminal():
     metrics = {key: quantity for _, cls in METRICS.items() for key, quantity in cls.scalars.items()}
     means = {key: -0.123456 for key in metrics} | {"equivariance_error": 1.234e-16, "nrmse": 0.1}
     comparison = {
-        "experiment": "demo", "operator": "block_mean", "coarse_shape": [16] * 3, "fine_shape": [64] * 3,
-        "snapshots": 9, "runs": ["a", "b"], "cutoff_wavenumber": 8.0,
+        "experiment": "demo",
+        "operator": "block_mean",
+        "coarse_shape": [16] * 3,
+        "fine_shape": [64] * 3,
+        "snapshots": 9,
+        "runs": ["a", "b"],
+        "cutoff_wavenumber": 8.0,
         "metrics": {key: metric(q.label, q.better, q.short) for key, q in metrics.items()},
         "models": {"relaxed": row("Relaxed octahedral", True, **means)},
         "truth": row("Truth", **means),
-    }  # fmt: skip
+    }
     text = render(screen_table(comparison), 80)
     assert "\u2026" not in text and "octahedral" in text
     shown = [key for key, quantity in metrics.items() if quantity.short]
@@ -115,5 +144,11 @@ def test_verdict_is_plain_about_both_ends(comparison):
 
 def test_numbers_have_three_digits():
     assert [number(v) for v in (0.12345, 0, 1234.5, 3e-16, -0.5, None, float("nan"))] == [
-        "0.123", "0.00", "1.23e+03", "3e-16", "-0.500", "-", "-",
-    ]  # fmt: skip
+        "0.123",
+        "0.00",
+        "1.23e+03",
+        "3e-16",
+        "-0.500",
+        "-",
+        "-",
+    ]

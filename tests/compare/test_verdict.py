@@ -49,9 +49,7 @@ def test_without_spectral_metrics_the_error_alone_is_said():
         del found["scalars"][BEYOND_CUTOFF]
         return found
 
-    compared = comparison(
-        spectral=only_error("Fourier", False, (0.4, 0.4)), net=only_error("Net", True, (0.3, 0.3))
-    )
+    compared = comparison(spectral=only_error("Fourier", False, (0.4, 0.4)), net=only_error("Net", True, (0.3, 0.3)))
     assert verdict(compared) == [
         "The best interpolation is Fourier (NRMSE 0.400).",
         "Net is 25 % ahead on NRMSE (0.300).",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowsr.config.loading import dump_experiment, load_experiment, merge, parse_experiment
+from flowsr.config.load import dump_experiment, load_experiment, merge, parse_experiment
 from flowsr.errors import FlowsrError
 
 

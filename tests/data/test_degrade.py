@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowsr.data import open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS, SymmetryWarning, degrade
-from flowsr.data.layout import grid_of, validate
+from flowsr.data.field import grid_of, validate
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flowsr.data import degrade as package_degrade
 from flowsr.data import open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS, TopHat, degrade
-from flowsr.data.layout import grid_of
+from flowsr.data.field import grid_of
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
@@ -190,7 +190,7 @@ def test_a_part_is_that_part_of_the_whole_bit_for_bit(data, name, weighted):
 
 
 def test_only_the_neighbourhood_of_a_part_is_read(tmp_path, monkeypatch):
-    from flowsr.data import zarr_reader
+    from flowsr.data.readers import zarr as zarr_reader
 
     fine = open_field(store_field(random_field(Grid((32, 32, 32)), [0.0]), tmp_path / "a.zarr", chunk=8, shard=8))
     coarse = package_degrade(fine, "block_mean", 4)

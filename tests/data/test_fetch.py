@@ -87,11 +87,16 @@ def test_schemes_that_are_not_fetched(url):
 
 def manifest(folder, **stated):
     content = {
-        "name": "a", "description": "", "source": "", "licence": "", "obtain": "ask Ann",
-        "files": {"a": {"path": "a.npy", **stated}}, "boundary": ["open"] * 3,
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "obtain": "ask Ann",
+        "files": {"a": {"path": "a.npy", **stated}},
+        "boundary": ["open"] * 3,
         "variables": {"velocity": {"irreps": "1o", "axes": ["component", "x", "y", "z"]}},
         "grid": {"cells": [2, 3, 4], "lengths": [1, 1, 1]},
-    }  # fmt: skip
+    }
     (folder / "a.yaml").write_text(yaml.safe_dump(content))
     return folder / "a.yaml"
 

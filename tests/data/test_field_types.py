@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowsr.data
-from flowsr.data.layout import irreps_dimension
+from flowsr.data.field import irreps_dimension
 
 TERMS = st.tuples(st.sampled_from(["", "1x", "2x", "12x", "0x"]), st.integers(0, 11), st.sampled_from("eo")).map(
     lambda t: f"{t[0]}{t[1]}{t[2]}"
@@ -40,7 +40,9 @@ def test_a_file_is_opened_without_torch(tmp_path):
         "    f['velocity_0001'] = np.zeros((4, 4, 4, 3), 'f4')\n"
         "open_field(p)\nprint('torch' in sys.modules)\n"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
 
 
 def test_no_circles_among_the_modules():

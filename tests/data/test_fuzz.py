@@ -216,10 +216,16 @@ def write_npz(folder, content):
     np.savez(folder / "a.npz", **arrays)
     coordinates = {name: name for name in content.axes}
     manifest = {
-        "name": "a", "description": "", "source": "", "licence": "", "files": {"a": "a.npz"}, "times": [0.0, 1.0],
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "files": {"a": "a.npz"},
+        "times": [0.0, 1.0],
         "variables": {"velocity": {"irreps": "1o", "path": "velocity", "axes": ["time", "z", "component", "y", "x"]}},
-        "boundary": ["periodic", "wall", "open"], "coordinates": coordinates,
-    }  # fmt: skip
+        "boundary": ["periodic", "wall", "open"],
+        "coordinates": coordinates,
+    }
     (folder / "a.yaml").write_text(yaml.safe_dump(manifest))
     return folder / "a.npz", folder / "a.yaml"
 
@@ -245,7 +251,9 @@ def write_vtr(folder, content):
     kinds = {"f4": "Float32", "f8": "Float64", "i4": "Int32", "i8": "Int64", "u1": "UInt8"}
     field = field if field.dtype.str[1:] in kinds else np.zeros(field.shape, "i4")
     if not content.dropped:
-        data = (np.moveaxis(field, 0, -1).transpose(2, 1, 0, 3) if field.ndim == 4 else field).astype(field.dtype.newbyteorder("<"))
+        data = (np.moveaxis(field, 0, -1).transpose(2, 1, 0, 3) if field.ndim == 4 else field).astype(
+            field.dtype.newbyteorder("<")
+        )
         count = field.shape[0] if field.ndim == 4 else 1
         arrays = (
             f'<DataArray type="{kinds[field.dtype.str[1:]]}" Name="velocity" NumberOfComponents="{count}" '
@@ -260,8 +268,9 @@ def write_vtr(folder, content):
         f'<VTKFile type="RectilinearGrid" version="1.0" byte_order="LittleEndian" header_type="UInt64"><RectilinearGrid '
         f'WholeExtent="{extent}"><Piece Extent="{extent}"><PointData>{arrays}</PointData><Coordinates>{coordinates}'
         '</Coordinates></Piece></RectilinearGrid><AppendedData encoding="raw">_'.encode()
-        + blob + b"</AppendedData></VTKFile>"
-    )  # fmt: skip
+        + blob
+        + b"</AppendedData></VTKFile>"
+    )
     return folder / "a.vtr"
 
 
@@ -304,7 +313,11 @@ def write_netcdf3(folder, content):
             file.boundary = str(content.attrs["boundary"])
         file.createDimension("time", None)
         file.createVariable("time", "f8", ("time",))[:] = [0.0, 1.0]
-        field = content.field if content.field.dtype.str[1:] in ("f4", "f8", "i4", "u1") else np.zeros(content.field.shape, "i4")
+        field = (
+            content.field
+            if content.field.dtype.str[1:] in ("f4", "f8", "i4", "u1")
+            else np.zeros(content.field.shape, "i4")
+        )
         field = field.astype("i1") if field.dtype == "u1" else field
         names = ["time", "component", *"xyz"] if field.ndim == 5 else [f"n{i}" for i in range(field.ndim)]
         for name, n in zip(names, field.shape):
@@ -312,7 +325,11 @@ def write_netcdf3(folder, content):
                 file.createDimension(name, n)
         for name, values in content.axes.items():
             values = np.asarray(values)
-            dims = [name] if values.ndim == 1 and file.dimensions.get(name) == len(values) else [f"{name}{i}" for i in range(values.ndim)]
+            dims = (
+                [name]
+                if values.ndim == 1 and file.dimensions.get(name) == len(values)
+                else [f"{name}{i}" for i in range(values.ndim)]
+            )
             for dim, n in zip(dims, values.shape):
                 if dim not in file.dimensions:
                     file.createDimension(dim, n)
@@ -325,9 +342,16 @@ def write_netcdf3(folder, content):
 
 
 WRITERS = {
-    "hdf5": write_hdf5, "jhtdb": write_cutout, "well": write_well, "zarr": write_zarr, "npz": write_npz,
-    "blastnet": write_blastnet, "vtk": write_vtr, "xdmf": write_xdmf, "netcdf3": write_netcdf3,
-}  # fmt: skip
+    "hdf5": write_hdf5,
+    "jhtdb": write_cutout,
+    "well": write_well,
+    "zarr": write_zarr,
+    "npz": write_npz,
+    "blastnet": write_blastnet,
+    "vtk": write_vtr,
+    "xdmf": write_xdmf,
+    "netcdf3": write_netcdf3,
+}
 #: Layouts that hold one snapshot, that keep arrays of text or other kinds as zeros, or that lack HDF5's defects.
 SINGLE = ("vtk",)
 WITHOUT_CONTAINER = ("npz", "zarr", "vtk", "netcdf3")
@@ -424,7 +448,7 @@ def test_links_out_of_the_file_are_refused(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_absurdly_more_is_refused(tmp_path, monkeypatch):
-    from flowsr.data import raw
+    from flowsr.data.readers import raw
 
     monkeypatch.setattr(raw, "LARGEST_MEMBER", 1 << 16)
     np.savez_compressed(tmp_path / "a.npz", velocity=np.zeros((2, 3, 64, 64, 64), "f4"))
@@ -445,10 +469,15 @@ def test_paths_in_manifests_stay_inside(tmp_path, inner):
         root = zarr.create_group(str(tmp_path / f"{name}.zarr"))
         root.create_array("velocity", data=np.zeros((2, 3, *SIDES), "f4"))
     manifest = {
-        "name": "a", "description": "", "source": "", "licence": "", "files": {"a": "a.zarr"},
-        "variables": {"velocity": {"irreps": "1o", "path": inner}}, "boundary": ["open"] * 3,
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "files": {"a": "a.zarr"},
+        "variables": {"velocity": {"irreps": "1o", "path": inner}},
+        "boundary": ["open"] * 3,
         "grid": {"cells": list(SIDES), "lengths": [1, 1, 1]},
-    }  # fmt: skip
+    }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     with pytest.raises(FlowsrError, match="leads out of the store"):
         open_field(tmp_path / "m.yaml")

@@ -10,7 +10,7 @@ import yaml
 import zarr
 
 from flowsr.data import check_finite, grid_of, open_field
-from flowsr.data.formats import recognized
+from flowsr.data.readers.base import recognized
 from flowsr.data.tensors import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
@@ -167,17 +167,20 @@ def well(path, *, trajectories=2, flat=True, dims=("x",), kind="PERIODIC", tenso
         tensor = (tensor + tensor.swapaxes(-1, -2)) / 2
     content = {
         ("t0_fields", "density"): (
-            generator.normal(size=(trajectories, T, X, Y, Z)).astype("f4"), True, True, [True] * 3,
+            generator.normal(size=(trajectories, T, X, Y, Z)).astype("f4"),
+            True,
+            True,
+            [True] * 3,
         ),
         ("t0_fields", "bottom"): (generator.normal(size=(X, Y)).astype("f4"), False, False, [True, True, False]),
         ("t1_fields", "velocity"): (
             np.stack([VELOCITY.transpose(0, 2, 3, 4, 1) + 1000 * b for b in range(trajectories)]),
-            True, True, [True] * 3,
+            True,
+            True,
+            [True] * 3,
         ),
-        ("t2_fields", "stress"): (
-            tensor.reshape(*tensor.shape[:-2], 9) if flat else tensor, True, True, [True] * 3,
-        ),
-    }  # fmt: skip
+        ("t2_fields", "stress"): (tensor.reshape(*tensor.shape[:-2], 9) if flat else tensor, True, True, [True] * 3),
+    }
     with h5py.File(path, "w") as file:
         file.attrs.update(
             {"dataset_name": "test", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": trajectories}
@@ -315,11 +318,16 @@ def test_boxes_that_are_none(tmp_path, change, line):
 
 def manifest(folder, file, **changes):
     content = {
-        "name": "test", "description": "a test", "source": "here", "licence": "none", "files": {"a": file},
+        "name": "test",
+        "description": "a test",
+        "source": "here",
+        "licence": "none",
+        "files": {"a": file},
         "variables": {"velocity": {"irreps": "1o", "axes": ["time", "z", "component", "y", "x"]}},
-        "grid": {"cells": [X, Y, Z], "lengths": [0.4, 1.2, 1.5]}, "boundary": ["periodic", "wall", "open"],
+        "grid": {"cells": [X, Y, Z], "lengths": [0.4, 1.2, 1.5]},
+        "boundary": ["periodic", "wall", "open"],
         "times": [0.0, 0.5],
-    }  # fmt: skip
+    }
     path = folder / "manifest.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in {**content, **changes}.items() if v is not None}))
     return path
@@ -372,10 +380,12 @@ def test_components_in_arrays_of_their_own_and_coordinates_in_the_file(tmp_path)
         file["grid/y"], file["clock"] = y, [1.0, 3.0]
     variables = {
         "velocity": {
-            "irreps": "1o", "path": ["fields/u", "fields/v", "fields/w"], "axes": ["time", "z", "y", "x"],
+            "irreps": "1o",
+            "path": ["fields/u", "fields/v", "fields/w"],
+            "axes": ["time", "z", "y", "x"],
             "units": "m/s",
         }
-    }  # fmt: skip
+    }
     coordinates = {"x": [0.5, 1.5, 2.5, 3.5], "y": "grid/y", "z": [1, 2, 3, 4, 5]}
     found = open_field(
         manifest(tmp_path, "a.h5", variables=variables, coordinates=coordinates, grid=None, times="clock")

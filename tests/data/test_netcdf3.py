@@ -20,7 +20,7 @@ def write(path, version=1, record=False, order=("time", "component", "x", "y", "
             file.createVariable(name, "f8", (name,))[:] = (np.arange(n) + 0.5) * d
         file.createVariable("time", "f8", ("time",))[:] = [0.5, 1.0]
         renamed = [dict(zip("xyz", names)).get(name, name) for name in order]
-        values = VELOCITY.transpose(["time component x y z".split().index(name) for name in order])
+        values = VELOCITY.transpose([["time", "component", "x", "y", "z"].index(name) for name in order])
         stored = file.createVariable("velocity", dtype, tuple(renamed))
         stored[:] = values
         stored.irreps, stored.units = "1o", "m/s"
@@ -48,10 +48,16 @@ def test_another_order_as_a_manifest_says(tmp_path, record):
     with pytest.raises(FlowsrError, match="a coordinate is missing|not in flowsr's order"):
         open_field(tmp_path / "a.nc")
     manifest = {
-        "name": "a", "description": "", "source": "", "licence": "", "files": {"a": "a.nc"}, "times": "time",
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "files": {"a": "a.nc"},
+        "times": "time",
         "variables": {"flow": {"irreps": "1o", "path": "velocity", "axes": ["time", "z", "y", "component", "x"]}},
-        "coordinates": {"x": "lon", "y": "lat", "z": "height"}, "boundary": ["periodic"] * 3,
-    }  # fmt: skip
+        "coordinates": {"x": "lon", "y": "lat", "z": "height"},
+        "boundary": ["periodic"] * 3,
+    }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     found = open_field(tmp_path / "m.yaml")
     assert not found["flow"]._in_memory

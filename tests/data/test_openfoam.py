@@ -62,7 +62,9 @@ def mesh(root, order, kinds=CHANNEL, points=None):
         points = np.array([(x, y, z) for z in LINES[2] for y in LINES[1] for x in LINES[0]])
     folder = root / "constant" / "polyMesh"
     folder.mkdir(parents=True)
-    (folder / "points").write_text(head("vectorField", "points") + listed(["(%r %r %r)" % tuple(p) for p in points.tolist()]))
+    (folder / "points").write_text(
+        head("vectorField", "points") + listed(["(%r %r %r)" % tuple(p) for p in points.tolist()])
+    )
     (folder / "faces").write_text(head("faceList", "faces") + listed(["4(%d %d %d %d)" % tuple(f) for f in faces]))
     (folder / "owner").write_text(head("labelList", "owner") + listed(list(map(str, owner))))
     (folder / "neighbour").write_text(head("labelList", "neighbour") + listed([str(f[2]) for f in inner]))
@@ -123,9 +125,15 @@ def test_a_case_is_inspected_and_converted_and_its_foam_file_is_the_case(tmp_pat
     found = open_field(convert(root, tmp_path / "b.zarr"))
     np.testing.assert_array_equal(found["velocity"].values, VELOCITY)
     manifest = {
-        "name": "a", "description": "", "source": "", "licence": "", "files": {"a": "a"}, "viscosity": 0.1,
-        "variables": {"flow": {"irreps": "1o", "path": "U"}}, "boundary": ["open", "wall", "periodic"],
-    }  # fmt: skip
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "files": {"a": "a"},
+        "viscosity": 0.1,
+        "variables": {"flow": {"irreps": "1o", "path": "U"}},
+        "boundary": ["open", "wall", "periodic"],
+    }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     np.testing.assert_array_equal(open_field(tmp_path / "m.yaml")["flow"].values, VELOCITY)
 
@@ -221,7 +229,7 @@ def test_nan_and_pieces(tmp_path):
 
 
 def test_a_case_is_tried_in_a_process_of_its_own_once(tmp_path, monkeypatch):
-    from flowsr.data import openfoam_vtk
+    from flowsr.data.readers import openfoam_vtk
 
     root, ran, run = case(tmp_path / "a"), [], openfoam_vtk.subprocess.run
     monkeypatch.setattr(openfoam_vtk.subprocess, "run", lambda *a, **k: (ran.append(a), run(*a, **k))[1])
@@ -238,7 +246,7 @@ def test_a_case_is_tried_in_a_process_of_its_own_once(tmp_path, monkeypatch):
     [("import os; os.abort()", "ends the process: Aborted"), ("import time; time.sleep(60)", "no end after")],
 )
 def test_a_process_that_does_not_come_back_is_one_line(tmp_path, monkeypatch, program, line):
-    from flowsr.data import openfoam_vtk
+    from flowsr.data.readers import openfoam_vtk
 
     (tmp_path / "p.py").write_text(program)
     monkeypatch.setattr(openfoam_vtk, "__file__", str(tmp_path / "p.py"))
@@ -250,13 +258,15 @@ def test_a_process_that_does_not_come_back_is_one_line(tmp_path, monkeypatch, pr
 
 @pytest.mark.parametrize("width", [4, 8])
 def test_labels_in_binary_are_checked_too(tmp_path, width):
-    from flowsr.data.openfoam import _check_labels
+    from flowsr.data.readers.openfoam import _check_labels
 
     root = case(tmp_path / "a")
     for part in ("owner", "neighbour"):
         path = root / "constant" / "polyMesh" / part
         labels = np.array(path.read_text().split("(")[1].split(")")[0].split(), f"<i{width}")
-        text = f'FoamFile {{ format binary; arch "LSB;label={8 * width};scalar=64"; class labelList; object {part}; }}\n'
+        text = (
+            f'FoamFile {{ format binary; arch "LSB;label={8 * width};scalar=64"; class labelList; object {part}; }}\n'
+        )
         path.write_bytes(f"{text}{len(labels)}\n(".encode() + labels.tobytes() + b")\n")
     _check_labels(root)
     labels[5] = 5000

@@ -5,9 +5,9 @@ import pytest
 
 from flowsr.data import grid_of, open_field, store_checksum, write_hdf5
 from flowsr.data.degrade import DEGRADE_OPERATORS
+from flowsr.data.independence import flow_scales, spectral_moments
 from flowsr.data.pairs import ingest, pair_store, pair_stores, read_statistics
 from flowsr.data.split import SPLITS
-from flowsr.data.turnover import flow_scales, spectral_moments
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from tests.data.fields import VISCOSITY, die, in_child, random_field, store_field

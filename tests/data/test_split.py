@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from flowsr.data.split import SPLITS, SplitRule, split_times
 from flowsr.errors import FlowsrError
 
-rules = st.builds(
-    SplitRule,
-    train=st.floats(0.1, 0.8),
-    validation=st.floats(0.05, 0.15),
-    gap_turnovers=st.floats(0, 4),
-)
+rules = st.builds(SplitRule, train=st.floats(0.1, 0.8), validation=st.floats(0.05, 0.15), gap_turnovers=st.floats(0, 4))
 times = st.lists(st.floats(0.01, 2.0), min_size=2, max_size=40).map(lambda steps: np.cumsum([5.0, *steps]))
 
 

@@ -76,8 +76,7 @@ def test_a_periodic_axis_has_equal_steps():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.floats(0.05, 1.0), min_size=4, max_size=12).filter(lambda steps: len(steps) % 2 == 0),
-    st.integers(1, 4),
+    st.lists(st.floats(0.05, 1.0), min_size=4, max_size=12).filter(lambda steps: len(steps) % 2 == 0), st.integers(1, 4)
 )
 def test_splitting_and_merging_cells_keeps_the_faces(steps, factor):
     n = len(steps)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 
-from flowsr.data.turnover import flow_scales, spectral_moments
+from flowsr.data.independence import flow_scales, spectral_moments
 from flowsr.grid import Grid
 
 

@@ -32,7 +32,9 @@ def text(values):
     return " ".join(map(repr, np.ravel(values).tolist()))
 
 
-def xml(path, place="CellData", *, velocity=None, pressure=None, kind="ImageData", geometry="", first=(0, 0, 0), raw=False):
+def xml(
+    path, place="CellData", *, velocity=None, pressure=None, kind="ImageData", geometry="", first=(0, 0, 0), raw=False
+):
     """A VTK XML file; numbers as text, or raw behind the XML."""
     sides = SIDES if place == "CellData" else tuple(n + 1 for n in SIDES)
     velocity = numbered(sides) if velocity is None else velocity
@@ -206,15 +208,23 @@ def test_symmetric_tensors_become_irreps(tmp_path):
 def test_what_convert_writes_comes_back_exactly(tmp_path, stretched, suffix, dtype):
     middles = tuple((STRETCHED[1:] + STRETCHED[:-1]) / 2 * (1 + 1e-3))
     grid = Grid(
-        SIDES, (0.1, 1.06 / 6, 0.3), ("open", "wall", "periodic"), (0.1, 0.0, 0.3), (None, middles if stretched else None, None)
+        SIDES,
+        (0.1, 1.06 / 6, 0.3),
+        ("open", "wall", "periodic"),
+        (0.1, 0.0, 0.3),
+        (None, middles if stretched else None, None),
     )
-    source = open_field(store_field(random_field(grid, [0.1, 0.7], dtype=dtype, simulation='"é" <&>'), tmp_path / "a.zarr"))
+    source = open_field(
+        store_field(random_field(grid, [0.1, 0.7], dtype=dtype, simulation='"é" <&>'), tmp_path / "a.zarr")
+    )
     found = open_field(convert(tmp_path / "a.zarr", tmp_path / f"b.{suffix}", time=1))
     xr.testing.assert_identical(found.load(), source.isel(time=[1]).load())
 
 
 def test_image_data_hold_no_stretched_axis_and_vtk_no_half_precision(tmp_path):
-    grid = Grid(SIDES, (0.1, STRETCHED[-1] / 6, 0.3), ("open",) * 3, (0, 0, 0), (None, tuple(STRETCHED[1:] - 0.05), None))
+    grid = Grid(
+        SIDES, (0.1, STRETCHED[-1] / 6, 0.3), ("open",) * 3, (0, 0, 0), (None, tuple(STRETCHED[1:] - 0.05), None)
+    )
     store_field(random_field(grid, [0.0]), tmp_path / "a.zarr")
     with pytest.raises(FlowsrError, match=r"/b.vti: image data have no stretched axes.*vtr"):
         convert(tmp_path / "a.zarr", tmp_path / "b.vti")
@@ -228,15 +238,25 @@ def test_files_of_one_run_as_a_manifest_names_them(tmp_path):
     for number in range(3):
         xml(tmp_path / f"step_{number}.vti", velocity=numbered(start=1000 * number), raw=True)
     manifest = {
-        "name": "a", "description": "", "source": "", "licence": "", "times": [0.0, 0.1, 0.3], "viscosity": 0.2,
-        "files": {"a": [f"step_{n}.vti" for n in range(3)]}, "boundary": ["periodic", "wall", "periodic"],
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "times": [0.0, 0.1, 0.3],
+        "viscosity": 0.2,
+        "files": {"a": [f"step_{n}.vti" for n in range(3)]},
+        "boundary": ["periodic", "wall", "periodic"],
         "variables": {"speed": {"irreps": "1o", "path": "U"}, "three": {"irreps": "1e", "path": ["p", "p", "p"]}},
-    }  # fmt: skip
+    }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     found = open_field(tmp_path / "m.yaml")
     np.testing.assert_array_equal(found["speed"].values, np.stack([numbered(start=1000 * n) for n in range(3)]))
     np.testing.assert_array_equal(found["three"].values[1, 2], numbered()[1] * 2)
-    assert found["time"].values.tolist() == [0.0, 0.1, 0.3] and found.attrs["boundary"] == ["periodic", "wall", "periodic"]
+    assert found["time"].values.tolist() == [0.0, 0.1, 0.3] and found.attrs["boundary"] == [
+        "periodic",
+        "wall",
+        "periodic",
+    ]
     assert "supposed" not in found.attrs
     for change, line in (
         ({"variables": {"velocity": {"irreps": "1o", "path": "V"}}}, "no such array; variable: velocity; expected: V"),
@@ -259,11 +279,17 @@ def changed(path, old, new):
     [
         (lambda p: changed(p, b"ImageData", b"UnstructuredGrid"), "not a grid of three axes.*UnstructuredGrid"),
         (lambda p: changed(p, b"0 4 0 6 0 5", b"0 4000000 0 600000 0 500000"), "claims more numbers than it can hold"),
-        (lambda p: changed(p, b'NumberOfComponents="3"', b'NumberOfComponents="33333333333333"'), "claims more numbers"),
+        (
+            lambda p: changed(p, b'NumberOfComponents="3"', b'NumberOfComponents="33333333333333"'),
+            "claims more numbers",
+        ),
         (lambda p: changed(p, b"0 4 0 6 0 5", b"0 4 0 6 0 0"), "not a grid of three axes"),
         (lambda p: changed(p, b"Spacing", b'Direction="0 1 0 1 0 0 0 0 1" Spacing'), "a turned grid"),
         (lambda p: changed(p, b"Float32", b"Int32"), "no field|not real|damaged"),
-        (lambda p: changed(p, b"0.1 0.2 0.3", b"0.1 nan 3"), "not three numbers; variable: Spacing; found: '0.1 nan 3'"),
+        (
+            lambda p: changed(p, b"0.1 0.2 0.3", b"0.1 nan 3"),
+            "not three numbers; variable: Spacing; found: '0.1 nan 3'",
+        ),
         (lambda p: changed(p, b"0.1 0.2 0.3", b"inf 1 1"), "not three numbers; variable: Spacing"),
         (lambda p: changed(p, b"1 2 3", b"1 2 nan"), "not three numbers; variable: Origin"),
         (lambda p: changed(p, b"1 2 3", b"1 2"), "not three numbers; variable: Origin"),
@@ -303,7 +329,11 @@ def test_nan_is_counted_and_located(tmp_path):
 
 
 def test_integers_are_left_out_and_said_to_be(tmp_path):
-    path = changed(xml(tmp_path / "a.vti", pressure=numbered()[1]), b'<DataArray type="Float32" Name="p"', b'<DataArray type="Int32" Name="id"')
+    path = changed(
+        xml(tmp_path / "a.vti", pressure=numbered()[1]),
+        b'<DataArray type="Float32" Name="p"',
+        b'<DataArray type="Int32" Name="id"',
+    )
     path.write_text(path.read_text().replace(".0", ""))
     found = open_field(path)
     assert list(found.data_vars) == ["velocity"] and "id (int32)" in found.attrs["left_out"]

@@ -49,7 +49,9 @@ def xdmf(path, *, inline=False, center="Cell", stretched=False, collection=True,
     body = "".join(grids) if collection else grids[0]
     if collection:
         body = f'<Grid GridType="Collection" CollectionType="Temporal">{body}</Grid>'
-    path.write_text(f'<?xml version="1.0"?><!DOCTYPE Xdmf SYSTEM "Xdmf.dtd" []><Xdmf Version="2.0"><Domain>{body}</Domain></Xdmf>')
+    path.write_text(
+        f'<?xml version="1.0"?><!DOCTYPE Xdmf SYSTEM "Xdmf.dtd" []><Xdmf Version="2.0"><Domain>{body}</Domain></Xdmf>'
+    )
     return path
 
 
@@ -106,7 +108,9 @@ def test_vectors_joined_from_their_components_and_snapshots_out_of_one_array(tmp
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
-        (tmp_path / "slab.xdmf").write_text(text.replace(old, slab) if number == 0 else (tmp_path / "slab.xdmf").read_text().replace(old, slab))
+        (tmp_path / "slab.xdmf").write_text(
+            text.replace(old, slab) if number == 0 else (tmp_path / "slab.xdmf").read_text().replace(old, slab)
+        )
     assert_same(open_field(path))
     assert_same(open_field(tmp_path / "slab.xdmf"))
 
@@ -128,9 +132,15 @@ def test_references_and_times_of_the_collection(tmp_path):
 def test_a_manifest_names_them_and_convert_copies_them(tmp_path):
     xdmf(tmp_path / "a.xdmf")
     manifest = {
-        "name": "a", "description": "", "source": "", "licence": "", "files": {"a": "a.xdmf"}, "times": [7.0, 8.0],
-        "variables": {"velocity": {"irreps": "1o"}}, "boundary": ["periodic", "wall", "open"],
-    }  # fmt: skip
+        "name": "a",
+        "description": "",
+        "source": "",
+        "licence": "",
+        "files": {"a": "a.xdmf"},
+        "times": [7.0, 8.0],
+        "variables": {"velocity": {"irreps": "1o"}},
+        "boundary": ["periodic", "wall", "open"],
+    }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     found = open_field(convert(tmp_path / "m.yaml", tmp_path / "b.h5"))
     np.testing.assert_array_equal(found["velocity"].values, numbered())

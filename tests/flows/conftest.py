@@ -20,8 +20,9 @@ os.environ["PREFECT_HOME"] = str(HOME)
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
     os.environ.pop(name, None)
 
-from flows import ENVIRONMENT  # noqa: E402
-from flowsr.config.loading import parse_experiment  # noqa: E402
+from flowsr.flows import ENVIRONMENT  # noqa: E402
+
+from flowsr.config.load import parse_experiment  # noqa: E402
 from tests.experiments import TINY  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]

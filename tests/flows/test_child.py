@@ -8,10 +8,10 @@ import time
 
 import pytest
 import yaml
+from flowsr.flows.child import PROGRESS, run_flowsr, run_module
 
-from flows.child import PROGRESS, run_flowsr, run_module
 from flowsr.errors import FlowsrError
-from flowsr.progress import plain_lines
+from flowsr.progress import SILENT, plain_lines
 
 SLEEPER = """
 import subprocess, sys, time
@@ -53,7 +53,7 @@ def gone(pid, seconds=10):
 def test_every_plain_progress_line_is_understood(title, message):
     lines = []
     report = plain_lines(lines.append)
-    report(title, 0.41, message)
+    report.part(title)(0.41, message)
     match = PROGRESS.fullmatch(lines[0].rstrip())
     assert (match["title"], match["percent"], match["message"]) == (title, "41", message)
 
@@ -70,7 +70,7 @@ def test_bad_settings_are_the_commands_own_line(tmp_path, caplog):
     config = tmp_path / "bad.yaml"
     config.write_text(yaml.safe_dump({"name": "bad", "output": str(tmp_path / "run"), "sed": 1}))
     with pytest.raises(FlowsrError) as caught:
-        run_flowsr(["config", str(config)], report=None)
+        run_flowsr(["config", str(config)], report=SILENT)
     assert str(caught.value) == f"{config}: unknown key 'sed'; did you mean 'seed'?"
 
 
@@ -86,9 +86,9 @@ def test_bad_settings_are_the_commands_own_line(tmp_path, caplog):
 )
 def test_a_crash_is_told_by_its_last_line(modules, monkeypatch, source, told):
     module = modules(source)
-    monkeypatch.setattr("flows.child.run_module", lambda _, arguments, take: run_module(module, arguments, take))
+    monkeypatch.setattr("flowsr.flows.child.run_module", lambda _, arguments, take: run_module(module, arguments, take))
     with pytest.raises(FlowsrError) as caught:
-        run_flowsr(["train"], report=None)
+        run_flowsr(["train"], report=SILENT)
     assert str(caught.value) == told
 
 
@@ -106,7 +106,7 @@ def test_what_ends_the_flow_ends_the_whole_process_group(modules):
 
 def test_the_process_group_dies_with_a_parent_that_was_killed(modules):
     call = f"run_module({modules(SLEEPER)!r}, [], lambda line: print(line, flush=True))"
-    parent = f"from flows.child import run_module; {call}"
+    parent = f"from flowsr.flows.child import run_module; {call}"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
         grandchild = int(process.stdout.readline().split()[1])
         assert alive(grandchild)

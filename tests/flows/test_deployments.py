@@ -15,7 +15,7 @@ from prefect.utilities.importtools import from_qualified_name
 from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 
-from flowsr.config.loading import load_experiment
+from flowsr.config.load import load_experiment
 from flowsr.config.schema import Experiment
 from flowsr.data import open_field, write_hdf5
 from flowsr.files import file_checksum
@@ -67,7 +67,7 @@ def test_the_nightly_experiment_is_the_demo(outputs):
 
 @pytest.mark.parametrize("name", ["simulate", "ingest", "train", "upscale", "compare", "pipeline"])
 def test_the_form_of_a_flow_is_the_experiments_own_schema(name):
-    entry = getattr(import_module(f"flows.{name}"), name)
+    entry = getattr(import_module(f"flowsr.flows.{name}"), name)
     assert isinstance(entry, Flow)
     form = entry.parameters
     expected = Experiment.model_json_schema()["properties"]

@@ -9,15 +9,15 @@ import urllib.request
 
 import pytest
 import yaml
+from flowsr.flows.child import run_module
+from flowsr.flows.ingest import ingest, ingest_fields
+from flowsr.flows.order import in_order
+from flowsr.flows.pipeline import pipeline
+from flowsr.flows.train import train
+from flowsr.flows.upscale import upscale_new_files
 from prefect import flow
 from prefect.logging.handlers import APILogHandler
 
-from flows.child import run_module
-from flows.ingest import ingest, ingest_fields
-from flows.order import in_order
-from flows.pipeline import pipeline
-from flows.train import train
-from flows.upscale import upscale_new_files
 from flowsr.data import open_field, write_hdf5
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
@@ -82,15 +82,19 @@ def test_a_bad_input_fails_the_run_with_its_line_and_leaves_nothing(server, tiny
     assert not any("Traceback" in line for line in logs)
     assert not any("train" in line for line in logs), "later stages do not start"
     assert not visible(tiny.output / "ingest") and visible(tiny.output / "simulate") == [
-        "seed_000.csv", "seed_000.json", "seed_000.zarr",
-    ]  # fmt: skip
+        "seed_000.csv",
+        "seed_000.json",
+        "seed_000.zarr",
+    ]
 
 
 def test_training_that_fails_says_why_in_its_own_words(server, tiny):
     state = train(tiny, return_state=True)
     record = tiny.output / "simulate" / "seed_000.json"  # the first stage that is missing
     assert state.is_failed()
-    assert state.message == f"{record}: the simulate stage has not finished; run `flowsr simulate` first, or `flowsr run`"
+    assert (
+        state.message == f"{record}: the simulate stage has not finished; run `flowsr simulate` first, or `flowsr run`"
+    )
 
 
 def attempts(monkeypatch, tiny, errors):
@@ -174,12 +178,16 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
 def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny.model_dump(mode="json")))
-    command = [sys.executable, "-m", "flows.simulate", str(config), "--set", "simulate.duration=1"]
+    command = [sys.executable, "-m", "flowsr.flows.simulate", str(config), "--set", "simulate.duration=1"]
     blocked = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(PREFECT_HOME=str(HOME / "embedded"), no_proxy="127.0.0.1", **blocked),
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
+        command,
+        cwd=tmp_path,
+        env=environment(PREFECT_HOME=str(HOME / "embedded"), no_proxy="127.0.0.1", **blocked),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"results in {tiny.output}"
     assert "Starting temporary server on http://127.0.0.1" in done.stderr and "telemetry" not in done.stderr

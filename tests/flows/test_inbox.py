@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from flowsr.flows import inbox as inbox_module
+from flowsr.flows.inbox import Job, Request, look, upscale_job
 
-from flows import inbox as inbox_module
-from flows.inbox import Job, Request, look, upscale_job
 from flowsr.data import grid_of, open_field, write_hdf5
 from flowsr.errors import FlowsrError
 from flowsr.models import load_model
@@ -104,7 +104,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 def test_a_damaged_snapshot_leaves_no_store(folders, model):
     inbox, outbox = folders
     store_field(coarse_field(0), inbox / "a.zarr")
-    chunk = max((p for p in (inbox / "a.zarr" / "velocity").rglob("*") if p.is_file() and p.name != "zarr.json"))
+    chunk = max(p for p in (inbox / "a.zarr" / "velocity").rglob("*") if p.is_file() and p.name != "zarr.json")
     damaged = bytearray(chunk.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     chunk.write_bytes(damaged)

@@ -1,10 +1,10 @@
 """Flows from a terminal: the right reader for each file, and one line on a wrong one."""
 
 import pytest
+from flowsr.flows.launch import launch
+from flowsr.flows.pipeline import pipeline
+from flowsr.flows.symmetry import symmetry
 
-from flows.launch import launch
-from flows.pipeline import pipeline
-from flows.symmetry import symmetry
 from flowsr.config.symmetry import load_symmetry
 from tests.studies import write_tiny_study
 
@@ -34,4 +34,6 @@ def test_every_flow_has_a_help_of_its_own(capsys):
     with pytest.raises(SystemExit) as ending:
         launch(symmetry, ["--help"], load=load_symmetry)
     told = capsys.readouterr().out
-    assert ending.value.code == 0 and "python -m flows.symmetry" in told and "Which symmetries of the cube" in told
+    assert (
+        ending.value.code == 0 and "python -m flowsr.flows.symmetry" in told and "Which symmetries of the cube" in told
+    )

@@ -3,9 +3,8 @@
 import logging
 
 import pytest
-
-from flows import progress
-from flows.artifacts import artifact_key
+from flowsr.flows import progress
+from flowsr.flows.artifacts import artifact_key
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def test_an_hour_of_reports_makes_three_updates_a_minute_at_the_most(artifact):
         for network in ("relaxed", "cnn"):
             for tick in range(1800):
                 advance(1.0)
-                report(f"train {network}", (tick + 1) / 1800, "epoch")
+                report.part(f"train {network}")((tick + 1) / 1800, "epoch")
     percents = [percent for _, percent, _ in updates]
     assert len(updates) == 3600 // 20 + 1
     assert percents == sorted(percents) and percents[-1] == 100
@@ -43,14 +42,14 @@ def test_a_server_that_is_away_does_not_end_the_work(artifact, monkeypatch, capl
     monkeypatch.setattr(progress, "update_progress_artifact", away)
     with caplog.at_level(logging.WARNING), progress.shown_progress("demo", "train", 1) as report:
         artifact[1](60)
-        report("train relaxed", 0.5, "")
+        report.part("train relaxed")(0.5, "")
     assert "nobody answers" in caplog.text
 
 
 def test_work_that_fails_is_not_shown_as_done(artifact):
     updates, _ = artifact
     with pytest.raises(ValueError), progress.shown_progress("demo", "train", 1) as report:
-        report("train relaxed", 0.5, "")
+        report.part("train relaxed")(0.5, "")
         raise ValueError
     assert not updates
 

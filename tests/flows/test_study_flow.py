@@ -4,9 +4,9 @@ import json
 
 import pytest
 import yaml
+from flowsr.flows.compare import compare_study
+from flowsr.flows.launch import launch
 
-from flows.compare import compare_study
-from flows.launch import launch
 from flowsr.config.study import Study, parse_study
 from tests.flows.test_flows import run_of
 from tests.studies import TINY_STUDY
@@ -50,7 +50,7 @@ def test_a_study_leaves_its_table_verdict_and_report(server, study):
 def test_the_command_line_tells_a_study_from_an_experiment(tmp_path, capsys):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump({**TINY_STUDY, "seeds": [0, 0]}))
-    from flows.compare import compare
+    from flowsr.flows.compare import compare
 
     with pytest.raises(SystemExit) as ending:
         launch(compare, [str(path)], study=compare_study)

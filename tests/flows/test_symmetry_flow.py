@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from flowsr.flows.symmetry import symmetry
 
-from flows.symmetry import symmetry
 from flowsr.config.symmetry import parse_symmetry
 from tests.flows.test_flows import run_of
 from tests.symmetry.stores import velocity_store
@@ -15,10 +15,16 @@ def test_the_flow_leaves_its_words_and_its_numbers(server, tmp_path):
     fields = np.random.default_rng(0).standard_normal((8, 3, 8, 8, 8))
     settings = parse_symmetry(
         {
-            "name": "strided noise", "output": str(tmp_path / "found"), "inputs": [str(velocity_store(tmp_path / "u.zarr", fields))],
-            "task": "superres", "memory": 1.0, "seeds": [0], "training": {"epochs": 1}, "network": {"channels": 2},
+            "name": "strided noise",
+            "output": str(tmp_path / "found"),
+            "inputs": [str(velocity_store(tmp_path / "u.zarr", fields))],
+            "task": "superres",
+            "memory": 1.0,
+            "seeds": [0],
+            "training": {"epochs": 1},
+            "network": {"channels": 2},
         }
-    )  # fmt: skip
+    )
     state = symmetry(settings, return_state=True)
     assert state.is_completed() and state.message.startswith("The small scales of velocity")
     run, logs, artifacts = run_of(server, state)
@@ -32,9 +38,12 @@ def test_bad_data_fail_the_run_with_their_line(server, tmp_path):
     fields = np.random.default_rng(0).standard_normal((2, 3, 8, 8, 8))
     settings = parse_symmetry(
         {
-            "name": "two", "output": str(tmp_path / "found"), "task": "superres", "memory": 1.0,
+            "name": "two",
+            "output": str(tmp_path / "found"),
+            "task": "superres",
+            "memory": 1.0,
             "inputs": [str(velocity_store(tmp_path / "u.zarr", fields))],
         }
-    )  # fmt: skip
+    )
     state = symmetry(settings, return_state=True)
     assert state.is_failed() and "too few independent snapshots" in state.message

@@ -124,9 +124,7 @@ def test_group_convolution_is_one_matrix_product_per_irrep(group):
     product, start = [], 0
     for irrep in group.irreps:
         d = irrep.dimension
-        psi_hat, f_hat = (
-            (group.fourier @ v)[start : start + d * d].reshape(d, d) for v in (psi, f)
-        )
+        psi_hat, f_hat = ((group.fourier @ v)[start : start + d * d].reshape(d, d) for v in (psi, f))
         product.append(np.sqrt(group.order / d) * (f_hat @ psi_hat.T).ravel())
         start += d * d
     assert np.allclose(group.fourier.T @ np.concatenate(product), direct, atol=1e-13, rtol=0)

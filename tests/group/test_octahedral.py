@@ -68,7 +68,7 @@ def test_classes_are_the_orbits_of_conjugation(group):
 
 
 def test_class_names(group):
-    names = "E 8C3 6C2 6C4 3C2 i 6S4 8S6 3sigma_h 6sigma_d".split()
+    names = ["E", "8C3", "6C2", "6C4", "3C2", "i", "6S4", "8S6", "3sigma_h", "6sigma_d"]
     assert list(group.class_names) == (names if group.name == "Oh" else names[:5])
 
 

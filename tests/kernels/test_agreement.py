@@ -32,7 +32,9 @@ def relative(error, of):
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("taps, banks, cells", [(27, 1, (3, 4, 5)), (27, 2, (4, 2, 3)), (1, 2, (2, 3, 1)), (125, 1, (3, 4, 5))])
+@pytest.mark.parametrize(
+    "taps, banks, cells", [(27, 1, (3, 4, 5)), (27, 2, (4, 2, 3)), (1, 2, (2, 3, 1)), (125, 1, (3, 4, 5))]
+)
 @pytest.mark.parametrize("name", GROUPS)
 @pytest.mark.parametrize("kernel", ON_ANY_DEVICE)
 def test_kernels_match_the_formula(kernel, name, taps, banks, cells, padding):
@@ -71,7 +73,9 @@ def test_lifting_and_projection_match_their_formulas(name, padding):
     field = torch.randn(1, 2, 6, 3, 2, 4, dtype=torch.float64, generator=generator)
     psi = torch.randn(2, 2, 2, 6, 27, dtype=torch.float64, generator=generator)
     weights = torch.randn(2, group.order, dtype=torch.float64, generator=generator)
-    lifted = convolve(field.flatten(1, 2), expand_lifting(psi, weights, tables), padding).unflatten(1, (-1, group.order))
+    lifted = convolve(field.flatten(1, 2), expand_lifting(psi, weights, tables), padding).unflatten(
+        1, (-1, group.order)
+    )
     expected = reference_lifting(field, psi, weights, group, "0e+2e", padding)
     assert relative(lifted - expected, expected) < 1e-12
     phi = torch.randn(2, 6, 8, 2, 27, dtype=torch.float64, generator=generator)
@@ -95,7 +99,9 @@ def test_kernels_agree_on_any_shape(name, cells, channels, banks, batch, padding
     """Results and all gradients, of the kernels among themselves."""
     group = octahedral_group(name)
     tables = ConvolutionTables(group, 3)
-    values = [v.requires_grad_() for v in operands(group, banks=banks, channels=channels, cells=cells, seed=seed, batch=batch)]
+    values = [
+        v.requires_grad_() for v in operands(group, banks=banks, channels=channels, cells=cells, seed=seed, batch=batch)
+    ]
     outcomes = []
     for kernel in ON_ANY_DEVICE:
         result = group_convolution(*values, tables, padding, kernel=kernel)
@@ -162,7 +168,9 @@ def test_fourier_operators_keep_torch_s_contract():
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.flowsr.fourier_convolution, (*values, *constants), test_utils=tests)
     gradient = torch.randn_like(result).requires_grad_()
-    torch.library.opcheck(torch.ops.flowsr.fourier_convolution_gradients, (*values, gradient, *constants), test_utils=tests)
+    torch.library.opcheck(
+        torch.ops.flowsr.fourier_convolution_gradients, (*values, gradient, *constants), test_utils=tests
+    )
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -187,7 +195,11 @@ def test_expanded_projection_follows_the_sub_positions():
     filters = torch.randn(1, 3, 8, 1, 27, dtype=torch.float64)
     weights = torch.rand(1, group.order, dtype=torch.float64)
     expanded = expand_projection(filters, weights, tables).view(3, 8, 1, group.order, 27)
-    taps, cells, rho = tap_permutation(group, 3), subvoxel_permutation(group, 2), torch.tensor(representation("1o", group))
+    taps, cells, rho = (
+        tap_permutation(group, 3),
+        subvoxel_permutation(group, 2),
+        torch.tensor(representation("1o", group)),
+    )
     for g, p, y in ((0, 1, 2), (9, 6, 13), (40, 3, 25)):
         expected = weights[0, g] * rho[g] @ filters[0, :, cells[g, p], 0, taps[g, y]] / group.order
         assert torch.allclose(expanded[:, p, 0, g, y], expected, rtol=1e-14)

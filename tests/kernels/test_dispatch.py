@@ -123,7 +123,11 @@ def test_explanation_names_winner_reason_costs_and_refusals(monkeypatch):
     refusing = Kernel(dense_convolution, lambda case: "only on Sundays", lambda case: 0.0)
     monkeypatch.setitem(KERNELS._entries, "sunday", refusing)
     text = str(explain(case_of(channels=2)))
-    assert text.startswith("dense: lowest predicted time") and "fourier" in text and "sunday cannot: only on Sundays" in text
+    assert (
+        text.startswith("dense: lowest predicted time")
+        and "fourier" in text
+        and "sunday cannot: only on Sundays" in text
+    )
     with pytest.raises(FlowsrError, match="only on Sundays"):
         explain(case_of(), "sunday")
 
@@ -131,18 +135,16 @@ def test_explanation_names_winner_reason_costs_and_refusals(monkeypatch):
 def test_unknown_kernels_are_refused_with_a_suggestion(operands, monkeypatch):
     with pytest.raises(FlowsrError, match="did you mean 'fourier'"):
         group_convolution(*operands, kernel="furier")
-    with pytest.raises(FlowsrError, match="unknown convolution kernel"):
-        with use_kernel("nothing"):
-            pass
+    with pytest.raises(FlowsrError, match="unknown convolution kernel"), use_kernel("nothing"):
+        pass
     monkeypatch.setenv("FLOWSR_KERNEL", "cuda")
     with pytest.raises(FlowsrError, match="unknown convolution kernel 'cuda'"):
         group_convolution(*operands)
 
 
 def test_use_kernel_ends_with_its_block_even_on_errors(operands, spy):
-    with pytest.raises(RuntimeError):
-        with use_kernel("spy"):
-            raise RuntimeError
+    with pytest.raises(RuntimeError), use_kernel("spy"):
+        raise RuntimeError
     group_convolution(*operands)
     assert len(spy) == 0
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from flowsr.errors import FlowsrError
-from flowsr.group.octahedral import octahedral_group
 from flowsr.group.fields import tap_permutation
+from flowsr.group.octahedral import octahedral_group
 from flowsr.kernels import Case, ConvolutionTables, explain, group_convolution
 from flowsr.kernels.reference import reference_convolution
 from flowsr.kernels.triton_kernel import cost, launch, refusal
@@ -37,7 +37,9 @@ def interpreted(*selection):
     file = str(HERE / "triton_under_interpreter.py")
     outcome = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", *selection, file], TRITON_INTERPRET="1")
     last = outcome.stdout.strip().splitlines()[-1] if outcome.stdout.strip() else ""
-    assert outcome.returncode == 0 and re.search(r"\b[1-9]\d* passed", last) and "skipped" not in last, outcome.stdout[-5000:]
+    assert outcome.returncode == 0 and re.search(r"\b[1-9]\d* passed", last) and "skipped" not in last, outcome.stdout[
+        -5000:
+    ]
 
 
 @needs_triton
@@ -54,7 +56,9 @@ def test_interpreted_at_length():
 
 
 def case(**changes):
-    base = Case(48, (1, 1, 2, 3, 3, 1, 1, 2, 3, 3), 1, 16, 16, 1, 27, (64, 64, 64), PERIODIC, torch.bfloat16, "cuda", True)
+    base = Case(
+        48, (1, 1, 2, 3, 3, 1, 1, 2, 3, 3), 1, 16, 16, 1, 27, (64, 64, 64), PERIODIC, torch.bfloat16, "cuda", True
+    )
     return dataclasses.replace(base, **changes)
 
 
@@ -109,7 +113,9 @@ def in_characters(tables, features, filters):
     order, dtype = tables.group.order, features.dtype
     wide = torch.promote_types(dtype, torch.float32)
     characters = torch.tensor(tables.characters, dtype=wide)
-    transformed = torch.einsum("sk,bckqxyz->bsqcxyz", characters, features[:, :, tables.elements.long()].to(wide)).to(dtype)
+    transformed = torch.einsum("sk,bckqxyz->bsqcxyz", characters, features[:, :, tables.elements.long()].to(wide)).to(
+        dtype
+    )
     spectra, total = tables.spectra(filters.to(wide)).to(dtype).to(wide), 0
     for b, combination in enumerate(tables.combinations):
         shifted = transformed
@@ -192,10 +198,9 @@ def test_tiles_are_as_round_as_the_box_lets_them_be():
 
 
 @needs_triton
-@pytest.mark.parametrize("dtype, channels, unit", [
-    ("bfloat16", 16, "HGMMA"),
-    pytest.param("float32", 2, "FFMA", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "dtype, channels, unit", [("bfloat16", 16, "HGMMA"), pytest.param("float32", 2, "FFMA", marks=pytest.mark.slow)]
+)
 def test_compiled_for_a_gpu_without_one(dtype, channels, unit):
     """The compiler takes every program; products run on the units meant for them, next to nothing is spilled, and a
     program's shared memory fits. The interpreter shows none of this."""
@@ -205,7 +210,9 @@ def test_compiled_for_a_gpu_without_one(dtype, channels, unit):
     lines = outcome.stdout.splitlines()
     assert {line.split()[0] for line in lines} == {"analyze", "multiply", "synthesize", "correlate", "collect"}
     for line in lines:
-        registers, stack, shared = [float(x) for x in re.search(r"(\d+) registers +(\d+) B stack +([\d.]+) KiB", line).groups()]
+        registers, stack, shared = [
+            float(x) for x in re.search(r"(\d+) registers +(\d+) B stack +([\d.]+) KiB", line).groups()
+        ]
         assert registers <= 255 and stack <= 128 and shared <= 227, line
         if line.split()[0] in ("multiply", "correlate"):
             assert unit in line, line
@@ -215,17 +222,23 @@ def test_compiled_for_a_gpu_without_one(dtype, channels, unit):
 @pytest.mark.gpu
 @pytest.mark.parametrize("activation", [None, "gelu"])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 1.5e-2), (torch.float16, 4e-3)])
-@pytest.mark.parametrize("name, channels, cells, padding, banks", [
-    ("Oh", 16, (16, 16, 16), PERIODIC, 1),
-    ("O", 5, (9, 14, 20), ("zero", "replicate", "reflect"), 2),
-    ("Oh", 3, (1, 7, 33), ("replicate", "periodic", "zero"), 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, channels, cells, padding, banks",
+    [
+        ("Oh", 16, (16, 16, 16), PERIODIC, 1),
+        ("O", 5, (9, 14, 20), ("zero", "replicate", "reflect"), 2),
+        ("Oh", 3, (1, 7, 33), ("replicate", "periodic", "zero"), 1),
+    ],
+)
 def test_on_the_gpu(name, channels, cells, padding, banks, dtype, tolerance, activation):
     """Result and gradients against the dense kernel in float64 on the CPU; twice, for races."""
     group = octahedral_group(name)
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, channels, group.order, *cells, generator=generator).to(dtype)
-    filters = torch.randn(banks, channels, channels, group.order, 27, generator=generator) / (27 * group.order * channels) ** 0.5
+    filters = (
+        torch.randn(banks, channels, channels, group.order, 27, generator=generator)
+        / (27 * group.order * channels) ** 0.5
+    )
     weights = 1 + 0.1 * torch.randn(banks, group.order, generator=generator)
     bias = torch.randn(channels, generator=generator)
     upstream = torch.randn(features.shape, generator=generator).to(dtype)

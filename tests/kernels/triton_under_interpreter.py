@@ -34,7 +34,14 @@ def operands(name, banks=1, channels=(1, 1), cells=(2, 3, 4), k=3, batch=1, seed
 def convolve(values, tables, padding, kernel, activation=None):
     features, filters, weights, *bias = values
     return group_convolution(
-        features, filters, weights, tables, padding, bias=bias[0] if bias else None, activation=activation, kernel=kernel
+        features,
+        filters,
+        weights,
+        tables,
+        padding,
+        bias=bias[0] if bias else None,
+        activation=activation,
+        kernel=kernel,
     )
 
 
@@ -70,14 +77,17 @@ def poisoned():
 
 
 class TestForward:
-    @pytest.mark.parametrize("name, banks, k, cells, padding", [
-        ("O", 2, 3, (2, 3, 4), PERIODIC),
-        ("Oh", 1, 3, (2, 3, 4), WALLS),
-        ("O", 1, 3, (3, 2, 1), ("reflect", "periodic", "replicate")),
-        ("O", 1, 1, (2, 1, 1), WALLS),
-        ("Oh", 2, 1, (1, 2, 3), PERIODIC),
-        ("O", 1, 3, (1, 1, 1), ("periodic", "zero", "replicate")),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "name, banks, k, cells, padding",
+        [
+            ("O", 2, 3, (2, 3, 4), PERIODIC),
+            ("Oh", 1, 3, (2, 3, 4), WALLS),
+            ("O", 1, 3, (3, 2, 1), ("reflect", "periodic", "replicate")),
+            ("O", 1, 1, (2, 1, 1), WALLS),
+            ("Oh", 2, 1, (1, 2, 3), PERIODIC),
+            ("O", 1, 3, (1, 1, 1), ("periodic", "zero", "replicate")),
+        ],
+    )
     def test_it_is_the_formula(self, name, banks, k, cells, padding):
         (features, filters, weights), tables = operands(name, banks, (2, 1), cells, k, batch=2, bias=False)
         found = group_convolution(features, filters, weights, tables, padding, kernel="triton")
@@ -123,23 +133,29 @@ class TestForward:
 
 
 class TestGradients:
-    @pytest.mark.parametrize("name, banks, k, cells, padding, activation", [
-        ("O", 1, 3, (2, 2, 1), PERIODIC, None),
-        ("O", 2, 1, (2, 1, 3), WALLS, "gelu"),
-        ("Oh", 1, 1, (1, 2, 1), PERIODIC, "silu"),
-        ("O", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "name, banks, k, cells, padding, activation",
+        [
+            ("O", 1, 3, (2, 2, 1), PERIODIC, None),
+            ("O", 2, 1, (2, 1, 3), WALLS, "gelu"),
+            ("Oh", 1, 1, (1, 2, 1), PERIODIC, "silu"),
+            ("O", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu"),
+        ],
+    )
     def test_all_gradients(self, name, banks, k, cells, padding, activation):
         values, tables = operands(name, banks, (1, 2), cells, k)
         assert max(errors(values, tables, padding, activation)) < 3e-6
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("banks, activation, padding", [
-        (1, None, PERIODIC),
-        (2, "relu", WALLS),
-        (2, "gelu", ("reflect", "periodic", "zero")),
-        (1, "silu", ("replicate", "reflect", "periodic")),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "banks, activation, padding",
+        [
+            (1, None, PERIODIC),
+            (2, "relu", WALLS),
+            (2, "gelu", ("reflect", "periodic", "zero")),
+            (1, "silu", ("replicate", "reflect", "periodic")),
+        ],
+    )
     @pytest.mark.parametrize("name", ["O", "Oh"])
     def test_all_gradients_of_larger_fields(self, name, banks, activation, padding):
         values, tables = operands(name, banks, (2, 3), (3, 4, 5), batch=2)
@@ -178,7 +194,9 @@ class TestGradients:
         outcomes = []
         for kernel, dtype in (("triton", torch.float32), ("dense", torch.float64)):
             ours = [value.to(dtype).requires_grad_() for value in values]
-            first = torch.autograd.grad(convolve(ours, tables, PERIODIC, kernel, "silu").sin().sum(), ours, create_graph=True)
+            first = torch.autograd.grad(
+                convolve(ours, tables, PERIODIC, kernel, "silu").sin().sum(), ours, create_graph=True
+            )
             outcomes.append(torch.autograd.grad(sum(part.square().sum() for part in first), ours))
         assert all(float((a - b).norm() / b.norm()) < 1e-5 for a, b in zip(*outcomes))
 

@@ -12,9 +12,12 @@ UNEQUAL = Grid((16, 12, 20), (2 * math.pi / 16, math.pi / 12, 3 * math.pi / 20))
 CHANNEL = Grid((16, 10, 12), (0.3, 0.18, 0.25), ("periodic", "wall", "open"), (0.0, -0.9, 0.0))
 
 STRETCHED = Grid(
-    (8, 12, 10), (0.3, 2.0 / 12, 0.25), ("periodic", "wall", "periodic"), (0.0, -1.0, 0.0),
+    (8, 12, 10),
+    (0.3, 2.0 / 12, 0.25),
+    ("periodic", "wall", "periodic"),
+    (0.0, -1.0, 0.0),
     (None, tuple(np.linspace(-0.93, 0.97, 12) ** 3 * 0.6 + np.linspace(-0.93, 0.97, 12) * 0.4), None),
-)  # fmt: skip
+)
 
 
 def mesh(grid):

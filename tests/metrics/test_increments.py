@@ -5,7 +5,7 @@ import torch
 
 from flowsr.grid import Grid
 from flowsr.metrics import METRICS, structure_functions
-from flowsr.metrics.increments import Separations
+from flowsr.metrics.structure_functions import Separations
 from tests.metrics.fields import STRETCHED, mesh, noise, wave
 
 SIDES = Grid((16, 24, 32), (0.25,) * 3)
@@ -64,14 +64,14 @@ def test_exponents_are_slopes_over_the_absolute_third_order():
     flux = found.absolute_third_longitudinal / found.separation
     assert found.in_scaling_range[0].tolist() == (flux[0] >= 0.8 * flux.max()).tolist()
     assert found.exponent("second_longitudinal").isnan().all()  # r^2 has no plateau of three separations
-    wide = type(found)(
-        *(torch.linspace(1, 5, 9, dtype=torch.float64) ** p for p in (1, 0.7, 1, 1, 1.28, 0.68, 1, 1.2))
-    )
+    wide = type(found)(*(torch.linspace(1, 5, 9, dtype=torch.float64) ** p for p in (1, 0.7, 1, 1, 1.28, 0.68, 1, 1.2)))
     assert wide.in_scaling_range.all()
     for moment, slope in (
-        ("second_longitudinal", 0.7), ("fourth_longitudinal", 1.28), ("second_transverse", 0.68),
+        ("second_longitudinal", 0.7),
+        ("fourth_longitudinal", 1.28),
+        ("second_transverse", 0.68),
         ("fourth_transverse", 1.2),
-    ):  # fmt: skip
+    ):
         assert wide.exponent(moment).item() == pytest.approx(slope)
 
 

@@ -47,9 +47,15 @@ def test_all_promised_metrics_are_registered():
     scalars = {key for _, metric in METRICS.items() for key in metric.scalars}
     curves = {key for _, metric in METRICS.items() for key in metric.curves}
     assert scalars >= {
-        "nrmse", "spectral_error", "spectral_error_beyond_cutoff", "divergence", "dissipation_captured",
-        "derivative_skewness", "derivative_flatness", "equivariance_error",
-    }  # fmt: skip
+        "nrmse",
+        "spectral_error",
+        "spectral_error_beyond_cutoff",
+        "divergence",
+        "dissipation_captured",
+        "derivative_skewness",
+        "derivative_flatness",
+        "equivariance_error",
+    }
     assert curves >= {"energy_spectrum", "spectral_error_per_wavenumber", "pdf_longitudinal", "pdf_transverse"}
 
 

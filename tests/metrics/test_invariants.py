@@ -50,9 +50,7 @@ def burgers_vortex(strain=1.0, circulation=40.0, viscosity=0.1):
     """
     beta = np.linspace(-1, 1, 40)
     stretched = tuple(np.sinh(2 * beta) / np.sinh(2) * 2)
-    grid = Grid(
-        (40, 36, 5), (4.1 / 40, 4 / 36, 0.2), ("open",) * 3, (-2.05, -2.0, -0.5), (stretched, None, None)
-    )  # fmt: skip
+    grid = Grid((40, 36, 5), (4.1 / 40, 4 / 36, 0.2), ("open",) * 3, (-2.05, -2.0, -0.5), (stretched, None, None))
     x, y, z = mesh(grid)
     square = x**2 + y**2
     decay = torch.exp(-strain * square / (4 * viscosity))

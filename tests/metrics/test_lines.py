@@ -6,7 +6,7 @@ import torch
 
 from flowsr.grid import Grid
 from flowsr.metrics import METRICS, line_spectra, line_spectrum
-from flowsr.metrics.lines import MIDDLE, NEAR_WALL, Bins, homogeneous_axes
+from flowsr.metrics.one_dimensional import MIDDLE, NEAR_WALL, Bins, homogeneous_axes
 from tests.metrics.fields import CUBE, STRETCHED, UNEQUAL, abc, mesh, noise, wave
 
 OPEN = Grid((64, 8, 6), (0.3, 0.2, 0.25), ("open", "periodic", "wall"))

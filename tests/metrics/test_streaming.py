@@ -29,9 +29,12 @@ SIDE = 7
 TIMEOUT = timedelta(seconds=90)
 PERIODIC = Grid((16, 12, 20), (0.4, 0.5, 0.3))
 MIXED = Grid(
-    (18, 16, 6), (0.3, 2.0 / 16, 0.25), ("periodic", "wall", "periodic"), (0.2, -1.0, 0.0),
+    (18, 16, 6),
+    (0.3, 2.0 / 16, 0.25),
+    ("periodic", "wall", "periodic"),
+    (0.2, -1.0, 0.0),
     (None, tuple(np.sin(np.linspace(-1.5, 1.5, 16) * 0.95)), None),
-)  # fmt: skip
+)
 OPEN = Grid((17, 15, 16), (0.3, 0.2, 0.25), ("open", "periodic", "wall"))
 GRIDS = {"periodic": PERIODIC, "stretched": MIXED, "open": OPEN}
 OPTIONS = {

@@ -23,9 +23,12 @@ from tests.metrics.fields import STRETCHED, UNEQUAL, mesh, noise, wave
 GROUP = octahedral_group("Oh")
 OPEN = Grid((8, 12, 20), (0.1, 0.2, 0.15), ("open",) * 3)
 OPEN_STRETCHED = Grid(
-    (8, 12, 20), (0.1, 0.2, 0.15), ("open", "wall", "open"), (0.0, -1.2, 0.0),
+    (8, 12, 20),
+    (0.1, 0.2, 0.15),
+    ("open", "wall", "open"),
+    (0.0, -1.2, 0.0),
     (None, tuple(1.15 * np.sin(np.linspace(-1.5, 1.5, 12))), None),
-)  # fmt: skip
+)
 GRADIENT = [[0.3, 1.0, -0.4], [0.2, -0.5, 0.6], [-0.7, 0.1, 0.2]]
 
 
@@ -78,8 +81,12 @@ def test_what_the_coarse_grid_cannot_see_is_all_subgrid():
     assert stress.sum() == pytest.approx(stress[:, 1, 1].sum().item())
     assert energy_transfer(field, UNEQUAL, 2).abs().max() < 1e-14
     mean, _ = wave(UNEQUAL, (0, 0, 1), [1.0, 0.0, 0.0])
-    assert subgrid_stress_error(block_mean(mean, UNEQUAL, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
-                                .repeat_interleave(2, 4), mean, UNEQUAL, 2).item() == pytest.approx(1)  # fmt: skip
+    assert subgrid_stress_error(
+        block_mean(mean, UNEQUAL, 2).repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4),
+        mean,
+        UNEQUAL,
+        2,
+    ).item() == pytest.approx(1)
 
 
 def test_errors_and_correlations_of_a_scaled_field():

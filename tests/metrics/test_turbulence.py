@@ -29,10 +29,20 @@ def pooled(names, store, **options):
 def isotropic(tmp_path_factory):
     """48^3, Re_lambda near 40, k_max eta 1.4."""
     store = simulate_run(
-        tmp_path_factory.mktemp("isotropic") / "seed_000.zarr", flow="forced_isotropic", cells=48, viscosity=0.0108,
-        power=0.1, forcing_cutoff=2.5, seed=0, spin_up_time=8.0, settle_time=2.0, duration=6.0, snapshot_interval=1.0,
-        cfl=0.5, device="cpu",
-    )  # fmt: skip
+        tmp_path_factory.mktemp("isotropic") / "seed_000.zarr",
+        flow="forced_isotropic",
+        cells=48,
+        viscosity=0.0108,
+        power=0.1,
+        forcing_cutoff=2.5,
+        seed=0,
+        spin_up_time=8.0,
+        settle_time=2.0,
+        duration=6.0,
+        snapshot_interval=1.0,
+        cfl=0.5,
+        device="cpu",
+    )
     names = ["alignment", "gradient_invariants", "subgrid_stress", "anisotropy", "helicity"]
     return pooled(names, store, factor=4)
 

@@ -38,8 +38,10 @@ def test_vorticity_of_known_flows():
     _, y, _ = mesh(STRETCHED)
     torch.testing.assert_close(
         vorticity(torch.stack([y, 0 * y, y**2])[None], STRETCHED)[0],
-        torch.stack([2 * y, 0 * y, -torch.ones_like(y)]), atol=1e-11, rtol=0,
-    )  # fmt: skip
+        torch.stack([2 * y, 0 * y, -torch.ones_like(y)]),
+        atol=1e-11,
+        rtol=0,
+    )
     _, k = wave(UNEQUAL, (1, -2, 3), [0.0, 0.0, 0.0])
     amplitude = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     field, _ = wave(UNEQUAL, (1, -2, 3), amplitude)

@@ -31,7 +31,9 @@ PERIODIC = Grid((8, 12, 6), (0.5, 0.25, 0.3))
 ODD = Grid((9, 6, 15), (0.5, 0.25, 0.3))
 WALLS = Grid((8, 12, 6), (0.5, 0.25, 0.3), ("periodic", "wall", "open"))
 CLOSED = Grid((8, 6, 10), (0.2, 0.3, 0.4), ("wall", "wall", "open"))
-CHANNEL = Grid((8, 12, 6), (0.5, 2 / 12, 0.3), ("periodic", "wall", "periodic"), (0, -1.0, 0), (None, chebyshev(12), None))
+CHANNEL = Grid(
+    (8, 12, 6), (0.5, 2 / 12, 0.3), ("periodic", "wall", "periodic"), (0, -1.0, 0), (None, chebyshev(12), None)
+)
 FLAT = Grid((8, 1, 6), (0.5, 0.5, 0.3), ("periodic", "wall", "periodic"))
 BOXES = {"periodic": PERIODIC, "odd": ODD, "walls": WALLS, "closed": CLOSED, "channel": CHANNEL, "flat": FLAT}
 
@@ -80,11 +82,15 @@ def test_solenoidal_part_is_lerays_on_a_wave():
     wave = torch.cos(x + 2 * y - z)
     k, a = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
     expected = (a - k * (a @ k) / (k @ k))[:, None, None, None] * wave
-    torch.testing.assert_close(solenoidal_part((a[:, None, None, None] * wave)[None], grid)[0], expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        solenoidal_part((a[:, None, None, None] * wave)[None], grid)[0], expected, rtol=0, atol=1e-13
+    )
 
 
 def test_many_stretched_cells_keep_the_digits_in_either_precision():
-    grid = Grid((4, 96, 4), (0.5, 2 / 96, 0.5), ("periodic", "wall", "periodic"), (0, -1.0, 0), (None, chebyshev(96), None))
+    grid = Grid(
+        (4, 96, 4), (0.5, 2 / 96, 0.5), ("periodic", "wall", "periodic"), (0, -1.0, 0), (None, chebyshev(96), None)
+    )
     assert divergence(solenoidal_part(noise(grid), grid), grid) < 1e-13
     assert divergence(solenoidal_part(noise(grid).float(), grid).double(), grid) < 1e-6
 
@@ -135,7 +141,9 @@ def test_of_a_compressible_input_block_means_keep_all_but_the_flux_through_plane
     """Any block means are those of a solenoidal field, unless more flows through one plane than through the next."""
     grid, factor = PERIODIC, 2
     coarse = noise(grid.coarsened(factor))
-    found = degraded(solenoidal_consistent_field(noise(grid, 1), coarse, grid, "block_mean"), grid, "block_mean", factor)
+    found = degraded(
+        solenoidal_consistent_field(noise(grid, 1), coarse, grid, "block_mean"), grid, "block_mean", factor
+    )
     missing = coarse - found
     for axis in range(3):
         across = tuple(d for d in (2, 3, 4) if d != axis + 2)
@@ -168,7 +176,9 @@ def test_constrained_networks_commute_with_all_48(name, box):
     model, group = strict(CONSTRAINTS[name], frames=2), octahedral_group("Oh")
     grid = {
         "periodic": Grid((4, 6, 5), (0.5, 0.25, 0.3)),
-        "channel": Grid((4, 6, 5), (0.5, 2 / 6, 0.3), ("periodic", "wall", "open"), (0, -1.0, 0), (None, chebyshev(6), None)),
+        "channel": Grid(
+            (4, 6, 5), (0.5, 2 / 6, 0.3), ("periodic", "wall", "open"), (0, -1.0, 0), (None, chebyshev(6), None)
+        ),
     }[box]
     coarse = noise(grid, components=6, batch=1)
     if model.needs_periodic and not grid.periodic:
@@ -178,20 +188,23 @@ def test_constrained_networks_commute_with_all_48(name, box):
     with torch.no_grad():
         fine = model(coarse, grid)
         for element in range(48):
-            turned = model(transform_field(coarse, element, model.irreps_in, group), transform_grid(grid, element, group))
+            turned = model(
+                transform_field(coarse, element, model.irreps_in, group), transform_grid(grid, element, group)
+            )
             assert (turned - transform_field(fine, element, "1o", group)).norm() <= 1e-10 * fine.norm()
 
 
 @pytest.mark.parametrize("inside", ["tricubic", "cnn"])
 def test_any_model_obeys_and_its_target_frame_is_the_input(inside):
     options = {"width": 2, "blocks": 0} if inside == "cnn" else {}
-    model = build_model(
-        inside, factor=2, frames=3, target_frame=1, constraints=CONSTRAINTS["both"], **options
-    ).double()
+    model = build_model(inside, factor=2, frames=3, target_frame=1, constraints=CONSTRAINTS["both"], **options).double()
     grid = PERIODIC.coarsened(2)
     frames = [degraded(solenoidal_part(noise(PERIODIC, seed), PERIODIC), PERIODIC, "block_mean") for seed in range(3)]
     fine = model(torch.cat(frames, dim=1), grid)
-    assert divergence(fine, PERIODIC) < 1e-12 and distance(degraded(fine.detach(), PERIODIC, "block_mean"), frames[1]) < 1e-12
+    assert (
+        divergence(fine, PERIODIC) < 1e-12
+        and distance(degraded(fine.detach(), PERIODIC, "block_mean"), frames[1]) < 1e-12
+    )
     assert model.halo is None and model.needs_periodic and model.trainable == (inside == "cnn")
 
 

@@ -5,7 +5,7 @@ import torch
 
 from flowsr.grid import Grid
 from flowsr.models import build_model
-from flowsr.models.late import ScaledBlock
+from flowsr.models.image_networks import ScaledBlock
 from flowsr.models.rcan import ChannelAttention
 from flowsr.models.rrdb import DenseBlock, ResidualInResidual
 
@@ -44,7 +44,7 @@ def test_channel_attention_is_one_gate_per_channel_of_the_box():
     torch.manual_seed(0)
     features, attention = random_features(4), ChannelAttention(4, 2).double()
     gate = attention(features) / features
-    assert (gate - gate[..., :1, :1, :1]).abs().max() < 1e-12 and (0 < gate).all() and (gate < 1).all()
+    assert (gate - gate[..., :1, :1, :1]).abs().max() < 1e-12 and (gate > 0).all() and (gate < 1).all()
     shifted = attention(features.roll(2, -1))
     torch.testing.assert_close(shifted, attention(features).roll(2, -1), rtol=0, atol=1e-14)
 

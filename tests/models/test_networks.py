@@ -134,13 +134,26 @@ def _saved(folder):
     [
         (lambda f: (f / "model.json").unlink(), "cannot read the model"),
         (lambda f: (f / "model.json").write_text("{"), "not a model card"),
-        (lambda f: (f / "model.json").write_text(json.dumps({"model": "cn", "options": {}, "training": {}})), "did you mean 'cnn'"),
-        (lambda f: (f / "model.json").write_text(json.dumps({"model": "cnn", "options": {"factor": 2, "widht": 2}, "training": {}})), "widht"),
-        (lambda f: (f / "model.json").write_text(json.dumps({"model": "cnn", "options": {"factor": 2, "width": 3}, "training": {}})), "weights cannot be loaded"),
+        (
+            lambda f: (f / "model.json").write_text(json.dumps({"model": "cn", "options": {}, "training": {}})),
+            "did you mean 'cnn'",
+        ),
+        (
+            lambda f: (f / "model.json").write_text(
+                json.dumps({"model": "cnn", "options": {"factor": 2, "widht": 2}, "training": {}})
+            ),
+            "widht",
+        ),
+        (
+            lambda f: (f / "model.json").write_text(
+                json.dumps({"model": "cnn", "options": {"factor": 2, "width": 3}, "training": {}})
+            ),
+            "weights cannot be loaded",
+        ),
         (lambda f: (f / "model.safetensors").write_bytes(b"not tensors"), "weights cannot be loaded"),
         (lambda f: (f / "model.safetensors").unlink(), "weights cannot be loaded"),
     ],
-)  # fmt: skip
+)
 def test_damaged_models_are_refused_in_one_line(tmp_path, damage, told):
     damage(_saved(tmp_path))
     with pytest.raises(FlowsrError) as error:

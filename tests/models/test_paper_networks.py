@@ -9,7 +9,7 @@ from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_scalar
 from flowsr.models import build_model, relaxed_weights
 from flowsr.models.budget import matching_width
-from flowsr.models.paper import DoublingConv
+from flowsr.models.wang2023 import DoublingConv
 
 PAPER_PARAMETERS = 125_000
 

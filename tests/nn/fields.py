@@ -46,4 +46,6 @@ def group_of(name):
 
 def act(values, element, group, irreps=None):
     """g on a field of these irreps, or on a regular feature."""
-    return transform_regular(values, element, group) if irreps is None else transform_field(values, element, irreps, group)
+    return (
+        transform_regular(values, element, group) if irreps is None else transform_field(values, element, irreps, group)
+    )

@@ -89,7 +89,8 @@ def test_error_is_of_the_size_of_the_perturbation(size):
     with torch.no_grad():
         result = network(field)
         errors = [
-            relative(network(act(field, g, group, "1o")) - act(result, g, group, "1o"), result) for g in range(1, group.order)
+            relative(network(act(field, g, group, "1o")) - act(result, g, group, "1o"), result)
+            for g in range(1, group.order)
         ]
     assert 0.5 * size < sum(errors) / len(errors) < 5 * size
 

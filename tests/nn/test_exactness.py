@@ -110,7 +110,14 @@ def test_projection(name, irreps, upsample, boundary, wall_padding):
 
 def test_projection_biases_are_the_invariants():
     """A scalar has one; a pseudoscalar has one under rotations only; a vector none; l = 4 has the cubic harmonic."""
-    for irreps, under_o, under_oh in (("0e", 1, 1), ("0o", 1, 0), ("1o", 0, 0), ("2e", 0, 0), ("4e", 1, 1), ("2x0e+1o", 2, 2)):
+    for irreps, under_o, under_oh in (
+        ("0e", 1, 1),
+        ("0o", 1, 0),
+        ("1o", 0, 0),
+        ("2e", 0, 0),
+        ("4e", 1, 1),
+        ("2x0e+1o", 2, 2),
+    ):
         found = [Projection(group_of(name), 1, irreps).bias for name in GROUPS]
         assert [0 if bias is None else len(bias) for bias in found] == [under_o, under_oh]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowsr.config.loading import parse_experiment
+from flowsr.config.load import parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.pipeline.stages import ingest_step, run
 

@@ -118,7 +118,9 @@ def test_killed_in_every_stage_it_ends_in_the_same_metrics(whole, tmp_path):
         for _ in range(5):
             if killed_at(config, stage):
                 break
-            (tmp_path / "run" / record).unlink()  # a busy machine was too slow with the kill: the stage is to be done again
+            (
+                tmp_path / "run" / record
+            ).unlink()  # a busy machine was too slow with the kill: the stage is to be done again
         else:
             pytest.fail(f"{stage} was over every time before it could be killed")
         assert not (tmp_path / "run" / "report.html").exists()

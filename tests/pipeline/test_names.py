@@ -2,10 +2,10 @@
 
 import pytest
 
-from flowsr.config.loading import parse_experiment
+from flowsr.config.load import parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
-from flowsr.pipeline.names import check_names
+from flowsr.pipeline.check import check_names
 from tests.experiments import TINY
 
 

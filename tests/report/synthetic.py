@@ -20,9 +20,14 @@ MODELS = {
     "relaxed": ("Relaxed octahedral", True),
 }
 BLUR_AND_NOISE = {  # cells of a Gaussian blur, share of energy replaced by other phases
-    "nearest": (2.6, 0.0), "trilinear": (2.4, 0.0), "tricubic": (2.0, 0.0), "spectral": (1.8, 0.0),
-    "cnn": (1.0, 0.03), "strict": (0.75, 0.02), "relaxed": (0.7, 0.015),
-}  # fmt: skip
+    "nearest": (2.6, 0.0),
+    "trilinear": (2.4, 0.0),
+    "tricubic": (2.0, 0.0),
+    "spectral": (1.8, 0.0),
+    "cnn": (1.0, 0.03),
+    "strict": (0.75, 0.02),
+    "relaxed": (0.7, 0.015),
+}
 
 
 def wavenumbers(cells: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,18 @@ def test_the_picture_is_1600_wide_and_light(tmp_path):
 def test_noise_on_a_fine_grid_stays_below_the_limit(tmp_path):
     noise = np.random.default_rng(0).standard_normal((3, 512, 512))
     plane = SliceSet(
-        "Noise", "$n$", "1", True, ("x", "y"), "1", (0, 1, 0, 1), "z = 0", noise[0, ::4, ::4],
-        {"spectral": noise[1], "cnn": noise[2]}, noise[0],
-    )  # fmt: skip
+        "Noise",
+        "$n$",
+        "1",
+        True,
+        ("x", "y"),
+        "1",
+        (0, 1, 0, 1),
+        "z = 0",
+        noise[0, ::4, ::4],
+        {"spectral": noise[1], "cnn": noise[2]},
+        noise[0],
+    )
     assert hero_figure(tmp_path / "hero.png", synthetic.comparison(), plane).stat().st_size < 600_000
 
 

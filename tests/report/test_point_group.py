@@ -45,7 +45,9 @@ def test_as_many_general_positions_as_elements_and_as_many_of_the_other_hand_as_
     assert len({(round(p.center[0], 6), round(p.center[1], 6)) for p in above}) == len(above)
     from matplotlib.colors import to_rgba
 
-    orange = sum(p.get_facecolor() == to_rgba(LEFT) for p in above) + sum(p.get_edgecolor() == to_rgba(LEFT) for p in below)
+    orange = sum(p.get_facecolor() == to_rgba(LEFT) for p in above) + sum(
+        p.get_edgecolor() == to_rgba(LEFT) for p in below
+    )
     assert orange == sum(OH.operations[g].determinant == -1 for g in own.elements)
 
 
@@ -58,7 +60,10 @@ def test_axes_of_every_subgroup_are_those_of_its_rotations():
             if o.determinant == 1 and o.order > 1:
                 highest[o.axis] = max(highest.get(o.axis, 1), o.order)
         assert set(symbols) == set(highest)
-        assert all(int(s.removeprefix("-")) == n or (s, n) == ("-4", 2) for s, n in ((symbols[a], n) for a, n in highest.items()))
+        assert all(
+            int(s.removeprefix("-")) == n or (s, n) == ("-4", 2)
+            for s, n in ((symbols[a], n) for a, n in highest.items())
+        )
 
 
 @pytest.mark.parametrize(

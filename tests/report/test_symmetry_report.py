@@ -9,9 +9,15 @@ from matplotlib.figure import Figure
 
 from flowsr.group import octahedral_group
 from flowsr.report.page import HowMade
-from flowsr.report.symmetry_figures import element_order, irreps_figure, scales_figure, translation_figure, weights_figure
+from flowsr.report.symmetry_figures import (
+    element_order,
+    irreps_figure,
+    scales_figure,
+    translation_figure,
+    weights_figure,
+)
 from flowsr.report.symmetry_page import agreement, render_symmetry_report, write_symmetry_report
-from flowsr.symmetry.discovery import (
+from flowsr.symmetry.result import (
     Candidate,
     Discovery,
     ElementErrors,
@@ -31,7 +37,17 @@ def irrep(name):
     broken = name in ("Eg", "T1g")
     if name == "A1g":
         return IrrepFinding(1, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, None, False)
-    return IrrepFinding(OH.irrep(name).dimension, 0.02 if broken else 1e-4, 1e-4, 5e-5, 0.03, 1e-4, 4e-4, 0.002 if broken else 0.8, broken)
+    return IrrepFinding(
+        OH.irrep(name).dimension,
+        0.02 if broken else 1e-4,
+        1e-4,
+        5e-5,
+        0.03,
+        1e-4,
+        4e-4,
+        0.002 if broken else 0.8,
+        broken,
+    )
 
 
 def discovery(exact=False, data=D4H):
@@ -49,16 +65,34 @@ def discovery(exact=False, data=D4H):
     defects = {key: list(np.linspace(0, 1, 48)) for key in ("defect", "low", "high", "null_high")}
     found = {"surviving": GroupName.of(data), "p": 0.4, "units": 16, "families": {"Reynolds stresses": defects}}
     profile = np.zeros((3, 8)).tolist()
-    axis = {"positions": list(range(8)), "weights": {"1": profile, "u": profile}, "errors": {"1": profile, "u": profile},
-            "explained": 0.0, "p": {"relaxed weights": 0.5}, "homogeneous": True}  # fmt: skip
+    axis = {
+        "positions": list(range(8)),
+        "weights": {"1": profile, "u": profile},
+        "errors": {"1": profile, "u": profile},
+        "explained": 0.0,
+        "p": {"relaxed weights": 0.5},
+        "homogeneous": True,
+    }
     return Discovery(
-        task="dynamics", variable="velocity <b>", snapshots=16, runs=8, seeds=(0, 1), surviving=GroupName.of(C4H), irreps=irreps,
-        layers={"lifting": layer, "projection": layer}, candidates=candidates,
-        equivariance=EquivarianceFinding((error,) * 48, {name: error for name in OH.class_names}, None if exact else shells),
-        fit={"strict": 0.4, "relaxed": 0.5}, false_alarm_rate=0.0 if exact else 0.05, exact=exact,
-        data=None if exact else found, translation=None if exact else {a: axis for a in "xyz"},
+        task="dynamics",
+        variable="velocity <b>",
+        snapshots=16,
+        runs=8,
+        seeds=(0, 1),
+        surviving=GroupName.of(C4H),
+        irreps=irreps,
+        layers={"lifting": layer, "projection": layer},
+        candidates=candidates,
+        equivariance=EquivarianceFinding(
+            (error,) * 48, {name: error for name in OH.class_names}, None if exact else shells
+        ),
+        fit={"strict": 0.4, "relaxed": 0.5},
+        false_alarm_rate=0.0 if exact else 0.05,
+        exact=exact,
+        data=None if exact else found,
+        translation=None if exact else {a: axis for a in "xyz"},
         sentences=("The point group C4h [001] survives.", "T1g breaks it like a rotation & more."),
-    ).to_json()  # fmt: skip
+    ).to_json()
 
 
 @pytest.fixture(scope="module")

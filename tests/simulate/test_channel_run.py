@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from flowsr.data.layout import grid_of, validate
+from flowsr.data.field import grid_of, validate
 from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flowsr.config import channel as config
-from flowsr.config.loading import dump_experiment, load_experiment
+from flowsr.config.load import dump_experiment, load_experiment
 from flowsr.config.manifest import read_manifest
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages

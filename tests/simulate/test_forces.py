@@ -235,9 +235,15 @@ def test_forces_add_up():
     box = cube(10)
     state = random_state(box, 1)
     forces = [
-        BandPower(box, 0.1, 2.5), Coriolis((0, 1, 2)), UniformFlow(box, (1, 0, 0)), Stratification((0, 0, 2)),
-        kolmogorov(box, 0.3), abc_force(box, 0.2), HelicalPower(box, 0.1, 2.5), LinearForcing(box, 0.2),
-    ]  # fmt: skip
+        BandPower(box, 0.1, 2.5),
+        Coriolis((0, 1, 2)),
+        UniformFlow(box, (1, 0, 0)),
+        Stratification((0, 0, 2)),
+        kolmogorov(box, 0.3),
+        abc_force(box, 0.2),
+        HelicalPower(box, 0.1, 2.5),
+        LinearForcing(box, 0.2),
+    ]
 
     def tendency(chosen):
         return BoxSolver(box, state, 0.02, forces=chosen, scalars=[BUOYANCY]).tendency(state).clone()
@@ -346,7 +352,9 @@ def test_a_blow_up_points_at_a_scalar_that_diffuses_too_little():
     solver = BoxSolver(box, random_state(box, 1), 0.1, scalars=[Scalar("dye", 0.001)])
     solver.state[3, 1, 1, 1] = math.nan
     assert "diffusivity of dye, 0.001, smaller than the viscosity" in str(solver.blow_up("a field is not finite"))
-    assert "diffusivity" not in str(BoxSolver(box, random_state(box, 1), 0.1, scalars=[Scalar("dye", 0.2)]).blow_up("x"))
+    assert "diffusivity" not in str(
+        BoxSolver(box, random_state(box, 1), 0.1, scalars=[Scalar("dye", 0.2)]).blow_up("x")
+    )
 
 
 def test_a_batch_takes_the_step_of_its_fastest_member():

@@ -8,13 +8,13 @@ from typing import get_args
 import pytest
 import yaml
 
-from flowsr.config.loading import load_experiment, parse_experiment
+from flowsr.config.load import load_experiment, parse_experiment
 from flowsr.config.manifest import read_manifest
 from flowsr.config.simulate import LATER, FlowName, SimulateSettings
 from flowsr.errors import FlowsrError
 from flowsr.simulate import FLOWS
+from flowsr.simulate.resolution import cells_for, estimate, length_ratio, reynolds_of, viscosity_for
 from flowsr.simulate.settings import Settings
-from flowsr.simulate.targets import cells_for, estimate, length_ratio, reynolds_of, viscosity_for
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "configs" / "dns").glob("*.yaml"))

@@ -8,7 +8,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.pipeline import stages
 from flowsr.simulate import BandPower, BoxSolver, diagnose, random_solenoidal, simulate_batch
-from flowsr.simulate import run as run_module
+from flowsr.simulate import job as run_module
 from flowsr.simulate.flows import STEADY_ENERGY
 from flowsr.simulate.spectral import resample
 from flowsr.simulate.table import budget_residual, read_table
@@ -134,7 +134,11 @@ def test_a_batch_has_one_seed_a_store(tmp_path, seeds):
 def test_an_experiment_simulates_in_batches_and_reuses_them(finished, tmp_path):
     settings = {name: value for name, value in TINY.items() if name != "device"}
     experiment = Experiment(
-        name="batched", output=tmp_path, device="cpu", threads=1, simulate={**settings, "seeds": [*SEEDS, 5], "batch": 2}
+        name="batched",
+        output=tmp_path,
+        device="cpu",
+        threads=1,
+        simulate={**settings, "seeds": [*SEEDS, 5], "batch": 2},
     )
     done = stages.simulate(experiment)
     assert [step.step.title for step in done] == ["simulate seeds 3, 8", "simulate seed 5"]

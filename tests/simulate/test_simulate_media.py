@@ -10,7 +10,7 @@ import xarray as xr
 from flowsr.data import open_field
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
-from flowsr.simulate import run as run_module
+from flowsr.simulate import job as run_module
 from flowsr.simulate import simulate_run
 
 TINY = {

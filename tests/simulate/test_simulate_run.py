@@ -15,7 +15,7 @@ from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.simulate import BandPower, BoxSolver, random_solenoidal, simulate_run
-from flowsr.simulate import run as run_module
+from flowsr.simulate import job as run_module
 from flowsr.simulate.flows import STEADY_ENERGY
 from flowsr.simulate.spectral import resample
 from tests.simulate.boxes import cube
@@ -131,7 +131,8 @@ def test_a_decaying_flow_begins_with_its_first_snapshot(tmp_path):
 CHILD = """
 import json, os, signal, sys
 import torch
-from flowsr.simulate import run, simulate_run
+from flowsr.simulate import simulate_run
+from flowsr.simulate import job as run
 
 torch.set_num_threads(1)
 run.RESTART_SECONDS = 0.0

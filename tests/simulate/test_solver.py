@@ -129,9 +129,7 @@ def test_without_viscosity_energy_is_conserved(dealiasing):
 
 def test_forcing_injects_the_stated_power():
     box = cube(16)
-    solver = BoxSolver(
-        box, random_solenoidal(box, 5, 0.2, 2.5), 0.0, forces=[BandPower(box, 0.1, 2.5)], cfl=0.2
-    )
+    solver = BoxSolver(box, random_solenoidal(box, 5, 0.2, 2.5), 0.0, forces=[BandPower(box, 0.1, 2.5)], cfl=0.2)
     for _ in range(3):
         assert float(solver.injected_power()) == pytest.approx(0.1, rel=1e-12)
         solver.advance(100.0)
@@ -171,9 +169,7 @@ def test_float32_agrees_with_float64():
 def test_the_right_hand_side_commutes_with_all_48_elements():
     group = octahedral_group("Oh")
     box = cube(10)
-    solver = BoxSolver(
-        box, random_solenoidal(box, 4, 0.5, 3.0), 0.02, forces=[BandPower(box, 0.1, 2.5)]
-    )
+    solver = BoxSolver(box, random_solenoidal(box, 4, 0.5, 3.0), 0.02, forces=[BandPower(box, 0.1, 2.5)])
     velocity = solver.field()
     tendency = box.backward(solver.tendency(solver.velocity))
     for g in range(group.order):

@@ -45,9 +45,21 @@ def test_averages_weight_rows_by_their_time(tmp_path):
 
 def test_a_run_is_drawn(tmp_path):
     store = simulate_run(
-        tmp_path / "run.zarr", flow="decaying", cells=8, viscosity=0.1, power=0.1, forcing_cutoff=2.5, seed=0, cfl=1.0,
-        spin_up_time=0, settle_time=0, duration=0.5, snapshot_interval=0.25, stratification=(0, 0, 1), device="cpu",
-    )  # fmt: skip
+        tmp_path / "run.zarr",
+        flow="decaying",
+        cells=8,
+        viscosity=0.1,
+        power=0.1,
+        forcing_cutoff=2.5,
+        seed=0,
+        cfl=1.0,
+        spin_up_time=0,
+        settle_time=0,
+        duration=0.5,
+        snapshot_interval=0.25,
+        stratification=(0, 0, 1),
+        device="cpu",
+    )
     draw(store, tmp_path / "out" / "run.png")
     assert (tmp_path / "out" / "run.png").read_bytes().startswith(b"\x89PNG")
     table = read_table(store.with_suffix(".csv"))

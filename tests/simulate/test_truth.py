@@ -21,7 +21,7 @@ from flowsr.simulate import (
     taylor_green,
 )
 from flowsr.simulate.scalars import Scalar
-from flowsr.simulate.truth import KEPT
+from flowsr.simulate.symmetry_group import KEPT
 
 Z = (0.0, 0.0, 1.0)
 ROTATION, STRATIFICATION = Medium(rotation=Z), Medium(stratification=Z)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom, kstest
 
 from flowsr.symmetry import Method, NetworkShape, Significance, Training, discover_samples
-from flowsr.symmetry.significance import BY_CHANCE, Evidence, against_subgroup, persistent_irreps, surviving_subgroup
+from flowsr.symmetry.randomization import BY_CHANCE, Evidence, against_subgroup, persistent_irreps, surviving_subgroup
 from tests.symmetry.maps import GROUP, isotropic_pairs
 
 RATE = 0.05
@@ -31,7 +31,9 @@ def symmetric_contributions(subgroup, count, seed, heavy=False):
 
 def test_twenty_networks_on_isotropic_data():
     method = Method(
-        network=NetworkShape(channels=2), training=Training(epochs=2, batch=4), significance=Significance(RATE, draws=199)
+        network=NetworkShape(channels=2),
+        training=Training(epochs=2, batch=4),
+        significance=Significance(RATE, draws=199),
     )
     found = [discover_samples(isotropic_pairs(10, 4, seed), seeds=[seed], method=method) for seed in range(20)]
     alarmed = [f.surviving.order < 48 for f in found]
@@ -80,7 +82,9 @@ def test_what_lasts_as_long_as_a_run_is_not_taken_for_a_property_of_the_flow():
 def test_runs_that_are_alike_are_not_persistent():
     generator = np.random.default_rng(5)
     shared = generator.standard_normal((1, 3, 48))
-    rates = [len(persistent_irreps(shared + generator.standard_normal((24, 3, 48)), np.arange(24) // 6)) for _ in range(20)]
+    rates = [
+        len(persistent_irreps(shared + generator.standard_normal((24, 3, 48)), np.arange(24) // 6)) for _ in range(20)
+    ]
     assert sum(rates) <= binom.ppf(0.999, 20 * 9, BY_CHANCE)
 
 

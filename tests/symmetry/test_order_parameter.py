@@ -125,7 +125,9 @@ class TestFields:
     def test_equal_calls_give_equal_numbers(self):
         u = smooth_fields(3, 4)
         short = Fitting(iterations=5, rounds=0)
-        one, two = (order_parameter(FieldNetwork(copies=1), u, coriolis(u, (1.0, 0.0, 0.0)), fitting=short) for _ in "ab")
+        one, two = (
+            order_parameter(FieldNetwork(copies=1), u, coriolis(u, (1.0, 0.0, 0.0)), fitting=short) for _ in "ab"
+        )
         assert all(np.array_equal(one.gradients[name], two.gradients[name]) for name in PARAMETER)
         assert one.p_values == two.p_values
 

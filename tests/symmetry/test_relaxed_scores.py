@@ -20,7 +20,7 @@ from flowsr.symmetry.weights import (
     powers,
     to_irreps,
 )
-from flowsr.symmetry.wording import BREAKS_LIKE, losses, operator_group, survivors
+from flowsr.symmetry.words import BREAKS_LIKE, losses, operator_group, survivors
 from tests.symmetry.maps import isotropic_pairs, noisy_pairs, symmetric_kernel
 
 GROUP = octahedral_group("Oh")
@@ -120,7 +120,9 @@ def test_penalties_minimize_what_they_say(scores):
     def value(w, penalty):
         total = 0.0
         for name, d in to_irreps(w).items():
-            gram = scores.gram[name] + 0.3 * np.trace(scores.gram[name]) / len(scores.gram[name]) * np.eye(len(scores.gram[name]))
+            gram = scores.gram[name] + 0.3 * np.trace(scores.gram[name]) / len(scores.gram[name]) * np.eye(
+                len(scores.gram[name])
+            )
             total += 0.5 * np.einsum("ia,ab,ib", d, gram, d) - (z[name] * d).sum()
             if name != "A1g" and penalty == "symmetric":
                 total += 0.5 * strength * scale * (d**2).sum()
@@ -174,7 +176,11 @@ def test_operators_are_tried_not_looked_up():
 @pytest.mark.parametrize(
     "label, survive, lost",
     [
-        ("C4h [001]", ["the four-fold axis along z", "the mirror plane normal to z", "the inversion"], ["all three-fold"]),
+        (
+            "C4h [001]",
+            ["the four-fold axis along z", "the mirror plane normal to z", "the inversion"],
+            ["all three-fold"],
+        ),
         ("C4v [001]", ["the four-fold axis along z", "four mirror planes containing z"], ["the inversion"]),
         ("C3v [111]", ["the three-fold axis along [111]", "three mirror planes containing [111]"], ["all four-fold"]),
         ("Td", ["two-fold axes along x, y and z", "the four-fold rotoreflections about"], ["the inversion"]),

@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group, transform_field
 from flowsr.simulate import PeriodicBox, abc
+from flowsr.symmetry.invariance import data_symmetry, element_defects, pair_products, subgroup_p
 from flowsr.symmetry.moments import Statistic, lattice_directions, velocity_statistics
-from flowsr.symmetry.significance import Significance
-from flowsr.symmetry.statistics import data_symmetry, element_defects, pair_products, subgroup_p
+from flowsr.symmetry.randomization import Significance
 
 OH = octahedral_group("Oh")
 CELLS = 8
@@ -71,7 +71,9 @@ def test_helicity_shows_in_the_imaginary_part_of_the_spectra():
     energy, helicity = spectra.values[0, 0], spectra.values[0, 1]
     assert np.abs(energy).max() > 0.01 and np.abs(helicity).max() > 0.01
     inversion = OH.index(-np.eye(3))
-    assert np.allclose(spectra.turned(inversion)[0, 0], energy) and np.allclose(spectra.turned(inversion)[0, 1], -helicity)
+    assert np.allclose(spectra.turned(inversion)[0, 0], energy) and np.allclose(
+        spectra.turned(inversion)[0, 1], -helicity
+    )
 
 
 class TestGroups:

@@ -13,8 +13,8 @@ from flowsr.data import degrade, open_field
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
 from flowsr.pipeline.discovering import discover_symmetry
-from flowsr.symmetry import reading as readings
-from flowsr.symmetry.reading import Reading, read_samples
+from flowsr.symmetry import samples as readings
+from flowsr.symmetry.samples import Reading, read_samples
 from tests.symmetry.maps import convolved, symmetric_kernel, white
 from tests.symmetry.stores import velocity_store
 
@@ -57,7 +57,9 @@ def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys)
     assert found["provenance"]["degrade_operator"] == "strided"
     assert len(found["layers"]["lifting"]["weights_mean"]) == 48
     assert len(found["equivariance"]["per_element"]) == 48
-    assert len(found["equivariance"]["per_shell"]["k"]) == len(found["equivariance"]["per_shell"]["error_by_class"]["6C4"])
+    assert len(found["equivariance"]["per_shell"]["k"]) == len(
+        found["equivariance"]["per_shell"]["error_by_class"]["6C4"]
+    )
     assert found["translation"]["x"]["homogeneous"] in (True, False)
     assert found["data"]["surviving"]["order"] <= 48
 

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from flowsr.grid import Grid
-from flowsr.symmetry.significance import Significance
+from flowsr.symmetry.randomization import Significance
 from flowsr.symmetry.translation import PROFILES, WEIGHTS, homogeneity
 
 CELLS = 8

@@ -40,9 +40,15 @@ def test_the_group_follows_from_the_right_hand_side(name):
 def test_dynamics_finds_the_group(name, made):
     data = made(name)
     samples = Samples(
-        data.now, data.later - data.now, "1o", "1o", units=data.runs.numpy(), grid=cube(COARSE), task="dynamics",
+        data.now,
+        data.later - data.now,
+        "1o",
+        "1o",
+        units=data.runs.numpy(),
+        grid=cube(COARSE),
+        task="dynamics",
         variable="velocity",
-    )  # fmt: skip
+    )
     found = discover_samples(samples, seeds=1, method=METHOD)
     print(f"{name}: dynamics {found.surviving.name}, {[(c.name, round(c.p, 3)) for c in found.candidates if c.kept]}")
     assert found.surviving.subgroup == FLOWS[name].case.truth()
@@ -67,7 +73,9 @@ def test_superres_and_the_data_themselves_find_a_supergroup(name, made):
 def test_strided_data_show_the_operator_not_the_flow(made):
     data = made("isotropic")
     notes = {"degrade_operator": "strided", "degrade_factor": 2}
-    samples = superres_samples(data.fine[..., ::2, ::2, ::2], data.fine, units=data.runs.numpy(), grid=cube(COARSE), notes=notes)
+    samples = superres_samples(
+        data.fine[..., ::2, ::2, ::2], data.fine, units=data.runs.numpy(), grid=cube(COARSE), notes=notes
+    )
     found = discover_samples(samples, seeds=1, method=METHOD)
     assert found.surviving.name == "C3v [111]"
     assert any("the degrade operator did it" in sentence for sentence in found.sentences)
@@ -84,9 +92,17 @@ def test_kolmogorov_flow_is_not_homogeneous_along_y_alone(made):
 def channel(tmp_path_factory):
     """(time, 3, 16, 32, 16): a small channel at Re_tau 110, 20 h / u_tau long."""
     store = simulate_channel(
-        tmp_path_factory.mktemp("channel") / "channel.zarr", re_tau=110.0, cells=(16, 32, 16), lengths=(math.pi, 2.0, 1.6),
-        seed=0, spin_up_time=4.0, duration=20.0, snapshot_interval=0.05, cfl=0.6, device="cpu",
-    )  # fmt: skip
+        tmp_path_factory.mktemp("channel") / "channel.zarr",
+        re_tau=110.0,
+        cells=(16, 32, 16),
+        lengths=(math.pi, 2.0, 1.6),
+        seed=0,
+        spin_up_time=4.0,
+        duration=20.0,
+        snapshot_interval=0.05,
+        cfl=0.6,
+        device="cpu",
+    )
     return open_field(store)["velocity"].values
 
 

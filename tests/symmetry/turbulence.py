@@ -44,7 +44,9 @@ FLOWS = {
         Case("forced_isotropic", DRIVE, Medium(stratification=(0, 0, 4))), "D4h [001]", spin_up=10.0
     ),
     "Kolmogorov": KnownFlow(Case("kolmogorov", DRIVE), "D2h(100)"),
-    "four-fold Kolmogorov": KnownFlow(Case("kolmogorov_fourfold", DRIVE), "D4h [001]", seeds=80, spin_up=5.0, first_seed=1000),
+    "four-fold Kolmogorov": KnownFlow(
+        Case("kolmogorov_fourfold", DRIVE), "D4h [001]", seeds=80, spin_up=5.0, first_seed=1000
+    ),
     "rotation and Kolmogorov": KnownFlow(Case("kolmogorov", DRIVE, Medium(rotation=(0, 0, 1))), "C2h [001]"),
 }
 
@@ -70,7 +72,9 @@ def pairs_of(flow: KnownFlow, count: int = 3) -> Pairs:
     case = flow.case
     seeds = range(flow.first_seed, flow.first_seed + flow.seeds)
     starts = [replace(case, drive=replace(case.drive, seed=seed)).start(box) for seed in seeds]
-    solver = BoxSolver(box, torch.stack(starts, dim=1), case.drive.viscosity, forces=case.forces(box), scalars=case.scalars)
+    solver = BoxSolver(
+        box, torch.stack(starts, dim=1), case.drive.viscosity, forces=case.forces(box), scalars=case.scalars
+    )
 
     def on_coarse() -> Tensor:
         states = [resample(solver.velocity[:, i], box, coarse) for i in range(flow.seeds)]

@@ -109,7 +109,9 @@ def test_a_cut_fit_ends_bit_identical_to_an_uncut_one(tmp_path, epochs):
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
     model = network()
     pair = PatchPair(Draws(6), Opposed(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
-    fitted = fit(model, pair, Schedule(max_epochs=4, patience=4, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
+    fitted = fit(
+        model, pair, Schedule(max_epochs=4, patience=4, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu"
+    )
     assert fitted.best_epoch == 0
     with torch.no_grad():
         coarse, fine = torch.utils.data.default_collate([pair.validation[i] for i in range(2)])
@@ -119,10 +121,15 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path):
 
 def test_patience_stops_early(tmp_path):
     pair = PatchPair(Draws(4), Opposed(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
-    fitted = fit(network(), pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
+    fitted = fit(
+        network(), pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu"
+    )
     assert len(fitted.history) == fitted.best_epoch + 1 + 2
     again = network(seed=1)
-    assert fit(again, pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu") == fitted
+    assert (
+        fit(again, pair, Schedule(max_epochs=30, patience=2, batch_size=2, learning_rate=1e-2), tmp_path, device="cpu")
+        == fitted
+    )
 
 
 def test_a_worsening_fit_goes_on_from_its_last_epoch_not_its_best(tmp_path):

@@ -195,7 +195,10 @@ def test_tiles_of_several_frames_equal_the_whole():
     torch.manual_seed(0)
     model = build_model("cnn", factor=2, width=3, blocks=0, frames=2).double().eval()
     torch.nn.init.normal_(model.tail.convolution.weight)
-    grid, coarse = Grid((9, 4, 5), boundary=("periodic", "wall", "open")), np.random.default_rng(0).standard_normal((6, 9, 4, 5))
+    grid, coarse = (
+        Grid((9, 4, 5), boundary=("periodic", "wall", "open")),
+        np.random.default_rng(0).standard_normal((6, 9, 4, 5)),
+    )
     with torch.no_grad():
         whole = model(torch.from_numpy(coarse)[None], grid)[0].numpy()
     np.testing.assert_allclose(upscale_array(model, coarse, grid, 3), whole, atol=1e-12)

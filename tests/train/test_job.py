@@ -74,7 +74,10 @@ def test_validation_sees_every_snapshot_once_or_its_volume_once(pairs):
 
 
 def test_patches_depend_on_the_seed(pairs):
-    draws = [torch.stack([patch_pair(pairs, patch=4, halo=0, samples=6, seed=s).train[i][0] for i in range(6)]) for s in (0, 0, 1)]
+    draws = [
+        torch.stack([patch_pair(pairs, patch=4, halo=0, samples=6, seed=s).train[i][0] for i in range(6)])
+        for s in (0, 0, 1)
+    ]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
@@ -84,7 +87,11 @@ def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_pa
     assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl"}
     card = read_card(tmp_path)
     assert card.model == "cnn" and card.options == options
-    assert card.training["seed"] == 4 and card.training["best_epoch"] == fitted.best_epoch and card.training["versions"]["torch"]
+    assert (
+        card.training["seed"] == 4
+        and card.training["best_epoch"] == fitted.best_epoch
+        and card.training["versions"]["torch"]
+    )
     assert card.training["parameters"] == load_model(tmp_path).parameter_count
 
 
@@ -92,6 +99,8 @@ def test_the_seed_decides_the_weights(pairs, tmp_path):
     options = resolve_options({"a": ("cnn", {"width": 3}, None)}, pairs)["a"]
     weights = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train_model("cnn", options, pairs, tmp_path / folder, patch=4, patch_halo=2, samples_per_epoch=3, seed=seed, **FIT)
+        train_model(
+            "cnn", options, pairs, tmp_path / folder, patch=4, patch_halo=2, samples_per_epoch=3, seed=seed, **FIT
+        )
         weights.append(torch.cat([p.flatten() for p in load_model(tmp_path / folder).parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

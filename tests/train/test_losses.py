@@ -49,8 +49,12 @@ def test_closed_forms():
 
 def test_spectrum_counts_the_logarithm_of_energy_ratios_and_no_phases():
     field, _ = fields(BOX)
-    torch.testing.assert_close(LOSSES["spectrum"](3 * field, field, BOX, SCALE).item(), 2 * math.log(3), rtol=1e-6, atol=0)
-    torch.testing.assert_close(LOSSES["spectrum"](field / 3, field, BOX, SCALE).item(), 2 * math.log(3), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        LOSSES["spectrum"](3 * field, field, BOX, SCALE).item(), 2 * math.log(3), rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(
+        LOSSES["spectrum"](field / 3, field, BOX, SCALE).item(), 2 * math.log(3), rtol=1e-6, atol=0
+    )
     assert LOSSES["spectrum"](field.roll(3, -1), field, BOX, SCALE) < 1e-9
     assert LOSSES["spectrum"](field + 5.0, field, BOX, SCALE) < 1e-9, "the mean is no scale"
     grid = Grid((16, 16, 16), (np.pi / 16,) * 3)

@@ -50,7 +50,9 @@ def pairs(tmp_path_factory):
 
 
 def fitted(pairs, folder, options=CNN, model="cnn", **settings):
-    train_model(model, resolve_options({"a": (model, options, None)}, pairs)["a"], pairs, folder, **{**WHOLE, **settings}, **FIT)
+    train_model(
+        model, resolve_options({"a": (model, options, None)}, pairs)["a"], pairs, folder, **{**WHOLE, **settings}, **FIT
+    )
     return load_model(folder)
 
 
@@ -61,16 +63,22 @@ def weights(model):
 def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path, monkeypatch):
     shutil.copytree(pairs, tmp_path / "ingest")
     monkeypatch.setattr(stages, "_finished", lambda step, stage: defaultdict(str))
-    experiment = Experiment.model_validate({
-        "name": "x", "output": str(tmp_path), "seed": 7,
-        "train": {
-            "frames": 3, "target_frame": 1, "loss": {"l2": 2, "divergence": 0.5},
-            "models": {
-                "a": {"model": "cnn", "augment": "Oh", "constraints": ["data_consistency", "solenoidal"]},
-                "b": {"model": "cnn", "options": {"frames": 1, "target_frame": 0}},
+    experiment = Experiment.model_validate(
+        {
+            "name": "x",
+            "output": str(tmp_path),
+            "seed": 7,
+            "train": {
+                "frames": 3,
+                "target_frame": 1,
+                "loss": {"l2": 2, "divergence": 0.5},
+                "models": {
+                    "a": {"model": "cnn", "augment": "Oh", "constraints": ["data_consistency", "solenoidal"]},
+                    "b": {"model": "cnn", "options": {"frames": 1, "target_frame": 0}},
+                },
             },
-        },
-    })  # fmt: skip
+        }
+    )
     a, b = (step.settings for step in stages._train_steps(experiment).values())
     assert a["loss"] == b["loss"] == {"l2": 2.0, "divergence": 0.5} and a["seed"] == 7
     assert (a["augment"], b["augment"]) == ("Oh", None)
@@ -102,7 +110,9 @@ def test_the_loss_of_the_settings_is_the_one_made_small(pairs, tmp_path):
     coarse, fine = torch.utils.data.default_collate([patches[index] for index in range(2)])
     with torch.no_grad():
         expected = Objective(loss, patches.fine_grid)(model(coarse, patches.grid), fine, model.scale).item()
-    assert min(line["validation_loss"] for line in read_history(tmp_path / "a" / "history.jsonl")) == pytest.approx(expected)
+    assert min(line["validation_loss"] for line in read_history(tmp_path / "a" / "history.jsonl")) == pytest.approx(
+        expected
+    )
     plain, same = fitted(pairs, tmp_path / "b"), fitted(pairs, tmp_path / "c", loss={"l1": 1.0})
     assert torch.equal(weights(plain), weights(same)) and not torch.equal(weights(plain), weights(model))
 
@@ -114,7 +124,9 @@ def test_patches_shorter_than_the_box_have_no_spectrum_but_derivatives(pairs, tm
 
 
 def test_augmentation_turns_training_patches_and_no_others(pairs, tmp_path):
-    plain, turned, again = (fitted(pairs, tmp_path / name, augment=a) for name, a in (("a", None), ("b", "Oh"), ("c", "Oh")))
+    plain, turned, again = (
+        fitted(pairs, tmp_path / name, augment=a) for name, a in (("a", None), ("b", "Oh"), ("c", "Oh"))
+    )
     assert not torch.equal(weights(plain), weights(turned)) and torch.equal(weights(turned), weights(again))
     assert read_card(tmp_path / "b").training["augment"] == "Oh" and "augment" not in read_card(tmp_path / "a").training
     kept = patch_pair(pairs, patch=None, halo=0, samples=4, seed=0)
@@ -128,8 +140,13 @@ def test_constraints_are_trained_through_saved_and_obeyed_by_the_upscaled_store(
     model = fitted(pairs, tmp_path / "model", {**CNN, "constraints": names})
     assert set(read_card(tmp_path / "model").options["constraints"]) == set(names)
     assert weights(model).norm() > 0 and model.trainable
-    store = upscale_store(pairs / "test" / "run.zarr", tmp_path / "model", tmp_path / "fine.zarr", group="coarse", tile=2)
-    fine, coarse = open_field(store).velocity.values, open_field(pairs / "test" / "run.zarr", group="coarse").velocity.values
+    store = upscale_store(
+        pairs / "test" / "run.zarr", tmp_path / "model", tmp_path / "fine.zarr", group="coarse", tile=2
+    )
+    fine, coarse = (
+        open_field(store).velocity.values,
+        open_field(pairs / "test" / "run.zarr", group="coarse").velocity.values,
+    )
     missed = DEGRADE_OPERATORS["block_mean"]()(fine, 2) - coarse
     rates = [2j * np.pi * np.fft.fftfreq(8, 0.5) * (np.abs(np.fft.fftfreq(8)) < 0.5)] * 3
     modes = np.fft.fftn(fine, axes=(2, 3, 4))

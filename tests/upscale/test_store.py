@@ -157,7 +157,9 @@ def test_values_that_are_no_numbers_are_refused_with_their_place(tmp_path, model
 def test_the_place_is_the_files_own_when_tiles_wrap(tmp_path):
     save_model(tmp_path / "model", build_model("trilinear", factor=2), ModelCard("trilinear", {"factor": 2}, {}))
     source = write_hdf5(coarse(poison=[((0, 1, 5, 0, 3), np.nan)]), tmp_path / "coarse.h5")
-    with pytest.raises(FlowsrError, match="1 NaN, infinite or missing in this tile, the first at time 0, x 5, y 0, z 3"):
+    with pytest.raises(
+        FlowsrError, match="1 NaN, infinite or missing in this tile, the first at time 0, x 5, y 0, z 3"
+    ):
         upscale_store(source, tmp_path / "model", tmp_path / "fine.zarr", tile=2)
     assert not (tmp_path / "fine.zarr").exists()
 

@@ -177,13 +177,7 @@ def boxes(batch: int, sides: Sequence[int], halo: int, room: int) -> list[Box]:
     width_x = min(sides[0], _fitting(lines, width_y + 2 * halo, halo))
     return [
         Box(
-            sample,
-            min(samples, batch - sample),
-            x,
-            min(x + width_x, sides[0]),
-            y,
-            min(y + width_y, sides[1]),
-            sides[2],
+            sample, min(samples, batch - sample), x, min(x + width_x, sides[0]), y, min(y + width_y, sides[1]), sides[2]
         )
         for sample in range(0, batch, samples)
         for x in range(0, sides[0], width_x)
@@ -242,14 +236,35 @@ class Stages:
         positions = slab.numel() // (tables.order * width)
         rows, columns = 32, min(32, width)
         start(
-            programs().analyze, (_cdiv(positions, rows), _cdiv(width, columns)),
-            source.values, saved, source.values if source.weights is None else source.weights, tables.elements, slab,
-            box.sample, *first, positions, *sides, *source.values.shape[-3:], source.values.shape[1], source.columns,
-            *source.values.stride(), *saved.stride(),
-            CHARACTERS=tables.characters, K=tables.order, COSETS=COSETS, WIDTH=width,
-            EDGE_X=source.edges[0], EDGE_Y=source.edges[1], EDGE_Z=source.edges[2],
-            WEIGHTED=source.weights is not None, ACTIVATION=source.activation, ROWS=rows, COLUMNS=columns, num_warps=4,
-        )  # fmt: skip
+            programs().analyze,
+            (_cdiv(positions, rows), _cdiv(width, columns)),
+            source.values,
+            saved,
+            source.values if source.weights is None else source.weights,
+            tables.elements,
+            slab,
+            box.sample,
+            *first,
+            positions,
+            *sides,
+            *source.values.shape[-3:],
+            source.values.shape[1],
+            source.columns,
+            *source.values.stride(),
+            *saved.stride(),
+            CHARACTERS=tables.characters,
+            K=tables.order,
+            COSETS=COSETS,
+            WIDTH=width,
+            EDGE_X=source.edges[0],
+            EDGE_Y=source.edges[1],
+            EDGE_Z=source.edges[2],
+            WEIGHTED=source.weights is not None,
+            ACTIVATION=source.activation,
+            ROWS=rows,
+            COLUMNS=columns,
+            num_warps=4,
+        )
         return slab
 
     def matrices(self, spectra: Tensor, banks_in: int, banks_out: int) -> Tensor:
@@ -273,14 +288,34 @@ class Stages:
         outer, tile = blocks.outer(columns), tile_sides(box.sides, blocks.voxels)
         tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
         start(
-            programs().multiply, (tables.order, tiles, _cdiv(columns, outer)),
-            slab, matrices, tables.sources, product, box.sides[0], columns, *box.sides[1:],
-            STEPS=tables.steps, FIRST=tables.first, K=tables.order, HALF=tables.half, TAPS=tables.taps,
-            WIDTH_IN=slab.shape[-1], WIDTH_OUT=matrices.shape[-1], PRODUCT_WIDTH=product.shape[-1],
-            PRECISION=self.precision, TX=tile[0], TY=tile[1], TZ=tile[2],
-            INNER=blocks.step(slab.shape[-1]), OUTER=outer, WIDE=interpreted(),
-            num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
-        )  # fmt: skip
+            programs().multiply,
+            (tables.order, tiles, _cdiv(columns, outer)),
+            slab,
+            matrices,
+            tables.sources,
+            product,
+            box.sides[0],
+            columns,
+            *box.sides[1:],
+            STEPS=tables.steps,
+            FIRST=tables.first,
+            K=tables.order,
+            HALF=tables.half,
+            TAPS=tables.taps,
+            WIDTH_IN=slab.shape[-1],
+            WIDTH_OUT=matrices.shape[-1],
+            PRODUCT_WIDTH=product.shape[-1],
+            PRECISION=self.precision,
+            TX=tile[0],
+            TY=tile[1],
+            TZ=tile[2],
+            INNER=blocks.step(slab.shape[-1]),
+            OUTER=outer,
+            WIDE=interpreted(),
+            num_warps=blocks.warps,
+            num_stages=1,
+            maxnreg=blocks.registers,
+        )
         return product
 
     def synthesize(
@@ -306,14 +341,33 @@ class Stages:
         target = result[..., y:, :]
         rows, columns = 32, 32
         start(
-            programs().synthesize, (_cdiv(box.voxels, rows), _cdiv(COSETS * result.shape[1], columns)),
-            product, product if weights is None else weights, product if bias is None else bias, tables.elements,
-            target, target if before is None else before[..., y:, :],
-            sample, x, box.voxels, *box.sides, result.shape[1], *result.stride(),
-            CHARACTERS=tables.characters, K=tables.order, COSETS=COSETS, BANKS=banks, WIDTH=product.shape[-1],
-            WEIGHTED=weights is not None, BIASED=bias is not None, ACTIVATION=activation, KEEP=before is not None,
-            ROWS=rows, COLUMNS=columns, num_warps=4,
-        )  # fmt: skip
+            programs().synthesize,
+            (_cdiv(box.voxels, rows), _cdiv(COSETS * result.shape[1], columns)),
+            product,
+            product if weights is None else weights,
+            product if bias is None else bias,
+            tables.elements,
+            target,
+            target if before is None else before[..., y:, :],
+            sample,
+            x,
+            box.voxels,
+            *box.sides,
+            result.shape[1],
+            *result.stride(),
+            CHARACTERS=tables.characters,
+            K=tables.order,
+            COSETS=COSETS,
+            BANKS=banks,
+            WIDTH=product.shape[-1],
+            WEIGHTED=weights is not None,
+            BIASED=bias is not None,
+            ACTIVATION=activation,
+            KEEP=before is not None,
+            ROWS=rows,
+            COLUMNS=columns,
+            num_warps=4,
+        )
 
     def correlation_totals(self, columns_shifted: int, columns_plain: int, device: torch.device) -> Tensor:
         """Zeros for :meth:`correlate` to add to: (splits, |K|, k^3, width, width) float32."""
@@ -331,13 +385,33 @@ class Stages:
         outer = [blocks.outer(width) for width in widths]
         grid = (tables.order * tables.taps, math.prod(_cdiv(w, o) for w, o in zip(widths, outer)), len(totals))
         start(
-            programs().correlate, grid,
-            shifted, plain, tables.sources, tables.steps_on_device, totals, tiles, *box.sides,
-            K=tables.order, HALF=tables.half, TAPS=tables.taps, WIDTH_SHIFTED=widths[0], WIDTH_PLAIN=widths[1],
-            PRECISION=self.precision, SPLITS=len(totals), TURNS=_cdiv(tiles, len(totals)),
-            TX=tile[0], TY=tile[1], TZ=tile[2], BLOCK_SHIFTED=outer[0], BLOCK_PLAIN=outer[1], WIDE=interpreted(),
-            num_warps=blocks.warps, num_stages=1, maxnreg=blocks.registers,
-        )  # fmt: skip
+            programs().correlate,
+            grid,
+            shifted,
+            plain,
+            tables.sources,
+            tables.steps_on_device,
+            totals,
+            tiles,
+            *box.sides,
+            K=tables.order,
+            HALF=tables.half,
+            TAPS=tables.taps,
+            WIDTH_SHIFTED=widths[0],
+            WIDTH_PLAIN=widths[1],
+            PRECISION=self.precision,
+            SPLITS=len(totals),
+            TURNS=_cdiv(tiles, len(totals)),
+            TX=tile[0],
+            TY=tile[1],
+            TZ=tile[2],
+            BLOCK_SHIFTED=outer[0],
+            BLOCK_PLAIN=outer[1],
+            WIDE=interpreted(),
+            num_warps=blocks.warps,
+            num_stages=1,
+            maxnreg=blocks.registers,
+        )
 
     def collect(self, gradient: Tensor, saved: Tensor, factor: Tensor, activation: str) -> tuple[Tensor, Tensor]:
         """Sums over the voxels of the gradient before the activation, and of its product with ``factor``.
@@ -351,9 +425,21 @@ class Stages:
         batch, channels, order, *sides = gradient.shape
         sums = torch.empty(2, batch, channels, order, dtype=torch.float32, device=gradient.device)
         start(
-            programs().collect, (batch * channels * order,),
-            gradient, saved, factor, sums, channels, order, *sides[1:],
-            *gradient.stride(), *saved.stride(), *factor.stride(),
-            ACTIVATION=activation, POSITIONS=math.prod(sides), BLOCK=1024, num_warps=4,
-        )  # fmt: skip
+            programs().collect,
+            (batch * channels * order,),
+            gradient,
+            saved,
+            factor,
+            sums,
+            channels,
+            order,
+            *sides[1:],
+            *gradient.stride(),
+            *saved.stride(),
+            *factor.stride(),
+            ACTIVATION=activation,
+            POSITIONS=math.prod(sides),
+            BLOCK=1024,
+            num_warps=4,
+        )
         return sums[0], sums[1]

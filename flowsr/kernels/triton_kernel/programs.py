@@ -106,14 +106,48 @@ def _column(number, channels, COSETS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["first_sample", "first_x", "first_y", "first_z"])
 def analyze(
-    source, saved, weights, elements, slab,
-    first_sample, first_x, first_y, first_z, positions, width_x, width_y, width_z, side_x, side_y, side_z,
-    channels, columns,
-    s_sample, s_channel, s_element, s_x, s_y, s_z, v_sample, v_channel, v_element, v_x, v_y, v_z,
-    CHARACTERS: tl.constexpr, K: tl.constexpr, COSETS: tl.constexpr, WIDTH: tl.constexpr,
-    EDGE_X: tl.constexpr, EDGE_Y: tl.constexpr, EDGE_Z: tl.constexpr,
-    WEIGHTED: tl.constexpr, ACTIVATION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    source,
+    saved,
+    weights,
+    elements,
+    slab,
+    first_sample,
+    first_x,
+    first_y,
+    first_z,
+    positions,
+    width_x,
+    width_y,
+    width_z,
+    side_x,
+    side_y,
+    side_z,
+    channels,
+    columns,
+    s_sample,
+    s_channel,
+    s_element,
+    s_x,
+    s_y,
+    s_z,
+    v_sample,
+    v_channel,
+    v_element,
+    v_x,
+    v_y,
+    v_z,
+    CHARACTERS: tl.constexpr,
+    K: tl.constexpr,
+    COSETS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EDGE_X: tl.constexpr,
+    EDGE_Y: tl.constexpr,
+    EDGE_Z: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """slab[position, chi, (l, p, c)] = sum_k chi(k) w_l(k p) slope(saved) source(position, c, k p).
 
     Positions are the last dimension of all blocks here, so that neighbouring threads read neighbouring cells.
@@ -155,10 +189,22 @@ def analyze(
 
 @triton.jit
 def _products_of_parity(
-    total, pointers, counted, weight_pointers, stride_x, stride_y, stride_z,
-    STEPS: tl.constexpr, BEGIN: tl.constexpr, END: tl.constexpr, WIDTH_IN: tl.constexpr, WIDTH_OUT: tl.constexpr,
-    INNER: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
+    total,
+    pointers,
+    counted,
+    weight_pointers,
+    stride_x,
+    stride_y,
+    stride_z,
+    STEPS: tl.constexpr,
+    BEGIN: tl.constexpr,
+    END: tl.constexpr,
+    WIDTH_IN: tl.constexpr,
+    WIDTH_OUT: tl.constexpr,
+    INNER: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
     """``total`` plus the products of the combinations BEGIN to END, which read the same character of the slab.
 
     ``counted`` is 1 for voxels in the box, and 0 for those of a tile that are beyond, which nobody stores. It is here
@@ -169,9 +215,17 @@ def _products_of_parity(
         for b in tl.static_range(BEGIN, END):
             weights = tl.load(weight_pointers + (b * WIDTH_IN + inner)[:, None] * WIDTH_OUT)
             values = _combination(
-                pointers + inner[None, :], None, STEPS[b][1] * stride_x, STEPS[b][2] * stride_y, STEPS[b][3] * stride_z,
-                STEPS[b][4], STEPS[b][5], STEPS[b][6], STEPS[b][0], WIDE,
-            )  # fmt: skip
+                pointers + inner[None, :],
+                None,
+                STEPS[b][1] * stride_x,
+                STEPS[b][2] * stride_y,
+                STEPS[b][3] * stride_z,
+                STEPS[b][4],
+                STEPS[b][5],
+                STEPS[b][6],
+                STEPS[b][0],
+                WIDE,
+            )
             values = (values * counted[:, None]).to(weights.dtype)
             if WIDE:
                 values, weights = values.to(tl.float32), weights.to(tl.float32)
@@ -181,12 +235,30 @@ def _products_of_parity(
 
 @triton.jit
 def multiply(
-    slab, spectra, sources, product,
-    side_x, columns, side_y: tl.constexpr, side_z: tl.constexpr,
-    STEPS: tl.constexpr, FIRST: tl.constexpr, K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr,
-    WIDTH_IN: tl.constexpr, WIDTH_OUT: tl.constexpr, PRODUCT_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
-    TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
+    slab,
+    spectra,
+    sources,
+    product,
+    side_x,
+    columns,
+    side_y: tl.constexpr,
+    side_z: tl.constexpr,
+    STEPS: tl.constexpr,
+    FIRST: tl.constexpr,
+    K: tl.constexpr,
+    HALF: tl.constexpr,
+    TAPS: tl.constexpr,
+    WIDTH_IN: tl.constexpr,
+    WIDTH_OUT: tl.constexpr,
+    PRODUCT_WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    TX: tl.constexpr,
+    TY: tl.constexpr,
+    TZ: tl.constexpr,
+    INNER: tl.constexpr,
+    OUTER: tl.constexpr,
+    WIDE: tl.constexpr,
+):
     """product[x, chi, j] = sum_b sum_i W_chi,b[i, j] (b slab_(chi chi_b))(x, i): a tile of voxels, a chi, a block of j.
 
     Parity by parity, so that one character's neighbourhood stays in the first-level cache for all combinations that
@@ -205,11 +277,22 @@ def multiply(
         if FIRST[parity + 1] > FIRST[parity]:
             first_column = tl.load(sources + chi * 8 + parity) * WIDTH_IN
             total = _products_of_parity(
-                total, slab + centre[:, None] + first_column, counted,
+                total,
+                slab + centre[:, None] + first_column,
+                counted,
                 spectra + chi * (TAPS * WIDTH_IN * WIDTH_OUT) + columns_out[None, :],
-                stride_x, stride_y, stride_z, STEPS, FIRST[parity], FIRST[parity + 1],
-                WIDTH_IN, WIDTH_OUT, INNER, PRECISION, WIDE,
-            )  # fmt: skip
+                stride_x,
+                stride_y,
+                stride_z,
+                STEPS,
+                FIRST[parity],
+                FIRST[parity + 1],
+                WIDTH_IN,
+                WIDTH_OUT,
+                INNER,
+                PRECISION,
+                WIDE,
+            )
     voxel = ((sample * side_x + x) * side_y + y) * side_z + z
     target = product + (voxel * K + chi)[:, None] * PRODUCT_WIDTH + columns_out[None, :]
     tl.store(target, total.to(product.dtype.element_ty), mask=inside[:, None] & (columns_out < columns)[None, :])
@@ -217,13 +300,37 @@ def multiply(
 
 @triton.jit(do_not_specialize=["first_sample", "first_x"])
 def synthesize(
-    product, weights, bias, elements, result, before,
-    first_sample, first_x, positions, side_x, side_y, side_z, channels,
-    r_sample, r_channel, r_element, r_x, r_y, r_z,
-    CHARACTERS: tl.constexpr, K: tl.constexpr, COSETS: tl.constexpr, BANKS: tl.constexpr, WIDTH: tl.constexpr,
-    WEIGHTED: tl.constexpr, BIASED: tl.constexpr, ACTIVATION: tl.constexpr, KEEP: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    product,
+    weights,
+    bias,
+    elements,
+    result,
+    before,
+    first_sample,
+    first_x,
+    positions,
+    side_x,
+    side_y,
+    side_z,
+    channels,
+    r_sample,
+    r_channel,
+    r_element,
+    r_x,
+    r_y,
+    r_z,
+    CHARACTERS: tl.constexpr,
+    K: tl.constexpr,
+    COSETS: tl.constexpr,
+    BANKS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    BIASED: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    KEEP: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """result(position, o, k p) = activation(bias_o + sum_l w_l(k p) sum_chi chi(k) product[position, chi, (l, p, o)]).
 
     With KEEP, what goes into the activation is written to ``before``, laid out like ``result``.
@@ -263,13 +370,30 @@ def synthesize(
 
 @triton.jit
 def correlate(
-    shifted, plain, sources, steps, totals,
-    tiles, side_x, side_y: tl.constexpr, side_z: tl.constexpr,
-    K: tl.constexpr, HALF: tl.constexpr, TAPS: tl.constexpr, WIDTH_SHIFTED: tl.constexpr, WIDTH_PLAIN: tl.constexpr,
-    PRECISION: tl.constexpr, SPLITS: tl.constexpr, TURNS: tl.constexpr,
-    TX: tl.constexpr, TY: tl.constexpr, TZ: tl.constexpr,
-    BLOCK_SHIFTED: tl.constexpr, BLOCK_PLAIN: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
+    shifted,
+    plain,
+    sources,
+    steps,
+    totals,
+    tiles,
+    side_x,
+    side_y: tl.constexpr,
+    side_z: tl.constexpr,
+    K: tl.constexpr,
+    HALF: tl.constexpr,
+    TAPS: tl.constexpr,
+    WIDTH_SHIFTED: tl.constexpr,
+    WIDTH_PLAIN: tl.constexpr,
+    PRECISION: tl.constexpr,
+    SPLITS: tl.constexpr,
+    TURNS: tl.constexpr,
+    TX: tl.constexpr,
+    TY: tl.constexpr,
+    TZ: tl.constexpr,
+    BLOCK_SHIFTED: tl.constexpr,
+    BLOCK_PLAIN: tl.constexpr,
+    WIDE: tl.constexpr,
+):
     """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile."""
     chi, b = tl.program_id(0) // TAPS, tl.program_id(0) % TAPS
     blocks: tl.constexpr = (WIDTH_PLAIN + BLOCK_PLAIN - 1) // BLOCK_PLAIN
@@ -311,12 +435,36 @@ def correlate(
 
 @triton.jit
 def collect(
-    gradient, saved, factor, sums,
-    channels, order, side_y, side_z,
-    g_sample, g_channel, g_element, g_x, g_y, g_z, v_sample, v_channel, v_element, v_x, v_y, v_z,
-    f_sample, f_channel, f_element, f_x, f_y, f_z,
-    ACTIVATION: tl.constexpr, POSITIONS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    gradient,
+    saved,
+    factor,
+    sums,
+    channels,
+    order,
+    side_y,
+    side_z,
+    g_sample,
+    g_channel,
+    g_element,
+    g_x,
+    g_y,
+    g_z,
+    v_sample,
+    v_channel,
+    v_element,
+    v_x,
+    v_y,
+    v_z,
+    f_sample,
+    f_channel,
+    f_element,
+    f_x,
+    f_y,
+    f_z,
+    ACTIVATION: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """sums[0, row]: the gradient before the activation, summed; sums[1, row]: times ``factor``. Rows (sample, o, g)."""
     row = tl.program_id(0)
     element, channel, sample = row % order, (row // order) % channels, (row // (order * channels)).to(tl.int64)

@@ -3,7 +3,7 @@
 from flowsr.simulate.channel.run import simulate_channel
 from flowsr.simulate.channel.solver import ChannelSolver, MeanDrive
 from flowsr.simulate.channel.space import ChannelSpace
-from flowsr.simulate.channel.starts import PROFILES, bulk_velocity, disturbed, turbulent_profile
+from flowsr.simulate.channel.start import PROFILES, bulk_velocity, disturbed, turbulent_profile
 from flowsr.simulate.channel.statistics import COLUMNS, PROFILE_COLUMNS, ChannelStatistics, ProfileSums, profile_table
 
 __all__ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time as clock
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
 from flowsr.grid import Grid
+from flowsr.progress import SILENT, Progress
 from flowsr.simulate.channel.chebyshev import gauss_points
 from flowsr.simulate.channel.solver import ChannelSolver, MeanDrive
 from flowsr.simulate.channel.space import FEWEST_CELLS, HALF_HEIGHT, HEIGHT, ChannelSpace
-from flowsr.simulate.channel.starts import PROFILES, bulk_velocity, disturbed
+from flowsr.simulate.channel.start import PROFILES, bulk_velocity, disturbed
 from flowsr.simulate.channel.statistics import COLUMNS, ChannelStatistics, ProfileSums, profile_table
 from flowsr.simulate.restart import load_restart, save_restart
 from flowsr.simulate.table import table_text
@@ -33,8 +33,6 @@ DRIVES = ("pressure", "flux")
 FRAME_SHARE = 0.65  # of the bulk velocity: half of the fastest, and near the speed of the eddies at the walls
 LOWEST_RE_TAU = 60.0  # below it a channel is laminar (turbulence is sustained from about 80 on)
 ARRAYS = ("state", "rows", "sums")
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def simulate_channel(
     duration: float = 12.0,
     snapshot_interval: float = 0.25,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Path:
     """Simulate a plane channel and store snapshots of its velocity.
 
@@ -152,7 +150,7 @@ def simulate_channel(
         cells: along x, y, z, even.
         lengths: sides of the box along x, y, z; 2 along y.
         drive: ``pressure``: constant pressure gradient, which fixes u_tau; ``flux``: constant bulk velocity, that of
-            turbulence at this Re_tau (:func:`flowsr.simulate.channel.starts.bulk_velocity`).
+            turbulence at this Re_tau (:func:`flowsr.simulate.channel.start.bulk_velocity`).
         cfl: Courant number of the time step; stable up to 0.55.
         time_step: a largest time step to use instead.
         start: ``turbulent`` or ``laminar`` mean profile under the disturbance.
@@ -172,13 +170,23 @@ def simulate_channel(
     from flowsr.data.store import create_store
 
     settings = ChannelSettings(
-        str(flow), float(re_tau), tuple(int(n) for n in cells), tuple(float(length) for length in lengths), str(drive),
-        float(cfl), None if time_step is None else float(time_step), str(start), bool(wall_dealiasing), int(seed),
-        float(spin_up_time), float(duration), float(snapshot_interval),
-    )  # fmt: skip
+        str(flow),
+        float(re_tau),
+        tuple(int(n) for n in cells),
+        tuple(float(length) for length in lengths),
+        str(drive),
+        float(cfl),
+        None if time_step is None else float(time_step),
+        str(start),
+        bool(wall_dealiasing),
+        int(seed),
+        float(spin_up_time),
+        float(duration),
+        float(snapshot_interval),
+    )
     with create_store(output, _template(settings)) as store:
         if not store.published:
-            _Run(settings, store, resolve_device(device), progress or _silent).complete()
+            _Run(settings, store, resolve_device(device), progress).complete()
     return Path(output)
 
 
@@ -233,9 +241,15 @@ class _Run:
     def _solver(self, state, **clock_state) -> ChannelSolver:
         settings = self.settings
         return ChannelSolver(
-            self.space, state, settings.viscosity, settings.mean_drive, cfl=settings.cfl, time_step=settings.time_step,
-            frame_velocity=FRAME_SHARE * bulk_velocity(settings.re_tau), **clock_state,
-        )  # fmt: skip
+            self.space,
+            state,
+            settings.viscosity,
+            settings.mean_drive,
+            cfl=settings.cfl,
+            time_step=settings.time_step,
+            frame_velocity=FRAME_SHARE * bulk_velocity(settings.re_tau),
+            **clock_state,
+        )
 
     def _reach(self, snapshot: int) -> None:
         """Step to the time of a snapshot."""
@@ -282,7 +296,7 @@ class _Run:
 
 def _template(settings: ChannelSettings):
     """The store to be, without its data."""
-    from flowsr.data.layout import field_template
+    from flowsr.data.field import field_template
 
     provenance = {
         "source": "flowsr simulate, direct numerical simulation, channel",
@@ -291,7 +305,3 @@ def _template(settings: ChannelSettings):
     }
     attrs = {"viscosity": settings.viscosity, "length_units": "h", "provenance": provenance}
     return field_template(settings.grid, settings.snapshot_times, units="u_tau", long_name="velocity", attrs=attrs)
-
-
-def _silent(fraction: float, message: str) -> None:
-    pass

@@ -15,11 +15,7 @@ from flowsr.simulate.spectral import flat_real
 
 # Spalart, Moser and Rogers, J. Comput. Phys. 96, 297, 1991, appendix A: explicit and implicit viscous weights, weights
 # of the present and of the last convective term, one line a substep. Third order for convection, second for viscosity.
-SUBSTEPS = (
-    (29 / 96, 37 / 160, 8 / 15, 0.0),
-    (-3 / 40, 5 / 24, 5 / 12, -17 / 60),
-    (1 / 6, 1 / 6, 3 / 4, -5 / 12),
-)
+SUBSTEPS = ((29 / 96, 37 / 160, 8 / 15, 0.0), (-3 / 40, 5 / 24, 5 / 12, -17 / 60), (1 / 6, 1 / 6, 3 / 4, -5 / 12))
 STABLE_COURANT = math.sqrt(3) / math.pi  # RK3 on the imaginary axis, for the highest mode of the grid
 SURELY_UNSTABLE = 2.0  # times that: below it the fastest point, which is fast but briefly, gets by
 CLOCK_RESOLUTION = 1e-12
@@ -156,8 +152,9 @@ class ChannelSolver:
 
     def _substep(self, number: int, weight: float, last_weight: float) -> None:
         """One substep of a Runge-Kutta step, and the exchange of the present and the last convective term."""
-        viscous, state, present, last = self._viscous[number], *map(
-            flat_real, (self.state, self._convection, self._last)
+        viscous, state, present, last = (
+            self._viscous[number],
+            *map(flat_real, (self.state, self._convection, self._last)),
         )
         if last_weight:
             last.mul_(last_weight).add_(present, alpha=weight)

@@ -1,0 +1,122 @@
+"""Read an experiment: YAML with ``extends:``, overrides from the command line, errors that name the key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from flowsr.config.schema import Experiment
+from flowsr.errors import FlowsrError
+from flowsr.registry import suggestion
+
+#: A file with this key is a study; an experiment has no such key.
+STUDY_KEY = "data"
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment described by a YAML file.
+
+    Args:
+        path: the YAML file. Its ``extends: other.yaml`` (relative to itself) is read first and then overridden key by key.
+        overrides: ``a.b=value`` strings, values in YAML syntax, applied last.
+
+    Raises:
+        FlowsrError: no such file, YAML that does not parse, a study, an unknown key (with a suggestion) or a wrong value.
+    """
+    values = apply_overrides(read_yaml(Path(path)), overrides)
+    if STUDY_KEY in values:
+        raise FlowsrError(
+            f"a study (it has the key '{STUDY_KEY}'), not an experiment", file=path, hint=f"flowsr compare {path}"
+        )
+    return parse_experiment(values, source=path)
+
+
+def parse_experiment(values: dict[str, Any], source: object = None) -> Experiment:
+    """Validate a nested dictionary of settings; ``source`` is the file named in errors."""
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise first_problem(error, Experiment, source) from None
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved experiment as YAML, every default written out."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A YAML mapping with its ``extends`` resolved."""
+    path = path.resolve()
+    if path in _chain:
+        raise FlowsrError("extends itself, through " + " -> ".join(p.name for p in (*_chain, path)), file=path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FlowsrError("cannot read the configuration", file=path, found=error.strerror or str(error)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FlowsrError("not valid YAML", file=path, found=" ".join(str(error).split())) from None
+    if not isinstance(values, dict):
+        raise FlowsrError("a configuration is a mapping of keys to values", file=path, found=type(values).__name__)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise FlowsrError("extends names one YAML file", file=path, found=repr(base))
+    return merge(read_yaml(path.parent / base, (*_chain, path)), values)
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid upon it, mappings merged key by key, everything else replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """``values`` with ``a.b=value`` strings applied in order."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise FlowsrError("an override reads key.subkey=value", variable="--set", found=repr(override))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise FlowsrError("the value is not valid YAML", variable=f"--set {key}", found=repr(text)) from None
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = merge(values, value)
+    return values
+
+
+def first_problem(error: ValidationError, root: type[BaseModel], source: object) -> FlowsrError:
+    """What pydantic found wrong first, as one line that names the key and, for an unknown one, what may have been meant."""
+    problem, *others = error.errors(include_url=False)
+    where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
+    more = f"{len(others)} more problem(s) after this one" if others else None
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(root, problem["loc"][:-1])
+        name = str(problem["loc"][-1])
+        hint = suggestion(name, known) or ("known keys: " + ", ".join(sorted(known)) if known else None)
+        return FlowsrError(f"unknown key '{where}'", file=source, hint=hint)
+    if problem["type"] == "missing":
+        return FlowsrError(f"'{where}' is required", file=source, hint=more)
+    return FlowsrError(
+        f"bad value for '{where}'", file=source, expected=problem["msg"], found=repr(problem["input"]), hint=more
+    )
+
+
+def _known_keys(root: type[BaseModel], location: tuple) -> set[str]:
+    model: Any = root
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[part].annotation
+        elif args := get_args(model):  # dict[str, Model] or Model | None
+            model = args[-1]
+    candidates = [model, *get_args(model)]
+    return {k for m in candidates if isinstance(m, type) and issubclass(m, BaseModel) for k in m.model_fields}

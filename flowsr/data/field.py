@@ -1,0 +1,304 @@
+"""The one layout of a field, in memory and on disk: dims (time, component, x, y, z), cell-centred, with its attributes.
+
+A dataset holds
+
+- field variables with dims ``(time, component, x, y, z)``, or ``(time, x, y, z)`` for a scalar, each with the
+  attributes ``irreps`` (e3nn), ``units`` and ``long_name``; a field with another number of components than the rest has
+  a component dim of its own, ``component_6`` say;
+- optionally series with dims ``(time,)``, one number a snapshot;
+- coordinates ``time``, ``component``, ``x``, ``y``, ``z``, the last three cell centres; a stretched axis has the
+  attribute ``extent``, where the box begins and ends along it (without it: half a step beyond the outermost centres);
+- the attributes ``boundary`` (three of periodic, wall, open), ``viscosity`` (kinematic, in the units of the data, where
+  known), ``length_units`` and ``provenance``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from flowsr.errors import FlowsrError
+from flowsr.grid import BOUNDARIES, Grid
+
+SPACE = ("x", "y", "z")
+SCALAR_DIMS = ("time", *SPACE)
+VECTOR_DIMS = ("time", "component", *SPACE)
+SERIES_DIMS = ("time",)
+
+# A coordinate kept in float32 is off by 1e-7 of its largest value: 1e-3 of a cell for 4096 cells.
+UNIFORM_TOLERANCE = 1e-3
+
+# Multiplicity, degree and parity of a term of an irreps string.
+IRREP = re.compile(r"(?:(\d{1,6})x)?(\d{1,4})[eo]", re.ASCII)
+
+
+def field_template(
+    grid: Grid,
+    times,
+    *,
+    variable: str = "velocity",
+    irreps: str = "1o",
+    components: tuple[str, ...] | None = ("u", "v", "w"),
+    dtype="float32",
+    units: str = "1",
+    long_name: str | None = None,
+    attrs: dict | None = None,
+) -> xr.Dataset:
+    """A field's dataset without its data: what :func:`flowsr.data.store.create_store` lays down.
+
+    Args:
+        grid: box of the field; gives the coordinates and the attribute ``boundary``.
+        times: (n,) times of the snapshots, increasing.
+        irreps: field type of the variable.
+        components: names of the components; ``None`` for a scalar, which has no component dim.
+        attrs: further dataset attributes, such as viscosity, length_units, provenance; values as JSON has them.
+
+    Returns:
+        Dataset whose variable reads NaN everywhere and takes no memory.
+    """
+    shape = (len(times),) + (() if components is None else (len(components),)) + grid.shape
+    coords = {"time": np.asarray(times, dtype="float64"), **axes_of(grid)}
+    if components is not None:
+        coords["component"] = np.array(components)
+    blank = np.broadcast_to(np.asarray(np.nan, dtype=dtype), shape)
+    attributes = {"irreps": str(irreps), "units": units, "long_name": long_name or variable}
+    dims = SCALAR_DIMS if components is None else VECTOR_DIMS
+    return xr.Dataset(
+        {variable: xr.Variable(dims, blank, attributes)},
+        coords=coords,
+        attrs={"boundary": list(grid.boundary), **(attrs or {})},
+    )
+
+
+def axes_of(grid: Grid) -> dict[str, xr.Variable]:
+    """The coordinates x, y, z of a grid."""
+    axes = {}
+    for name, centers, stretched, low, side in zip(
+        SPACE, grid.coordinates(), grid.stretched, grid.origin, grid.lengths
+    ):
+        axes[name] = xr.Variable((name,), centers, {"extent": [low, low + side]} if stretched else None)
+    return axes
+
+
+def field_variables(dataset: xr.Dataset) -> list[str]:
+    """Names of the variables that are fields, in the dataset's order; series are left out."""
+    return [name for name, array in dataset.data_vars.items() if array.dims != SERIES_DIMS]
+
+
+def grid_of(dataset: xr.Dataset, file=None) -> Grid:
+    """The grid of a dataset in the flowsr layout.
+
+    Args:
+        file: what to name in an error.
+
+    Raises:
+        FlowsrError: a missing, single-celled or unordered axis, a periodic one that is stretched, an ``extent`` that
+            does not hold the centres, or no valid ``boundary`` attribute.
+    """
+    boundary = _boundary(dataset, file)
+    axes = [_axis(dataset, name, kind, file) for name, kind in zip(SPACE, boundary)]
+    return Grid(
+        shape=tuple(len(axis.centers) for axis in axes),
+        spacing=tuple(axis.spacing for axis in axes),
+        boundary=boundary,
+        origin=tuple(axis.low for axis in axes),
+        centers=tuple(tuple(axis.centers) if axis.stretched else None for axis in axes),
+    )
+
+
+def validate(dataset: xr.Dataset, file=None) -> xr.Dataset:
+    """Check that a dataset is in the flowsr layout; values are not read.
+
+    Args:
+        file: what to name in an error.
+
+    Returns:
+        The dataset itself.
+
+    Raises:
+        FlowsrError: the first thing that is not as the layout wants it.
+    """
+    names = field_variables(dataset)
+    if not names:
+        found = ", ".join(map(str, dataset.variables)) or "nothing"
+        raise FlowsrError(
+            "no field in this file", file=file, expected=f"a variable with dims {VECTOR_DIMS}", found=found
+        )
+    for name in names:
+        _check_variable(dataset, name, file)
+    grid_of(dataset, file)
+    _check_time(dataset, file)
+    _check_viscosity(dataset, file)
+    return dataset
+
+
+def is_vector(dims: tuple) -> bool:
+    """Whether dims are those of a field with components: ``component``, or a name that begins with ``component_``."""
+    named = len(dims) == 5 and (dims[1] == "component" or str(dims[1]).startswith("component_"))
+    return named and (dims[0], *dims[2:]) == SCALAR_DIMS
+
+
+def irreps_dimension(irreps: str) -> int:
+    """Number of components of a field type, such as 3 for ``1o``.
+
+    The usual strings are counted here, multiplicity times 2 l + 1; e3nn, which takes 300 MB of memory, settles the rest.
+
+    Raises:
+        ValueError: not an irreps string.
+    """
+    terms = [IRREP.fullmatch(term.strip()) for term in str(irreps).split("+")]
+    if all(terms):
+        return sum(int(term[1] or 1) * (2 * int(term[2]) + 1) for term in terms)
+    from e3nn.o3 import Irreps
+
+    return Irreps(irreps).dim
+
+
+def _check_variable(dataset, name, file) -> None:
+    array = dataset[name]
+    if array.dims != SCALAR_DIMS and not is_vector(array.dims):
+        raise FlowsrError(
+            "dims are not in flowsr's order",
+            file=file,
+            variable=name,
+            expected=f"{VECTOR_DIMS} or {SCALAR_DIMS}",
+            found=tuple(array.dims),
+        )
+    if array.dtype.kind != "f":
+        raise FlowsrError("not real numbers", file=file, variable=name, expected="a float dtype", found=array.dtype)
+    if 0 in array.shape:
+        raise FlowsrError("an axis is empty", file=file, variable=name, found=f"shape {array.shape}")
+    components = array.shape[1] if is_vector(array.dims) else 1
+    irreps = array.attrs.get("irreps")
+    if irreps is None:
+        raise FlowsrError(
+            "the field type is not stated", file=file, variable=name, expected="an attribute irreps, such as '1o'"
+        )
+    try:
+        dimension = irreps_dimension(irreps)
+    except (ValueError, TypeError):
+        raise FlowsrError(
+            "not an e3nn irreps string",
+            file=file,
+            variable=f"{name}.irreps",
+            expected="such as '1o'",
+            found=repr(irreps),
+        ) from None
+    if dimension != components:
+        raise FlowsrError(
+            "field type and number of components disagree",
+            file=file,
+            variable=name,
+            expected=f"{dimension} components for irreps {irreps}",
+            found=components,
+        )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    centers: np.ndarray
+    spacing: float
+    low: float
+    stretched: bool
+
+
+def _axis(dataset, name, boundary, file) -> _Axis:
+    centers = _centers(dataset, name, file)
+    steps = np.diff(centers)
+    mean = float(centers[-1] - centers[0]) / len(steps)
+    if np.abs(steps - mean).max() <= UNIFORM_TOLERANCE * mean:
+        return _Axis(centers, mean, float(centers[0] - mean / 2), False)
+    if boundary == "periodic":
+        raise FlowsrError(
+            "a periodic axis is stretched",
+            file=file,
+            variable=name,
+            expected="a uniform spacing, or another boundary",
+            found=f"steps from {steps.min():.6g} to {steps.max():.6g}",
+        )
+    low, high = _extent(dataset, name, centers, file)
+    return _Axis(centers, (high - low) / len(centers), low, True)
+
+
+def _extent(dataset, name, centers, file) -> tuple[float, float]:
+    """Where the box begins and ends along a stretched axis."""
+    stated = dataset.coords[name].attrs.get("extent")
+    if stated is None:
+        return float(1.5 * centers[0] - 0.5 * centers[1]), float(1.5 * centers[-1] - 0.5 * centers[-2])
+    try:
+        low, high = (float(value) for value in np.ravel(stated))
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    slack = 1e-6 * (centers[-1] - centers[0])
+    if not low - slack <= centers[0] < centers[-1] <= high + slack:
+        raise FlowsrError(
+            "the box does not hold its cells",
+            file=file,
+            variable=f"{name}.extent",
+            expected=f"two numbers around {centers[0]:.6g} .. {centers[-1]:.6g}",
+            found=stated,
+        )
+    return min(low, float(centers[0])), max(high, float(centers[-1]))
+
+
+def _centers(dataset, name, file) -> np.ndarray:
+    if name not in dataset.coords:
+        raise FlowsrError("a coordinate is missing", file=file, variable=name, expected=f"cell centres {name}({name})")
+    centers = np.asarray(dataset.coords[name].values)
+    if centers.dtype.kind not in "fiu" or centers.ndim != 1:
+        raise FlowsrError(
+            "not a coordinate", file=file, variable=name, expected="one real number a cell", found=centers.dtype
+        )
+    centers = centers.astype("float64")
+    if len(centers) < 2:
+        raise FlowsrError(
+            "an axis of one cell has no spacing",
+            file=file,
+            variable=name,
+            expected="2 cells or more",
+            found=len(centers),
+        )
+    steps = np.diff(centers)
+    if not np.all(np.isfinite(centers)) or not np.all(steps > 0):
+        raise FlowsrError("coordinates do not increase", file=file, variable=name, expected="increasing cell centres")
+    return centers
+
+
+def _boundary(dataset, file) -> tuple[str, str, str]:
+    boundary = dataset.attrs.get("boundary")
+    known = f"three of {', '.join(BOUNDARIES)}"
+    if boundary is None:
+        raise FlowsrError(
+            "the boundaries are not stated", file=file, variable="boundary", expected=f"an attribute with {known}"
+        )
+    listed = [boundary] if isinstance(boundary, str) else list(np.ravel(boundary))
+    if len(listed) != 3 or any(b not in BOUNDARIES for b in listed):
+        raise FlowsrError("unknown boundaries", file=file, variable="boundary", expected=known, found=listed)
+    return tuple(str(b) for b in listed)
+
+
+def _check_time(dataset, file) -> None:
+    if "time" not in dataset.coords:
+        raise FlowsrError("a coordinate is missing", file=file, variable="time", expected="time(time)")
+    times = np.asarray(dataset.coords["time"].values)
+    if times.dtype.kind not in "fiu":
+        raise FlowsrError("not a coordinate", file=file, variable="time", expected="real numbers", found=times.dtype)
+    if not np.all(np.isfinite(times)) or not np.all(np.diff(times) > 0):
+        raise FlowsrError("times do not increase", file=file, variable="time", expected="increasing times")
+
+
+def _check_viscosity(dataset, file) -> None:
+    viscosity = dataset.attrs.get("viscosity")
+    if viscosity is None:
+        return
+    try:
+        valid = np.isfinite(float(viscosity)) and float(viscosity) >= 0
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise FlowsrError(
+            "not a viscosity", file=file, variable="viscosity", expected="a number", found=repr(viscosity)
+        )

@@ -1,0 +1,55 @@
+"""One way to open a field, whatever its format: a file, a store, or what a manifest describes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import xarray as xr
+
+from flowsr.data.field import validate
+from flowsr.data.manifest import open_manifest
+from flowsr.data.readers.assumed import settle
+from flowsr.data.readers.base import Request, file_runs, label, read
+from flowsr.errors import FlowsrError
+
+
+def open_field(
+    path: str | os.PathLike, *, group: str | None = None, run: str | None = None, reader: str | None = None
+) -> xr.Dataset:
+    """Open a file, a store, or what a manifest describes; nothing but coordinates and attributes is read.
+
+    Args:
+        path: a file, a Zarr store, or a manifest (``.yaml``).
+        group: a group inside the file, such as ``coarse`` or ``fine`` of an ingested store.
+        run: which of a manifest's runs, or of a file's trajectories, where there are several.
+        reader: a registered reader's name; by default the one that recognizes the file.
+
+    Returns:
+        Dataset in the layout of :mod:`flowsr.data.field`, validated. Values are read when used and not kept.
+
+    Raises:
+        FlowsrError: no such file, no reader for it, a damaged file, or one that is not in the layout; the line says
+            which variable, what was expected and what was found.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FlowsrError("no such file", file=path)
+    if path.suffix in (".yaml", ".yml"):
+        return open_manifest(path, run=run, group=group)
+    return validate(settle(read(path, Request(group, run), reader)), file=label(path, group))
+
+
+def runs_of(path: Path, reader: str | None = None) -> list[str]:
+    """Names of the runs of a file or a manifest; empty where it is one run without a name.
+
+    Raises:
+        FlowsrError: as :func:`open_field`.
+    """
+    if not path.exists():
+        raise FlowsrError("no such file", file=path)
+    if path.suffix in (".yaml", ".yml"):
+        from flowsr.config.manifest import read_manifest
+
+        return list(read_manifest(path)["files"])
+    return file_runs(path, reader)

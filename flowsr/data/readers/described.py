@@ -1,0 +1,262 @@
+"""Files that do not describe themselves, read as a manifest describes them: paths, axes, grid, times."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from flowsr.data.field import SPACE, irreps_dimension
+from flowsr.data.readers.assemble import read_coordinate
+from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.hdf5 import lazy_dataset
+from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.netcdf import netcdf3_array
+from flowsr.data.readers.raw import RawArray, npy_array, npz_arrays
+from flowsr.data.readers.views import Stack, View
+from flowsr.errors import FlowsrError
+
+ORDER = ("time", "component", *SPACE)
+COMPONENTS = ("u", "v", "w")
+
+
+@READERS.register("described")
+class DescribedReader(Reader):
+    """HDF5, NetCDF 3 and 4, Zarr, npy, npz or raw numbers as a manifest describes them."""
+
+    signs = "a manifest that names paths and axes"
+    general = True
+    takes = frozenset({"path", "axes", "coordinates", "times", "dtype"})
+
+    def recognizes(self, path: Path) -> bool:
+        return path.is_file() and path.suffix in (".npy", ".npz")
+
+    def open(self, path: Path, request: Request) -> xr.Dataset:
+        if request.layout is None:
+            raise FlowsrError(
+                "this file does not say what its axes are",
+                file=path,
+                expected="a manifest with the axes of each variable",
+                found=", ".join(_members(path)) or "a bare array",
+                hint="docs/data.md shows one in ten lines",
+            )
+        return _Described(path, request.layout, request.group).dataset()
+
+
+class _Described:
+    def __init__(self, path: Path, layout: Mapping[str, Any], group: str | None):
+        self.path, self.layout = path, layout
+        self.prefix = f"{group.strip('/')}/" if group else ""
+
+    def dataset(self) -> xr.Dataset:
+        lengths = {}
+        coords = {name: self._axis(name) for name in SPACE}
+        for name, axis in coords.items():
+            lengths[name] = axis.size
+        times = self._times()
+        if times is not None:
+            lengths["time"] = len(times)
+        variables = {
+            name: self._variable(name, stated, dict(lengths)) for name, stated in self.layout["variables"].items()
+        }
+        if times is None:
+            times = np.zeros(1)
+        dataset = xr.Dataset(coords={"time": ("time", times), **coords})
+        for name, array in variables.items():
+            dataset[name] = array
+        if "component" in dataset.sizes:
+            names = COMPONENTS if dataset.sizes["component"] == 3 else range(dataset.sizes["component"])
+            dataset["component"] = [str(name) for name in names]
+        return dataset
+
+    def _variable(self, name: str, stated: Mapping, lengths: dict[str, int]) -> xr.Variable:
+        count = irreps_dimension(stated["irreps"])
+        paths = stated.get("path")
+        paths = name if paths is None else paths
+        axes = stated.get("axes")
+        if isinstance(paths, str):
+            lengths["component"] = count
+            return self._whole(name, self._array(paths, axes, lengths), axes, lengths, stated["irreps"])
+        if len(paths) != count:
+            raise FlowsrError(
+                "field type and number of paths disagree",
+                file=self.path,
+                variable=name,
+                expected=count,
+                found=len(paths),
+            )
+        parts = [self._whole(name, self._array(p, axes, lengths), axes, lengths, "0e")._data.array for p in paths]
+        dims = ("time", self._component_dim(count), *SPACE)
+        return Stack(parts, 1).as_variable(dims, {"irreps": stated["irreps"]})
+
+    def _whole(self, name: str, array: LazyArray, axes, lengths: dict[str, int], irreps: str) -> xr.Variable:
+        axes = self._settled(name, array, lengths) if axes is None else self._checked(name, array, axes, lengths)
+        stored = dict(zip(axes, array.shape))
+        if "time" in stored and "time" not in lengths:
+            raise FlowsrError(
+                "the times are not stated",
+                file=self.path,
+                variable=name,
+                expected="times in the manifest",
+                found=f"{stored['time']} snapshots",
+            )
+        wanted = {"time": lengths.get("time", 1), **{axis: lengths[axis] for axis in SPACE}}
+        if lengths.get("time", 1) > 1 and "time" not in stored:
+            raise FlowsrError(
+                "no axis for the times", file=self.path, variable=name, expected="time", found=tuple(axes)
+            )
+        count = irreps_dimension(irreps)
+        fixed = {"component": 0} if count == 1 and "component" in stored else None
+        dims = ("time", *SPACE)
+        if count > 1:
+            wanted = {"time": wanted.pop("time"), "component": count, **wanted}
+            dims = ("time", self._component_dim(count), *SPACE)
+        return View(array, axes, wanted, fixed).as_variable(dims, {"irreps": irreps})
+
+    def _component_dim(self, count: int) -> str:
+        return "component" if count == 3 else f"component_{count}"
+
+    def _checked(self, name: str, array: LazyArray, axes, lengths: dict[str, int]) -> tuple[str, ...]:
+        wanted = tuple(lengths.get(axis, n) for axis, n in zip(axes, array.shape))
+        if len(axes) != len(array.shape) or wanted != array.shape or not set(SPACE) <= set(axes):
+            raise FlowsrError(
+                "axes and shape disagree",
+                file=self.path,
+                variable=name,
+                expected=", ".join(f"{axis} {lengths.get(axis, 'any')}" for axis in axes) + ", x, y and z among them",
+                found=array.shape,
+            )
+        return tuple(axes)
+
+    def _settled(self, name: str, array: LazyArray, lengths: dict[str, int]) -> tuple[str, ...]:
+        """The one order of axes that the lengths leave, if they leave one."""
+        shape = array.shape
+        extra = [axis for axis in ("time", "component") if lengths.get(axis, 1) > 1]
+        sets = [(*chosen, *SPACE) for chosen in ([], *([e] for e in extra), extra) if len(chosen) + 3 == len(shape)]
+        sets = list(dict.fromkeys(tuple(s) for s in sets if set(extra) <= set(s)))
+        fitting = [p for s in sets for p in permutations(s) if all(lengths[axis] == n for axis, n in zip(p, shape))]
+        if len(set(fitting)) != 1:
+            raise FlowsrError(
+                "the order of the axes is ambiguous" if fitting else "shape and grid disagree",
+                file=self.path,
+                variable=name,
+                expected="axes in the manifest, such as [time, z, y, x, component]",
+                found=f"shape {shape}, which fits {len(set(fitting))} orders",
+            )
+        return fitting[0]
+
+    def _array(self, inner: str, axes, lengths: dict[str, int]) -> LazyArray:
+        return array_in(
+            self.path, self.prefix + inner, lambda: self._raw_shape(axes, lengths), self.layout.get("dtype")
+        )
+
+    def _raw_shape(self, axes, lengths: dict[str, int]) -> tuple[int, ...]:
+        if axes is None or any(axis not in lengths for axis in axes):
+            raise FlowsrError(
+                "raw numbers have no shape of their own",
+                file=self.path,
+                expected="axes and grid or times in the manifest",
+            )
+        return tuple(lengths[axis] for axis in axes)
+
+    def _axis(self, name: str) -> xr.Variable:
+        stated = (self.layout.get("coordinates") or {}).get(name)
+        if isinstance(stated, str):
+            array = array_in(self.path, self.prefix + stated, lambda: None, None)
+            return xr.Variable((name,), read_coordinate(name, array, self.path))
+        if stated is not None:
+            return xr.Variable((name,), np.array(stated, dtype=float))
+        grid = self.layout.get("grid")
+        if grid is None:
+            raise FlowsrError(
+                "the grid is not stated", file=self.path, variable=name, expected="coordinates or grid in the manifest"
+            )
+        axis = SPACE.index(name)
+        step = grid["lengths"][axis] / grid["cells"][axis]
+        return xr.Variable((name,), grid["origin"][axis] + (np.arange(grid["cells"][axis]) + 0.5) * step)
+
+    def _times(self) -> np.ndarray | None:
+        stated = self.layout.get("times")
+        if isinstance(stated, str):
+            return read_coordinate("time", array_in(self.path, self.prefix + stated, lambda: None, None), self.path)
+        return None if stated is None else np.array(stated, dtype=float)
+
+
+def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
+    """The lazy array of a name inside a file of any format that holds arrays.
+
+    Args:
+        path: HDF5, NetCDF 3 or 4, Zarr, npz, npy, or a file of raw numbers.
+        inner: name or path inside the file; of no account where the file is one array.
+        raw_shape: called for the shape of raw numbers.
+        dtype: numpy dtype of raw numbers, with byte order.
+
+    Raises:
+        FlowsrError: no such name, a link out of the file, or a format that holds no arrays.
+    """
+    if path.is_dir():
+        return _zarr_array(path, inner)
+    if h5py.is_hdf5(path):
+        return hdf5_array(path, inner)
+    if zipfile.is_zipfile(path):
+        members = npz_arrays(path)
+        if inner not in members:
+            raise FlowsrError("no such array", file=path, variable=inner, found=", ".join(members) or "nothing")
+        return members[inner]
+    with open(path, "rb") as file:
+        magic = file.read(6)
+    if magic == b"\x93NUMPY":
+        return npy_array(path)
+    if magic[:3] == b"CDF":
+        return netcdf3_array(path, inner)
+    if dtype is None:
+        raise FlowsrError("raw numbers", file=path, expected="a dtype with byte order in the manifest, such as '<f4'")
+    return RawArray(path, raw_shape(), dtype)
+
+
+def hdf5_array(path: Path, inner: str) -> LazyArray:
+    """The lazy array at a path inside an HDF5 file.
+
+    Raises:
+        FlowsrError: no such array, or a link into another file.
+    """
+    with h5py.File(path, "r") as file:
+        node = file
+        for part in inner.strip("/").split("/"):
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+            if isinstance(link, h5py.ExternalLink):
+                raise FlowsrError("a link into another file", file=path, variable=inner, expected="data in this file")
+            if link is None:
+                found = ", ".join(node) if isinstance(node, h5py.Group) else "an array"
+                raise FlowsrError("no such array", file=path, variable=inner, found=found or "nothing")
+            node = node[part]
+        if not isinstance(node, h5py.Dataset):
+            raise FlowsrError("no such array", file=path, variable=inner, found=f"a group with {', '.join(node)}")
+        return lazy_dataset(path, node)
+
+
+def _zarr_array(path: Path, inner: str) -> LazyArray:
+    import zarr
+
+    from flowsr.data.readers.zarr import ZarrArray, checked_array
+
+    if not (path / inner).resolve().is_relative_to(path.resolve()):
+        raise FlowsrError("leads out of the store", file=path, variable=inner, expected="a name inside it")
+    try:
+        opened = zarr.open(str(path / inner), mode="r")
+    except (FileNotFoundError, KeyError):
+        opened = None
+    if not isinstance(opened, zarr.Array):
+        raise FlowsrError("no such array", file=path, variable=inner, expected="a Zarr array")
+    checked: ZarrArray = checked_array(path, inner, opened)
+    return checked
+
+
+def _members(path: Path) -> list[str]:
+    return [f"{name} {array.shape}" for name, array in npz_arrays(path).items()] if zipfile.is_zipfile(path) else []

@@ -1,0 +1,192 @@
+"""HDF5 in the flowsr layout: reading, and writing for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from flowsr.data.readers.assemble import Found, assemble
+from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.lazy import LazyArray, check_chunk
+from flowsr.errors import FlowsrError
+from flowsr.files import fsync_file, fsync_folder
+
+BOOKKEEPING = (
+    *("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST"),
+    *("_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties", "_nc3_strict"),
+)
+
+
+@READERS.register("hdf5")
+class Hdf5Reader(Reader):
+    """Datasets ``velocity``, ``x``, ``y``, ``z``, ``time`` side by side; dims from the labels of the dimensions."""
+
+    signs = "an HDF5 or NetCDF 4 file"
+    general = True
+
+    def recognizes(self, path: Path) -> bool:
+        return path.is_file() and bool(h5py.is_hdf5(path))
+
+    def open(self, path: Path, request: Request) -> xr.Dataset:
+        with h5py.File(path, "r") as file:
+            node = group_of(file, request.group, path)
+            found = {name: _found(path, item) for name, item in datasets_of(node, path).items()}
+            return assemble(found, attributes_of(node), path)
+
+
+def group_of(file: h5py.File, group: str | None, path: Path):
+    """A group of an open file; its root where ``group`` is None.
+
+    Raises:
+        FlowsrError: no such group.
+    """
+    if group and not isinstance(file.get(group), h5py.Group):
+        raise FlowsrError("no such group", file=path, variable=group, found=", ".join(file) or "nothing")
+    return file[group] if group else file
+
+
+def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
+    """The datasets of a group by name.
+
+    Raises:
+        FlowsrError: a link into another file.
+    """
+    for name in node:
+        if isinstance(node.get(name, getlink=True), h5py.ExternalLink):
+            raise FlowsrError("a link into another file", file=path, variable=name, expected="data in this file")
+    return {name: item for name, item in node.items() if isinstance(item, h5py.Dataset)}
+
+
+def lazy_dataset(path: Path, item: h5py.Dataset) -> Hdf5Array:
+    """The lazy array of an open dataset.
+
+    Raises:
+        FlowsrError: chunks too large to be unpacked, or numbers that are kept in another file.
+    """
+    if item.external or item.is_virtual:
+        raise FlowsrError(
+            "its numbers are in another file", file=path, variable=item.name, expected="data in this file"
+        )
+    check_chunk(item.chunks, item.dtype, item.shape or (), path, item.name)
+    return Hdf5Array(path, item.name, item.shape or (), item.dtype)
+
+
+class Hdf5Array(LazyArray):
+    """A dataset of an HDF5 file, which is opened for each read and closed after it."""
+
+    def __init__(self, path: Path, name: str, shape, dtype):
+        super().__init__(shape, dtype, path, name)
+
+    def load(self, index):
+        with h5py.File(self.file, "r") as file:
+            return file[self.variable][index]
+
+
+def write_hdf5(dataset: xr.Dataset, path: str | os.PathLike) -> Path:
+    """Write a field in the flowsr layout to HDF5, one snapshot at a time; the file appears when it is whole.
+
+    Coordinates become dimension scales, so that other programs see the dims by name; attributes that HDF5 has no type
+    for are kept as JSON.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    with h5py.File(partial, "w") as file:
+        write_header(file, dataset)
+        for name, array in dataset.data_vars.items():
+            for time in range(array.sizes["time"]):
+                file[name][time] = array.isel(time=time).values
+    fsync_file(partial)
+    os.replace(partial, path)
+    fsync_folder(path.parent)
+    return path
+
+
+def write_header(file: h5py.File, dataset: xr.Dataset) -> None:
+    """Everything of a dataset but the values of its variables, whose places are laid down."""
+    file.attrs.update({name: plain(value) for name, value in dataset.attrs.items()})
+    for name, coord in dataset.coords.items():
+        values = coord.values.astype(h5py.string_dtype()) if coord.dtype.kind in "UT" else coord.values
+        file.create_dataset(name, data=values).make_scale(name)
+        file[name].attrs.update({key: plain(value) for key, value in coord.attrs.items()})
+    for name, array in dataset.data_vars.items():
+        stored = lay_down_array(file, name, array.shape, array.dtype)
+        stored.attrs.update({key: plain(value) for key, value in array.attrs.items()})
+        for axis, dim in enumerate(array.dims):
+            stored.dims[axis].label = dim
+            if dim in dataset.coords:
+                stored.dims[axis].attach_scale(file[dim])
+
+
+def lay_down_array(file: h5py.File, name: str, shape, dtype) -> h5py.Dataset:
+    """A contiguous dataset whose place in the file is fixed at once: writing to it later touches nothing else."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    group, _, last = name.rpartition("/")
+    node = file.require_group(group) if group else file
+    space, kind = (
+        h5py.h5s.create_simple(tuple(int(n) for n in shape)),
+        h5py.h5t.py_create(np.dtype(dtype), logical=True),
+    )
+    return h5py.Dataset(h5py.h5d.create(node.id, last.encode(), kind, space, plist))
+
+
+def plain(value):
+    """An attribute's value as HDF5 has types for, or as JSON."""
+    if isinstance(value, (str, bool, int, float, np.number)):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
+        return np.array(value, dtype=h5py.string_dtype())
+    return json.dumps(value, default=lambda v: np.asarray(v).tolist())
+
+
+def attributes_of(node) -> dict:
+    """Attributes as Python has them; dimension-scale bookkeeping is left out."""
+    return {name: _value(node.attrs[name]) for name in node.attrs if name not in BOOKKEEPING}
+
+
+def _value(value):
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str) and value[:1] in "{[":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind in "biuf":
+        value = value[0]  # NetCDF has no scalar attributes
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_value(v) if isinstance(v, (bytes, str)) else v for v in value]
+    return value
+
+
+def _found(path: Path, item: h5py.Dataset) -> Found:
+    labels = _labels(item)
+    dims = labels if labels and all(labels) else None
+    return Found(lazy_dataset(path, item), dims, attributes_of(item))
+
+
+def _labels(item: h5py.Dataset) -> tuple[str, ...]:
+    """Name of each dim, from its label or its scale. Attributes are read as such: the library's calls for
+    dimension scales crash on a damaged file."""
+    labels = item.attrs.get("DIMENSION_LABELS", ())
+    names = [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "") for label in np.ravel(labels)
+    ]
+    scales = item.attrs.get("DIMENSION_LIST", ())
+    found = []
+    for axis in range(item.ndim):
+        name = names[axis] if axis < len(names) else ""
+        if not name and axis < len(scales) and len(scales[axis]):
+            name = item.file[scales[axis][0]].name.rpartition("/")[2]
+        found.append(name)
+    return tuple(found)

@@ -1,0 +1,316 @@
+"""Johns Hopkins Turbulence Databases: HDF5 cutouts and the Zarr 2 stores.
+
+A cutout holds ``Velocity_0001`` or ``velocity_0001`` (and its like for the other fields and times), (nz, ny, nx, c),
+the coordinates ``xcoor``, ``ycoor``, ``zcoor`` and attributes that say which part of which simulation it is, in indices
+from 1. The stores hold one array (time, z, y, x, component) a field, and no coordinates. Points are samples of a
+spectral code; here each is the centre of a cell.
+
+What the files leave unsaid is known for the simulations in :data:`SIMULATIONS` (sizes and periods from the database's
+own configuration, viscosities from its documentation, turbulence.pha.jhu.edu); for others it is not guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from flowsr.data.field import SPACE
+from flowsr.data.readers.assemble import read_coordinate
+from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
+from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.views import Stack, View
+from flowsr.errors import FlowsrError
+
+log = logging.getLogger(__name__)
+
+MISSING = -999.9
+#: Attribute with the times of a cutout that flowsr wrote; the database's own number the snapshots only.
+TIMES = "flowsr_times"
+FIELD = re.compile(r"([A-Za-z][A-Za-z_]*?)_?(\d+)")
+AXES = {"x": ("xcoor",), "y": ("ycoor",), "z": ("zcoor", "zcoor_uv")}
+COMPONENTS = {1: None, 3: ("u", "v", "w")}
+# The magnetic field is the curl of a vector: it keeps its sign under inversion.
+AXIAL = ("magneticfield",)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is known of one of the database's simulations.
+
+    Args:
+        cells: grid points along x, y, z.
+        lengths: sides of the box, in the simulation's own units.
+        periodic: along x, y, z; the other axes have walls.
+        viscosity: kinematic.
+        time_step: between stored snapshots, or None where they are numbered only.
+    """
+
+    cells: tuple[int, int, int]
+    lengths: tuple[float, float, float]
+    periodic: tuple[bool, bool, bool]
+    viscosity: float
+    time_step: float | None
+
+    @property
+    def low(self) -> tuple[float, float, float]:
+        """Where the box begins; the walls of a channel are at -1 and 1."""
+        return tuple(0.0 if p else -length / 2 for p, length in zip(self.periodic, self.lengths))
+
+
+BOX = (2 * math.pi,) * 3
+CHANNEL = (8 * math.pi, 2.0, 3 * math.pi)
+SIMULATIONS = {
+    "isotropic1024coarse": Simulation((1024,) * 3, BOX, (True,) * 3, 1.85e-4, 0.002),
+    "channel": Simulation((2048, 512, 1536), CHANNEL, (True, False, True), 5e-5, 0.0065),
+    "channel5200": Simulation((10240, 1536, 7680), CHANNEL, (True, False, True), 8e-6, None),
+}
+
+
+@READERS.register("jhtdb")
+class CutoutReader(Reader):
+    """A cutout of a Johns Hopkins Turbulence Database, as its web page, pyJHTDB or giverny writes it."""
+
+    signs = "an HDF5 file with xcoor, ycoor, zcoor and fields such as velocity_0001"
+
+    def recognizes(self, path: Path) -> bool:
+        if not (path.is_file() and h5py.is_hdf5(path)):
+            return False
+        with h5py.File(path, "r") as file:
+            return {"xcoor", "ycoor"} <= set(file) and any(FIELD.fullmatch(name) for name in file)
+
+    def open(self, path: Path, request: Request) -> xr.Dataset:
+        with h5py.File(path, "r") as file:
+            node = group_of(file, request.group, path)
+            datasets = datasets_of(node, path)
+            attrs = attributes_of(node)
+            axes = {name: _axis(name, datasets, path) for name in SPACE}
+            fields = _fields(datasets, path)
+            split = "zcoor_w" in datasets
+        simulation = SIMULATIONS.get(str(attrs.get("dataset")))
+        _check_indices(attrs, axes, path)
+        numbers = sorted({number for numbered in fields.values() for number in numbered})
+        times = _stated_times(attrs, len(numbers))
+        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation) if times is None else times), **axes})
+        for name, numbered in fields.items():
+            if sorted(numbered) != numbers:
+                raise FlowsrError(
+                    "a field lacks some of the times",
+                    file=path,
+                    variable=name,
+                    expected=numbers,
+                    found=sorted(numbered),
+                )
+            dataset[name] = _variable(name, [numbered[n] for n in numbers], axes, path)
+        if any("component" in array.dims for array in dataset.data_vars.values()):
+            dataset["component"] = list(COMPONENTS[3])
+        if split and "velocity" in dataset:
+            note = "w is stored half a cell above the z of u and v (zcoor_w) and is not interpolated"
+            log.warning("%s: %s", path.name, note)
+            dataset["velocity"].attrs["staggered"] = note
+        dataset.attrs = _attributes(attrs, simulation, dataset, path)
+        return dataset
+
+
+@READERS.register("jhtdb_zarr")
+class StoreReader(Reader):
+    """A store of a Johns Hopkins Turbulence Database: Zarr 2, arrays (time, z, y, x, component) without coordinates."""
+
+    signs = "a Zarr 2 group named after one of the simulations, of arrays with five unnamed dims"
+
+    def recognizes(self, path: Path) -> bool:
+        return path.stem in SIMULATIONS and bool(_stored(path))
+
+    def open(self, path: Path, request: Request) -> xr.Dataset:
+        import zarr
+
+        from flowsr.data.readers.zarr import checked_array
+
+        folder = path / request.group if request.group else path
+        simulation = SIMULATIONS.get(path.stem)
+        if simulation is None:
+            raise FlowsrError(
+                "a store without coordinates",
+                file=path,
+                expected="the name of one of " + ", ".join(SIMULATIONS),
+                found=path.stem,
+                hint="a manifest can say what its axes and grid are",
+            )
+        shape = dict(zip(SPACE, simulation.cells))
+        axes = {
+            name: _uniform_axis(number, simulation) for number, name in enumerate(SPACE) if simulation.periodic[number]
+        }
+        if len(axes) < 3:
+            raise FlowsrError(
+                "the stretched axis of this simulation is not in its store",
+                file=path,
+                variable="y",
+                expected="cell centres",
+                hint="name them in a manifest (coordinates)",
+            )
+        variables, times = {}, set()
+        for name in _stored(folder):
+            array = checked_array(folder, name, zarr.open_array(str(folder / name), mode="r"))
+            wanted = (shape["z"], shape["y"], shape["x"])
+            if array.shape[1:4] != wanted or array.shape[4] not in COMPONENTS:
+                raise FlowsrError(
+                    "not the shape of this simulation",
+                    file=path,
+                    variable=name,
+                    expected=f"(time, {', '.join(map(str, wanted))}, 1 or 3)",
+                    found=array.shape,
+                )
+            times.add(array.shape[0])
+            variables[name] = array
+        if len(times) != 1:
+            raise FlowsrError("fields differ in their number of times", file=path, expected="one", found=sorted(times))
+        numbers = list(range(1, times.pop() + 1))
+        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation)), **axes})
+        for name, array in variables.items():
+            dataset[name] = _oriented(name, array, len(numbers), axes, ("time", "z", "y", "x", "component"))
+        if any("component" in array.dims for array in dataset.data_vars.values()):
+            dataset["component"] = list(COMPONENTS[3])
+        dataset.attrs = {"boundary": ["periodic"] * 3, "viscosity": simulation.viscosity, "simulation": path.stem}
+        return dataset
+
+
+def _fields(datasets, path: Path) -> dict[str, dict[int, LazyArray]]:
+    """Lower-case field name to time number to array."""
+    fields: dict[str, dict[int, LazyArray]] = {}
+    for name, item in datasets.items():
+        match = FIELD.fullmatch(name)
+        if match is None or item.ndim != 4:
+            continue
+        field, number = match[1].lower(), int(match[2])
+        if number in fields.setdefault(field, {}):
+            raise FlowsrError("stored twice", file=path, variable=name, expected="one spelling of each field and time")
+        fields[field][number] = lazy_dataset(path, item)
+    if not fields:
+        raise FlowsrError(
+            "no field in this cutout", file=path, expected="such as velocity_0001", found=", ".join(datasets)
+        )
+    return fields
+
+
+def _axis(name: str, datasets, path: Path) -> xr.Variable:
+    stored = next((key for key in AXES[name] if key in datasets), None)
+    if stored is None:
+        raise FlowsrError("a coordinate is missing", file=path, variable=AXES[name][0], found=", ".join(datasets))
+    return xr.Variable((name,), read_coordinate(stored, lazy_dataset(path, datasets[stored]), path))
+
+
+def _uniform_axis(number: int, simulation: Simulation) -> xr.Variable:
+    cells, length = simulation.cells[number], simulation.lengths[number]
+    return xr.Variable((SPACE[number],), np.arange(cells) * (length / cells))
+
+
+def _variable(name: str, arrays: list[LazyArray], axes, path: Path) -> xr.Variable:
+    wanted = tuple(axes[axis].size for axis in "zyx")
+    for array in arrays:
+        if array.shape[:3] != wanted:
+            raise FlowsrError(
+                "shape and coordinates disagree",
+                file=path,
+                variable=array.variable,
+                expected=f"(z, y, x) = {wanted}",
+                found=array.shape,
+            )
+        if array.shape[3] not in COMPONENTS or array.shape[3] != arrays[0].shape[3]:
+            raise FlowsrError(
+                "not a scalar or a vector",
+                file=path,
+                variable=array.variable,
+                expected="1 or 3 values a point",
+                found=array.shape[3],
+                hint="a manifest can name the part that is wanted",
+            )
+    return _oriented(name, Stack(arrays, 0), len(arrays), axes, ("time", "z", "y", "x", "component"))
+
+
+def _oriented(name: str, array: LazyArray, times: int, axes, stored) -> xr.Variable:
+    """(time, z, y, x, c) as (time, component, x, y, z), or without component where there is one value a point."""
+    count = array.shape[-1]
+    wanted = {"time": times, "component": count, **{axis: axes[axis].size for axis in SPACE}}
+    if count == 1:
+        del wanted["component"]
+    view = View(array, stored, wanted, {"component": 0} if count == 1 else None)
+    irreps = "0e" if count == 1 else "1e" if name in AXIAL else "1o"
+    return view.as_variable(tuple(wanted), {"irreps": irreps, "long_name": name, "missing_value": MISSING})
+
+
+def _times(numbers: list[int], simulation: Simulation | None) -> np.ndarray:
+    """Times of the snapshots numbered from 1; where the time step is not known, the numbers themselves."""
+    step = simulation.time_step if simulation else None
+    return np.array(numbers, dtype=float) if step is None else (np.array(numbers) - 1) * step
+
+
+def _stated_times(attrs: dict, count: int) -> np.ndarray | None:
+    """The times that flowsr states beside the numbers in a cutout of its own; None where a file has no such."""
+    try:
+        times = np.array(attrs[TIMES], dtype=float).ravel()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return times if len(times) == count else None
+
+
+def _check_indices(attrs: dict, axes, path: Path) -> None:
+    """First and last index and stride of each axis, where the file gives them, make up as many points as there are."""
+    for name in SPACE:
+        try:
+            start, end, step = (int(np.ravel(attrs[f"{name}_{part}"])[0]) for part in ("start", "end", "step"))
+        except (KeyError, TypeError, ValueError, IndexError):
+            continue
+        if start < 1 or step < 1 or end < start or len(range(start, end + 1, step)) != axes[name].size:
+            raise FlowsrError(
+                "indices and coordinates disagree",
+                file=path,
+                variable=f"{name}_start .. {name}_end",
+                expected=f"{axes[name].size} points, counted from 1",
+                found=f"{start} to {end} in steps of {step}",
+            )
+
+
+def _attributes(attrs: dict, simulation: Simulation | None, dataset: xr.Dataset, path: Path) -> dict:
+    kept = {k: v for k, v in attrs.items() if k not in ("boundary", "viscosity")}
+    found = {"jhtdb": json.loads(json.dumps(kept, default=str)), "boundary": ["open"] * 3}
+    if simulation is None:
+        return found
+    for number, name in enumerate(SPACE):
+        axis = dataset[name].values
+        if axis.size == simulation.cells[number]:
+            found["boundary"][number] = "periodic" if simulation.periodic[number] else "wall"
+            if not simulation.periodic[number]:
+                low = simulation.low[number]
+                dataset[name].attrs["extent"] = [low, low + simulation.lengths[number]]
+        if axis.size > simulation.cells[number]:
+            raise FlowsrError(
+                "more points than the simulation has",
+                file=path,
+                variable=name,
+                expected=f"at most {simulation.cells[number]}",
+                found=axis.size,
+            )
+    return {**found, "viscosity": simulation.viscosity, "simulation": str(attrs["dataset"])}
+
+
+def _stored(path: Path) -> list[str]:
+    """Names of the arrays with five dims in a Zarr 2 group, by their metadata alone."""
+    if not (path / ".zgroup").is_file():
+        return []
+    found = []
+    for metadata in sorted(path.glob("*/.zarray")):
+        try:
+            shape = json.loads(metadata.read_text()).get("shape", ())
+        except (OSError, ValueError, AttributeError):
+            continue
+        if len(shape) == 5:
+            found.append(metadata.parent.name)
+    return found

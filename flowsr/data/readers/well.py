@@ -1,0 +1,256 @@
+"""The Well (polymathic-ai.org/the_well): HDF5 files of many trajectories with scalar, vector and tensor fields.
+
+Fields lie in ``t0_fields``, ``t1_fields``, ``t2_fields`` with axes [sample][time](x, y, z)[component], each axis stored
+only where the field varies along it. A trajectory is a run here, and the Cartesian components of a tensor of order two
+become those of its irreps, which are an orthogonal transform away.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from flowsr.data.field import SPACE
+from flowsr.data.readers.assemble import read_coordinate
+from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
+from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.views import Mixed, View
+from flowsr.data.tensors import tensor_irreps
+from flowsr.errors import FlowsrError
+from flowsr.grid import BOUNDARIES
+
+ORDERS = {"t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
+MOST_TRAJECTORIES = 1 << 20
+AXIAL = ("magnetic_field", "vorticity")
+
+
+@READERS.register("well")
+class WellReader(Reader):
+    """A file of The Well; its trajectories are runs, numbered from 0."""
+
+    signs = "an HDF5 file with t0_fields, t1_fields, t2_fields and dimensions"
+    holds_runs = True
+
+    def recognizes(self, path: Path) -> bool:
+        if not (path.is_file() and h5py.is_hdf5(path)):
+            return False
+        with h5py.File(path, "r") as file:
+            return "dimensions" in file and any(name in file for name in ORDERS)
+
+    def runs(self, path: Path) -> list[str]:
+        with h5py.File(path, "r") as file:
+            return [str(number) for number in range(_count(attributes_of(file)))]
+
+    def open(self, path: Path, request: Request) -> xr.Dataset:
+        with h5py.File(path, "r") as file:
+            node = group_of(file, request.group, path)
+            attrs = attributes_of(node)
+            _check_kind(attrs, path)
+            sample = _sample(attrs, request.run, path)
+            coords = _coordinates(node, sample, path)
+            dataset = xr.Dataset(coords=coords)
+            for group, order in ORDERS.items():
+                for name, item in datasets_of(node[group], path).items() if group in node else ():
+                    field = _Field(name, order, lazy_dataset(path, item), attributes_of(item), path)
+                    dataset = _with(dataset, field, sample)
+            dataset.attrs = {
+                "boundary": _boundaries(node, path),
+                "well": {
+                    "dataset_name": str(attrs.get("dataset_name")),
+                    "trajectory": sample,
+                    **_scalars(node, sample),
+                },
+            }
+            if dataset.attrs["boundary"] is None:
+                del dataset.attrs["boundary"]
+            return dataset
+
+
+class _Field:
+    """A field as it is stored: its axes' names and what it is made of."""
+
+    def __init__(self, name: str, order: int, array: LazyArray, attrs: dict, path: Path):
+        self.name, self.order, self.array, self.path = name, order, array, path
+        self.varies = {
+            "sample": _flag(attrs.get("sample_varying", True)),
+            "time": _flag(attrs.get("time_varying", True)),
+            **dict(zip(SPACE, np.ravel(attrs.get("dim_varying", [True] * 3)).astype(bool).tolist())),
+        }
+        self.axes = [name for name, varies in self.varies.items() if varies]
+        symmetric, antisymmetric = (_flag(attrs.get(key, False)) for key in ("symmetric", "antisymmetric"))
+        self.symmetry = "symmetric" if symmetric else "antisymmetric" if antisymmetric else "none"
+        self.tail = array.shape[len(self.axes) :]
+
+    def check(self) -> None:
+        wanted = {0: [()], 1: [(3,)], 2: [(9,), (3, 3)]}[self.order]
+        if len(self.varies) != 5 or len(self.array.shape) < len(self.axes) or self.tail not in wanted:
+            raise FlowsrError(
+                "axes are not those of its group",
+                file=self.path,
+                variable=self.name,
+                expected=f"{tuple(self.axes)} and then {' or '.join(map(str, wanted))}",
+                found=self.array.shape,
+            )
+
+
+def _with(dataset: xr.Dataset, field: _Field, sample: int) -> xr.Dataset:
+    field.check()
+    sizes = {name: dataset.sizes[name] for name in ("time", *SPACE)}
+    stored = dict(zip(field.axes, field.array.shape))
+    for name, length in stored.items():
+        if name in sizes and length != sizes[name]:
+            raise FlowsrError(
+                "shape and coordinates disagree",
+                file=field.path,
+                variable=field.name,
+                expected=f"{sizes[name]} along {name}",
+                found=field.array.shape,
+            )
+    if "sample" in stored and not sample < stored["sample"]:
+        raise FlowsrError(
+            "fewer trajectories than the file says",
+            file=field.path,
+            variable=field.name,
+            expected=f"more than {sample}",
+            found=stored["sample"],
+        )
+    fixed = {"sample": sample} if "sample" in stored else {}
+    if field.order == 0:
+        view, irreps, dims = View(field.array, field.axes, sizes, fixed), "0e", ("time", *SPACE)
+        return dataset.assign({field.name: view.as_variable(dims, {"irreps": irreps, "long_name": field.name})})
+    flat = _flattened(field)
+    wanted = {"time": sizes["time"], "component": flat.shape[-1], **{n: sizes[n] for n in SPACE}}
+    view = View(flat, [*field.axes, "component"], wanted, fixed)
+    dims, attrs = tuple(wanted), {"long_name": field.name}
+    if field.order == 1:
+        attrs["irreps"] = "1e" if field.name.lower() in AXIAL else "1o"
+        return dataset.assign({field.name: view.as_variable(dims, attrs)}).assign_coords(component=["u", "v", "w"])
+    attrs["irreps"], matrix = tensor_irreps(field.symmetry)
+    component = f"component_{len(matrix)}"
+    dims = tuple(component if name == "component" else name for name in wanted)
+    return dataset.assign({field.name: Mixed(view, matrix).as_variable(dims, attrs)})
+
+
+def _flattened(field: _Field) -> LazyArray:
+    if field.order == 1 or field.tail == (9,):
+        return field.array
+    return _Flattened(field.array)
+
+
+class _Flattened(LazyArray):
+    """(..., 3, 3) as (..., 9)."""
+
+    def __init__(self, source: LazyArray):
+        super().__init__((*source.shape[:-2], 9), source.dtype, source.file, source.variable)
+        self.source = source
+
+    def load(self, index):
+        values = self.source.load((*index[:-1], slice(None), slice(None)))
+        return values.reshape(*values.shape[:-2], 9)[..., index[-1]]
+
+
+def _check_kind(attrs: dict, path: Path) -> None:
+    grid = str(attrs.get("grid_type", "cartesian")).lower()
+    dims = attrs.get("n_spatial_dims", 3)
+    if grid != "cartesian" or int(np.ravel(dims)[0]) != 3:
+        raise FlowsrError(
+            "not a field in a box", file=path, expected="a cartesian grid with three axes", found=f"{grid}, {dims} axes"
+        )
+
+
+def _sample(attrs: dict, run: str | None, path: Path) -> int:
+    count = _count(attrs)
+    if run is None and count == 1:
+        return 0
+    if run is None:
+        raise FlowsrError(
+            "which trajectory?",
+            file=path,
+            variable="run",
+            expected=f"0 to {count - 1}",
+            hint="name it (run), or in a manifest: files: {a: {path: ..., run: '0'}}",
+        )
+    if not str(run).isdecimal() or int(run) >= count:
+        raise FlowsrError("no such trajectory", file=path, variable="run", expected=f"0 to {count - 1}", found=run)
+    return int(run)
+
+
+def _count(attrs: dict) -> int:
+    return min(int(np.ravel(attrs.get("n_trajectories", 1))[0]), MOST_TRAJECTORIES)
+
+
+def _coordinates(node, sample: int, path: Path) -> dict[str, xr.Variable]:
+    group = node["dimensions"]
+    datasets = datasets_of(group, path)
+    named = attributes_of(group).get("spatial_dims", list(SPACE))
+    named = [named] if isinstance(named, str) else list(named)
+    if named != list(SPACE):
+        raise FlowsrError(
+            "other axes than x, y, z", file=path, variable="spatial_dims", expected=list(SPACE), found=named
+        )
+    coords = {}
+    for name in ("time", *SPACE):
+        if name not in datasets:
+            raise FlowsrError("a coordinate is missing", file=path, variable=f"dimensions/{name}", found=list(datasets))
+        array, attrs = lazy_dataset(path, datasets[name]), attributes_of(datasets[name])
+        axes = [axis for axis in ("sample", "time") if axis != name and _flag(attrs.get(f"{axis}_varying", False))]
+        if "time" in axes or len(array.shape) != len(axes) + 1:
+            raise FlowsrError(
+                "not a coordinate",
+                file=path,
+                variable=f"dimensions/{name}",
+                expected="one number a cell, the same at all times",
+                found=array.shape,
+            )
+        if axes:
+            array = View(array, ["sample", name], {name: array.shape[1]}, {"sample": sample})
+        coords[name] = xr.Variable((name,), read_coordinate(name, array, path))
+    return coords
+
+
+def _boundaries(node, path: Path) -> list[str] | None:
+    """Boundary of each axis; None where the file does not say, or says two things of one axis."""
+    found: dict[str, set[str]] = {name: set() for name in SPACE}
+    groups = node.get("boundary_conditions")
+    for name in groups if isinstance(groups, h5py.Group) else ():
+        attrs = attributes_of(groups[name])
+        kind = str(np.ravel(attrs.get("bc_type", ""))[0]).lower()
+        if kind not in BOUNDARIES:
+            raise FlowsrError(
+                "unknown boundaries",
+                file=path,
+                variable=f"boundary_conditions/{name}.bc_type",
+                expected=", ".join(BOUNDARIES),
+                found=repr(kind),
+            )
+        for axis in np.ravel(attrs.get("associated_dims", [])):
+            if str(axis) in found:
+                found[str(axis)].add(kind)
+    if any(len(kinds) != 1 for kinds in found.values()):
+        return None
+    return [kinds.pop() for kinds in found.values()]
+
+
+def _scalars(node, sample: int) -> dict:
+    """Parameters of the trajectory: scalars that do not vary in time."""
+    found = {}
+    groups = node.get("scalars")
+    for name, item in groups.items() if isinstance(groups, h5py.Group) else ():
+        attrs = attributes_of(item)
+        if not isinstance(item, h5py.Dataset) or item.size > 1 << 16 or _flag(attrs.get("time_varying", False)):
+            continue
+        values = np.ravel(item[()])
+        place = sample if _flag(attrs.get("sample_varying", False)) else 0
+        if place < values.size and values.dtype.kind in "fiu":
+            found[name] = float(values[place])
+    return {"scalars": found} if found else {}
+
+
+def _flag(value) -> bool:
+    """HDF5 attributes hold booleans as such, as numbers, or as text."""
+    value = np.ravel(value)[0] if np.size(value) else False
+    return str(value).lower() not in ("false", "0", "")

@@ -1,0 +1,86 @@
+"""Zarr, versions 2 and 3, in the flowsr layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from flowsr.data.readers.assemble import Found, assemble
+from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.lazy import LazyArray, check_chunk
+from flowsr.data.store import FINGERPRINT
+from flowsr.errors import FlowsrError
+
+V2_DIMS = "_ARRAY_DIMENSIONS"
+METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+@READERS.register("zarr")
+class ZarrReader(Reader):
+    """A Zarr group with the arrays of a field; dims from ``dimension_names`` (v3) or ``_ARRAY_DIMENSIONS`` (v2)."""
+
+    signs = "a folder with Zarr metadata"
+    general = True
+
+    def recognizes(self, path: Path) -> bool:
+        return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
+
+    def open(self, path: Path, request: Request) -> xr.Dataset:
+        import zarr
+
+        group = request.group
+        folder = path / group if group else path
+        if not self.recognizes(folder):
+            found = [p.name for p in sorted(path.iterdir()) if self.recognizes(p)] if path.is_dir() else []
+            raise FlowsrError("no such group", file=path, variable=group, found=", ".join(found) or "no groups")
+        opened = zarr.open(str(folder), mode="r")
+        if isinstance(opened, zarr.Array):
+            raise FlowsrError("a bare array", file=folder, expected="a group with a field and its coordinates")
+        arrays = dict(opened.arrays())
+        groups = sorted(opened.group_keys())
+        if not arrays and groups:
+            raise FlowsrError(
+                "no field at the top of this store", file=folder, hint=f"name a group: {', '.join(groups)}"
+            )
+        found = {name: _found(folder, name, array) for name, array in sorted(arrays.items())}
+        attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
+        return assemble(found, attrs, folder)
+
+
+class ZarrArray(LazyArray):
+    """A Zarr array, opened in each process that reads from it."""
+
+    def __init__(self, folder: Path, name: str, shape, dtype):
+        super().__init__(shape, dtype, folder, name)
+        self._handle = None
+
+    def load(self, index):
+        import zarr
+
+        if self._handle is None:
+            self._handle = zarr.open_array(str(self.file / self.variable), mode="r")
+        return self._handle[index]
+
+    def __getstate__(self):
+        return {**self.__dict__, "_handle": None}
+
+
+def checked_array(folder: Path, name: str, array) -> ZarrArray:
+    """The lazy array of an opened Zarr array.
+
+    Raises:
+        FlowsrError: chunks too large to be unpacked, or a name that leads out of the store.
+    """
+    check_chunk(array.chunks, array.dtype, array.shape, folder, name)
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise FlowsrError("leads out of the store", file=folder, variable=name, expected="no links")
+    return ZarrArray(folder, name, array.shape, array.dtype)
+
+
+def _found(folder: Path, name: str, array) -> Found:
+    attrs = dict(array.attrs)
+    dims = attrs.pop(V2_DIMS, None) or getattr(array.metadata, "dimension_names", None)
+    if dims is not None and any(d is None for d in dims):
+        dims = None
+    return Found(checked_array(folder, name, array), None if dims is None else tuple(dims), attrs)

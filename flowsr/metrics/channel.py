@@ -1,0 +1,244 @@
+"""Flow between two walls, in wall units: mean profile, Reynolds stresses and anisotropy against the wall distance.
+
+The wall-normal axis is the one whose boundary is ``wall``; the two others are periodic, and means run over them and
+over snapshots. Streamwise is the direction of the true mean flow, and both halves of the channel count alike: nothing
+depends on which axis is which. Source: Pope, Turbulent Flows (2000), section 7.1; Kim, Moin & Moser, J. Fluid Mech.
+177, 133 (1987).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.derivatives import STENCIL, finite_difference_weights
+from flowsr.metrics.lumley import lumley_invariants
+from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+
+SYMMETRIC = 1e-6  # of the channel's height: centres this near to each other's mirror images are taken for that
+
+_PROFILES = "Kim, Moin & Moser, J. Fluid Mech. 177, 133 (1987)"
+_POPE = "Pope, Turbulent Flows (2000), sec. 7.1"
+_LUMLEY = "Lumley, Adv. Appl. Mech. 18, 123 (1978); Pope, Turbulent Flows (2000), eqs. 11.28-11.29"
+
+
+@dataclass(frozen=True, eq=False)
+class WallProfiles:
+    """Profiles from the wall to the middle of a channel. All float64; d is the number of distances.
+
+    Attributes:
+        distance: (d,) from the nearer wall, length.
+        mean: (d,) mean streamwise velocity U.
+        stress: (d, 3, 3) Reynolds stress in the frame (streamwise, away from the wall, spanwise), velocity^2.
+        half_height: () h, half the distance between the walls.
+        viscosity: kinematic viscosity nu.
+    """
+
+    distance: Tensor
+    mean: Tensor
+    stress: Tensor
+    half_height: Tensor
+    viscosity: float
+
+    @property
+    def friction_velocity(self) -> Tensor:
+        """u_tau = sqrt(nu dU/dy at the wall), of the polynomial through 0 at the wall and the four nearest means."""
+        inside = self.distance > 0
+        near = self.distance[inside][: STENCIL - 1]
+        offsets = np.concatenate([[0.0], near.cpu().numpy()])
+        weights = torch.as_tensor(finite_difference_weights(offsets)[1:], device=near.device)
+        return torch.sqrt((self.viscosity * (weights * self.mean[inside][: STENCIL - 1]).sum()).abs())
+
+    @property
+    def reynolds_tau(self) -> Tensor:
+        """Re_tau = u_tau h / nu."""
+        return self.friction_velocity * self.half_height / self.viscosity
+
+    def wall_distance(self, friction_velocity: Tensor) -> Tensor:
+        """y+ = y u_tau / nu, (d,)."""
+        return self.distance * friction_velocity / self.viscosity
+
+
+def is_channel(grid: Grid) -> bool:
+    """Whether one axis has walls and the two others are periodic."""
+    return sorted(grid.boundary) == ["periodic", "periodic", "wall"]
+
+
+def wall_axis(grid: Grid) -> int:
+    """The axis between walls.
+
+    Raises:
+        ValueError: a box that is not a channel.
+    """
+    if not is_channel(grid):
+        raise ValueError(f"wall profiles need walls along one axis and two periodic ones, got {grid.boundary}")
+    return grid.boundary.index("wall")
+
+
+def wall_profiles(velocity: Tensor, grid: Grid, viscosity: float) -> WallProfiles:
+    """Profiles of a channel flow, averaged over the batch.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: walls along one axis, the two others periodic; the wall-normal one may be stretched.
+        viscosity: kinematic viscosity, velocity length.
+
+    Raises:
+        ValueError: a field that is not on the grid, or a box that is not a channel.
+    """
+    check_same_grid(velocity, velocity, grid)
+    first, second = (moment.mean(0) for moment in _plane_means(velocity, grid))
+    channel = _Channel.of(grid, velocity.device)
+    return channel.profiles(first, second, channel.direction(first), viscosity)
+
+
+@METRICS.register("walls")
+class WallUnits(FieldMetric):
+    """:func:`wall_profiles` of the prediction in wall units; plane means are pooled over snapshots.
+
+    Friction velocity and Re_tau are the prediction's own. The curves are all in units of the *true* friction velocity,
+    against the true y+, so that models can be held against each other and the truth.
+
+    Args:
+        viscosity: kinematic viscosity of the flow.
+    """
+
+    needs_vector = True
+    needs_channel = True
+    ensemble = True
+    scalars = {
+        "friction_velocity": Quantity("Friction velocity", "velocity", "truth", f"sqrt(nu dU/dy) at the wall; {_POPE}"),
+        "reynolds_tau": Quantity("Re_tau", "1", "truth", f"u_tau h / nu; {_POPE}"),
+        "mean_profile_error": Quantity("Mean profile error", "1", "lower", "||U_p - U_t|| / ||U_t|| over the channel"),
+        "stress_profile_error": Quantity(
+            "Reynolds stress profile error", "1", "lower", "||R_p - R_t|| / ||R_t|| over the channel and all components"
+        ),
+    }
+    curves = {
+        "mean_velocity_plus": CurveQuantity("Mean velocity", "y+", "U / u_tau", _PROFILES, x_scale="log"),
+        "streamwise_rms_plus": CurveQuantity("Streamwise fluctuation", "y+", "u' / u_tau", _PROFILES),
+        "normal_rms_plus": CurveQuantity("Wall-normal fluctuation", "y+", "v' / u_tau", _PROFILES),
+        "spanwise_rms_plus": CurveQuantity("Spanwise fluctuation", "y+", "w' / u_tau", _PROFILES),
+        "shear_stress_plus": CurveQuantity("Reynolds shear stress", "y+", "-<u'v'> / u_tau^2", _PROFILES),
+        "lumley_xi_profile": CurveQuantity("Anisotropy xi", "y+", "xi", _LUMLEY),
+        "lumley_eta_profile": CurveQuantity("Anisotropy eta", "y+", "eta", _LUMLEY),
+    }
+    totals = ("prediction_first", "prediction_second", "target_first", "target_second", "snapshots")
+    axes = ("position", "widths", "axis")
+
+    def _measure(self, prediction, target, grid):
+        if self.viscosity is None:
+            raise ValueError("wall units need the viscosity")
+        prediction_first, prediction_second = _plane_means(prediction, grid)
+        target_first, target_second = _plane_means(target, grid)
+        return {
+            "prediction_first": prediction_first,
+            "prediction_second": prediction_second,
+            "target_first": target_first,
+            "target_second": target_second,
+            "snapshots": torch.ones(len(target), device=target.device),
+        }
+
+    def _axes(self, grid, device):
+        channel = _Channel.of(grid, device)
+        axis = torch.tensor(channel.axis + 1.0, dtype=torch.float64, device=device)  # 0 is an axis not known yet
+        return {"position": channel.position, "widths": channel.widths, "axis": axis}
+
+    def _finish(
+        self, prediction_first, prediction_second, target_first, target_second, snapshots, position, widths, axis
+    ):
+        channel = _Channel(int(axis) - 1, position, widths)
+        along = channel.direction(target_first)
+        predicted, true = (
+            channel.profiles(first / snapshots, second / snapshots, along, self.viscosity)
+            for first, second in ((prediction_first, prediction_second), (target_first, target_second))
+        )
+        unit = true.friction_velocity
+        rms = torch.sqrt(predicted.stress.diagonal(dim1=-2, dim2=-1).clamp(min=0)) / unit
+        xi, eta = lumley_invariants(predicted.stress)
+        curves = {
+            "mean_velocity_plus": predicted.mean / unit,
+            "streamwise_rms_plus": rms[:, 0],
+            "normal_rms_plus": rms[:, 1],
+            "spanwise_rms_plus": rms[:, 2],
+            "shear_stress_plus": -predicted.stress[:, 0, 1] / unit**2,
+            "lumley_xi_profile": xi,
+            "lumley_eta_profile": eta,
+        }
+        weights = channel.folded(widths)
+        return {
+            "friction_velocity": predicted.friction_velocity,
+            "reynolds_tau": predicted.reynolds_tau,
+            "mean_profile_error": _distance(predicted.mean[:, None, None], true.mean[:, None, None], weights),
+            "stress_profile_error": _distance(predicted.stress, true.stress, weights),
+            **{name: Curve(true.wall_distance(unit), values) for name, values in curves.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Channel:
+    """Where the cells are between the walls: the wall-normal axis, their distance from its low end, and their sizes."""
+
+    axis: int
+    position: Tensor
+    widths: Tensor
+
+    @classmethod
+    def of(cls, grid: Grid, device: torch.device) -> _Channel:
+        axis = wall_axis(grid)
+        position = grid.coordinates()[axis] - grid.origin[axis]
+        return cls(axis, *(torch.as_tensor(values, device=device) for values in (position, grid.widths()[axis])))
+
+    @property
+    def height(self) -> Tensor:
+        return self.widths.sum()
+
+    @property
+    def away(self) -> Tensor:
+        """(n,) sign of the direction away from the nearer wall; 0 in the middle, which is as far from both."""
+        below = self.height / 2 - self.position
+        return torch.where(below.abs() > SYMMETRIC * self.height, below.sign(), 0.0)
+
+    def direction(self, first: Tensor) -> Tensor:
+        """(3,) unit vector of the mean flow along the walls, from plane means (3, n)."""
+        flow = (first * self.widths).sum(-1)
+        flow[self.axis] = 0
+        return flow / torch.linalg.vector_norm(flow)
+
+    def profiles(self, first: Tensor, second: Tensor, along: Tensor, viscosity: float) -> WallProfiles:
+        """From plane means of u_i (3, n) and u_i u_j (3, 3, n), both halves of the channel counting alike."""
+        normal = torch.eye(3, dtype=first.dtype, device=first.device)[self.axis]
+        frame = torch.stack([along, normal, torch.linalg.cross(along, normal)])
+        mean, square = frame @ first, torch.einsum("ai,bj,ijn->nab", frame, frame, second)
+        stress = square - mean.T[:, :, None] * mean.T[:, None, :]
+        away = torch.ones_like(stress)
+        away[:, 1, 0] = away[:, 0, 1] = away[:, 1, 2] = away[:, 2, 1] = self.away
+        distance = self.folded(torch.minimum(self.position, self.height - self.position))
+        values = self.folded(mean[0]), self.folded(stress * away)
+        return WallProfiles(distance, *values, self.height / 2, viscosity)
+
+    def folded(self, profile: Tensor) -> Tensor:
+        """Mean of both halves, (d, ...), by distance from the nearer wall; one point a cell where they do not match."""
+        n = len(self.position)
+        if (self.position + self.position.flip(0) - self.height).abs().max() <= SYMMETRIC * self.height:
+            return ((profile + profile.flip(0)) / 2)[: (n + 1) // 2]
+        return profile[torch.minimum(self.position, self.height - self.position).argsort()]
+
+
+def _plane_means(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Means over the two periodic axes of u_i, (batch, 3, n), and of u_i u_j, (batch, 3, 3, n)."""
+    planes = velocity.to(torch.float64).movedim(2 + wall_axis(grid), 2).flatten(3)
+    first = planes.mean(-1)
+    second = torch.einsum("bins,bjns->bijn", planes, planes) / planes.shape[-1]
+    return first, second
+
+
+def _distance(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """||p - t|| / ||t|| of profiles (d, i, j), every distance counting by ``weights`` (d,)."""
+    weights = weights[:, None, None]
+    return torch.sqrt((weights * (prediction - target) ** 2).sum() / (weights * target**2).sum())

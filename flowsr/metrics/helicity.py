@@ -1,0 +1,171 @@
+"""Helicity: how far the flow is a left-handed or a right-handed screw.
+
+A pseudo-scalar, ``0o``: mirrors change its sign.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import METRICS, FieldMetric
+from flowsr.metrics.curl import vorticity
+from flowsr.metrics.derivatives import DERIVATIVE_HALO
+from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
+from flowsr.metrics.shells import shells_of
+from flowsr.metrics.spectra import NOISE, shell_sums
+from flowsr.metrics.volumes import volume_of, volume_sum
+
+_SOURCE = "Moffatt & Tsinober, Annu. Rev. Fluid Mech. 24, 281 (1992)"
+_SPECTRUM_SOURCE = "Chen, Chen & Eyink, Phys. Fluids 15, 361 (2003)"
+
+
+def helicity(velocity: Tensor, grid: Grid) -> Tensor:
+    """Mean helicity density <u.w>, w the vorticity. Source: Moffatt & Tsinober, Annu. Rev. Fluid Mech. 24, 281 (1992).
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch,), float64, velocity^2 / length; changes sign under reflections and the inversion.
+    """
+    return _helicity_integral(velocity, grid) / volume_of(velocity, grid)
+
+
+def relative_helicity(velocity: Tensor, grid: Grid) -> Tensor:
+    """<u.w> / sqrt(<u.u> <w.w>): 1 for a right-handed Beltrami flow, -1 for a left-handed one.
+
+    0 for a flow that is its own mirror image.
+
+    Arguments and source as in :func:`helicity`; (batch,), no unit.
+    """
+    return _relative(*_integrals(velocity, grid).values())
+
+
+def helicity_spectrum(velocity: Tensor, grid: Grid) -> Curve:
+    """H(k): the sum over a shell's modes of Re(u^* . w^), over the shell's width. |Re(u^* . w^)| <= |k| |u^|^2.
+
+    The sum of H dk over all shells is <u.w>. Source: Chen, Chen & Eyink, Phys. Fluids 15, 361 (2003).
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: a box with three periodic axes; sides and spacings may differ.
+
+    Returns:
+        wavenumber (n,) and H (batch, n), float64, velocity^2; changes sign under reflections and the inversion.
+
+    Raises:
+        ValueError: a field that is not on the grid, or an axis that is not periodic.
+    """
+    shells = shells_of(grid)
+    spectrum = _shell_helicity(velocity, grid) / shells.width
+    return Curve(torch.as_tensor(shells.wavenumber, device=velocity.device), spectrum)
+
+
+@METRICS.register("helicity")
+class Helicity(FieldMetric):
+    """:func:`helicity` and :func:`relative_helicity` of the prediction, pooled over snapshots.
+
+    Pseudo-scalars: turned by an improper element, the same flow has the opposite sign.
+    """
+
+    halo = DERIVATIVE_HALO
+    needs_vector = True
+    invariant = False
+    scalars = {
+        "helicity": Quantity("Helicity", "velocity^2 length^-1", "truth", f"<u.w>; {_SOURCE}"),
+        "relative_helicity": Quantity("Relative helicity", "1", "truth", f"<u.w> / sqrt(<u.u> <w.w>); {_SOURCE}"),
+    }
+    totals = ("helicity_integral", "velocity_power", "vorticity_power", "volume")
+
+    def _measure(self, prediction, target, grid):
+        return {**_integrals(prediction, grid), "volume": volume_of(prediction, grid)}
+
+    def _finish(self, helicity_integral, velocity_power, vorticity_power, volume):
+        return {
+            "helicity": helicity_integral / volume,
+            "relative_helicity": _relative(helicity_integral, velocity_power, vorticity_power),
+        }
+
+
+@METRICS.register("helicity_spectrum")
+class HelicitySpectrum(FieldMetric):
+    """:func:`helicity_spectrum` of the prediction and its share of the most that the energy allows, H / (2 k E).
+
+    2 k E is the sum of |k| |u^|^2 over a shell's modes, each with its own |k|: the share is -1 to 1, and 1 for a
+    right-handed Beltrami flow, in every shell. Pooled over snapshots; shells 1 to the last complete one.
+    Pseudo-scalars, as the helicity is.
+    """
+
+    needs_vector = True
+    needs_periodic = True
+    invariant = False
+    curves = {
+        "helicity_spectrum": CurveQuantity(
+            "Helicity spectrum", "wavenumber k", "H(k)", _SPECTRUM_SOURCE, "length^-1", "velocity^2", "log"
+        ),
+        "relative_helicity_per_wavenumber": CurveQuantity(
+            "Relative helicity per wavenumber",
+            "wavenumber k",
+            "H / (2 k E)",
+            _SPECTRUM_SOURCE,
+            "length^-1",
+            x_scale="log",
+        ),
+    }
+    totals = ("shell_helicity", "shell_bound", "snapshots")
+    axes = ("wavenumber", "complete")
+
+    def _measure(self, prediction, target, grid):
+        return {
+            "shell_helicity": _shell_helicity(prediction, grid),
+            "shell_bound": _shell_bound(prediction, grid),
+            "snapshots": torch.ones(len(prediction), device=prediction.device),
+        }
+
+    def _axes(self, grid, device):
+        shells = shells_of(grid)
+        values = {"wavenumber": shells.wavenumber, "complete": shells.complete}
+        return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
+
+    def _finish(self, shell_helicity, shell_bound, snapshots, wavenumber, complete):
+        shown = complete.bool() & (wavenumber > 0)
+        k, helicity, bound = wavenumber[shown], shell_helicity[shown], shell_bound[shown]
+        relative = torch.where(bound > NOISE * shell_bound.sum(), helicity / bound, torch.nan)
+        return {
+            "helicity_spectrum": Curve(k, helicity / snapshots / wavenumber[1]),
+            "relative_helicity_per_wavenumber": Curve(k, relative),
+        }
+
+
+def _shell_helicity(velocity: Tensor, grid: Grid) -> Tensor:
+    """Sum of Re(u^* . w^) over the modes of every shell, (batch, n)."""
+    u, w = (torch.fft.rfftn(f, dim=(2, 3, 4), norm="forward") for f in (velocity, vorticity(velocity, grid)))
+    density = (u.real * w.real + u.imag * w.imag).sum(dim=1, dtype=torch.float64)
+    return shell_sums(density, shells_of(grid))
+
+
+def _shell_bound(velocity: Tensor, grid: Grid) -> Tensor:
+    """Sum of |k| |u^|^2 over the modes of every shell, (batch, n): the helicity of right-handed waves of this energy."""
+    shells = shells_of(grid)
+    u = torch.fft.rfftn(velocity, dim=(2, 3, 4), norm="forward")
+    power = (u.real.square() + u.imag.square()).sum(dim=1, dtype=torch.float64)
+    return shell_sums(power * torch.as_tensor(shells.magnitude, device=power.device), shells)
+
+
+def _helicity_integral(velocity: Tensor, grid: Grid) -> Tensor:
+    return volume_sum(velocity * vorticity(velocity, grid), grid)
+
+
+def _integrals(velocity: Tensor, grid: Grid) -> dict[str, Tensor]:
+    return {
+        "helicity_integral": _helicity_integral(velocity, grid),
+        "velocity_power": volume_sum(velocity**2, grid),
+        "vorticity_power": volume_sum(vorticity(velocity, grid) ** 2, grid),
+    }
+
+
+def _relative(helicity_integral: Tensor, velocity_power: Tensor, vorticity_power: Tensor) -> Tensor:
+    return helicity_integral / torch.sqrt(velocity_power * vorticity_power)

@@ -1,0 +1,99 @@
+"""Models on disk: weights as safetensors, everything else as JSON beside them. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from flowsr.errors import FlowsrError
+from flowsr.files import file_checksum, write_bytes_atomic, write_json_atomic
+from flowsr.models.base import Upscaler, build_model
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is written beside the weights.
+
+    Args:
+        model: registered name.
+        options: what it was built with.
+        training: provenance of the fit: settings, data, seed, versions, best epoch; for several frames
+            ``frame_spacing``, the step in time between them.
+    """
+
+    model: str
+    options: dict[str, Any]
+    training: dict[str, Any]
+
+
+def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
+    """Write ``model.safetensors`` and ``model.json`` into ``folder``; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes_atomic(folder / WEIGHTS, save(tensors))
+    write_json_atomic(folder / CARD, {"model": card.model, "options": card.options, "training": card.training})
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a saved model.
+
+    Raises:
+        FlowsrError: no such file, or one that is not a model card.
+    """
+    path = Path(folder) / CARD
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return ModelCard(values["model"], dict(values["options"]), dict(values["training"]))
+    except OSError as error:
+        raise FlowsrError("cannot read the model", file=path, found=error.strerror or str(error)) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise FlowsrError(
+            "not a model card", file=path, expected="model, options and training", found=repr(error)
+        ) from None
+
+
+def load_model(folder: Path) -> Upscaler:
+    """The model saved in ``folder``, in eval mode on the CPU.
+
+    Raises:
+        FlowsrError: files that are missing, damaged, or do not belong together: where the card has the sha256 of the
+            weights, under ``weights_sha256``, these and no others are loaded.
+    """
+    folder = Path(folder)
+    card = read_card(folder)
+    model = _built(card, folder / CARD)
+    model.frame_spacing = card.training.get("frame_spacing")
+    try:
+        checksum = file_checksum(folder / WEIGHTS)
+        expected = card.training.get("weights_sha256", checksum)
+        if checksum != expected:
+            raise FlowsrError(
+                "not the weights of this model's card",
+                file=folder / WEIGHTS,
+                expected=f"sha256 {expected}",
+                found=checksum,
+            )
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=_in_one_line(error)) from None
+    return model.eval()
+
+
+def _built(card: ModelCard, file: Path) -> Upscaler:
+    try:
+        return build_model(card.model, **card.options)
+    except FlowsrError as error:
+        raise FlowsrError(_in_one_line(error), file=file) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FlowsrError(f"options do not suit model '{card.model}'", file=file, found=_in_one_line(error)) from None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,210 @@
+"""The networks of Wang, Walters & Smidt 2023 (arXiv 2310.02299), section 5: up-sampled early, in steps of two.
+
+A convolution in; for every doubling a residual block and a step to twice as many cells; a convolution out on the fine
+grid. Three networks of this one layout: ordinary convolutions, octahedral ones, relaxed octahedral ones. The published
+ones had about 125,000 parameters, took three coarse frames of 16^3 and gave one fine frame of 64^3.
+
+What differs from the published code, so that "strict" means equivariant: every step commutes with the group (sub-voxels
+that the group carries along, relaxed weights on the output's index, a projection at the end where theirs is an ordinary
+convolution), the boundary is the box's own, and as in all networks here the field itself is interpolated and only its
+correction is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from flowsr.grid import Grid
+from flowsr.group import octahedral_group
+from flowsr.group.octahedral import OctahedralGroup
+from flowsr.models.base import MODELS
+from flowsr.models.cnn import PaddedConv
+from flowsr.models.image_networks import ScaledBlock
+from flowsr.models.network import Network
+from flowsr.nn import LiftingConv, Projection, ResidualBlock, SubVoxelUpsample, pad
+from flowsr.nn.padding import Boundary
+
+
+def doublings(factor: int) -> int:
+    """How many steps of two make up a factor.
+
+    Raises:
+        ValueError: a factor that is not a power of two.
+    """
+    steps = factor.bit_length() - 1
+    if factor != 2**steps:
+        raise ValueError(f"factor must be a power of two, got {factor}")
+    return steps
+
+
+class EarlyUpsampling(Network):
+    """head; for every doubling, blocks and a step of two; tail on the fine grid. A subclass gives the parts.
+
+    Every part is called with (features, boundary); head and tail see 1 cell of their grid, a block 2.
+    """
+
+    def assemble(
+        self,
+        head: nn.Module,
+        block: Callable[[], nn.Module],
+        step: Callable[[], nn.Module],
+        tail: nn.Module,
+        blocks: int,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            head: from the field to features.
+            block: makes a residual block.
+            step: makes a layer to twice as many cells along each axis; its ``first_needed`` tells the first cell that
+                it needs to know its cells from a given one on.
+            tail: from features to the field's correction.
+            blocks: residual blocks before every step.
+        """
+        steps = doublings(self.factor)
+        self.head, self.tail, self.activation = head, tail, nn.ReLU()
+        self.stages = nn.ModuleList(nn.ModuleList([*(block() for _ in range(blocks)), step()]) for _ in range(steps))
+        first = -1  # the first cell that the result's cell 0 needs: beyond the tail, and then grid by coarser grid
+        for stage in self.stages:
+            first = stage[-1].first_needed(first) - 2 * blocks
+        self.halo = 1 - first
+
+    def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
+        features = self.head(coarse, grid.boundary)
+        for stage in self.stages:
+            for part in stage:
+                features = part(features, grid.boundary)
+        return self.tail(self.activation(features), grid.boundary)
+
+
+class DoublingConv(nn.Module):
+    """Transposed convolution with 4 x 4 x 4 taps and a stride of 2, after an activation.
+
+    Its taps lie evenly about the fine cells; with 3 x 3 x 3 taps and output padding they would lie to one side, and no
+    filter could commute with a reflection.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.convolution = nn.ConvTranspose3d(width, width, 4, stride=2, padding=3)
+        self.activation = nn.ReLU()
+
+    @staticmethod
+    def first_needed(first: int) -> int:
+        return (first - 1) // 2
+
+    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
+        return self.convolution(pad(self.activation(features), 1, boundary))
+
+
+@MODELS.register("paper_cnn")
+class PaperCNN(EarlyUpsampling):
+    """The paper's CNN: residual blocks and transposed convolutions, doubling by doubling (Wang et al. 2023).
+
+    arXiv 2310.02299, section 5, "Conv". Halo for factor 4 and one block a step: 5 cells.
+
+    Args:
+        width: channels.
+        blocks: residual blocks of two convolutions before every doubling.
+        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
+
+    Raises:
+        ValueError: a factor that is no power of two, a width or number of frames below 1, or negative blocks.
+    """
+
+    def __init__(
+        self,
+        factor: int,
+        irreps: str = "1o",
+        scale: float = 1.0,
+        width: int = 16,
+        blocks: int = 1,
+        frames: int = 1,
+        target_frame: int = -1,
+    ):
+        super().__init__(factor, irreps, scale, frames, target_frame)
+        self.check_size(blocks, width=width)
+        head, tail = PaddedConv(Irreps(self.irreps_in).dim, width), PaddedConv(width, Irreps(irreps).dim)
+        self.assemble(head, lambda: ScaledBlock(width), lambda: DoublingConv(width), tail, blocks)
+        nn.init.zeros_(tail.convolution.weight)  # training starts from the interpolation
+        nn.init.zeros_(tail.convolution.bias)
+
+
+class OctahedralDoubling(nn.Module):
+    """:class:`~flowsr.nn.SubVoxelUpsample` to twice as many cells, after an activation."""
+
+    def __init__(self, group: OctahedralGroup, channels: int, **layers):
+        super().__init__()
+        self.upsample = SubVoxelUpsample(group, channels, channels, 2, **layers)
+        self.activation = nn.ReLU()
+
+    @staticmethod
+    def first_needed(first: int) -> int:
+        return first // 2 - 1
+
+    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
+        return self.upsample(self.activation(features), boundary)
+
+
+class PaperOctahedral(EarlyUpsampling):
+    """The paper's layout of group convolutions. Halo for factor 4 and one block a step: 6 cells.
+
+    Args:
+        group: ``O`` (24 rotations) or ``Oh`` (48, with reflections).
+        channels: regular channels, each of them one value per group element.
+        blocks: residual blocks of two group convolutions before every doubling.
+        filter_banks: filter banks L of each layer, mixed by its relaxed weights.
+        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
+            ``zero``.
+        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
+
+    Raises:
+        ValueError: a factor that is no power of two, channels, filter banks or frames below 1, negative blocks, or an
+            unknown group or padding.
+    """
+
+    relaxed: bool
+
+    def __init__(
+        self,
+        factor: int,
+        irreps: str = "1o",
+        scale: float = 1.0,
+        group: str = "O",
+        channels: int = 2,
+        blocks: int = 1,
+        filter_banks: int = 1,
+        wall_padding: str = "replicate",
+        frames: int = 1,
+        target_frame: int = -1,
+    ):
+        super().__init__(factor, irreps, scale, frames, target_frame)
+        self.check_size(blocks, channels=channels, filter_banks=filter_banks)
+        self.group = octahedral_group(group)
+        layers = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
+        tail = Projection(self.group, channels, self.irreps, **layers)
+        self.assemble(
+            LiftingConv(self.group, self.irreps, self.frames, channels, **layers),
+            lambda: ResidualBlock(self.group, channels, activation_name="relu", **layers),
+            lambda: OctahedralDoubling(self.group, channels, **layers),
+            tail,
+            blocks,
+        )
+        nn.init.zeros_(tail.filters)  # training starts from the interpolation
+
+
+@MODELS.register("paper_relaxed")
+class PaperRelaxed(PaperOctahedral):
+    """The paper's relaxed octahedral network, doubling by doubling; equivariant until trained (Wang et al. 2023)."""
+
+    relaxed = True
+
+
+@MODELS.register("paper_strict")
+class PaperStrict(PaperOctahedral):
+    """The paper's octahedral network, relaxed weights frozen: exactly equivariant for ever (Wang et al. 2023)."""
+
+    relaxed = False

@@ -1,0 +1,180 @@
+"""Independent jobs in processes of their own: interpreters started afresh, never forks, that end with their parent."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from typing import Any
+
+from flowsr.errors import FlowsrError
+from flowsr.progress import SILENT, Progress
+
+#: Seconds between two looks at what the jobs report.
+_LOOK = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work.
+
+    Args:
+        name: unique among the jobs that are given together; for people.
+        call: a function at the top of a module, called as ``call(*arguments, progress=...)``.
+        arguments: for it; they are pickled.
+        weight: how long it takes, relative to others; for the progress.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    arguments: tuple = ()
+    weight: float = 1.0
+
+
+class Pool:
+    """Workers for :class:`Job`; with one worker, the jobs are done here, one after another."""
+
+    def __init__(self, workers: int, threads: int):
+        self.workers, self.threads = workers, threads
+        self._executor: ProcessPoolExecutor | None = None
+        self._reports: Any = None
+
+    def run(self, jobs: Sequence[Job], progress: Progress = SILENT) -> list[Any]:
+        """Do all jobs, and return their results in the order of the jobs.
+
+        Args:
+            jobs: independent of one another.
+            progress: told the weighted fraction done, and which jobs are at work.
+
+        Raises:
+            FlowsrError: the first that a job raised, as soon as it did (jobs at work are ended); or a worker that died.
+        """
+        tally = _Tally(jobs, progress)
+        if self.workers == 1 or (len(jobs) < 2 and self._executor is None):
+            _use_threads(self.threads)
+            return [tally.ended(job, job.call(*job.arguments, progress=tally.reporter(job.name))) for job in jobs]
+        self._start()
+        futures = {self._executor.submit(_work, job): job for job in jobs}
+        try:
+            self._watch(futures, tally)
+        except BrokenProcessPool:
+            raise FlowsrError(
+                "a worker process was killed, by the system if memory ran out",
+                variable="workers",
+                found=self.workers,
+                hint="start the same command again to go on from here, with fewer workers if need be",
+            ) from None
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """End the workers, whatever they are at."""
+        if self._executor is not None:
+            workers = list((self._executor._processes or {}).values())
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            for process in workers:
+                process.terminate()
+            for process in workers:
+                process.join()
+            self._executor = None
+
+    def _start(self) -> None:
+        if self._executor is None:
+            context = get_context("spawn")
+            self._reports = context.Queue()
+            self._executor = ProcessPoolExecutor(
+                self.workers, context, initializer=_begin, initargs=(self.threads, self._reports)
+            )
+
+    def _watch(self, futures: dict[Future, Job], tally: _Tally) -> None:
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+            for name, fraction, message in _drained(self._reports):
+                tally.reporter(name)(fraction, message)
+            for future in done:
+                tally.ended(futures[future], future.result())
+
+
+@contextmanager
+def worker_pool(workers: int, threads: int) -> Iterator[Pool]:
+    """A pool whose workers are gone when the block is left, by whichever way.
+
+    Args:
+        workers: processes; 1: the jobs are done in this one.
+        threads: of each process.
+    """
+    pool = Pool(workers, threads)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+class _Tally:
+    """The weighted fraction of the jobs that is done."""
+
+    def __init__(self, jobs: Sequence[Job], progress: Progress):
+        self.progress = progress
+        self.weights = {job.name: job.weight for job in jobs}
+        self.fractions: dict[str, float] = {}
+        self.done = 0
+
+    def reporter(self, name: str) -> Progress:
+        def show(_: str, fraction: float, message: str) -> None:
+            if name in self.fractions and self.fractions[name] >= 1:
+                return  # said before the job's end, read after it
+            self.fractions[name] = min(fraction, 0.999)
+            self._tell(f"{name}: {message}" if message else name)
+
+        return Progress(show)
+
+    def ended(self, job: Job, result: Any) -> Any:
+        self.fractions[job.name] = 1.0
+        self.done += 1
+        self._tell(f"{self.done} of {len(self.weights)}: {job.name}")
+        return result
+
+    def _tell(self, message: str) -> None:
+        done = sum(self.weights[name] * fraction for name, fraction in self.fractions.items())
+        self.progress(done / sum(self.weights.values()), message)
+
+
+_reports_of_worker: Any = None
+
+
+def _begin(threads: int, reports: Any) -> None:
+    """First thing in a worker: its share of the machine, said before torch is imported, and an eye on its parent."""
+    global _reports_of_worker
+    _reports_of_worker = reports
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
+
+
+def _use_threads(threads: int) -> None:
+    from flowsr.devices import use_threads
+
+    use_threads(threads)
+
+
+def _work(job: Job) -> Any:
+    return job.call(*job.arguments, progress=Progress(lambda *told: _reports_of_worker.put(told), job.name))
+
+
+def _drained(reports: Any) -> Iterator[tuple[str, float, str]]:
+    while True:
+        try:
+            yield reports.get_nowait()
+        except queue.Empty:
+            return

@@ -1,0 +1,132 @@
+"""A run chosen by its result: the viscosity and the grid that a Taylor-scale Reynolds number and a resolution need.
+
+Plain arithmetic: nothing is simulated here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flowsr.errors import FlowsrError
+
+SPHERE_RADIUS = math.sqrt(2) / 3  # k_max over cells, on a side of 2 pi
+SMALL_FACTORS = (2, 3, 5)
+
+# Re_lambda of forced isotropic turbulence against x = 1 / (k_f eta), k_f the forcing cutoff: four measured runs (32^3,
+# 48^3, 64^3, 128^3 with Re_lambda 27, 40, 47, 86) are 8.34 x^0.82 within their scatter of 4; beyond the last the
+# Kolmogorov scaling x^(2/3), which gives 409 where the isotropic set of the Johns Hopkins data (x = 178) has 433.
+MEASURED_FACTOR, MEASURED_EXPONENT, MEASURED_TO = 8.34, 0.82, 17.2
+KOLMOGOROV_EXPONENT = 2 / 3
+
+TURNOVER = 1.97  # T_e (k_f^2 P)^(1/3): 2.3 at k_f 2.5, P 0.1
+FASTEST = 9.0  # max of sum |u_i| over the grid, in u', at Re_lambda 50; grows slowly with it
+STEADY_ENERGY = 4.3  # K (P / k_f)^(-2/3)
+
+# Seconds a step, measured on one core (benchmarks/simulate.md) at 64^3; a GPU's figure is an estimate from traffic.
+SECONDS_AT_64 = {"cpu": 0.05, "cuda": 4e-4}
+
+
+def length_ratio(re_lambda: float) -> float:
+    """x = 1 / (k_f eta) at which forced turbulence has this Reynolds number; the inverse of :func:`reynolds_of`."""
+    edge = MEASURED_FACTOR * MEASURED_TO**MEASURED_EXPONENT
+    if re_lambda <= edge:
+        return (re_lambda / MEASURED_FACTOR) ** (1 / MEASURED_EXPONENT)
+    return MEASURED_TO * (re_lambda / edge) ** (1 / KOLMOGOROV_EXPONENT)
+
+
+def reynolds_of(x: float) -> float:
+    """Re_lambda expected at x = 1 / (k_f eta)."""
+    edge = MEASURED_FACTOR * MEASURED_TO**MEASURED_EXPONENT
+    if x <= MEASURED_TO:
+        return MEASURED_FACTOR * x**MEASURED_EXPONENT
+    return edge * (x / MEASURED_TO) ** KOLMOGOROV_EXPONENT
+
+
+def viscosity_for(cells: float, kmax_eta: float, power: float) -> float:
+    """nu = (eta^4 P)^(1/3), the viscosity at which a grid resolves k_max eta in steady turbulence of dissipation P.
+
+    Args:
+        cells: along a side of 2 pi.
+        kmax_eta: k_max eta to reach, 1.3 to 1.5 for good resolution.
+        power: P per unit mass.
+    """
+    eta = kmax_eta / (SPHERE_RADIUS * cells)
+    return (eta**4 * power) ** (1 / 3)
+
+
+def cells_for(re_lambda: float, kmax_eta: float, cutoff: float, length: float = 2 * math.pi) -> int:
+    """The smallest even number of cells with small factors that reaches both, forcing 0 < k < cutoff.
+
+    Args:
+        re_lambda: on the Taylor scale.
+        kmax_eta: k_max eta to reach.
+        cutoff: of the forcing, radians per length.
+        length: of the side.
+
+    Raises:
+        FlowsrError: a Reynolds number that forced turbulence in a box does not have.
+    """
+    if not 10 <= re_lambda <= 2000:
+        raise FlowsrError(
+            "no such turbulence",
+            variable="target.re_lambda",
+            expected="from 10 (hardly turbulent) to 2000",
+            found=re_lambda,
+        )
+    wanted = kmax_eta * cutoff * length_ratio(re_lambda) / SPHERE_RADIUS * length / (2 * math.pi)
+    return next(n for n in range(2 * math.ceil(wanted / 2 - 0.05), 1 << 20, 2) if _smooth(n))
+
+
+def _smooth(n: int) -> bool:
+    for factor in SMALL_FACTORS:
+        while n % factor == 0:
+            n //= factor
+    return n == 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will be like, and cost.
+
+    Args:
+        re_lambda, kmax_eta: of its steady state.
+        turnover_time: T_e = L / u'.
+        time_step: dt.
+        steps: on the whole grid, spin-up on half the grid counted as a sixteenth.
+        seconds: by device, for one seed on one core, or on one GPU (an estimate, not measured).
+    """
+
+    re_lambda: float
+    kmax_eta: float
+    turnover_time: float
+    time_step: float
+    steps: int
+    seconds: dict[str, float]
+
+
+def estimate(
+    cells: int, viscosity: float, power: float, cutoff: float, cfl: float, *, spin_up: float, duration: float
+) -> Estimate:
+    """Reynolds number, resolution, time step and cost of forced isotropic turbulence on a side of 2 pi.
+
+    Args:
+        cells: along each side.
+        viscosity, power, cutoff: nu, P, and the wavenumber below which it is spent.
+        cfl: Courant number.
+        spin_up: time on half the grid.
+        duration: time on the whole grid, settling included.
+    """
+    eta = (viscosity**3 / power) ** 0.25
+    u_rms = math.sqrt(2 / 3 * STEADY_ENERGY * (power / cutoff) ** (2 / 3))
+    time_step = cfl * 2 * math.pi / cells / (FASTEST * u_rms)
+    steps = math.ceil((duration + spin_up / 16) / time_step)
+    work = (cells / 64) ** 3 * steps
+    return Estimate(
+        re_lambda=reynolds_of(1 / (cutoff * eta)),
+        kmax_eta=SPHERE_RADIUS * cells * eta,
+        turnover_time=TURNOVER * (cutoff**2 * power) ** (-1 / 3),
+        time_step=time_step,
+        steps=steps,
+        seconds={device: seconds * work for device, seconds in SECONDS_AT_64.items()},
+    )

@@ -33,7 +33,7 @@ def launch(
         load: reads settings from a YAML file, with overrides; default: an experiment's.
         study: run instead where the file is a study.
     """
-    app = cyclopts.App(name=f"python -m flows.{flow.name}", help=flow.description, version_flags=[])
+    app = cyclopts.App(name=f"python -m flowsr.flows.{flow.name}", help=flow.description, version_flags=[])
 
     @app.default
     def run(config: Settings, *, set: Overrides = None, fresh: Fresh = False):

@@ -7,7 +7,7 @@ ARGS ?=
 # Idle threads that spin cost a busy machine dearly.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow docs clean
 
 demo: $(READY)
 	$(BIN)/flowsr run configs/demo.yaml $(ARGS)
@@ -18,10 +18,16 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
 
+# The site: essays, modules, and a gallery whose pictures are drawn on the way.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/build
+	@echo docs/build/index.html
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,baselines,formats,test]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build docs/build docs/api_built docs/gallery_built *.egg-info

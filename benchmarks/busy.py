@@ -1,4 +1,4 @@
-"""How much a solver step slows down when other programs take the cores: `python benchmarks/busy.py`, table in simulate.md.
+"""How much a solver step slows down when others take the cores: `python benchmarks/busy.py`, table in simulate.md.
 
 Other programs are processes that count in a loop, stopped and continued from round to round, so that quiet and busy
 rounds alternate. With as many of them as cores, a fair scheduler leaves a run half of the machine: a factor of 2 is
@@ -81,10 +81,10 @@ def main() -> None:
                         command, env=environment, stdout=subprocess.PIPE, text=True, check=True
                     ).stdout
                     free, typical, worst = map(float, found.split())
-                    print(
-                        f"| {cells}^3 | {threads} | {others} | {policy} | {1e3 * free:.1f} | {typical:.2f} | {worst:.2f} |",
-                        flush=True,
+                    row = (
+                        f"{cells}^3 | {threads} | {others} | {policy} | {1e3 * free:.1f} | {typical:.2f} | {worst:.2f}"
                     )
+                    print(f"| {row} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from timing import compare
 
-from flowsr.bench.timing import compare
 from flowsr.grid import Grid
 from flowsr.simulate import BoxSolver, Case, Drive, Medium, PeriodicBox
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -277,48 +276,6 @@ def show_models():
 
     for name, model in MODELS.items():
         Console().print(f"[bold]{name:<14}[/] {(model.__doc__ or '').strip().splitlines()[0]}", soft_wrap=True)
-
-
-bench = App(name="bench", help="Measure speed, as ratios within one run, on random data.")
-app.command(bench)
-
-
-@bench.command(name="conv")
-def bench_convolution(
-    *,
-    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, Parameter(help="CPU threads.")] = 1,
-    repeats: Annotated[int, Parameter(help="Rounds; the table gives medians over them.")] = 15,
-    precision: Annotated[
-        str | None, Parameter(help="float32 or bfloat16; default: what the device is best at.")
-    ] = None,
-    clock: Annotated[str, Parameter(help="wall, or cpu where other work shares the machine.")] = "wall",
-    escnn_python: Annotated[
-        Path | None, Parameter(help="Python of an environment that has escnn, to measure it too.")
-    ] = None,
-    output: Annotated[Path | None, Parameter(help="Also write the table to this Markdown file.")] = None,
-):
-    """The group convolution's kernels against plain conv3d, interpolated filters and escnn."""
-    from flowsr.bench import bench_conv, conv_markdown
-    from flowsr.devices import resolve_device
-    from flowsr.files import write_text_atomic
-
-    device = resolve_device(device)
-    with _shown() as report:
-        rows = bench_conv(
-            device=device,
-            threads=threads,
-            repeats=repeats,
-            precision=precision,
-            clock=clock,
-            escnn_python=None if escnn_python is None else str(escnn_python),
-            progress=report.part("bench conv"),
-        )
-    command = shlex.join(["flowsr", *sys.argv[1:]])
-    table = conv_markdown(rows, command=command, device=device, threads=threads, clock=clock)
-    print(table)
-    if output is not None:
-        write_text_atomic(output, table)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ Per voxel, with C_in and C_out channels, L filter banks, n group elements, k^3 t
 
 A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gather and transform, and two more products. The
 rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the benchmark
-``flowsr bench conv``, and only their ratios decide. Several threads help ``dense`` more: ``fourier`` is a chain of short
+``benchmarks/conv.py``, and only their ratios decide. Several threads help ``dense`` more: ``fourier`` is a chain of short
 steps that all threads must finish together. On a device or in a precision that was not measured, ``fourier`` is only
 run when asked for: its cost there is infinite.
 """

@@ -1,25 +1,36 @@
-"""`flowsr bench conv`: what a group convolution costs next to an ordinary one of the same width."""
+"""What a group convolution costs next to an ordinary one of the same width: `python benchmarks/conv.py`.
+
+Its kernels race plain conv3d, filters turned by interpolation, and escnn, on random data. It only measures.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+# Threads that spin while they wait cost up to 20 times on a busy machine; this must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
+from rivals import resampled_filters, run_escnn
+from timing import Timing, compare
 from torch import Tensor
 
-from flowsr.bench.rivals import resampled_filters, run_escnn
-from flowsr.bench.timing import Timing, compare
+from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
+from flowsr.files import write_text_atomic
 from flowsr.group.octahedral import octahedral_group
 from flowsr.kernels import KERNELS, Case, explain, group_convolution
 from flowsr.kernels.expansion import expand_group
 from flowsr.nn import GroupConv
-from flowsr.progress import SILENT, Progress
+from flowsr.progress import SILENT, Progress, shown
 
 PADDING_MODES = {"zero": "zeros", "periodic": "circular"}
 RESAMPLED = "affine_grid + grid_sample"
@@ -59,7 +70,7 @@ class Row:
         case: what was run.
         quantity: ``forward``, ``forward+backward`` or ``filter expansion``.
         method: who ran it.
-        seconds, ratio, quartiles, peak_bytes: see :class:`~flowsr.bench.timing.Timing`; None where not measured.
+        seconds, ratio, quartiles, peak_bytes: see :class:`~timing.Timing`; None where not measured.
         against: what the ratio is taken against.
         note: the dispatch's own choice, a prediction, or why nothing was measured.
     """
@@ -111,7 +122,7 @@ def bench_conv(
         precision: ``float32`` or ``bfloat16`` (autocast); default: bfloat16 on a GPU.
         repeats: rounds; a case's time is a median over them.
         threads: of torch on the CPU.
-        clock: ``wall`` or ``cpu``, see :func:`flowsr.bench.timing.compare`.
+        clock: ``wall`` or ``cpu``, see :func:`timing.compare`.
         escnn_python: interpreter of an environment with escnn.
         progress: called with the fraction done and the case at hand.
 
@@ -291,8 +302,8 @@ def conv_markdown(rows: list[Row], *, command: str, device: str = "cpu", threads
         "# Group convolution against an ordinary convolution of the same width",
         "",
         f"Made by `{command}` on {where}; torch {torch.__version__}. Random data; {CLOCK_WORDS[clock]}. A ratio is the "
-        "median, over rounds in which everybody runs, of the time over the baseline's in the same round; in brackets its "
-        "quartiles. The kernel that flowsr chooses by itself is marked.",
+        "median, over rounds in which everybody runs, of the time over the baseline's in the same round; in brackets "
+        "its quartiles. The kernel that flowsr chooses by itself is marked.",
         "",
     ]
     for quantity in dict.fromkeys(row.quantity for row in rows):
@@ -320,3 +331,34 @@ def _processor() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name} ({os.cpu_count()} cores)"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; bad input is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="conv.py", description=__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds; the table gives medians over them")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="default: what the device is best at")
+    parser.add_argument("--clock", choices=list(CLOCK_WORDS), default="wall", help="cpu where others share the machine")
+    parser.add_argument("--escnn-python", help="Python of an environment that has escnn, to measure it too")
+    parser.add_argument("--output", type=Path, help="also write the table to this Markdown file")
+    settings = vars(parser.parse_args(arguments))
+    output, how = settings.pop("output"), {name: settings[name] for name in ("threads", "clock")}
+    try:
+        device = settings["device"] = resolve_device(settings["device"])
+        with shown() as progress:
+            rows = bench_conv(**settings, progress=progress.part("convolution"))
+    except FlowsrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    given = sys.argv[1:] if arguments is None else arguments
+    table = conv_markdown(rows, command=shlex.join(["python", "benchmarks/conv.py", *given]), device=device, **how)
+    print(table)
+    if output is not None:
+        write_text_atomic(output, table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

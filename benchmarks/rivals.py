@@ -1,4 +1,4 @@
-"""What the layers are measured against: the published way of turning filters, and escnn in an environment of its own."""
+"""What the layers are measured against: the published way of turning filters, and escnn in its own environment."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def resampled_filters(
 ) -> Tensor:
     """Filters turned by interpolation at every step, the published way of group convolution in three dimensions.
 
-    The copy for each group element is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group index
-    is permuted, and the banks are mixed.
+    The copy for each group element is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group
+    index is permuted, and the banks are mixed.
 
     Args:
         filters: (filter_banks, channels_out, channels_in, n, k^3).
@@ -94,7 +94,7 @@ def run_escnn(python: str, settings: dict, timeout: float = 1800) -> dict[str, d
         settings: group, channels, cells, repeats, threads, clock and device.
 
     Returns:
-        For ``forward`` and ``forward+backward`` a dict of seconds, ratio (to plain conv3d in that interpreter) and quartiles.
+        For ``forward`` and ``forward+backward`` a dict of seconds, ratio (to plain conv3d there) and quartiles.
 
     Raises:
         FlowsrError: an interpreter that cannot be run, or has no escnn.

@@ -1,6 +1,6 @@
 """Timing by rounds: in every round each candidate runs once, and is compared with the baseline of that same round.
 
-On a machine that others use, times wander by factors; ratios within a round wander far less, and their median less still.
+On a machine that others use, times wander by factors; ratios within a round far less, and their median less still.
 What takes less than a few hundredths of a second is run several times in a row, and its mean taken.
 """
 

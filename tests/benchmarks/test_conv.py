@@ -3,12 +3,12 @@
 import sys
 
 import pytest
+import timing as timing_module
 import torch
+from conv import BenchCase, bench_conv, conv_markdown, main
+from rivals import resampled_filters
+from timing import compare
 
-from flowsr.bench import BenchCase, bench_conv, conv_markdown
-from flowsr.bench import timing as timing_module
-from flowsr.bench.rivals import resampled_filters
-from flowsr.bench.timing import compare
 from flowsr.errors import FlowsrError
 from flowsr.group.octahedral import octahedral_group
 from flowsr.kernels import ConvolutionTables
@@ -58,9 +58,11 @@ def test_rows_cover_every_kernel_and_quantity_and_become_a_table():
     assert gap.seconds is None and "not measured" in gap.note
     assert sum("chosen" in row.note for row in rows) == 2
     assert seen[0] == (0.0, str(TINY)) and seen[-1][0] == 1.0
-    page = conv_markdown(rows, command="flowsr bench conv")
+    page = conv_markdown(rows, command="python benchmarks/conv.py")
     assert (
-        "`flowsr bench conv`" in page and "| O, 1 x 24 channels, 3^3, zero | dense |" in page and "not measured" in page
+        "`python benchmarks/conv.py`" in page
+        and "| O, 1 x 24 channels, 3^3, zero | dense |" in page
+        and "not measured" in page
     )
 
 
@@ -81,3 +83,13 @@ def test_an_environment_without_escnn_is_one_clear_line(tmp_path):
 def test_asking_for_an_absent_gpu_is_one_clear_line():
     with pytest.raises(FlowsrError, match="no CUDA device"):
         bench_conv([TINY], device="cuda")
+
+
+def test_the_command_prints_and_writes_the_same_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("conv.default_cases", lambda device: [TINY])
+    assert main(["--device", "cpu", "--repeats", "2", "--output", str(tmp_path / "conv.md")]) == 0
+    page = (tmp_path / "conv.md").read_text()
+    assert "Made by `python benchmarks/conv.py --device cpu --repeats 2" in page and page in capsys.readouterr().out
+    assert main(["--device", "tpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown device") and error.count("\n") == 1

@@ -19,7 +19,7 @@ TINY = {
         "duration": 16.0,
         "snapshot_interval": 1.0,
     },
-    "ingest": {"factor": 2, "split": {"gap_turnovers": 1.0}},
+    "ingest": {"factor": 2, "split": {"decorrelation_turnovers": 1.0}},
     "train": {
         "models": {
             "relaxed": {"model": "relaxed", "options": {"channels": 1}},

@@ -22,7 +22,7 @@ TINY_STUDY = {
                 "duration": 20.0,
                 "snapshot_interval": 1.0,
             },
-            "ingest": {"factor": 2, "split": {"gap_turnovers": 0.5}},
+            "ingest": {"factor": 2, "split": {"decorrelation_turnovers": 0.5}},
         },
         "thicker": {
             "role": "test_only",

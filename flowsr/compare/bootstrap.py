@@ -53,7 +53,7 @@ class Sample:
 
     Args:
         name: which model (and training size): two samples of one name share their draws of seeds.
-        sums, counts: (seeds, blocks) from :func:`flowsr.compare.blocks.block_sums`.
+        sums, counts: (seeds, blocks) from :func:`flowsr.data.independence.block_sums`.
         trained: whether seeds make a difference; an interpolation has one row and no seeds.
     """
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flowsr.compare.blocks import block_sums, independent_blocks
 from flowsr.compare.bootstrap import Sample
+from flowsr.data.independence import block_sums, independent_blocks
 
 #: (run, time): what makes a snapshot the same in two rows.
 Snapshot = tuple[str, float]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,9 @@ from flowsr.registry import suggestion
 
 #: A file with this key is a study; an experiment has no such key.
 STUDY_KEY = "data"
+
+#: What pydantic calls an unknown key of a model, and of a dataclass.
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -94,12 +98,12 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
     return values
 
 
-def first_problem(error: ValidationError, root: type[BaseModel], source: object) -> FlowsrError:
+def first_problem(error: ValidationError, root: type, source: object) -> FlowsrError:
     """What pydantic found wrong first, as one line that names the key and, for an unknown one, what may have been meant."""
     problem, *others = error.errors(include_url=False)
     where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
     more = f"{len(others)} more problem(s) after this one" if others else None
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in UNKNOWN_KEY:
         known = _known_keys(root, problem["loc"][:-1])
         name = str(problem["loc"][-1])
         hint = suggestion(name, known) or ("known keys: " + ", ".join(sorted(known)) if known else None)
@@ -111,12 +115,18 @@ def first_problem(error: ValidationError, root: type[BaseModel], source: object)
     )
 
 
-def _known_keys(root: type[BaseModel], location: tuple) -> set[str]:
+def _known_keys(root: type, location: tuple) -> set[str]:
     model: Any = root
     for part in location:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation
+        if keys := _fields(model):
+            model = keys[part]
         elif args := get_args(model):  # dict[str, Model] or Model | None
             model = args[-1]
-    candidates = [model, *get_args(model)]
-    return {k for m in candidates if isinstance(m, type) and issubclass(m, BaseModel) for k in m.model_fields}
+    return {key for candidate in (model, *get_args(model)) for key in _fields(candidate)}
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """Name and type of the fields of a pydantic model or of a dataclass; empty for anything else."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    return get_type_hints(model) if isinstance(model, type) and is_dataclass(model) else {}

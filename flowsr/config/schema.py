@@ -13,34 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from flowsr.config.base import Settings
 from flowsr.config.simulate import SimulateSettings
-
-
-class SplitSettings(Settings):
-    """Split in time, with gaps: neighbouring snapshots are the same flow."""
-
-    train: float = Field(
-        0.6, gt=0, lt=1, description="Share of the usable time (total less the two gaps) for training."
-    )
-    validation: float = Field(0.2, gt=0, lt=1, description="Share for validation; the rest is for the test.")
-    gap_turnovers: float = Field(2.0, ge=0, description="Gap between splits in eddy turnover times.")
-    turnover_time: PositiveFloat | None = Field(
-        None, description="Eddy turnover time; default: measured from the spectrum, which needs a periodic box."
-    )
-
-
-class IngestSettings(Settings):
-    """From simulation output to coarse / fine pairs."""
-
-    inputs: list[Path] | None = Field(None, description="Fields to ingest; default: what the simulate stage wrote.")
-    variable: str = Field("velocity", description="Variable to super-resolve.")
-    operator: str = Field("block_mean", description="Degrade operator, by registered name.")
-    factor: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        4,
-        description="Coarsening factor; three along x, y, z make pairs that can be degraded and read, not trained on.",
-    )
-    weight: str | None = Field(None, description="Scalar variable to weight with; the density gives Favre means.")
-    width: PositiveFloat | None = Field(None, description="Width of the top_hat in coarse cells; default 1.")
-    split: SplitSettings = SplitSettings()
+from flowsr.data.pairs import Ingest
 
 
 class ModelSettings(Settings):
@@ -133,7 +106,7 @@ class Experiment(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; default: all cores.")
     simulate: SimulateSettings = SimulateSettings()
-    ingest: IngestSettings = IngestSettings()
+    ingest: Ingest = Ingest()
     train: TrainSettings = TrainSettings()
     upscale: UpscaleSettings = UpscaleSettings()
     compare: CompareSettings = CompareSettings()

@@ -11,8 +11,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_v
 
 from flowsr.config.base import Settings
 from flowsr.config.load import STUDY_KEY, apply_overrides, first_problem, read_yaml
-from flowsr.config.schema import IngestSettings, ModelSettings, TrainSettings
+from flowsr.config.schema import ModelSettings, TrainSettings
 from flowsr.config.simulate import SimulateSettings
+from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
 
 #: What every model is compared with unless the study says otherwise; a name that it does not have is passed over.
@@ -29,7 +30,7 @@ class DataSettings(Settings):
     label: str | None = Field(None, description="What people read; default: its name.")
     licence: str = Field("simulated here, no licence needed", description="Licence of the data, for the model cards.")
     simulate: SimulateSettings = SimulateSettings()
-    ingest: IngestSettings = IngestSettings()
+    ingest: Ingest = Ingest()
 
 
 class StudyModelSettings(ModelSettings):

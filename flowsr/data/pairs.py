@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,17 @@ import xarray as xr
 from flowsr import __version__
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator
 from flowsr.data.field import grid_of
-from flowsr.data.independence import FlowScales, SpectralMoments, flow_scales, spectral_moments
+from flowsr.data.independence import (
+    SPLITS,
+    FlowScales,
+    SpectralMoments,
+    Split,
+    run_scales,
+    spectral_moments,
+    split_times,
+)
 from flowsr.data.open import open_field
 from flowsr.data.quality import BadValues
-from flowsr.data.split import SPLITS, SplitRule, split_times
 from flowsr.data.store import create_store, store_checksum
 from flowsr.errors import FlowsrError
 from flowsr.files import write_json_atomic
@@ -35,30 +42,42 @@ SURVEY_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """What a pair is.
+class Ingest:
+    """From fields to coarse / fine pairs: what a pair is, and how runs are split.
 
-    Args:
-        variable: the variable to super-resolve.
-        operator: a registered degrade operator.
-        factor: coarse cell size over fine cell size, one number or one along each of x, y, z.
-        weight: scalar variable that the means are weighted with: the density, for Favre's mean.
-        width: of the ``top_hat``, in coarse cells.
+    Raises:
+        ValueError: a factor below one, or a width that is not positive.
     """
 
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    inputs: list[Path] | None = None
+    """Fields to ingest; default: what the simulate stage wrote."""
     variable: str = "velocity"
+    """Variable to super-resolve."""
     operator: str = "block_mean"
+    """Degrade operator, by registered name."""
     factor: int | tuple[int, int, int] = 4
+    """Coarse cell size over fine cell size; three along x, y, z make pairs that can be degraded and read, not trained on."""
     weight: str | None = None
+    """Scalar variable to weight with; the density gives Favre means."""
     width: float | None = None
+    """Width of the top_hat in coarse cells; default 1."""
+    split: Split = Split()
+    """Split in time, with gaps: neighbouring snapshots are the same flow."""
+
+    def __post_init__(self):
+        if np.min(self.factor) < 1:
+            raise ValueError(f"factor is at least 1, got {self.factor}")
+        if self.width is not None and not self.width > 0:
+            raise ValueError(f"width is positive, got {self.width}")
 
     @property
-    def recorded(self) -> dict:
-        """Operator and factor, and weight and width where there are any, as they are kept with the data."""
+    def pairing(self) -> dict:
+        """Operator, factor, weight and width, as they are kept with the data."""
         factors = np.ravel(self.factor).tolist()
         factor = factors[0] if len(set(factors)) == 1 else factors
-        options = {"weight": self.weight, "width": self.width}
-        return {"operator": self.operator, "factor": factor, **{k: v for k, v in options.items() if v is not None}}
+        return {"operator": self.operator, "factor": factor, "weight": self.weight, "width": self.width}
 
     def degraded(self, fine: xr.Dataset) -> xr.Dataset:
         """The coarse dataset of the variable."""
@@ -88,29 +107,20 @@ class Survey:
 def ingest(
     inputs: Sequence[Path],
     output: Path,
+    settings: Ingest = Ingest(),
     *,
-    variable: str = "velocity",
-    operator: str = "block_mean",
-    factor: int | Sequence[int] = 4,
-    weight: str | None = None,
-    width: float | None = None,
-    train: float = 0.6,
-    validation: float = 0.2,
-    gap_turnovers: float = 2.0,
-    turnover_time: float | None = None,
     fresh: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
     """Validate runs, degrade them, split them in time, write pairs and statistics.
 
     All inputs are looked at from end to end before anything is written. Killed at any moment and started again with the
-    same arguments, it goes on where it was and ends with the same bytes.
+    same arguments, it resumes where it was and ends with the same bytes.
 
     Args:
         inputs: fields that :func:`flowsr.data.open_field` opens, one a run; a run is named after its file.
         output: folder for the pairs.
-        variable, operator, factor, weight, width: what a pair is, see :class:`Pairing`.
-        train, validation, gap_turnovers, turnover_time: how runs are split, see :class:`flowsr.data.split.SplitRule`.
+        settings: what a pair is and how runs are split.
         fresh: replace the stores of an earlier ingest instead of using them.
         progress: told the fraction done and a short message.
 
@@ -118,35 +128,29 @@ def ingest(
         Path of ``statistics.json``.
 
     Raises:
-        FlowsrError: an input that cannot be read, is not in the layout, has values that are no numbers, is too short to
+        FlowsrError: an input that cannot be read, is not in the layout, has NaN or infinite values, is too short to
             be split, or differs from the others in grid or field type; a folder with pairs of other inputs or settings.
     """
-    factors = tuple(factor) if isinstance(factor, Sequence) else factor
-    pairing = Pairing(variable, operator, factors, weight, width)
-    rule = SplitRule(train, validation, gap_turnovers, turnover_time)
-    report = progress
     output = Path(output)
     surveys = []
     for number, (run, path) in enumerate(_named(inputs).items()):
-        share = SURVEY_SHARE / len(inputs)
-        part = _part(report, number * share, share, f"reading {run}")
-        surveys.append(survey_run(run, path, pairing, rule, part))
-    _check_alike(surveys, pairing.variable)
+        part = progress.share(*(SURVEY_SHARE * (number + end) / len(inputs) for end in (0, 1)))
+        surveys.append(survey_run(run, path, settings, part))
+    _check_alike(surveys, settings.variable)
     _check_strays(output, {s.run for s in surveys}, fresh)
     total = sum(len(indices) for s in surveys for indices in s.splits.values())
     done = 0
     for survey in surveys:
         for split, indices in survey.splits.items():
-            share = (1 - SURVEY_SHARE) / total
-            part = _part(report, SURVEY_SHARE + done * share, len(indices) * share, f"writing {split}/{survey.run}")
-            _write_pairs(survey, split, output, pairing, fresh, part)
+            ends = (SURVEY_SHARE + (1 - SURVEY_SHARE) * (done + end) / total for end in (0, len(indices)))
+            _write_pairs(survey, split, output, settings, fresh, progress.share(*ends))
             done += len(indices)
-    path = write_json_atomic(output / STATISTICS, _statistics(surveys, output, pairing, rule))
-    report(1.0, f"{total} pairs")
+    path = write_json_atomic(output / STATISTICS, _statistics(surveys, output, settings))
+    progress(1.0, f"{total} pairs")
     return path
 
 
-def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress: Progress = SILENT) -> Survey:
+def survey_run(run: str, path: Path, settings: Ingest, progress: Progress = SILENT) -> Survey:
     """Open one run as a stranger's, look at every value, measure its scales and split it.
 
     Raises:
@@ -154,13 +158,13 @@ def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress
     """
     dataset = open_field(path)
     source = Path(dataset.encoding["source"])
-    for name in pairing.needed:
+    for name in settings.needed:
         if name not in dataset.data_vars:
             raise FlowsrError("no such variable", file=path, expected=name, found=", ".join(dataset.data_vars))
-    pairing.degraded(dataset[pairing.needed])  # refuses what cannot be degraded before anything is read
+    settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before anything is read
     grid = grid_of(dataset, path)
     # the velocity's scales split the run, whichever of its variables is learned
-    watched = list(dict.fromkeys(v for v in (*pairing.needed, "velocity") if v in dataset.data_vars))
+    watched = list(dict.fromkeys(v for v in (*settings.needed, "velocity") if v in dataset.data_vars))
     bad = {name: BadValues(dataset[name]) for name in watched}
     moments: list[SpectralMoments] = []
     mean_square = np.zeros(dataset.sizes["time"])
@@ -170,14 +174,15 @@ def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress
             bad[name].update(time, values)
             if bad[name].count:
                 continue
-            if name == pairing.variable:
+            if name == settings.variable:
                 mean_square[time] = _mean_square(values, grid)
             if name == "velocity" and grid.periodic:
                 moments.append(spectral_moments(values, grid))
-        progress((time + 1) / dataset.sizes["time"], "")
+        progress((time + 1) / dataset.sizes["time"], f"reading {run}")
     for found in bad.values():
         found.refuse(path)
-    scales = _scales(moments, dataset.attrs.get("viscosity"), path)
+    scales = run_scales(moments, dataset.attrs.get("viscosity"), path) if moments else None
+    rule = settings.split
     turnover = rule.turnover_time if rule.turnover_time is not None else scales and scales.turnover_time
     if turnover is None:
         raise FlowsrError(
@@ -191,12 +196,12 @@ def survey_run(run: str, path: Path, pairing: Pairing, rule: SplitRule, progress
         run=run,
         path=Path(path),
         checksum=store_checksum(source),
-        fine=dataset[pairing.needed],
+        fine=dataset[settings.needed],
         grid=grid,
         mean_square=mean_square,
         scales=scales,
         splits=split_times(dataset["time"].values, turnover, rule, file=path),
-        gap=rule.gap_turnovers * turnover,
+        gap=rule.decorrelation_turnovers * turnover,
     )
 
 
@@ -232,19 +237,6 @@ def _named(inputs: Sequence[Path]) -> dict[str, Path]:
     if not runs:
         raise FlowsrError("nothing to ingest", variable="inputs", expected="one field or more", found="none")
     return runs
-
-
-def _part(report: Progress, start: float, share: float, message: str) -> Progress:
-    return Progress(lambda _title, fraction, _message: report(start + share * fraction, message))
-
-
-def _scales(moments: list[SpectralMoments], viscosity, path) -> FlowScales | None:
-    if not moments:
-        return None
-    try:
-        return flow_scales(moments, viscosity)
-    except ValueError as error:
-        raise FlowsrError(str(error), file=path, variable="velocity") from None
 
 
 def _mean_square(values: np.ndarray, grid: Grid) -> float:
@@ -318,53 +310,53 @@ def _check_strays(output: Path, runs: set[str], fresh: bool) -> None:
         shutil.rmtree(stray)
 
 
-def _write_pairs(survey: Survey, split: str, output: Path, pairing: Pairing, fresh: bool, progress: Progress) -> None:
+def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fresh: bool, progress: Progress) -> None:
     fine = survey.fine.isel(time=slice(survey.splits[split].start, survey.splits[split].stop))
-    fine = fine.assign_attrs(provenance=_provenance(survey, split, pairing))
-    coarse, fine = pairing.degraded(fine), fine[[pairing.variable]]
+    fine = fine.assign_attrs(provenance=_provenance(survey, split, settings))
+    coarse, fine = settings.degraded(fine), fine[[settings.variable]]
     target = pair_store(output, split, survey.run)
     with create_store(target, {"coarse": coarse, "fine": fine}, fresh=fresh) as store:
         for time in range(fine.sizes["time"]):
             for group, dataset in (("coarse", coarse), ("fine", fine)):
-                if not store.is_written(pairing.variable, time, group=group):
+                if not store.is_written(settings.variable, time, group=group):
                     store.write(
-                        pairing.variable, dataset[pairing.variable].isel(time=time).values, time=time, group=group
+                        settings.variable, dataset[settings.variable].isel(time=time).values, time=time, group=group
                     )
-            progress((time + 1) / fine.sizes["time"])
+            progress((time + 1) / fine.sizes["time"], f"writing {split}/{survey.run}")
         store.publish()
 
 
-def _provenance(survey: Survey, split: str, pairing: Pairing) -> dict:
+def _provenance(survey: Survey, split: str, settings: Ingest) -> dict:
     return {
         "source": str(survey.path),
         "sha256": survey.checksum,
         "source_provenance": survey.fine.attrs.get("provenance"),
         "flowsr": __version__,
         "split": split,
-        **pairing.recorded,
+        **settings.pairing,
     }
 
 
-def _statistics(surveys: list[Survey], output: Path, pairing: Pairing, rule: SplitRule) -> dict:
+def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> dict:
     first = surveys[0]
-    variable = first.fine[pairing.variable]
-    coarse_grid = first.grid.coarsened(pairing.factor)
+    variable = first.fine[settings.variable]
+    coarse_grid = first.grid.coarsened(settings.factor)
     measured = [s.scales.as_dict() for s in surveys if s.scales is not None]
     return {
-        "variable": pairing.variable,
+        "variable": settings.variable,
         "irreps": str(variable.attrs["irreps"]),
         "units": variable.attrs.get("units", "1"),
         "components": variable.sizes.get("component", 1),
         "viscosity": first.fine.attrs.get("viscosity"),
-        **pairing.recorded,
-        "commutes": DEGRADE_OPERATORS[pairing.operator].commutes,
-        "transfer_function": _transfer_samples(pairing),
+        **settings.pairing,
+        "commutes": DEGRADE_OPERATORS[settings.operator].commutes,
+        "transfer_function": _transfer_samples(settings),
         "coarse": _grid_entry(coarse_grid),
         "fine": _grid_entry(first.grid),
-        "scale": {"coarse": _coarse_rms(surveys, output, pairing, coarse_grid), "fine": _fine_rms(surveys)},
+        "scale": {"coarse": _coarse_rms(surveys, output, settings, coarse_grid), "fine": _fine_rms(surveys)},
         "flow": {k: _mean([m[k] for m in measured]) for k in measured[0]} if measured else None,
         "snapshots": {split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
-        "split": {"train": rule.train, "validation": rule.validation, "gap_turnovers": rule.gap_turnovers},
+        "split": asdict(settings.split),
         "runs": {s.run: _run_entry(s) for s in surveys},
         "flowsr": __version__,
     }
@@ -400,22 +392,22 @@ def _fine_rms(surveys: list[Survey]) -> float:
     return float(np.sqrt(np.mean([s.mean_square[t] for s in surveys for t in s.splits["train"]])))
 
 
-def _coarse_rms(surveys: list[Survey], output: Path, pairing: Pairing, grid: Grid) -> float:
+def _coarse_rms(surveys: list[Survey], output: Path, settings: Ingest, grid: Grid) -> float:
     squares = []
     for survey in surveys:
-        coarse = open_field(pair_store(output, "train", survey.run), group="coarse")[pairing.variable]
+        coarse = open_field(pair_store(output, "train", survey.run), group="coarse")[settings.variable]
         squares += [_mean_square(coarse.isel(time=time).values, grid) for time in range(coarse.sizes["time"])]
     return float(np.sqrt(np.mean(squares)))
 
 
-def _transfer_samples(pairing: Pairing, count: int = 65) -> dict:
+def _transfer_samples(settings: Ingest, count: int = 65) -> dict:
     """T along an axis, against k d from 0 to pi, the fine grid's Nyquist wavenumber; lists of x, y, z where they differ.
 
     A weighted mean has T for the weighted field, of which the weight is a part.
     """
     scaled = np.linspace(0, np.pi, count)
-    factor = pairing.recorded["factor"]
-    chosen = degrade_operator(pairing.operator, pairing.width)
+    factor = settings.pairing["factor"]
+    chosen = degrade_operator(settings.operator, settings.width)
     values = [chosen.transfer_function(scaled, 1.0, s) for s in np.ravel(factor).tolist()]
     values = np.array(values[0] if len(values) == 1 else values)
     return {

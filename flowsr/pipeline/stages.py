@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def ingest(experiment: Experiment, *, fresh: bool = False, report: Progress = SI
 
     def work():
         progress = _begin(report, step.title)
-        ingest_pairs(sources(experiment), experiment.output / "ingest", progress=progress, **step.settings)
+        pairs = experiment.output / "ingest"
+        ingest_pairs(sources(experiment), pairs, experiment.ingest, progress=progress)
 
     return [_done(perform(step, work, fresh=fresh), report)]
 
@@ -247,14 +248,12 @@ def ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None)
         own = experiment.ingest.inputs
         known = own is not None and recorded.keys() == {str(path) for path in own}
         checksums = recorded if known else source_checksums(experiment)
-    settings = experiment.ingest.model_dump(mode="json", exclude={"inputs"})
-    split = settings.pop("split")
-    settings = {name: value for name, value in settings.items() if value is not None or name not in ("weight", "width")}
+    settings = {name: value for name, value in asdict(experiment.ingest).items() if name != "inputs"}
     return Step(
         title="ingest",
         record=folder / "run.json",
         outputs=(*(folder / name for name in SPLITS), folder / STATISTICS),
-        settings={**settings, **split},
+        settings=settings,
         inputs=checksums,
         about=_about(experiment),
     )

@@ -183,7 +183,7 @@ def experiment_of(study: Study, row: Row, width: dict[str, Any] | None = None) -
     ingest = _all_for_the_test(data) if data.role == "test_only" else data.ingest
     if row.size is not None:
         whole = experiment_of(study, replace(row, size=None))
-        output, ingest = output / "subsets" / f"{row.size}", ingest.model_copy(update={"inputs": stages.sources(whole)})
+        output, ingest = output / "subsets" / f"{row.size}", replace(ingest, inputs=stages.sources(whole))
     train = study.train
     if row.model:
         entry = study.models[row.model]
@@ -260,7 +260,7 @@ def _reduced(study: Study) -> list[tuple[str, int]]:
 
 def _all_for_the_test(data: DataSettings):
     """No gaps between splits that are all for the test."""
-    return data.ingest.model_copy(update={"split": data.ingest.split.model_copy(update={"gap_turnovers": 0.0})})
+    return replace(data.ingest, split=replace(data.ingest.split, decorrelation_turnovers=0.0))
 
 
 def _simulate(study: Study, pool: Pool, fresh: bool, report: Progress) -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowsr.compare.blocks import block_sums, independent_blocks
 from flowsr.compare.bootstrap import Interval, Sample, bootstrap, difference
 from flowsr.compare.findings import AHEAD, BEHIND, LEVEL, ONE_BLOCK, ONE_SEED, verdict_of
 
@@ -13,23 +12,6 @@ def sample(values, name="a", trained=True):
     """(seeds, blocks) one snapshot a block."""
     values = np.atleast_2d(np.asarray(values, dtype=float))
     return Sample(name, values, np.ones_like(values), trained)
-
-
-def test_snapshots_within_a_turnover_are_one_block_and_runs_never_share_one():
-    times = [np.array([0.0, 0.5, 1.0, 1.5, 2.0, 7.0]), np.array([0.0, 0.4])]
-    assert independent_blocks(times, [1.0, 1.0]).tolist() == [0, 0, 1, 1, 2, 3, 4, 4]
-    assert independent_blocks(times, [0.1, 0.1]).tolist() == list(range(8))
-    assert independent_blocks(times, [100.0, 1.0]).tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
-
-
-def test_blocks_do_not_drift_where_steps_are_an_exact_turnover():
-    times = np.arange(50) * 0.1 * 3  # rounding leaves some steps a hair short of 0.3
-    assert independent_blocks([times], [0.3]).tolist() == list(range(50))
-
-
-def test_block_sums_leave_out_what_was_not_measured():
-    sums, counts = block_sums(np.array([[1.0, 2.0, np.nan, 4.0]]), np.array([0, 0, 1, 1]))
-    assert sums.tolist() == [[3.0, 4.0]] and counts.tolist() == [[2.0, 1.0]]
 
 
 def test_the_mean_is_over_snapshots_not_over_blocks():

@@ -7,7 +7,7 @@ import yaml
 
 from flowsr.config.manifest import read_manifest
 from flowsr.data import grid_of, open_field
-from flowsr.data.pairs import ingest
+from flowsr.data.pairs import Ingest, Split, ingest
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from tests.data.fields import random_field, store_field
@@ -102,5 +102,5 @@ def test_manifests_that_are_wrong(tmp_path, changes, line):
 
 def test_a_manifest_can_be_ingested(tmp_path):
     store_field(random_field(GRID, np.arange(8.0)), tmp_path / "a.zarr")
-    statistics = ingest([write(tmp_path)], tmp_path / "pairs", factor=2, turnover_time=0.5)
+    statistics = ingest([write(tmp_path)], tmp_path / "pairs", Ingest(factor=2, split=Split(turnover_time=0.5)))
     assert statistics.exists() and (tmp_path / "pairs" / "test" / "manifest.zarr").exists()

@@ -1,20 +1,21 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flowsr.data import grid_of, open_field, store_checksum, write_hdf5
 from flowsr.data.degrade import DEGRADE_OPERATORS
-from flowsr.data.independence import flow_scales, spectral_moments
-from flowsr.data.pairs import ingest, pair_store, pair_stores, read_statistics
-from flowsr.data.split import SPLITS
+from flowsr.data.independence import SPLITS, Split, flow_scales, spectral_moments
+from flowsr.data.pairs import Ingest, ingest, pair_store, pair_stores, read_statistics
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+from flowsr.progress import Progress
 from tests.data.fields import VISCOSITY, die, in_child, random_field, store_field
 
 GRID = Grid((8, 4, 12), (2 * np.pi / 8, 2 * np.pi / 4, 2 * np.pi / 12))
 TIMES = np.arange(10) * 2.0
-SMALL = {"factor": 2, "gap_turnovers": 3.0}
+SMALL = Ingest(factor=2, split=Split(decorrelation_turnovers=3.0))
 
 
 def runs(folder, count=2, grid=GRID, times=TIMES, **options):
@@ -27,7 +28,7 @@ def runs(folder, count=2, grid=GRID, times=TIMES, **options):
 def ingested(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ingest")
     inputs = runs(folder)
-    ingest(inputs, folder / "pairs", **SMALL)
+    ingest(inputs, folder / "pairs", SMALL)
     return inputs, folder / "pairs"
 
 
@@ -91,11 +92,16 @@ def test_killed_and_resumed_is_the_same_to_the_byte(ingested, tmp_path, fraction
     inputs, whole = ingested
 
     def begin():
-        ingest(inputs, tmp_path / "pairs", progress=lambda done, _: die() if done > fraction else None, **SMALL)
+        ingest(
+            inputs,
+            tmp_path / "pairs",
+            SMALL,
+            progress=Progress(lambda title, done, message: die() if done > fraction else None),
+        )
 
     assert in_child(begin) == -9
     assert not (tmp_path / "pairs" / "statistics.json").exists()
-    ingest(inputs, tmp_path / "pairs", **SMALL)
+    ingest(inputs, tmp_path / "pairs", SMALL)
     assert store_checksum(tmp_path / "pairs") == store_checksum(whole)
 
 
@@ -103,19 +109,19 @@ def test_again_changes_nothing_and_progress_rises(ingested):
     inputs, output = ingested
     before, stamps = store_checksum(output), {p: p.stat().st_mtime_ns for p in output.rglob("c/*") if p.is_file()}
     told = []
-    ingest(inputs, output, progress=lambda done, message: told.append(done), **SMALL)
+    ingest(inputs, output, SMALL, progress=Progress(lambda title, done, message: told.append(done)))
     assert store_checksum(output) == before and told == sorted(told) and told[-1] == 1.0
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
 def test_other_settings_need_fresh(tmp_path):
     inputs = runs(tmp_path)
-    ingest(inputs, tmp_path / "pairs", **SMALL)
+    ingest(inputs, tmp_path / "pairs", SMALL)
     with pytest.raises(FlowsrError, match="other data or settings.*--fresh"):
-        ingest(inputs, tmp_path / "pairs", operator="spectral_cutoff", **SMALL)
+        ingest(inputs, tmp_path / "pairs", replace(SMALL, operator="spectral_cutoff"))
     with pytest.raises(FlowsrError, match="pairs of another ingest.*seed_1"):
-        ingest(inputs[:1], tmp_path / "pairs", **SMALL)
-    ingest(inputs[:1], tmp_path / "pairs", operator="spectral_cutoff", fresh=True, **SMALL)
+        ingest(inputs[:1], tmp_path / "pairs", SMALL)
+    ingest(inputs[:1], tmp_path / "pairs", replace(SMALL, operator="spectral_cutoff"), fresh=True)
     assert pair_stores(tmp_path / "pairs", "test") == [tmp_path / "pairs" / "test" / "seed_0.zarr"]
     assert len(list((tmp_path / "pairs").rglob("seed_1.zarr"))) == 0
 
@@ -124,7 +130,7 @@ def test_hdf5_and_zarr_give_the_same_pairs(tmp_path):
     [store] = runs(tmp_path, 1)
     copy = write_hdf5(open_field(store), tmp_path / "seed_0.h5")
     for path in (store, copy):
-        ingest([path], tmp_path / path.suffix, **SMALL)
+        ingest([path], tmp_path / path.suffix, SMALL)
     one, other = (read_statistics(tmp_path / path.suffix) for path in (store, copy))
     assert one["scale"] == other["scale"] and one["flow"] == other["flow"]
 
@@ -145,7 +151,7 @@ def test_bad_inputs_leave_nothing_behind(tmp_path, spoil, line):
     spoil(dataset)
     path = store_field(dataset, tmp_path / "seed_0.zarr")
     with pytest.raises(FlowsrError, match=line) as caught:
-        ingest([path], tmp_path / "pairs", **SMALL)
+        ingest([path], tmp_path / "pairs", SMALL)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "pairs").exists()
 
@@ -154,18 +160,18 @@ def test_requests_that_cannot_be_met(tmp_path):
     inputs = runs(tmp_path)
     output = tmp_path / "pairs"
     with pytest.raises(FlowsrError, match="no such variable.*expected: pressure; found: velocity"):
-        ingest(inputs, output, variable="pressure", **SMALL)
+        ingest(inputs, output, replace(SMALL, variable="pressure"))
     with pytest.raises(FlowsrError, match="cannot be coarsened"):
-        ingest(inputs, output, factor=3)
+        ingest(inputs, output, Ingest(factor=3))
     with pytest.raises(FlowsrError, match="seed_0.zarr.*too short"):
-        ingest(inputs, output, factor=2, gap_turnovers=50.0)
+        ingest(inputs, output, Ingest(factor=2, split=Split(decorrelation_turnovers=50.0)))
     with pytest.raises(FlowsrError, match="two inputs of the same name"):
-        ingest([inputs[0], inputs[0]], output, **SMALL)
+        ingest([inputs[0], inputs[0]], output, SMALL)
     with pytest.raises(FlowsrError, match="nothing to ingest"):
-        ingest([], output, **SMALL)
+        ingest([], output, SMALL)
     other = store_field(random_field(Grid((8, 8, 8)), TIMES), tmp_path / "other.zarr")
     with pytest.raises(FlowsrError, match="other.zarr.*runs differ in shape"):
-        ingest([inputs[0], other], output, **SMALL)
+        ingest([inputs[0], other], output, SMALL)
     with pytest.raises(FlowsrError, match="no finished ingest here"):
         read_statistics(output)
     assert not output.exists()
@@ -175,8 +181,8 @@ def test_a_box_with_walls_needs_to_be_told_its_turnover_time(tmp_path):
     grid = Grid((8, 4, 12), boundary=("periodic", "wall", "periodic"))
     [path] = runs(tmp_path, 1, grid=grid)
     with pytest.raises(FlowsrError, match="turnover_time"):
-        ingest([path], tmp_path / "pairs", **SMALL)
-    ingest([path], tmp_path / "pairs", turnover_time=1.0, **SMALL)
+        ingest([path], tmp_path / "pairs", SMALL)
+    ingest([path], tmp_path / "pairs", Ingest(factor=2, split=Split(decorrelation_turnovers=3.0, turnover_time=1.0)))
     found = json.loads((tmp_path / "pairs" / "statistics.json").read_text())
     assert found["flow"] is None and found["runs"]["seed_0"]["gap"] == 3.0
     assert found["coarse"]["boundary"] == ["periodic", "wall", "periodic"]
@@ -190,7 +196,7 @@ def test_a_scalar_is_ingested_by_the_velocity_beside_it(tmp_path):
         {"irreps": "0e", "units": "1"},
     )
     path = store_field(dataset, tmp_path / "a.zarr")
-    ingest([path], tmp_path / "pairs", variable="pressure", **SMALL)
+    ingest([path], tmp_path / "pairs", replace(SMALL, variable="pressure"))
     found = read_statistics(tmp_path / "pairs")
     train = open_field(pair_store(tmp_path / "pairs", "train", "a"), group="fine")
     assert list(train.data_vars) == ["pressure"]
@@ -207,9 +213,9 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
     dataset = dataset.assign(density=(("time", "x", "y", "z"), density, {"irreps": "0e", "units": "1"}))
     path = store_field(dataset, tmp_path / "a.zarr")
     factors = (2, 1, 3)
-    ingest([path], tmp_path / "pairs", factor=factors, weight="density", gap_turnovers=3.0)
+    ingest([path], tmp_path / "pairs", replace(SMALL, factor=factors, weight="density"))
     statistics = read_statistics(tmp_path / "pairs")
-    assert statistics["factor"] == [2, 1, 3] and statistics["weight"] == "density" and "width" not in statistics
+    assert statistics["factor"] == [2, 1, 3] and statistics["weight"] == "density" and statistics["width"] is None
     assert np.shape(statistics["transfer_function"]["real"]) == (3, 65)
     store = pair_store(tmp_path / "pairs", "train", "a")
     fine, coarse = open_field(store, group="fine"), open_field(store, group="coarse")
@@ -220,7 +226,7 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
     mean = lambda f: f.reshape(*f.shape[:2], 4, 2, 4, 1, 4, 3).mean(axis=(3, 5, 7))  # noqa: E731
     np.testing.assert_allclose(coarse["velocity"].values, mean(u * rho) / mean(rho), rtol=1e-5, atol=1e-6)
 
-    ingest([path], tmp_path / "wide", factor=2, operator="top_hat", width=2, gap_turnovers=3.0)
+    ingest([path], tmp_path / "wide", replace(SMALL, operator="top_hat", width=2))
     assert read_statistics(tmp_path / "wide")["width"] == 2
     assert open_field(pair_store(tmp_path / "wide", "test", "a"), group="coarse").attrs["degrade_width"] == 2
     for wrong, line in (
@@ -231,5 +237,5 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
         ({"factor": (2, 3, 2)}, "cannot be coarsened by this factor"),
     ):
         with pytest.raises(FlowsrError, match=line):
-            ingest([path], tmp_path / "wrong", **({"factor": 2} | wrong))
+            ingest([path], tmp_path / "wrong", replace(SMALL, **wrong))
     assert not (tmp_path / "wrong").exists()

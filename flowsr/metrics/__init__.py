@@ -1,9 +1,5 @@
 """Physics metrics: torchmetrics classes over functional twins, collected by name in ``METRICS``."""
 
-# The order of METRICS, which is that of a table's columns.
-from flowsr.metrics import fields, spectra, gradients, equivariance, similarity  # noqa: F401  # isort: skip
-from flowsr.metrics import breaking, consistency, curl, helicity as _helicity, invariants, alignment  # noqa: F401  # isort: skip
-from flowsr.metrics import subgrid, lumley, channel as _channel  # noqa: F401  # isort: skip
 from flowsr.metrics.alignment import (
     StrainAlignment,
     StrainEigenvalues,
@@ -11,27 +7,50 @@ from flowsr.metrics.alignment import (
     strain_state,
     vorticity_alignment,
 )
-from flowsr.metrics.base import METRICS, Degrade, FieldMetric, InputMetric, ModelMetric, PooledMetric
-from flowsr.metrics.breaking import (
+from flowsr.metrics.base import (
+    METRICS,
+    Curve,
+    CurveQuantity,
+    Degrade,
+    FieldMetric,
+    InputMetric,
+    ModelMetric,
+    PooledMetric,
+    Quantity,
+    chosen_metrics,
+    physical_unit,
+    shared_work,
+)
+from flowsr.metrics.channel import (
+    ReynoldsAnisotropy,
+    WallProfiles,
+    WallUnits,
+    anisotropy,
+    is_channel,
+    lumley_invariants,
+    reynolds_stress,
+    wall_profiles,
+)
+from flowsr.metrics.coherence import Coherence, coherence_per_wavenumber, cross_energy, good_up_to
+from flowsr.metrics.derivatives import derivative, finite_differences, gradient
+from flowsr.metrics.equivariance import (
+    EquivarianceError,
     SymmetryBreaking,
     SymmetryBreakingError,
+    equivariance_error,
     equivariance_error_per_irrep,
     equivariance_error_per_shell,
     error_per_class,
     symmetry_breaking,
 )
-from flowsr.metrics.channel import WallProfiles, WallUnits, is_channel, wall_profiles
-from flowsr.metrics.coherence import Coherence, coherence_per_wavenumber, cross_energy, good_up_to
-from flowsr.metrics.consistency import ConsistencyError, consistency_error
-from flowsr.metrics.curl import EnstrophyCaptured, enstrophy, enstrophy_captured, vorticity
-from flowsr.metrics.derivatives import derivative, finite_differences, gradient
-from flowsr.metrics.equivariance import EquivarianceError, equivariance_error
 from flowsr.metrics.fields import (
     AbsoluteError,
     ComponentErrors,
+    ConsistencyError,
     Correlation,
     NormalizedError,
     VarianceScaledError,
+    consistency_error,
     correlation,
     largest_error,
     mean_absolute_error,
@@ -42,32 +61,37 @@ from flowsr.metrics.gradients import (
     DerivativeMoments,
     DissipationCaptured,
     Divergence,
+    EnstrophyCaptured,
     GradientPdf,
     derivative_flatness,
     derivative_skewness,
     dissipation,
     dissipation_captured,
+    enstrophy,
+    enstrophy_captured,
     gradient_pdf,
     gradient_scales,
     normalized_divergence,
     velocity_gradient,
+    vorticity,
 )
 from flowsr.metrics.helicity import Helicity, HelicitySpectrum, helicity, helicity_spectrum, relative_helicity
 from flowsr.metrics.invariants import GradientInvariants, JointDensity, gradient_invariants, qr_joint_pdf, strain_scale
-from flowsr.metrics.lumley import ReynoldsAnisotropy, anisotropy, lumley_invariants, reynolds_stress
 from flowsr.metrics.one_dimensional import LineSpectra, WallSpectra, line_spectra, line_spectrum
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity, physical_unit
-from flowsr.metrics.ranges import SpectralRanges, compensated_spectrum, dissipation_spectrum
-from flowsr.metrics.scales import flow_statistics
-from flowsr.metrics.selection import chosen_metrics
-from flowsr.metrics.sharing import shared_work
-from flowsr.metrics.shells import cutoff_wavenumber
+from flowsr.metrics.scales import FlowScales, SpectralMoments, flow_scales, flow_statistics, spectral_moments
 from flowsr.metrics.similarity import ComponentSimilarity, StructuralSimilarity, data_range_of, gaussian_mean, ssim
 from flowsr.metrics.spectra import (
+    SpectralRanges,
     Spectrum,
+    compensated_spectrum,
+    cutoff_wavenumber,
+    dissipation_spectrum,
     energy_spectrum,
     field_error_per_wavenumber,
     nrmse_beyond,
+    shell_energy,
+    shell_sums,
+    shells_of,
     spectral_error,
     spectral_error_per_wavenumber,
 )
@@ -81,6 +105,41 @@ from flowsr.metrics.subgrid import (
     subgrid_stress_correlation,
     subgrid_stress_error,
 )
+
+# The order of METRICS, which is that of a table's columns.
+_REGISTERED: dict[str, type[PooledMetric]] = {
+    "nrmse": NormalizedError,
+    "vrmse": VarianceScaledError,
+    "absolute_error": AbsoluteError,
+    "correlation": Correlation,
+    "components": ComponentErrors,
+    "spectrum": Spectrum,
+    "divergence": Divergence,
+    "dissipation": DissipationCaptured,
+    "derivative_moments": DerivativeMoments,
+    "gradient_pdf": GradientPdf,
+    "equivariance": EquivarianceError,
+    "ssim": StructuralSimilarity,
+    "component_ssim": ComponentSimilarity,
+    "symmetry_breaking": SymmetryBreakingError,
+    "consistency": ConsistencyError,
+    "enstrophy": EnstrophyCaptured,
+    "helicity": Helicity,
+    "helicity_spectrum": HelicitySpectrum,
+    "gradient_invariants": GradientInvariants,
+    "alignment": StrainAlignment,
+    "strain_eigenvalues": StrainEigenvalues,
+    "subgrid_stress": SubgridStress,
+    "anisotropy": ReynoldsAnisotropy,
+    "walls": WallUnits,
+    "coherence": Coherence,
+    "line_spectra": LineSpectra,
+    "wall_spectra": WallSpectra,
+    "spectral_ranges": SpectralRanges,
+    "structure_functions": VelocityIncrements,
+}
+for _name, _metric in _REGISTERED.items():
+    METRICS.register(_name)(_metric)
 
 __all__ = [
     "METRICS",
@@ -99,6 +158,7 @@ __all__ = [
     "EnstrophyCaptured",
     "EquivarianceError",
     "FieldMetric",
+    "FlowScales",
     "GradientInvariants",
     "GradientPdf",
     "Helicity",
@@ -111,6 +171,7 @@ __all__ = [
     "PooledMetric",
     "Quantity",
     "ReynoldsAnisotropy",
+    "SpectralMoments",
     "SpectralRanges",
     "Spectrum",
     "StrainAlignment",
@@ -151,6 +212,7 @@ __all__ = [
     "error_per_class",
     "field_error_per_wavenumber",
     "finite_differences",
+    "flow_scales",
     "flow_statistics",
     "gaussian_mean",
     "good_up_to",
@@ -176,8 +238,12 @@ __all__ = [
     "relative_helicity",
     "reynolds_stress",
     "shared_work",
+    "shell_energy",
+    "shell_sums",
+    "shells_of",
     "spectral_error",
     "spectral_error_per_wavenumber",
+    "spectral_moments",
     "ssim",
     "strain_eigenframe",
     "strain_scale",

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric
-from flowsr.metrics.curl import vorticity
+from flowsr.metrics.base import CurveQuantity, FieldMetric, Quantity, cell_volumes, shareable, volume_sum
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
-from flowsr.metrics.gradients import velocity_gradient
-from flowsr.metrics.histograms import bin_numbers, cell_volumes, volume_per_bin
+from flowsr.metrics.gradients import bin_numbers, density_curve, velocity_gradient, volume_per_bin, vorticity
 from flowsr.metrics.invariants import strain_scale
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.sharing import shareable
-from flowsr.metrics.volumes import volume_of, volume_sum
 
 BINS = 20
 RATE_RANGE, RATE_BINS = 5.0, 100  # of the eigenvalues, in units of the root mean square strain
@@ -84,13 +80,12 @@ def strain_state(velocity: Tensor, grid: Grid) -> Tensor:
     return _strain_state(velocity, grid)
 
 
-@METRICS.register("alignment")
 class StrainAlignment(FieldMetric):
     """:func:`strain_state` and :func:`vorticity_alignment` of the prediction, by volume, pooled over snapshots."""
 
     halo = DERIVATIVE_HALO
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         **{
             f"alignment_{axis}": Quantity(f"Mean |cos|, vorticity and {axis} strain", "1", "truth", _ASHURST)
             for axis in AXES
@@ -100,7 +95,7 @@ class StrainAlignment(FieldMetric):
             "Intermediate over extensive strain", "1", "truth", f"<b> / <a>, a >= b >= c eigenvalues of S; {_ASHURST}"
         ),
     }
-    curves = {
+    curves: ClassVar = {
         **{
             f"pdf_alignment_{axis}": CurveQuantity(
                 f"Vorticity against {axis} strain", "|cos|", "probability density", _ASHURST
@@ -109,9 +104,8 @@ class StrainAlignment(FieldMetric):
         },
         "pdf_strain_state": CurveQuantity("State of strain", "s*", "probability density", _LUND),
     }
-    totals = ("cosine_volumes", "cosines", "aligned", "state_volumes", "states", "strained", "eigenvalues")
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         values, vectors = strain_eigenframe(prediction, grid)
         cosines, state = _cosines(prediction, grid, vectors), _strain_state(prediction, grid)
         volumes = cell_volumes(grid, prediction.device)
@@ -121,20 +115,19 @@ class StrainAlignment(FieldMetric):
             "cosines": volume_sum(cosines.nan_to_num(0.0), grid, keep=2),
             "aligned": volume_sum((~cosines[:, 0].isnan()).to(torch.float64), grid),
             "state_volumes": volume_per_bin(bin_numbers(state, -1.0, 1.0, BINS), BINS, volumes),
-            "states": volume_sum(state.nan_to_num(0.0), grid),
+            "state_integral": volume_sum(state.nan_to_num(0.0), grid),
             "strained": volume_sum((~state.isnan()).to(torch.float64), grid),
             "eigenvalues": volume_sum(values, grid, keep=2),
         }
 
-    def _finish(self, cosine_volumes, cosines, aligned, state_volumes, states, strained, eigenvalues):
-        result = {"strain_state": states / strained, "strain_eigenvalue_ratio": eigenvalues[1] / eigenvalues[0]}
+    def finish(self, cosine_volumes, cosines, aligned, state_volumes, state_integral, strained, eigenvalues):
+        result = {"strain_state": state_integral / strained, "strain_eigenvalue_ratio": eigenvalues[1] / eigenvalues[0]}
         for axis, volumes, total in zip(AXES, cosine_volumes, cosines):
             result[f"alignment_{axis}"] = total / aligned
-            result[f"pdf_alignment_{axis}"] = _pdf(volumes, aligned, 0.0)
-        return {**result, "pdf_strain_state": _pdf(state_volumes, strained, -1.0)}
+            result[f"pdf_alignment_{axis}"] = density_curve(volumes, aligned, 0.0, 1.0)
+        return {**result, "pdf_strain_state": density_curve(state_volumes, strained, -1.0, 1.0)}
 
 
-@METRICS.register("strain_eigenvalues")
 class StrainEigenvalues(FieldMetric):
     """PDFs of the eigenvalues of the predicted strain, in units of the true root mean square strain, by volume.
 
@@ -147,30 +140,29 @@ class StrainEigenvalues(FieldMetric):
     """
 
     needs_vector = True
-    curves = {
+    curves: ClassVar = {
         f"pdf_strain_{axis}": CurveQuantity(
             f"PDF of {axis} strain", "eigenvalue of S / true rms", "probability density", _ASHURST, y_scale="log"
         )
         for axis in AXES
     }
-    totals = ("rate_volumes", "volume")
 
     def __init__(self, scale: float | None = None, **options):
         super().__init__(**options)
         self.scale = scale
         self.halo = None if scale is None else DERIVATIVE_HALO
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         unit = strain_scale(target, grid)[:, None, None, None] if self.scale is None else float(self.scale)
         values, _ = strain_eigenframe(prediction, grid)
         volumes = cell_volumes(grid, prediction.device)
         numbers = (bin_numbers(values[:, n] / unit, -RATE_RANGE, RATE_RANGE, RATE_BINS) for n in range(3))
         per_bin = [volume_per_bin(number, RATE_BINS, volumes) for number in numbers]
-        return {"rate_volumes": torch.stack(per_bin, dim=1), "volume": volume_of(prediction, grid)}
+        return {"rate_volumes": torch.stack(per_bin, dim=1)}
 
-    def _finish(self, rate_volumes, volume):
+    def finish(self, rate_volumes, volume):
         return {
-            f"pdf_strain_{axis}": _pdf(volumes, volume, -RATE_RANGE, RATE_RANGE)
+            f"pdf_strain_{axis}": density_curve(volumes, volume, -RATE_RANGE, RATE_RANGE)
             for axis, volumes in zip(AXES, rate_volumes)
         }
 
@@ -211,9 +203,3 @@ def _not_rounding(velocity: Tensor, grid: Grid, square: Tensor) -> Tensor:
     a = velocity_gradient(velocity, grid)
     smallest = (1000 * torch.finfo(a.dtype).eps) ** 2
     return square > smallest * (a.to(torch.float64) ** 2).sum((1, 2))[:, None]
-
-
-def _pdf(volumes: Tensor, total: Tensor, low: float, high: float = 1.0) -> Curve:
-    bins = len(volumes)
-    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=volumes.device)
-    return Curve((edges[1:] + edges[:-1]) / 2, volumes / total * (bins / (high - low)))

@@ -9,22 +9,31 @@ depends on which axis is which. Source: Pope, Turbulent Flows (2000), section 7.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.base import (
+    Curve,
+    CurveQuantity,
+    FieldMetric,
+    Quantity,
+    check_on_grid,
+    of_both,
+    volume_of,
+    volume_sum,
+)
 from flowsr.metrics.derivatives import STENCIL, finite_difference_weights
-from flowsr.metrics.lumley import lumley_invariants
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
 
 SYMMETRIC = 1e-6  # of the channel's height: centres this near to each other's mirror images are taken for that
 
 _PROFILES = "Kim, Moin & Moser, J. Fluid Mech. 177, 133 (1987)"
 _POPE = "Pope, Turbulent Flows (2000), sec. 7.1"
 _LUMLEY = "Lumley, Adv. Appl. Mech. 18, 123 (1978); Pope, Turbulent Flows (2000), eqs. 11.28-11.29"
+_INVARIANTS = "Pope, Turbulent Flows (2000), eqs. 11.28-11.29; Lumley, Adv. Appl. Mech. 18, 123 (1978)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +73,61 @@ class WallProfiles:
         return self.distance * friction_velocity / self.viscosity
 
 
+def reynolds_stress(velocity: Tensor, grid: Grid) -> Tensor:
+    """R_ij = <u_i u_j> - <u_i> <u_j>, means over the volume of a homogeneous box.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch, 3, 3), float64, velocity^2.
+
+    Raises:
+        ValueError: a field that is not on the grid.
+    """
+    check_on_grid(velocity, grid)
+    return _stress(*_moments(velocity, grid), volume_of(velocity, grid))
+
+
+def anisotropy(stress: Tensor) -> Tensor:
+    """b_ij = R_ij / R_kk - delta_ij / 3 of Reynolds stresses (..., 3, 3).
+
+    Source: Pope, Turbulent Flows (2000), section 11.3.2.
+    """
+    trace = stress.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    return stress / trace - torch.eye(3, dtype=stress.dtype, device=stress.device) / 3
+
+
+def lumley_invariants(stress: Tensor) -> tuple[Tensor, Tensor]:
+    """xi and eta of a Reynolds stress: 6 eta^2 = b_ij b_ji, 6 xi^3 = b_ij b_jk b_ki, b the :func:`anisotropy`.
+
+    (0, 0) is isotropic turbulence, xi = eta one large component (a cigar; 1/3 is one component alone), xi = -eta two
+    equal large ones (a pancake; xi = -1/6 is two components alone). Source: Pope, Turbulent Flows (2000), eqs. 11.28
+    and 11.29; the triangle is that of Lumley, Adv. Appl. Mech. 18, 123 (1978), and Choi & Lumley, J. Fluid Mech. 436,
+    59 (2001).
+
+    Args:
+        stress: (..., 3, 3).
+
+    Returns:
+        xi and eta, each (...).
+    """
+    b = anisotropy(stress)
+    square = b @ b
+    eta = torch.sqrt(square.diagonal(dim1=-2, dim2=-1).sum(-1) / 6)
+    third = (square * b.transpose(-1, -2)).sum((-1, -2)) / 6
+    return third.sign() * third.abs() ** (1 / 3), eta
+
+
+def two_component_distance(xi: Tensor, eta: Tensor) -> Tensor:
+    """F = 1 - 27 eta^2 + 54 xi^3: 0 where one component of the velocity vanishes (at a wall), 1 for isotropy.
+
+    27 times the determinant of R_ij / R_kk. Source: Choi & Lumley, J. Fluid Mech. 436, 59 (2001), in Pope's invariants.
+    """
+    return 1 - 27 * eta**2 + 54 * xi**3
+
+
 def is_channel(grid: Grid) -> bool:
     """Whether one axis has walls and the two others are periodic."""
     return sorted(grid.boundary) == ["periodic", "periodic", "wall"]
@@ -91,13 +155,42 @@ def wall_profiles(velocity: Tensor, grid: Grid, viscosity: float) -> WallProfile
     Raises:
         ValueError: a field that is not on the grid, or a box that is not a channel.
     """
-    check_same_grid(velocity, velocity, grid)
+    check_on_grid(velocity, grid)
     first, second = (moment.mean(0) for moment in _plane_means(velocity, grid))
     channel = _Channel.of(grid, velocity.device)
     return channel.profiles(first, second, channel.direction(first), viscosity)
 
 
-@METRICS.register("walls")
+class ReynoldsAnisotropy(FieldMetric):
+    """Reynolds stress of the prediction over the whole volume, for homogeneous boxes.
+
+    Moments are pooled over snapshots: the mean that is taken off is that of everything seen.
+    """
+
+    halo = 0
+    needs_vector = True
+    scalars: ClassVar = {
+        "reynolds_stress_error": Quantity(
+            "Reynolds stress error",
+            "1",
+            "lower",
+            "||R_p - R_t|| / ||R_t||; R_ij of Pope, Turbulent Flows (2000), sec. 4.1",
+        ),
+        "lumley_xi": Quantity("Anisotropy xi", "1", "truth", f"6 xi^3 = b_ij b_jk b_ki; {_INVARIANTS}"),
+        "lumley_eta": Quantity("Anisotropy eta", "1", "truth", f"6 eta^2 = b_ij b_ji; {_INVARIANTS}"),
+    }
+
+    def measure(self, prediction, target, grid):
+        return of_both(prediction, target, lambda field: _named(*_moments(field, grid)))
+
+    def finish(self, prediction_first, prediction_second, target_first, target_second, volume):
+        predicted = _stress(prediction_first, prediction_second, volume)
+        true = _stress(target_first, target_second, volume)
+        xi, eta = lumley_invariants(predicted)
+        error = torch.linalg.vector_norm(predicted - true) / torch.linalg.vector_norm(true)
+        return {"reynolds_stress_error": error, "lumley_xi": xi, "lumley_eta": eta}
+
+
 class WallUnits(FieldMetric):
     """:func:`wall_profiles` of the prediction in wall units; plane means are pooled over snapshots.
 
@@ -111,7 +204,7 @@ class WallUnits(FieldMetric):
     needs_vector = True
     needs_channel = True
     ensemble = True
-    scalars = {
+    scalars: ClassVar = {
         "friction_velocity": Quantity("Friction velocity", "velocity", "truth", f"sqrt(nu dU/dy) at the wall; {_POPE}"),
         "reynolds_tau": Quantity("Re_tau", "1", "truth", f"u_tau h / nu; {_POPE}"),
         "mean_profile_error": Quantity("Mean profile error", "1", "lower", "||U_p - U_t|| / ||U_t|| over the channel"),
@@ -119,7 +212,7 @@ class WallUnits(FieldMetric):
             "Reynolds stress profile error", "1", "lower", "||R_p - R_t|| / ||R_t|| over the channel and all components"
         ),
     }
-    curves = {
+    curves: ClassVar = {
         "mean_velocity_plus": CurveQuantity("Mean velocity", "y+", "U / u_tau", _PROFILES, x_scale="log"),
         "streamwise_rms_plus": CurveQuantity("Streamwise fluctuation", "y+", "u' / u_tau", _PROFILES),
         "normal_rms_plus": CurveQuantity("Wall-normal fluctuation", "y+", "v' / u_tau", _PROFILES),
@@ -128,28 +221,18 @@ class WallUnits(FieldMetric):
         "lumley_xi_profile": CurveQuantity("Anisotropy xi", "y+", "xi", _LUMLEY),
         "lumley_eta_profile": CurveQuantity("Anisotropy eta", "y+", "eta", _LUMLEY),
     }
-    totals = ("prediction_first", "prediction_second", "target_first", "target_second", "snapshots")
     axes = ("position", "widths", "axis")
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         if self.viscosity is None:
             raise ValueError("wall units need the viscosity")
-        prediction_first, prediction_second = _plane_means(prediction, grid)
-        target_first, target_second = _plane_means(target, grid)
-        return {
-            "prediction_first": prediction_first,
-            "prediction_second": prediction_second,
-            "target_first": target_first,
-            "target_second": target_second,
-            "snapshots": torch.ones(len(target), device=target.device),
-        }
+        return of_both(prediction, target, lambda field: _named(*_plane_means(field, grid)))
 
-    def _axes(self, grid, device):
-        channel = _Channel.of(grid, device)
-        axis = torch.tensor(channel.axis + 1.0, dtype=torch.float64, device=device)  # 0 is an axis not known yet
-        return {"position": channel.position, "widths": channel.widths, "axis": axis}
+    def axis_values(self, grid):
+        channel = _Channel.of(grid, torch.device("cpu"))
+        return {"position": channel.position, "widths": channel.widths, "axis": channel.axis + 1.0}  # 0: not known yet
 
-    def _finish(
+    def finish(
         self, prediction_first, prediction_second, target_first, target_second, snapshots, position, widths, axis
     ):
         channel = _Channel(int(axis) - 1, position, widths)
@@ -242,3 +325,19 @@ def _distance(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """||p - t|| / ||t|| of profiles (d, i, j), every distance counting by ``weights`` (d,)."""
     weights = weights[:, None, None]
     return torch.sqrt((weights * (prediction - target) ** 2).sum() / (weights * target**2).sum())
+
+
+def _moments(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Integrals of u_i, (batch, 3), and of u_i u_j, (batch, 3, 3)."""
+    velocity = velocity.to(torch.float64)
+    rows = [volume_sum(velocity[:, i : i + 1] * velocity, grid, keep=2) for i in range(3)]
+    return volume_sum(velocity, grid, keep=2), torch.stack(rows, dim=1)
+
+
+def _stress(first: Tensor, second: Tensor, volume: Tensor) -> Tensor:
+    mean = first / volume[..., None]
+    return second / volume[..., None, None] - mean[..., :, None] * mean[..., None, :]
+
+
+def _named(first: Tensor, second: Tensor) -> dict[str, Tensor]:
+    return {"first": first, "second": second}

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.shells import TIE, Shells, cutoff_wavenumber, shells_of
-from flowsr.metrics.spectra import NOISE, shell_energy, shell_sums
+from flowsr.metrics.base import Curve, Quantity, check_same_grid
+from flowsr.metrics.spectra import (
+    NOISE,
+    ShellMetric,
+    beyond_cutoff,
+    shell_energy,
+    shell_sums,
+    shown_shells,
+    spectrum_quantity,
+)
 
 LEAST_COHERENCE = 0.9
 LARGEST_ERROR = 0.2
@@ -34,10 +42,7 @@ def cross_energy(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
         ValueError: shapes that differ, or an axis that is not periodic.
     """
     check_same_grid(prediction, target, grid)
-    shells = shells_of(grid)
-    p, t = (torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward") for field in (prediction, target))
-    product = (p.real * t.real + p.imag * t.imag).sum(dim=1, dtype=torch.float64) / 2
-    return shell_sums(product, shells)
+    return shell_sums(prediction, grid, target) / 2
 
 
 def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
@@ -56,11 +61,7 @@ def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> 
     Raises:
         ValueError: shapes that differ, or an axis that is not periodic.
     """
-    shells = shells_of(grid)
-    cross = cross_energy(prediction, target, grid)
-    values = _coherence(cross, shell_energy(prediction, grid), shell_energy(target, grid))
-    shown = torch.as_tensor(_shown(shells), device=values.device)
-    return Curve(torch.as_tensor(shells.wavenumber, device=values.device)[shown], values[:, shown])
+    return Coherence().each(prediction, target, grid)["coherence"]
 
 
 def good_up_to(wavenumber: Tensor, good: Tensor) -> Tensor:
@@ -77,8 +78,7 @@ def good_up_to(wavenumber: Tensor, good: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(wavenumber[:1]), wavenumber])[steps]
 
 
-@METRICS.register("coherence")
-class Coherence(FieldMetric):
+class Coherence(ShellMetric):
     """:func:`coherence_per_wavenumber`, and the wavenumbers up to which a model is good; energies are pooled.
 
     A model is good up to the last complete shell before the first in which it is out of bounds; a shell in which the
@@ -89,8 +89,7 @@ class Coherence(FieldMetric):
         largest_error: bound of the other, on the energy of the error over the energy of the truth.
     """
 
-    needs_periodic = True
-    scalars = {
+    scalars: ClassVar = {
         "good_up_to_coherence": Quantity(
             "Coherent up to k", "length^-1", "higher", f"coherence >= {LEAST_COHERENCE} up to there; {_SOURCE}"
         ),
@@ -104,34 +103,23 @@ class Coherence(FieldMetric):
             "Coherence, k > k_c", "1", "higher", f"of all shells beyond the coarse Nyquist wavenumber k_c; {_SOURCE}"
         ),
     }
-    curves = {
-        "coherence": CurveQuantity(
-            "Coherence with the truth", "wavenumber k", "coherence", _SOURCE, "length^-1", x_scale="log"
-        )
+    curves: ClassVar = {
+        "coherence": spectrum_quantity("Coherence with the truth", "coherence", _SOURCE, y_scale="linear")
     }
-    totals = ("cross_energy", "prediction_energy", "target_energy")
-    axes = ("wavenumber", "complete", "cutoff")
 
     def __init__(self, least_coherence: float = LEAST_COHERENCE, largest_error: float = LARGEST_ERROR, **options):
         super().__init__(**options)
         self.least_coherence, self.largest_error = least_coherence, largest_error
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         return {
             "cross_energy": cross_energy(prediction, target, grid),
             "prediction_energy": shell_energy(prediction, grid),
             "target_energy": shell_energy(target, grid),
         }
 
-    def _axes(self, grid, device):
-        shells = shells_of(grid)
-        cutoff = float("inf") if self.factor is None else cutoff_wavenumber(grid, self.factor)
-        values = {"wavenumber": shells.wavenumber, "complete": shells.complete, "cutoff": cutoff}
-        return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
-
-    def _finish(self, cross_energy, prediction_energy, target_energy, wavenumber, complete, cutoff):
-        shown = complete.bool() & (wavenumber > 0)
-        beyond = wavenumber > cutoff * (1 + TIE)
+    def finish(self, cross_energy, prediction_energy, target_energy, wavenumber, complete, cutoff):
+        shown, beyond = shown_shells(wavenumber, complete), beyond_cutoff(wavenumber, cutoff)
         coherence = _coherence(cross_energy, prediction_energy, target_energy)
         error = (prediction_energy - 2 * cross_energy + target_energy) / target_energy
         held = target_energy > NOISE * target_energy.sum()
@@ -144,10 +132,6 @@ class Coherence(FieldMetric):
             "coherence_beyond_cutoff": _ratio(*all_beyond),
             "coherence": Curve(wavenumber[shown], coherence[shown]),
         }
-
-
-def _shown(shells: Shells):
-    return shells.complete & (shells.wavenumber > 0)
 
 
 def _coherence(cross: Tensor, prediction: Tensor, target: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import check_on_grid
-from flowsr.metrics.sharing import shareable
+from flowsr.metrics.base import check_on_grid, shareable
 
 STENCIL = 5
 DERIVATIVE_HALO = 4  # cells to each side that the derivatives inside finite_differences() look at

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
-from flowsr.metrics.quantity import Quantity
-from flowsr.metrics.volumes import volume_of, volume_sum
+from flowsr.metrics.base import Degrade, FieldMetric, InputMetric, Quantity, check_same_grid, volume_of, volume_sum
 
 COMPONENTS = ("u", "v", "w")
 
 _VRMSE_SOURCE = "sqrt(<|p - t|^2> / <|t - <t>|^2>); Ohana et al., The Well, arXiv 2412.00568, sec. 5"
+_CONSISTENCY_SOURCE = "||D(p) - c|| / ||c||, D the data's operator; Sonderby et al., arXiv 1610.04490, sec. 3"
 _CORRELATION_SOURCE = "<p'.t'> / sqrt(<p'.p'> <t'.t'>), p' = p - <p>; Pearson, Proc. R. Soc. 58, 240 (1895)"
 
 
@@ -33,8 +33,7 @@ def nrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
     Raises:
         ValueError: shapes that differ.
     """
-    check_same_grid(prediction, target, grid)
-    return torch.sqrt(volume_sum((prediction - target) ** 2, grid) / volume_sum(target**2, grid))
+    return NormalizedError().each(prediction, target, grid)["nrmse"]
 
 
 def vrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
@@ -46,9 +45,7 @@ def vrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
 
     Arguments and result as in :func:`nrmse`; infinite where the truth is uniform.
     """
-    check_same_grid(prediction, target, grid)
-    error, variance = volume_sum((prediction - target) ** 2, grid), _central_sum(*_moments(target, target, grid))
-    return torch.sqrt(error / variance)
+    return VarianceScaledError().each(prediction, target, grid)["vrmse"]
 
 
 def mean_absolute_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
@@ -61,9 +58,7 @@ def mean_absolute_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tenso
     Returns:
         (batch,), float64, in units of the field.
     """
-    check_same_grid(prediction, target, grid)
-    volume = volume_of(target, grid) * target.shape[1]
-    return volume_sum((prediction - target).abs(), grid) / volume
+    return AbsoluteError().each(prediction, target, grid)["mae"]
 
 
 def largest_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
@@ -86,68 +81,86 @@ def correlation(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
 
     Arguments and result as in :func:`nrmse`; nan where either field is uniform.
     """
-    check_same_grid(prediction, target, grid)
-    return _correlation(*(_moments(one, other, grid) for one, other in _pairs(prediction, target)))
+    return Correlation().each(prediction, target, grid)["correlation"]
 
 
-@METRICS.register("nrmse")
+def consistency_error(prediction: Tensor, coarse: Tensor, grid: Grid, degrade: Degrade) -> Tensor:
+    """||D(p) - c|| / ||c||: how far the degraded prediction is from the coarse field that it was made of.
+
+    0 for the truth, whatever the operator; an interpolation that smooths has lost something that the input held.
+    Source: the consistency constraint of Sonderby et al., Amortised MAP Inference for Image Super-resolution, arXiv
+    1610.04490, section 3.
+
+    Args:
+        prediction: (batch, component, x, y, z).
+        coarse: (batch, component, X, Y, Z), same unit.
+        grid: the grid of ``prediction``.
+        degrade: the operator D that made the coarse field, ``degrade(field, grid)``.
+
+    Returns:
+        (batch,), float64, no unit.
+
+    Raises:
+        ValueError: a prediction that is not on the grid, or a degraded one of another shape than the input.
+    """
+    metric = ConsistencyError().to(prediction.device)
+    errors = [metric(p, c, grid, degrade)["consistency_error"] for p, c in zip(prediction.split(1), coarse.split(1))]
+    return torch.stack(errors)
+
+
 class NormalizedError(FieldMetric):
     """:func:`nrmse`, pooled: the squared norms are summed over snapshots before the ratio is taken."""
 
     standard = True
     halo = 0
-    scalars = {"nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE")}
-    totals = ("error", "power")
+    scalars: ClassVar = {
+        "nrmse": Quantity("NRMSE", "1", "lower", "||p - t|| / ||t|| over all voxels and components", "NRMSE")
+    }
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         return {"error": volume_sum((prediction - target) ** 2, grid), "power": volume_sum(target**2, grid)}
 
-    def _finish(self, error, power):
+    def finish(self, error, power):
         return {"nrmse": torch.sqrt(error / power)}
 
 
-@METRICS.register("vrmse")
 class VarianceScaledError(FieldMetric):
     """:func:`vrmse`, pooled: the mean that is taken off is that of everything seen."""
 
     halo = 0
-    scalars = {"vrmse": Quantity("VRMSE", "1", "lower", _VRMSE_SOURCE)}
-    totals = ("error", "mean", "power", "volume")
+    scalars: ClassVar = {"vrmse": Quantity("VRMSE", "1", "lower", _VRMSE_SOURCE)}
 
-    def _measure(self, prediction, target, grid):
-        mean, _, power, volume = _moments(target, target, grid)
-        return {"error": volume_sum((prediction - target) ** 2, grid), "mean": mean, "power": power, "volume": volume}
+    def measure(self, prediction, target, grid):
+        mean, _, power = _moments(target, target, grid)
+        return {"error": volume_sum((prediction - target) ** 2, grid), "mean": mean, "power": power}
 
-    def _finish(self, error, mean, power, volume):
+    def finish(self, error, mean, power, volume):
         return {"vrmse": torch.sqrt(error / _central_sum(mean, mean, power, volume))}
 
 
-@METRICS.register("absolute_error")
 class AbsoluteError(FieldMetric):
     """:func:`mean_absolute_error` and :func:`largest_error`; the latter is the largest of everything seen."""
 
     halo = 0
-    scalars = {
+    scalars: ClassVar = {
         "mae": Quantity("Mean absolute error", "velocity", "lower", "mean of |p_i - t_i| over voxels and components"),
         "largest_error": Quantity("Largest error", "velocity", "lower", "max over voxels of |p - t|"),
         "largest_error_over_rms": Quantity(
             "Largest error over r.m.s.", "1", "lower", "max over voxels of |p - t|, over sqrt(<|t|^2>)"
         ),
     }
-    totals = ("absolute", "power", "volume", "components")
     peaks = ("largest",)
 
-    def _measure(self, prediction, target, grid):
-        error, volume = prediction - target, volume_of(target, grid)
+    def measure(self, prediction, target, grid):
+        error = prediction - target
         return {
             "absolute": volume_sum(error.abs(), grid),
             "power": volume_sum(target**2, grid),
-            "volume": volume,
-            "components": volume * target.shape[1],
+            "components": volume_of(target, grid) * target.shape[1],
             "largest": _largest_length(error),
         }
 
-    def _finish(self, absolute, power, volume, components, largest):
+    def finish(self, absolute, power, volume, components, largest):
         return {
             "mae": absolute / components,
             "largest_error": largest,
@@ -155,38 +168,44 @@ class AbsoluteError(FieldMetric):
         }
 
 
-@METRICS.register("correlation")
 class Correlation(FieldMetric):
     """:func:`correlation`, pooled: the means that are taken off are those of everything seen."""
 
     halo = 0
-    scalars = {"correlation": Quantity("Correlation", "1", "higher", _CORRELATION_SOURCE)}
-    totals = ("prediction_mean", "target_mean", "prediction_power", "product", "target_power", "volume")
+    scalars: ClassVar = {"correlation": Quantity("Correlation", "1", "higher", _CORRELATION_SOURCE)}
 
-    def _measure(self, prediction, target, grid):
-        prediction_mean, target_mean, product, volume = _moments(prediction, target, grid)
+    def measure(self, prediction, target, grid):
+        prediction_mean, target_mean, product = _moments(prediction, target, grid)
         return {
             "prediction_mean": prediction_mean,
             "target_mean": target_mean,
             "prediction_power": _moments(prediction, prediction, grid)[2],
             "product": product,
             "target_power": _moments(target, target, grid)[2],
-            "volume": volume,
         }
 
-    def _finish(self, prediction_mean, target_mean, prediction_power, product, target_power, volume):
-        moments = (
-            (prediction_mean, prediction_mean, prediction_power, volume),
-            (prediction_mean, target_mean, product, volume),
-            (target_mean, target_mean, target_power, volume),
-        )
-        return {"correlation": _correlation(*moments)}
+    def finish(self, prediction_mean, target_mean, prediction_power, product, target_power, volume):
+        variance = _central_sum(prediction_mean, prediction_mean, prediction_power, volume)
+        covariance = _central_sum(prediction_mean, target_mean, product, volume)
+        true_variance = _central_sum(target_mean, target_mean, target_power, volume)
+        return {"correlation": covariance / torch.sqrt(variance * true_variance)}
+
+
+class ConsistencyError(InputMetric):
+    """:func:`consistency_error`, pooled: the squared norms are summed over snapshots before the ratio is taken."""
+
+    scalars: ClassVar = {"consistency_error": Quantity("Consistency error", "1", "lower", _CONSISTENCY_SOURCE)}
+
+    def measure(self, degraded, coarse, grid):
+        return {"difference": volume_sum((degraded - coarse) ** 2, grid), "power": volume_sum(coarse**2, grid)}
+
+    def finish(self, difference, power):
+        return {"consistency_error": torch.sqrt(difference / power)}
 
 
 _PARTS = {"norm": NormalizedError, "variance": VarianceScaledError, "absolute": AbsoluteError, "product": Correlation}
 
 
-@METRICS.register("components")
 class ComponentErrors(FieldMetric):
     """The errors of this page for u, v and w, each as a scalar field of its own: ``nrmse_u``, ``correlation_w``, ...
 
@@ -196,55 +215,46 @@ class ComponentErrors(FieldMetric):
     halo = 0
     invariant = False
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         f"{key}_{component}": replace(quantity, label=f"{quantity.label}, {component}", short=None)
         for part in _PARTS.values()
         for key, quantity in part.scalars.items()
         for component in COMPONENTS
     }
-    totals = tuple(f"{name}_{total}" for name, part in _PARTS.items() for total in part.totals)
+    states = tuple(f"{name}_{state}" for name, part in _PARTS.items() for state in part.states)
     peaks = tuple(f"{name}_{peak}" for name, part in _PARTS.items() for peak in part.peaks)
 
     def __init__(self, **options):
         super().__init__(**options)
         self._parts = {name: part() for name, part in _PARTS.items()}
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         singles = list(zip(prediction.split(1, dim=1), target.split(1, dim=1)))
         measured = {}
         for name, part in self._parts.items():
-            each = [part._measure(*pair, grid) for pair in singles]
-            measured |= {f"{name}_{state}": torch.stack([one[state] for one in each], dim=1) for state in each[0]}
+            each = [part.measure_batch(*pair, grid)[0] for pair in singles]
+            measured |= {f"{name}_{state}": torch.stack([one[state] for one in each], dim=1) for state in part.states}
         return measured
 
-    def _finish(self, **states):
+    def finish(self, **states):
         result = {}
         for name, part in self._parts.items():
-            own = {state: states[f"{name}_{state}"] for state in (*part.totals, *part.peaks)}
             for index, component in enumerate(COMPONENTS):
-                found = part._finish(**{state: values[index] for state, values in own.items()})
+                found = part.finish(**{state: states[f"{name}_{state}"][index] for state in part.states})
                 result |= {f"{key}_{component}": value for key, value in found.items()}
         return result
 
 
-def _pairs(prediction: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-    return (prediction, prediction), (prediction, target), (target, target)
-
-
-def _moments(one: Tensor, other: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Integrals of both fields (batch, component), of their scalar product (batch,), and the volume (batch,)."""
+def _moments(one: Tensor, other: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """Integrals of both fields (batch, component), and of their scalar product (batch,)."""
     one, other = one.to(torch.float64), other.to(torch.float64)
     integrals = volume_sum(one, grid, keep=2), volume_sum(other, grid, keep=2)
-    return *integrals, volume_sum(one * other, grid), volume_of(one, grid)
+    return *integrals, volume_sum(one * other, grid)
 
 
 def _central_sum(one: Tensor, other: Tensor, product: Tensor, volume: Tensor) -> Tensor:
     """The integral of the product of both fields less their means."""
     return product - (one * other).sum(-1) / volume
-
-
-def _correlation(prediction: tuple[Tensor, ...], both: tuple[Tensor, ...], target: tuple[Tensor, ...]) -> Tensor:
-    return _central_sum(*both) / torch.sqrt(_central_sum(*prediction) * _central_sum(*target))
 
 
 def _largest_length(vectors: Tensor) -> Tensor:

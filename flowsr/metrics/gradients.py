@@ -1,17 +1,27 @@
-"""Small scales: what the velocity gradient says about incompressibility, dissipation and intermittency."""
+"""Small scales: what the velocity gradient says about incompressibility, vorticity, dissipation and intermittency."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.base import (
+    Curve,
+    CurveQuantity,
+    FieldMetric,
+    Quantity,
+    cell_volumes,
+    check_same_grid,
+    check_velocity,
+    of_both,
+    volume_of,
+    volume_sum,
+)
 from flowsr.metrics.derivatives import DERIVATIVE_HALO, gradient
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.volumes import volume_of, volume_sum
 
 PDF_RANGE = 10.0  # in units of the true gradient's root mean square
 PDF_BINS = 100
@@ -36,9 +46,25 @@ def velocity_gradient(velocity: Tensor, grid: Grid) -> Tensor:
     Raises:
         ValueError: a field that has not three components or is not on the grid.
     """
-    if velocity.ndim != 5 or velocity.shape[1] != 3:
-        raise ValueError(f"expected a velocity (batch, 3, x, y, z), got {tuple(velocity.shape)}")
+    check_velocity(velocity)
     return gradient(velocity, grid)
+
+
+def vorticity(velocity: Tensor, grid: Grid) -> Tensor:
+    """Curl of a velocity, w_i = e_ijk du_k/dx_j.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch, 3, x, y, z), 1/time: an axial vector, ``1e`` where the velocity is ``1o``.
+
+    Raises:
+        ValueError: a field that has not three components or is not on the grid.
+    """
+    a = velocity_gradient(velocity, grid)
+    return torch.stack([a[:, 2, 1] - a[:, 1, 2], a[:, 0, 2] - a[:, 2, 0], a[:, 1, 0] - a[:, 0, 1]], dim=1)
 
 
 def normalized_divergence(velocity: Tensor, grid: Grid) -> Tensor:
@@ -83,8 +109,33 @@ def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tens
     Returns:
         (batch,), no unit; 1 is right, less is too smooth.
     """
-    check_same_grid(prediction, target, grid)
-    return _strain_power(prediction, grid) / _strain_power(target, grid)
+    return DissipationCaptured().each(prediction, target, grid)["dissipation_captured"]
+
+
+def enstrophy(velocity: Tensor, grid: Grid) -> Tensor:
+    """Mean enstrophy <w.w> / 2. Source: Taylor, Proc. R. Soc. A 164, 15 (1938).
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: the field's grid.
+
+    Returns:
+        (batch,), float64, 1/time^2. In a homogeneous incompressible flow the dissipation is 2 nu times this.
+    """
+    return _enstrophy_integral(velocity, grid) / volume_of(velocity, grid)
+
+
+def enstrophy_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    """Predicted over true mean enstrophy.
+
+    Args:
+        prediction, target: (batch, 3, x, y, z).
+        grid: the grid of both.
+
+    Returns:
+        (batch,), no unit; 1 is right, less is too smooth.
+    """
+    return EnstrophyCaptured().each(prediction, target, grid)["enstrophy_captured"]
 
 
 def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
@@ -143,37 +194,36 @@ def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str, scal
     """
     check_same_grid(prediction, target, grid)
     counts, samples = _histogram(prediction, target, grid, kind, scale)
-    return Curve(_pdf_centres(target.device), _density(counts, samples[:, None]))
+    return density_curve(counts, samples[:, None], -PDF_RANGE, PDF_RANGE)
 
 
-@METRICS.register("divergence")
 class Divergence(FieldMetric):
     """:func:`normalized_divergence` of the prediction; mean squares are pooled over snapshots."""
 
     standard = True
     halo = DERIVATIVE_HALO
     needs_vector = True
-    scalars = {"divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)", "div u")}
-    totals = ("divergence_power", "gradient_power")
+    scalars: ClassVar = {
+        "divergence": Quantity("Divergence", "1", "truth", "sqrt(<(du_i/dx_i)^2> / <(du_i/dx_j)^2>)", "div u")
+    }
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         return {
             "divergence_power": _divergence_power(prediction, grid),
             "gradient_power": _gradient_power(prediction, grid),
         }
 
-    def _finish(self, divergence_power, gradient_power):
+    def finish(self, divergence_power, gradient_power):
         return {"divergence": torch.sqrt(divergence_power / gradient_power)}
 
 
-@METRICS.register("dissipation")
 class DissipationCaptured(FieldMetric):
     """:func:`dissipation_captured`; dissipations are pooled over snapshots."""
 
     standard = True
     halo = DERIVATIVE_HALO
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         "dissipation_captured": Quantity(
             "Dissipation captured",
             "1",
@@ -182,16 +232,14 @@ class DissipationCaptured(FieldMetric):
             "Dissi-\npation",
         )
     }
-    totals = ("prediction_power", "target_power")
 
-    def _measure(self, prediction, target, grid):
-        return {"prediction_power": _strain_power(prediction, grid), "target_power": _strain_power(target, grid)}
+    def measure(self, prediction, target, grid):
+        return of_both(prediction, target, lambda field: {"power": _strain_power(field, grid)})
 
-    def _finish(self, prediction_power, target_power):
+    def finish(self, prediction_power, target_power):
         return {"dissipation_captured": prediction_power / target_power}
 
 
-@METRICS.register("derivative_moments")
 class DerivativeMoments(FieldMetric):
     """Skewness and flatness of the prediction's longitudinal derivatives; moments are pooled over snapshots.
 
@@ -201,21 +249,19 @@ class DerivativeMoments(FieldMetric):
     standard = True
     halo = DERIVATIVE_HALO
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         "derivative_skewness": Quantity("Derivative skewness", "1", "truth", _MOMENTS_SOURCE, "Skew-\nness"),
         "derivative_flatness": Quantity("Derivative flatness", "1", "truth", _MOMENTS_SOURCE, "Flat-\nness"),
     }
-    totals = ("power_sums", "volume")
 
-    def _measure(self, prediction, target, grid):
-        return {"power_sums": _power_sums(prediction, grid), "volume": volume_of(prediction, grid)}
+    def measure(self, prediction, target, grid):
+        return {"power_sums": _power_sums(prediction, grid)}
 
-    def _finish(self, power_sums, volume):
+    def finish(self, power_sums, volume):
         skewness, flatness = _moments(power_sums, volume)
         return {"derivative_skewness": skewness, "derivative_flatness": flatness}
 
 
-@METRICS.register("gradient_pdf")
 class GradientPdf(FieldMetric):
     """:func:`gradient_pdf` of both kinds; each snapshot is scaled by its own truth, then counts are pooled.
 
@@ -226,33 +272,80 @@ class GradientPdf(FieldMetric):
 
     standard = True
     needs_vector = True
-    curves = {
-        "pdf_longitudinal": CurveQuantity(
-            "PDF of longitudinal gradients", "du_i/dx_i / true rms", "probability density", _PDF_SOURCE, y_scale="log"
-        ),
-        "pdf_transverse": CurveQuantity(
-            "PDF of transverse gradients", "du_i/dx_j / true rms", "probability density", _PDF_SOURCE, y_scale="log"
-        ),
+    curves: ClassVar = {
+        f"pdf_{kind}": CurveQuantity(
+            f"PDF of {kind} gradients", f"{entry} / true rms", "probability density", _PDF_SOURCE, y_scale="log"
+        )
+        for kind, entry in zip(KINDS, ("du_i/dx_i", "du_i/dx_j"))
     }
-    totals = ("longitudinal", "longitudinal_samples", "transverse", "transverse_samples")
 
     def __init__(self, scales: Scales | None = None, **options):
         super().__init__(**options)
         self.scales = (None, None) if scales is None else scales
         self.halo = None if scales is None else DERIVATIVE_HALO
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         measured = {}
         for kind, scale in zip(KINDS, self.scales):
             measured[kind], measured[f"{kind}_samples"] = _histogram(prediction, target, grid, kind, scale)
         return measured
 
-    def _finish(self, longitudinal, longitudinal_samples, transverse, transverse_samples):
-        centres = _pdf_centres(longitudinal.device)
+    def finish(self, longitudinal, longitudinal_samples, transverse, transverse_samples):
         return {
-            "pdf_longitudinal": Curve(centres, _density(longitudinal, longitudinal_samples)),
-            "pdf_transverse": Curve(centres, _density(transverse, transverse_samples)),
+            "pdf_longitudinal": density_curve(longitudinal, longitudinal_samples, -PDF_RANGE, PDF_RANGE),
+            "pdf_transverse": density_curve(transverse, transverse_samples, -PDF_RANGE, PDF_RANGE),
         }
+
+
+class EnstrophyCaptured(FieldMetric):
+    """:func:`enstrophy_captured`; enstrophies are pooled over snapshots."""
+
+    halo = DERIVATIVE_HALO
+    needs_vector = True
+    scalars: ClassVar = {
+        "enstrophy_captured": Quantity(
+            "Enstrophy captured", "1", "truth", "<w.w> predicted / true; Taylor, Proc. R. Soc. A 164, 15 (1938)"
+        )
+    }
+
+    def measure(self, prediction, target, grid):
+        return of_both(prediction, target, lambda field: {"enstrophy": _enstrophy_integral(field, grid)})
+
+    def finish(self, prediction_enstrophy, target_enstrophy):
+        return {"enstrophy_captured": prediction_enstrophy / target_enstrophy}
+
+
+def bin_numbers(values: Tensor, low: float, high: float, bins: int) -> Tensor:
+    """Number of each value's bin, 0 to bins - 1 from low to high; -1 below, at or above ``high``, and for nan.
+
+    The topmost bin holds ``high`` itself.
+    """
+    scaled = (values.to(torch.float64) - low) * (bins / (high - low))
+    number = torch.where(values == high, bins - 1, torch.floor(scaled))
+    return torch.where((number >= 0) & (number < bins), number, -1).to(torch.int64)
+
+
+def volume_per_bin(numbers: Tensor, bins: int, volumes: Tensor) -> Tensor:
+    """Volume of the cells in every bin.
+
+    Args:
+        numbers: (batch, x, y, z) int64, -1 for none.
+        bins: how many there are.
+        volumes: (x, y, z), of the cells.
+
+    Returns:
+        (batch, bins), float64.
+    """
+    weights = volumes.flatten()
+    rows = [(row >= 0, row) for row in numbers.flatten(1)]
+    return torch.stack([torch.bincount(row[inside], weights[inside], minlength=bins) for inside, row in rows])
+
+
+def density_curve(volumes: Tensor, total: Tensor, low: float, high: float) -> Curve:
+    """The probability density of volumes (..., bins) between two values, out of a total: bin centres and densities."""
+    bins = volumes.shape[-1]
+    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=volumes.device)
+    return Curve((edges[1:] + edges[:-1]) / 2, volumes / total * (bins / (high - low)))
 
 
 def _divergence_power(velocity: Tensor, grid: Grid) -> Tensor:
@@ -268,6 +361,10 @@ def _strain_power(velocity: Tensor, grid: Grid) -> Tensor:
     """Integral of 2 S_ij S_ij = A_ij A_ij + A_ij A_ji, (batch,)."""
     a = velocity_gradient(velocity, grid)
     return volume_sum(a**2, grid) + volume_sum(a * a.transpose(1, 2), grid)
+
+
+def _enstrophy_integral(velocity: Tensor, grid: Grid) -> Tensor:
+    return volume_sum(vorticity(velocity, grid) ** 2, grid) / 2
 
 
 def _power_sums(velocity: Tensor, grid: Grid) -> Tensor:
@@ -317,15 +414,5 @@ def _count(values: Tensor, grid: Grid) -> Tensor:
     inside = (index >= 0) & (index < PDF_BINS)
     if not any(grid.stretched):
         return torch.bincount(index[inside], minlength=PDF_BINS).to(torch.float64) * math.prod(grid.spacing)
-    x, y, z = (torch.as_tensor(widths, device=values.device) for widths in grid.widths())
-    volumes = (x[:, None, None] * y[:, None] * z).expand(values.shape)
+    volumes = cell_volumes(grid, values.device).expand(values.shape)
     return torch.bincount(index[inside], volumes[inside], minlength=PDF_BINS)
-
-
-def _pdf_centres(device: torch.device) -> Tensor:
-    edges = torch.linspace(-PDF_RANGE, PDF_RANGE, PDF_BINS + 1, dtype=torch.float64, device=device)
-    return (edges[1:] + edges[:-1]) / 2
-
-
-def _density(counts: Tensor, samples: Tensor) -> Tensor:
-    return counts / samples * (PDF_BINS / (2 * PDF_RANGE))

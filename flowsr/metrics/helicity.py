@@ -5,17 +5,16 @@ A pseudo-scalar, ``0o``: mirrors change its sign.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric
-from flowsr.metrics.curl import vorticity
+from flowsr.metrics.base import Curve, FieldMetric, Quantity, volume_of, volume_sum
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.shells import shells_of
-from flowsr.metrics.spectra import NOISE, shell_sums
-from flowsr.metrics.volumes import volume_of, volume_sum
+from flowsr.metrics.gradients import vorticity
+from flowsr.metrics.spectra import NOISE, ShellMetric, shell_sums, shells_of, shown_shells, spectrum_quantity
 
 _SOURCE = "Moffatt & Tsinober, Annu. Rev. Fluid Mech. 24, 281 (1992)"
 _SPECTRUM_SOURCE = "Chen, Chen & Eyink, Phys. Fluids 15, 361 (2003)"
@@ -64,7 +63,6 @@ def helicity_spectrum(velocity: Tensor, grid: Grid) -> Curve:
     return Curve(torch.as_tensor(shells.wavenumber, device=velocity.device), spectrum)
 
 
-@METRICS.register("helicity")
 class Helicity(FieldMetric):
     """:func:`helicity` and :func:`relative_helicity` of the prediction, pooled over snapshots.
 
@@ -74,24 +72,22 @@ class Helicity(FieldMetric):
     halo = DERIVATIVE_HALO
     needs_vector = True
     invariant = False
-    scalars = {
+    scalars: ClassVar = {
         "helicity": Quantity("Helicity", "velocity^2 length^-1", "truth", f"<u.w>; {_SOURCE}"),
         "relative_helicity": Quantity("Relative helicity", "1", "truth", f"<u.w> / sqrt(<u.u> <w.w>); {_SOURCE}"),
     }
-    totals = ("helicity_integral", "velocity_power", "vorticity_power", "volume")
 
-    def _measure(self, prediction, target, grid):
-        return {**_integrals(prediction, grid), "volume": volume_of(prediction, grid)}
+    def measure(self, prediction, target, grid):
+        return _integrals(prediction, grid)
 
-    def _finish(self, helicity_integral, velocity_power, vorticity_power, volume):
+    def finish(self, helicity_integral, velocity_power, vorticity_power, volume):
         return {
             "helicity": helicity_integral / volume,
             "relative_helicity": _relative(helicity_integral, velocity_power, vorticity_power),
         }
 
 
-@METRICS.register("helicity_spectrum")
-class HelicitySpectrum(FieldMetric):
+class HelicitySpectrum(ShellMetric):
     """:func:`helicity_spectrum` of the prediction and its share of the most that the energy allows, H / (2 k E).
 
     2 k E is the sum of |k| |u^|^2 over a shell's modes, each with its own |k|: the share is -1 to 1, and 1 for a
@@ -100,38 +96,22 @@ class HelicitySpectrum(FieldMetric):
     """
 
     needs_vector = True
-    needs_periodic = True
     invariant = False
-    curves = {
-        "helicity_spectrum": CurveQuantity(
-            "Helicity spectrum", "wavenumber k", "H(k)", _SPECTRUM_SOURCE, "length^-1", "velocity^2", "log"
-        ),
-        "relative_helicity_per_wavenumber": CurveQuantity(
-            "Relative helicity per wavenumber",
-            "wavenumber k",
-            "H / (2 k E)",
-            _SPECTRUM_SOURCE,
-            "length^-1",
-            x_scale="log",
+    curves: ClassVar = {
+        "helicity_spectrum": spectrum_quantity("Helicity spectrum", "H(k)", _SPECTRUM_SOURCE, "velocity^2", "linear"),
+        "relative_helicity_per_wavenumber": spectrum_quantity(
+            "Relative helicity per wavenumber", "H / (2 k E)", _SPECTRUM_SOURCE, y_scale="linear"
         ),
     }
-    totals = ("shell_helicity", "shell_bound", "snapshots")
-    axes = ("wavenumber", "complete")
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         return {
             "shell_helicity": _shell_helicity(prediction, grid),
-            "shell_bound": _shell_bound(prediction, grid),
-            "snapshots": torch.ones(len(prediction), device=prediction.device),
+            "shell_bound": shell_sums(prediction, grid, power=1),
         }
 
-    def _axes(self, grid, device):
-        shells = shells_of(grid)
-        values = {"wavenumber": shells.wavenumber, "complete": shells.complete}
-        return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
-
-    def _finish(self, shell_helicity, shell_bound, snapshots, wavenumber, complete):
-        shown = complete.bool() & (wavenumber > 0)
+    def finish(self, shell_helicity, shell_bound, snapshots, wavenumber, complete):
+        shown = shown_shells(wavenumber, complete)
         k, helicity, bound = wavenumber[shown], shell_helicity[shown], shell_bound[shown]
         relative = torch.where(bound > NOISE * shell_bound.sum(), helicity / bound, torch.nan)
         return {
@@ -142,17 +122,7 @@ class HelicitySpectrum(FieldMetric):
 
 def _shell_helicity(velocity: Tensor, grid: Grid) -> Tensor:
     """Sum of Re(u^* . w^) over the modes of every shell, (batch, n)."""
-    u, w = (torch.fft.rfftn(f, dim=(2, 3, 4), norm="forward") for f in (velocity, vorticity(velocity, grid)))
-    density = (u.real * w.real + u.imag * w.imag).sum(dim=1, dtype=torch.float64)
-    return shell_sums(density, shells_of(grid))
-
-
-def _shell_bound(velocity: Tensor, grid: Grid) -> Tensor:
-    """Sum of |k| |u^|^2 over the modes of every shell, (batch, n): the helicity of right-handed waves of this energy."""
-    shells = shells_of(grid)
-    u = torch.fft.rfftn(velocity, dim=(2, 3, 4), norm="forward")
-    power = (u.real.square() + u.imag.square()).sum(dim=1, dtype=torch.float64)
-    return shell_sums(power * torch.as_tensor(shells.magnitude, device=power.device), shells)
+    return shell_sums(velocity, grid, vorticity(velocity, grid))
 
 
 def _helicity_integral(velocity: Tensor, grid: Grid) -> Tensor:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.base import Curve, CurveQuantity, FieldMetric, Quantity, cell_volumes, volume_of, volume_sum
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
-from flowsr.metrics.gradients import velocity_gradient
-from flowsr.metrics.histograms import bin_numbers, cell_volumes, volume_per_bin
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.volumes import volume_of, volume_sum
+from flowsr.metrics.gradients import bin_numbers, density_curve, velocity_gradient, volume_per_bin
 
 QR_RANGE = 8.0  # of Q / <S:S> and of R / <S:S>^(3/2), to either side
 QR_BINS = 64
@@ -83,12 +80,10 @@ def qr_joint_pdf(prediction: Tensor, target: Tensor, grid: Grid, scale: float | 
     Returns:
         (batch, bins, bins); what lies beyond ``QR_RANGE`` is missing from the integral.
     """
-    check_same_grid(prediction, target, grid)
-    measured = _measured(prediction, target, grid, scale)
+    measured, _ = GradientInvariants(scale).measure_batch(prediction, target, grid)
     return _joint_density(measured["prediction_joint"], measured["volume"])
 
 
-@METRICS.register("gradient_invariants")
 class GradientInvariants(FieldMetric):
     """Q and R of the prediction; each snapshot is scaled by its own truth, then volumes and moments are pooled.
 
@@ -103,7 +98,7 @@ class GradientInvariants(FieldMetric):
     """
 
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         "qr_stable_focus": Quantity("Stable focus, stretching", "1", "truth", f"volume with D > 0, R < 0; {_SOURCE}"),
         "qr_unstable_focus": Quantity("Unstable focus", "1", "truth", f"volume with D > 0, R > 0; {_SOURCE}"),
         "qr_stable_node": Quantity("Stable node, saddle", "1", "truth", f"volume with D < 0, R < 0; {_SOURCE}"),
@@ -112,11 +107,10 @@ class GradientInvariants(FieldMetric):
         "qr_correlation": Quantity("Correlation of Q and R", "1", "truth", f"<QR> / sqrt(<Q^2><R^2>); {_VIEILLEFOSSE}"),
         "qr_distance": Quantity("Distance of the Q-R PDFs", "1", "lower", "total variation, sum |p - t| / 2"),
     }
-    curves = {
+    curves: ClassVar = {
         "pdf_q": CurveQuantity("PDF of Q", "Q / true rms strain^2", "probability density", _SOURCE, y_scale="log"),
         "pdf_r": CurveQuantity("PDF of R", "R / true rms strain^3", "probability density", _SOURCE, y_scale="log"),
     }
-    totals = ("prediction_joint", "target_joint", "regions", "products", "volume")
 
     def __init__(self, scale: float | None = None, **options):
         super().__init__(**options)
@@ -127,10 +121,26 @@ class GradientInvariants(FieldMetric):
         """The pooled joint density of the prediction, (bins, bins), as :func:`qr_joint_pdf`."""
         return _joint_density(self.prediction_joint, self.volume)
 
-    def _measure(self, prediction, target, grid):
-        return _measured(prediction, target, grid, self.scale)
+    def measure(self, prediction, target, grid):
+        unit = strain_scale(target, grid)[:, None, None, None] if self.scale is None else float(self.scale)
+        q, r = _scaled(prediction, grid, unit)
+        discriminant = 27 / 4 * r**2 + q**3
+        masks = (
+            (discriminant > 0) & (r < 0),
+            (discriminant > 0) & (r > 0),
+            (discriminant <= 0) & (r < 0),
+            (discriminant <= 0) & (r > 0),
+            (q < 0) & (r > 0),
+        )
+        regions = [volume_sum(mask.to(torch.float64), grid) for mask in masks]
+        return {
+            "prediction_joint": _joint_volume(q, r, grid),
+            "target_joint": _joint_volume(*_scaled(target, grid, unit), grid),
+            "regions": torch.stack(regions, dim=1),
+            "products": torch.stack([volume_sum(product, grid) for product in (q * r, q * q, r * r)], dim=1),
+        }
 
-    def _finish(self, prediction_joint, target_joint, regions, products, volume):
+    def finish(self, prediction_joint, target_joint, regions, products, volume):
         shares = dict(zip(("stable_focus", "unstable_focus", "stable_node", "unstable_node", "vieillefosse"), regions))
         both, q_power, r_power = products
         outside = (volume - prediction_joint.sum()) - (volume - target_joint.sum())
@@ -144,27 +154,6 @@ class GradientInvariants(FieldMetric):
             "qr_correlation": both / torch.sqrt(q_power * r_power),
             "qr_distance": distance,
         }
-
-
-def _measured(prediction: Tensor, target: Tensor, grid: Grid, scale: float | None) -> dict[str, Tensor]:
-    unit = strain_scale(target, grid)[:, None, None, None] if scale is None else float(scale)
-    q, r = _scaled(prediction, grid, unit)
-    discriminant = 27 / 4 * r**2 + q**3
-    masks = (
-        (discriminant > 0) & (r < 0),
-        (discriminant > 0) & (r > 0),
-        (discriminant <= 0) & (r < 0),
-        (discriminant <= 0) & (r > 0),
-        (q < 0) & (r > 0),
-    )
-    regions = [volume_sum(mask.to(torch.float64), grid) for mask in masks]
-    return {
-        "prediction_joint": _joint_volume(q, r, grid),
-        "target_joint": _joint_volume(*_scaled(target, grid, unit), grid),
-        "regions": torch.stack(regions, dim=1),
-        "products": torch.stack([volume_sum(product, grid) for product in (q * r, q * q, r * r)], dim=1),
-        "volume": volume_of(prediction, grid),
-    }
 
 
 def _scaled(velocity: Tensor, grid: Grid, unit: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -181,6 +170,5 @@ def _joint_volume(q: Tensor, r: Tensor, grid: Grid) -> Tensor:
 
 
 def _joint_density(joint: Tensor, volume: Tensor) -> JointDensity:
-    edges = torch.linspace(-QR_RANGE, QR_RANGE, QR_BINS + 1, dtype=torch.float64, device=joint.device)
-    centres = (edges[1:] + edges[:-1]) / 2
+    centres, _ = density_curve(joint, volume[..., None, None], -QR_RANGE, QR_RANGE)
     return JointDensity(centres, centres, joint / volume[..., None, None] * (QR_BINS / (2 * QR_RANGE)) ** 2)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_on_grid
+from flowsr.metrics.base import Curve, FieldMetric, Quantity, check_on_grid, check_velocity, of_both
 from flowsr.metrics.channel import wall_axis
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.shells import TIE
-from flowsr.metrics.spectra import NOISE
+from flowsr.metrics.spectra import TIE, over_truth, spectrum_quantity
 
 NEAR_WALL, MIDDLE = 0.1, 1.0  # distances from the wall, in half heights
 
@@ -126,12 +125,11 @@ def line_spectra(velocity: Tensor, grid: Grid) -> tuple[Curve, Curve]:
     return Curve(wavenumber, longitudinal), Curve(wavenumber, (everything - longitudinal) / 2)
 
 
-@METRICS.register("line_spectra")
 class LineSpectra(FieldMetric):
     """:func:`line_spectra` of the prediction and their errors; densities are pooled before ratios are taken."""
 
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         "longitudinal_spectrum_error": Quantity(
             "Longitudinal spectrum error", "1", "lower", f"mean over k of |E_p - E_t| / E_t of E_11(k_1); {_SOURCE}"
         ),
@@ -139,42 +137,25 @@ class LineSpectra(FieldMetric):
             "Transverse spectrum error", "1", "lower", f"mean over k of |E_p - E_t| / E_t of E_22(k_1); {_SOURCE}"
         ),
     }
-    curves = {
-        "longitudinal_spectrum": CurveQuantity(
-            "Longitudinal spectrum",
-            "wavenumber k_1",
-            "E_11(k_1)",
-            _SOURCE,
-            "length^-1",
-            "velocity^2 length",
-            "log",
-            "log",
-        ),
-        "transverse_spectrum": CurveQuantity(
-            "Transverse spectrum",
-            "wavenumber k_1",
-            "E_22(k_1)",
-            _SOURCE,
-            "length^-1",
-            "velocity^2 length",
-            "log",
-            "log",
-        ),
+    curves: ClassVar = {
+        f"{kind}_spectrum": spectrum_quantity(
+            f"{kind.capitalize()} spectrum", entry, _SOURCE, "velocity^2 length", k="k_1"
+        )
+        for kind, entry in (("longitudinal", "E_11(k_1)"), ("transverse", "E_22(k_1)"))
     }
-    totals = ("prediction_density", "target_density", "snapshots")
     axes = ("wavenumber",)
 
-    def _measure(self, prediction, target, grid):
-        return {
-            "prediction_density": torch.stack([spectrum.y for spectrum in line_spectra(prediction, grid)], dim=1),
-            "target_density": torch.stack([spectrum.y for spectrum in line_spectra(target, grid)], dim=1),
-            "snapshots": torch.ones(len(target), device=target.device),
-        }
+    def measure(self, prediction, target, grid):
+        return of_both(
+            prediction,
+            target,
+            lambda field: {"density": torch.stack([spectrum.y for spectrum in line_spectra(field, grid)], dim=1)},
+        )
 
-    def _axes(self, grid, device):
-        return {"wavenumber": Bins.of(grid, homogeneous_axes(grid)).wavenumber.to(device)}
+    def axis_values(self, grid):
+        return {"wavenumber": Bins.of(grid, homogeneous_axes(grid)).wavenumber}
 
-    def _finish(self, prediction_density, target_density, snapshots, wavenumber):
+    def finish(self, prediction_density, target_density, snapshots, wavenumber):
         errors = _relative_error(prediction_density, target_density)
         longitudinal, transverse = prediction_density / snapshots
         return {
@@ -185,7 +166,6 @@ class LineSpectra(FieldMetric):
         }
 
 
-@METRICS.register("wall_spectra")
 class WallSpectra(FieldMetric):
     """Spectra of the streamwise velocity at two distances from the walls of a channel; densities are pooled.
 
@@ -197,7 +177,7 @@ class WallSpectra(FieldMetric):
     needs_vector = True
     needs_channel = True
     ensemble = True
-    scalars = {
+    scalars: ClassVar = {
         f"wall_spectrum_error_{place}": Quantity(
             f"Spectrum error, {words}",
             "1",
@@ -206,37 +186,32 @@ class WallSpectra(FieldMetric):
         )
         for place, words, distance in (("near", "near the wall", NEAR_WALL), ("middle", "in the middle", MIDDLE))
     }
-    curves = {
-        f"wall_spectrum_{axis}_{place}": CurveQuantity(
+    curves: ClassVar = {
+        f"wall_spectrum_{axis}_{place}": spectrum_quantity(
             f"Streamwise velocity, spectrum {words}, y / h = {distance}",
-            f"wavenumber {k}",
             f"E_uu({k})",
             _WALL_SOURCE,
-            "length^-1",
             "velocity^2 length",
-            "log",
-            "log",
+            k=k,
         )
         for axis, words, k in (("along", "along the stream", "k_x"), ("across", "across the stream", "k_z"))
         for place, distance in (("near", NEAR_WALL), ("middle", MIDDLE))
     }
-    totals = ("prediction_density", "target_density", "flow", "snapshots")
     axes = ("wavenumber",)
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         axes = _along_walls(grid)
         flow = target.mean((2, 3, 4), dtype=torch.float64)
         return {
             "prediction_density": _at_distances(prediction, grid, axes),
             "target_density": _at_distances(target, grid, axes),
             "flow": torch.stack([flow[:, axis] for axis in axes], dim=1),
-            "snapshots": torch.ones(len(target), device=target.device),
         }
 
-    def _axes(self, grid, device):
-        return {"wavenumber": Bins.of(grid, _along_walls(grid)).wavenumber.to(device)}
+    def axis_values(self, grid):
+        return {"wavenumber": Bins.of(grid, _along_walls(grid)).wavenumber}
 
-    def _finish(self, prediction_density, target_density, flow, snapshots, wavenumber):
+    def finish(self, prediction_density, target_density, flow, snapshots, wavenumber):
         stream = int(flow.abs().argmax())
         order = torch.tensor([stream, 1 - stream], device=flow.device)
         prediction, target = (d[stream].index_select(0, order) for d in (prediction_density, target_density))
@@ -270,8 +245,7 @@ def _mean_over_others(density: Tensor, grid: Grid, axis: int, across: int | None
 
 def _binned(velocity: Tensor, grid: Grid, axes: tuple[int, ...], across: int | None = None) -> dict[int, Tensor]:
     """Along each axis the densities of all components in bins, (batch, 3, n) or (batch, 3, layer, n)."""
-    if velocity.ndim != 5 or velocity.shape[1] != 3:
-        raise ValueError(f"expected a velocity (batch, 3, x, y, z), got {tuple(velocity.shape)}")
+    check_velocity(velocity)
     bins = Bins.of(grid, axes)
     bins = Bins(bins.width, bins.wavenumber.to(velocity.device))
     return {axis: bins.mean(line_spectrum(velocity, grid, axis, across)) for axis in axes}
@@ -301,5 +275,4 @@ def _places(grid: Grid) -> Tensor:
 
 def _relative_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over wavenumbers of |E_p - E_t| / E_t, where the truth holds more than rounding."""
-    held = target > NOISE * target.sum(-1, keepdim=True)
-    return torch.where(held, (prediction - target).abs() / target, torch.nan).nanmean(-1)
+    return over_truth((prediction - target).abs(), target).nanmean(-1)

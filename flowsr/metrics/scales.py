@@ -1,14 +1,107 @@
-"""The numbers that say which flow this is: energy, dissipation, scales, Reynolds number."""
+"""Which flow this is: energy, dissipation, length scales, how long the large eddies live, Reynolds number.
+
+From a field (:func:`flow_statistics`), or from moments of the spectrum averaged over the snapshots of a run
+(:func:`spectral_moments`, :func:`flow_scales`).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
+import numpy as np
+from scipy import fft
 from torch import Tensor
 
 from flowsr.grid import Grid
+from flowsr.metrics.base import volume_of, volume_sum
 from flowsr.metrics.gradients import dissipation
-from flowsr.metrics.volumes import volume_of, volume_sum
+from flowsr.metrics.spectra import half_spectrum, squared_wavenumbers
+
+
+@dataclass(frozen=True)
+class SpectralMoments:
+    """Integrals over the energy spectrum E(k) of one snapshot, about the box's mean velocity.
+
+    Attributes:
+        energy: int E dk, kinetic energy per unit mass.
+        energy_over_wavenumber: int E / k dk.
+        wavenumber_squared_energy: int k^2 E dk.
+    """
+
+    energy: float
+    energy_over_wavenumber: float
+    wavenumber_squared_energy: float
+
+
+@dataclass(frozen=True)
+class FlowScales:
+    """Scales of a statistically steady run, from moments averaged over its snapshots.
+
+    Attributes:
+        energy: kinetic energy of the fluctuations per unit mass.
+        rms_velocity: u' = (2 energy / 3)^(1/2), one component's.
+        integral_length: L = pi / (2 u'^2) int E / k dk (Pope, Turbulent Flows, 2000, section 6.5).
+        turnover_time: L / u', the large eddies' lifetime.
+        dissipation: 2 nu int k^2 E dk (the same section), or None where the viscosity is not known.
+    """
+
+    energy: float
+    rms_velocity: float
+    integral_length: float
+    turnover_time: float
+    dissipation: float | None
+
+    def as_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+def spectral_moments(velocity: np.ndarray, grid: Grid) -> SpectralMoments:
+    """Moments of the spectrum of a periodic box, summed mode by mode: no shells, so any sides and spacings.
+
+    Args:
+        velocity: (3, x, y, z).
+        grid: its grid; must be periodic.
+
+    Raises:
+        ValueError: an axis that is not periodic.
+    """
+    if not grid.periodic:
+        raise ValueError(f"the spectrum needs a periodic box, not {grid.boundary}")
+    waves, multiplicity = half_spectrum(grid.shape, grid.spacing)
+    squared = squared_wavenumbers(waves)
+    density = sum(np.abs(fft.rfftn(component.astype(np.float64))) ** 2 for component in velocity)
+    density *= 0.5 / float(np.prod(grid.shape)) ** 2
+    density *= multiplicity
+    density[0, 0, 0] = 0.0
+    squared[0, 0, 0] = 1.0
+    return SpectralMoments(
+        energy=float(density.sum()),
+        energy_over_wavenumber=float((density / np.sqrt(squared)).sum()),
+        wavenumber_squared_energy=float((density * squared).sum()),
+    )
+
+
+def flow_scales(moments: Sequence[SpectralMoments], viscosity: float | None) -> FlowScales:
+    """Scales from the moments of several snapshots.
+
+    Raises:
+        ValueError: a fluid at rest, which has no scales.
+    """
+    energy = float(np.mean([m.energy for m in moments]))
+    if not energy > 0:
+        raise ValueError("a fluid at rest has no turnover time")
+    u_squared = 2 * energy / 3
+    length = np.pi / (2 * u_squared) * float(np.mean([m.energy_over_wavenumber for m in moments]))
+    gradient = float(np.mean([m.wavenumber_squared_energy for m in moments]))
+    return FlowScales(
+        energy=energy,
+        rms_velocity=float(np.sqrt(u_squared)),
+        integral_length=float(length),
+        turnover_time=float(length / np.sqrt(u_squared)),
+        dissipation=None if viscosity is None else 2 * float(viscosity) * gradient,
+    )
 
 
 def flow_statistics(velocity: Tensor, grid: Grid, viscosity: float | None = None) -> dict[str, Tensor]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_same_grid
+from flowsr.metrics.base import FieldMetric, Quantity, volume_of, volume_sum
 from flowsr.metrics.fields import COMPONENTS
-from flowsr.metrics.quantity import Quantity
-from flowsr.metrics.volumes import volume_of, volume_sum
 
 WINDOW_SIGMA = 1.5  # cells
 WINDOW_RADIUS = 5  # cells: 11 along each axis
@@ -81,9 +81,7 @@ def ssim(prediction: Tensor, target: Tensor, grid: Grid, data_range: float | Non
     Raises:
         ValueError: shapes that differ.
     """
-    check_same_grid(prediction, target, grid)
-    similarity = _similarity(prediction, target, grid, _range(target, grid, data_range))
-    return volume_sum(similarity, grid) / volume_of(target, grid)
+    return StructuralSimilarity(data_range).each(prediction, target, grid)["ssim"]
 
 
 class _Similarity(FieldMetric):
@@ -93,56 +91,53 @@ class _Similarity(FieldMetric):
         data_range: see :func:`ssim`. Tiles need one that is given: a tile does not know the whole field's.
     """
 
-    totals = ("similarity", "volume")
-
     def __init__(self, data_range: float | None = None, **options):
         super().__init__(**options)
         self.data_range = data_range
         self.halo = None if data_range is None else WINDOW_RADIUS
 
-    def _measure(self, prediction, target, grid):
-        similarity = self._map(prediction, target, grid)
-        return {"similarity": volume_sum(similarity, grid, similarity.ndim - 3), "volume": volume_of(target, grid)}
+    def measure(self, prediction, target, grid):
+        similarity = self.similarity_map(prediction, target, grid)
+        return {"similarity": volume_sum(similarity, grid, similarity.ndim - 3)}
 
-    def _measure_tile(self, tile):
+    def measure_tile(self, tile):
         around = tile.around
-        similarity = around.inside(self._map(around.prediction, around.target, around.grid))
-        kept = volume_sum(similarity, tile.grid, similarity.ndim - 3)
-        return {"similarity": kept, "volume": volume_of(tile.target, tile.grid)}
+        similarity = around.inside(self.similarity_map(around.prediction, around.target, around.grid))
+        return {"similarity": volume_sum(similarity, tile.grid, similarity.ndim - 3)}
 
-    def _map(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+    def similarity_map(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
         raise NotImplementedError
 
 
-@METRICS.register("ssim")
 class StructuralSimilarity(_Similarity):
     """:func:`ssim`, averaged over the volume of everything seen."""
 
-    scalars = {"ssim": Quantity("SSIM", "1", "higher", f"{_SOURCE}, range 6 standard deviations of the truth")}
+    scalars: ClassVar = {
+        "ssim": Quantity("SSIM", "1", "higher", f"{_SOURCE}, range 6 standard deviations of the truth")
+    }
 
-    def _map(self, prediction, target, grid):
+    def similarity_map(self, prediction, target, grid):
         return _similarity(prediction, target, grid, _range(target, grid, self.data_range))
 
-    def _finish(self, similarity, volume):
+    def finish(self, similarity, volume):
         return {"ssim": similarity / volume}
 
 
-@METRICS.register("component_ssim")
 class ComponentSimilarity(_Similarity):
     """:func:`ssim` of u, v and w, each as a scalar field of its own."""
 
     invariant = False
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         f"ssim_{component}": Quantity(f"SSIM, {component}", "1", "higher", f"{_SOURCE}, for one component")
         for component in COMPONENTS
     }
 
-    def _map(self, prediction, target, grid):
+    def similarity_map(self, prediction, target, grid):
         pairs = zip(prediction.split(1, dim=1), target.split(1, dim=1))
         return torch.stack([_similarity(p, t, grid, _range(t, grid, self.data_range)) for p, t in pairs], dim=1)
 
-    def _finish(self, similarity, volume):
+    def finish(self, similarity, volume):
         return {f"ssim_{component}": value / volume for component, value in zip(COMPONENTS, similarity)}
 
 

@@ -1,20 +1,157 @@
-"""Energy spectra in three dimensions, and how far a predicted one is from the true one."""
+"""Energy spectra in three dimensions on any periodic box: their shells and errors, inertial and dissipation range."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_on_grid, check_same_grid
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
-from flowsr.metrics.shells import TIE, Shells, cutoff_wavenumber, shells_of
+from flowsr.metrics.base import Curve, CurveQuantity, FieldMetric, Quantity, Scale, check_on_grid, check_same_grid
 
 # Energy below this share of the total is the rounding of single-precision storage, not flow: outside a simulation's
 # de-aliasing sphere there is nothing to be relative to.
 NOISE = torch.finfo(torch.float32).eps ** 2
+TIE = 1e-9  # modes on the edge of two shells go to the outer one, whatever order |k| was summed in
+
+_DISSIPATION_SOURCE = "D(k) / nu = 2 k^2 E(k); Pope, Turbulent Flows (2000), eq. 6.191"
+_COMPENSATED_SOURCE = "Pope, Turbulent Flows (2000), eq. 6.239; Sreenivasan, Phys. Fluids 7, 2778 (1995): near 1.6"
+
+
+@dataclass(frozen=True, eq=False)
+class Shells:
+    """Shells n = 0, 1, 2, ... of one width: shell n holds the modes with (n - 1/2) width <= |k| < (n + 1/2) width.
+
+    Attributes:
+        axes: wavenumbers along x, y, z of a real-input transform over z, (x,), (y,), (z // 2 + 1,).
+        width: the largest of the three fundamental wavenumbers 2 pi / L: the thinnest shell that no direction leaves
+            empty.
+        wavenumber: (n,) nominal wavenumber of each shell, n times the width.
+        index: (x, y, z // 2 + 1) shell of every mode of a real-input transform over z.
+        multiplicity: (z // 2 + 1,) modes that each of those stands for: 2 where the conjugate is not stored.
+        modes: (n,) modes in each shell.
+        expected: (n,) modes a shell of its volume would hold on average, volume times L_x L_y L_z / (2 pi)^3.
+        complete: (n,) True where the whole shell lies inside the Nyquist wavenumber of every axis.
+    """
+
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    width: float
+    wavenumber: np.ndarray
+    index: np.ndarray
+    multiplicity: np.ndarray
+    modes: np.ndarray
+    expected: np.ndarray
+    complete: np.ndarray
+
+    @property
+    def compensation(self) -> np.ndarray:
+        """(n,) modes expected over modes there are: what a shell's sum is multiplied by to be rid of its raggedness.
+
+        On a box of unequal sides the thin directions hold few modes of a shell and the count scatters more. 1 for
+        shell 0, which is one mode, the mean.
+        """
+        return np.append(1.0, self.expected[1:] / self.modes[1:])
+
+    @property
+    def magnitude(self) -> np.ndarray:
+        """(x, y, z // 2 + 1) |k| of every mode."""
+        return np.sqrt(squared_wavenumbers(self.axes))
+
+
+def shells_of(grid: Grid) -> Shells:
+    """The shells of a box with unequal sides and spacings alike.
+
+    Raises:
+        ValueError: a box that is not periodic along all three axes.
+    """
+    if not grid.periodic:
+        raise ValueError(f"wavenumber shells need three periodic axes, got {grid.boundary}")
+    return _shells(grid.shape, grid.spacing)
+
+
+def half_spectrum(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """The modes of a real-input transform over z, of a box with any sides and spacings.
+
+    Returns:
+        their wavenumbers along x, y, z, (x,), (y,), (z // 2 + 1,), 1/length; and how many modes each stands for,
+        (z // 2 + 1,): 2 where the conjugate is not stored.
+    """
+    kx, ky = (2 * math.pi * np.fft.fftfreq(n, d) for n, d in zip(shape[:2], spacing[:2]))
+    kz = 2 * math.pi * np.fft.rfftfreq(shape[2], spacing[2])
+    multiplicity = np.ones(len(kz))
+    multiplicity[1 : (shape[2] + 1) // 2] = 2.0
+    return (kx, ky, kz), multiplicity
+
+
+def squared_wavenumbers(axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    """(x, y, z) |k|^2 of every mode from its three wavenumbers."""
+    kx, ky, kz = axes
+    return kx[:, None, None] ** 2 + ky[None, :, None] ** 2 + kz**2
+
+
+def cutoff_wavenumber(grid: Grid, factor: int) -> float:
+    """Radius of the largest sphere of wavenumbers that a grid ``factor`` times as coarse as ``grid`` resolves.
+
+    The smallest of the three coarse Nyquist wavenumbers pi / (factor spacing).
+    """
+    return math.pi / (factor * max(grid.spacing))
+
+
+def shell_sums(field: Tensor, grid: Grid, other: Tensor | None = None, power: int = 0) -> Tensor:
+    """Sum over the modes of each shell of |k|^power Re(u^ . v^*): every sum of energy over wavenumbers is this one.
+
+    Every mode counts with its own |k|, not with that of its shell, and for its conjugate where that is not stored. The
+    scalar product over components makes it independent of the axes; opposite modes are conjugate, so that the imaginary
+    parts of a shell add up to 0. It has a derivative.
+
+    Args:
+        field: u, (batch, component, x, y, z), with Fourier coefficients u^ such that u = sum u^ exp(ikx).
+        grid: a box with three periodic axes; sides and spacings may differ.
+        other: v, of the same shape; default: u.
+        power: of the wavenumber: 2 for the dissipation, 1 for the most that the helicity can be.
+
+    Returns:
+        (batch, n), float64. Over all shells it is <u.v> for power 0 (Parseval).
+
+    Raises:
+        ValueError: a field that is not on the grid, or an axis that is not periodic.
+    """
+    check_on_grid(field, grid)
+    shells = shells_of(grid)
+    u = torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward")
+    v = u if other is None else torch.fft.rfftn(other, dim=(2, 3, 4), norm="forward")
+    modes = (u.real * v.real + u.imag * v.imag).sum(dim=1, dtype=torch.float64)
+    if power:
+        modes = modes * torch.as_tensor(shells.magnitude**power, device=modes.device)
+    modes = modes * torch.as_tensor(shells.multiplicity, device=modes.device)
+    count = len(shells.modes)
+    index = torch.as_tensor(shells.index, device=modes.device).flatten()
+    places = (index + count * torch.arange(len(modes), device=modes.device)[:, None]).flatten()
+    return modes.new_zeros(len(modes) * count).index_add(0, places, modes.flatten()).unflatten(0, (-1, count))
+
+
+def shell_energy(field: Tensor, grid: Grid) -> Tensor:
+    """Energy of each shell, (batch, n), float64: the kinetic energy <u.u> / 2 split by wavenumber.
+
+    Arguments and errors as in :func:`shell_sums`.
+    """
+    return shell_sums(field, grid) / 2
+
+
+def shell_dissipation(velocity: Tensor, grid: Grid) -> Tensor:
+    """|k|^2 |u^|^2 summed over the modes of each shell, (batch, n), float64, 1/time^2.
+
+    Over all shells it is <(du_i/dx_j)^2>: with the viscosity, the dissipation of an incompressible flow. Arguments and
+    errors as in :func:`shell_sums`.
+    """
+    return shell_sums(velocity, grid, power=2)
 
 
 def energy_spectrum(field: Tensor, grid: Grid, estimator: Literal["sum", "volume"] = "sum") -> Curve:
@@ -44,26 +181,42 @@ def energy_spectrum(field: Tensor, grid: Grid, estimator: Literal["sum", "volume
     """
     shells = shells_of(grid)
     energy = shell_energy(field, grid) / shells.width
-    if estimator == "volume":
-        energy = energy * torch.as_tensor(shells.compensation, device=energy.device)
-    return Curve(torch.as_tensor(shells.wavenumber, device=energy.device), energy)
+    return _against_wavenumber(_smooth(energy, shells) if estimator == "volume" else energy, shells)
 
 
-def shell_energy(field: Tensor, grid: Grid) -> Tensor:
-    """Energy of each shell, (batch, n), float64: the kinetic energy split by wavenumber. Arguments as above."""
-    check_on_grid(field, grid)
+def dissipation_spectrum(velocity: Tensor, grid: Grid, viscosity: float = 1.0) -> Curve:
+    """D(k) = 2 nu k^2 E(k), whose integral is the dissipation. Source: Pope, Turbulent Flows (2000), eq. 6.191.
+
+    Args:
+        velocity: (batch, 3, x, y, z), incompressible.
+        grid: a periodic box.
+        viscosity: nu.
+
+    Returns:
+        wavenumber (n,) and D (batch, n), float64, velocity^3 (the sum of D dk over all shells is the dissipation).
+    """
     shells = shells_of(grid)
-    coefficients = torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward")
-    power = (coefficients.real.square() + coefficients.imag.square()).sum(dim=1, dtype=torch.float64) / 2
-    return shell_sums(power, shells)
+    return _against_wavenumber(viscosity * shell_dissipation(velocity, grid) / shells.width, shells)
 
 
-def shell_sums(modes: Tensor, shells: Shells) -> Tensor:
-    """Sum over the modes of each shell, (batch, n), of what a real-input transform gives, (batch, x, y, z // 2 + 1)."""
-    modes = modes * torch.as_tensor(shells.multiplicity, device=modes.device)
-    index = torch.as_tensor(shells.index, device=modes.device).flatten()
-    count = len(shells.modes)
-    return torch.stack([torch.bincount(index, one, minlength=count) for one in modes.flatten(1)])
+def compensated_spectrum(velocity: Tensor, grid: Grid, dissipation: Tensor | float = 1.0) -> Curve:
+    """eps^(-2/3) k^(5/3) E(k): the Kolmogorov constant, near 1.6, where there is an inertial range.
+
+    E(k) is the estimate that is compensated for the number of modes in every shell, ``volume`` of
+    :func:`~flowsr.metrics.energy_spectrum`. Source: Pope, Turbulent Flows (2000), eq. 6.239.
+
+    Args:
+        velocity: (batch, 3, x, y, z).
+        grid: a periodic box.
+        dissipation: eps, one or (batch,), velocity^3 / length; 1 leaves k^(5/3) E(k), velocity^2 length^(-2/3).
+
+    Returns:
+        wavenumber (n,) and values (batch, n), float64, no unit.
+    """
+    shells = shells_of(grid)
+    wavenumber, energy = _against_wavenumber(shell_energy(velocity, grid), shells)
+    eps = torch.as_tensor(dissipation, dtype=energy.dtype, device=energy.device).reshape(-1, 1)
+    return Curve(wavenumber, eps ** (-2 / 3) * wavenumber ** (5 / 3) * _smooth(energy, shells) / shells.width)
 
 
 def spectral_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
@@ -82,9 +235,7 @@ def spectral_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid
     Raises:
         ValueError: shapes that differ, or an axis that is not periodic.
     """
-    check_same_grid(prediction, target, grid)
-    shells = shells_of(grid)
-    return _in_complete_shells(shells, _relative_error(shell_energy(prediction, grid), shell_energy(target, grid)))
+    return Spectrum().each(prediction, target, grid)["spectral_error_per_wavenumber"]
 
 
 def spectral_error(prediction: Tensor, target: Tensor, grid: Grid, beyond: float = 0.0) -> Tensor:
@@ -105,9 +256,7 @@ def field_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -
 
     Arguments, result and errors as in :func:`spectral_error_per_wavenumber`.
     """
-    check_same_grid(prediction, target, grid)
-    ratio = _over_truth(shell_energy(prediction - target, grid), shell_energy(target, grid))
-    return _in_complete_shells(shells_of(grid), ratio)
+    return Spectrum().each(prediction, target, grid)["field_error_per_wavenumber"]
 
 
 def nrmse_beyond(prediction: Tensor, target: Tensor, grid: Grid, wavenumber: float) -> Tensor:
@@ -121,12 +270,56 @@ def nrmse_beyond(prediction: Tensor, target: Tensor, grid: Grid, wavenumber: flo
         (batch,), no unit.
     """
     check_same_grid(prediction, target, grid)
-    centres = torch.as_tensor(shells_of(grid).wavenumber, device=target.device)
-    return _high_pass_error(shell_energy(prediction - target, grid), shell_energy(target, grid), centres, wavenumber)
+    beyond = torch.as_tensor(shells_of(grid).wavenumber > wavenumber * (1 + TIE), device=target.device)
+    return _high_pass_error(shell_energy(prediction - target, grid), shell_energy(target, grid), beyond)
 
 
-@METRICS.register("spectrum")
-class Spectrum(FieldMetric):
+def over_truth(energy: Tensor, truth: Tensor) -> Tensor:
+    """energy / truth (..., n), nan in shells where the truth is rounding only: no more than ``NOISE`` of its energy."""
+    held = truth > NOISE * truth.sum(dim=-1, keepdim=True)
+    return torch.where(held, energy / truth, torch.nan)
+
+
+def spectrum_quantity(
+    label: str, y_label: str, source: str, y_unit: str = "1", y_scale: Scale = "log", k: str = "k"
+) -> CurveQuantity:
+    """What a function of the wavenumber means."""
+    return CurveQuantity(label, f"wavenumber {k}", y_label, source, "length^-1", y_unit, "log", y_scale)
+
+
+class ShellMetric(FieldMetric):
+    """What metrics of wavenumber shells share: the shells, and where the coarse grid's resolution ends.
+
+    Args:
+        factor: refinement from coarse to fine; it sets the cut-off, the smallest coarse Nyquist wavenumber.
+            Without it there is nothing beyond the cut-off and what is asked of it is nan.
+    """
+
+    needs_periodic = True
+    axes = ("wavenumber", "complete", "cutoff")
+
+    def axis_values(self, grid: Grid):
+        cutoff = math.inf if self.factor is None else cutoff_wavenumber(grid, self.factor)
+        return {**shell_axes(grid), "cutoff": cutoff}
+
+
+def shell_axes(grid: Grid) -> dict[str, np.ndarray]:
+    """What a metric of shells holds of a periodic box: the ``wavenumber`` of each, and whether it is ``complete``."""
+    shells = shells_of(grid)
+    return {"wavenumber": shells.wavenumber, "complete": shells.complete}
+
+
+def shown_shells(wavenumber: Tensor, complete: Tensor) -> Tensor:
+    """(n,) True for the shells that a curve shows: from 1 to the last complete one."""
+    return complete.bool() & (wavenumber > 0)
+
+
+def beyond_cutoff(wavenumber: Tensor, cutoff: Tensor) -> Tensor:
+    """(n,) True for the shells centred beyond a wavenumber."""
+    return wavenumber > cutoff * (1 + TIE)
+
+
+class Spectrum(ShellMetric):
     """The energy spectrum of the prediction and its errors; energies are pooled over snapshots before ratios are taken.
 
     Args:
@@ -135,8 +328,7 @@ class Spectrum(FieldMetric):
     """
 
     standard = True
-    needs_periodic = True
-    scalars = {
+    scalars: ClassVar = {
         "spectral_error": Quantity("Spectral error", "1", "lower", "mean over shells of |E_p(k) - E_t(k)| / E_t(k)"),
         "spectral_error_beyond_cutoff": Quantity(
             "Spectral error, k > k_c",
@@ -149,84 +341,118 @@ class Spectrum(FieldMetric):
             "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber k_c"
         ),
     }
-    curves = {
-        "energy_spectrum": CurveQuantity(
-            "Energy spectrum",
-            "wavenumber k",
-            "E(k)",
-            "Pope, Turbulent Flows (2000), eq. 3.166",
-            "length^-1",
-            "velocity^2 length",
-            "log",
-            "log",
+    curves: ClassVar = {
+        "energy_spectrum": spectrum_quantity(
+            "Energy spectrum", "E(k)", "Pope, Turbulent Flows (2000), eq. 3.166", "velocity^2 length"
         ),
-        "spectral_error_per_wavenumber": CurveQuantity(
-            "Relative error of the spectrum",
-            "wavenumber k",
-            "|E_p - E_t| / E_t",
-            "as the scalar",
-            "length^-1",
-            x_scale="log",
-            y_scale="log",
+        "spectral_error_per_wavenumber": spectrum_quantity(
+            "Relative error of the spectrum", "|E_p - E_t| / E_t", "as the scalar"
         ),
-        "field_error_per_wavenumber": CurveQuantity(
+        "field_error_per_wavenumber": spectrum_quantity(
             "Energy of the error over energy",
-            "wavenumber k",
             "E_{p-t} / E_t",
             "twice that of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)",
-            "length^-1",
-            x_scale="log",
-            y_scale="log",
         ),
     }
-    totals = ("prediction_energy", "target_energy", "error_energy", "snapshots")
-    axes = ("wavenumber", "complete", "cutoff")
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         return {
             "prediction_energy": shell_energy(prediction, grid),
             "target_energy": shell_energy(target, grid),
             "error_energy": shell_energy(prediction - target, grid),
-            "snapshots": torch.ones(len(target), device=target.device),
         }
 
-    def _axes(self, grid, device):
-        shells = shells_of(grid)
-        cutoff = float("inf") if self.factor is None else cutoff_wavenumber(grid, self.factor)
-        values = {"wavenumber": shells.wavenumber, "complete": shells.complete, "cutoff": cutoff}
-        return {name: torch.as_tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
-
-    def _finish(self, prediction_energy, target_energy, error_energy, snapshots, wavenumber, complete, cutoff):
-        shown = complete.bool() & (wavenumber > 0)
-        beyond = shown & (wavenumber > cutoff * (1 + TIE))
-        relative = _relative_error(prediction_energy, target_energy)
+    def finish(self, prediction_energy, target_energy, error_energy, snapshots, wavenumber, complete, cutoff):
+        shown, beyond = shown_shells(wavenumber, complete), beyond_cutoff(wavenumber, cutoff)
+        relative = over_truth((prediction_energy - target_energy).abs(), target_energy)
         spectrum = prediction_energy / snapshots / wavenumber[1]
-        coherent = _over_truth(error_energy, target_energy)
+        coherent = over_truth(error_energy, target_energy)
         return {
             "spectral_error": relative[shown].nanmean(),
-            "spectral_error_beyond_cutoff": relative[beyond].nanmean(),
-            "nrmse_beyond_cutoff": _high_pass_error(error_energy, target_energy, wavenumber, cutoff),
+            "spectral_error_beyond_cutoff": relative[shown & beyond].nanmean(),
+            "nrmse_beyond_cutoff": _high_pass_error(error_energy, target_energy, beyond),
             "energy_spectrum": Curve(wavenumber[shown], spectrum[shown]),
             "spectral_error_per_wavenumber": Curve(wavenumber[shown], relative[shown]),
             "field_error_per_wavenumber": Curve(wavenumber[shown], coherent[shown]),
         }
 
 
-def _in_complete_shells(shells: Shells, values: Tensor) -> Curve:
-    shown = torch.as_tensor(shells.complete & (shells.wavenumber > 0), device=values.device)
-    return Curve(torch.as_tensor(shells.wavenumber, device=values.device)[shown], values[..., shown])
+class SpectralRanges(ShellMetric):
+    """:func:`compensated_spectrum` and :func:`dissipation_spectrum` of the prediction; energies are pooled.
+
+    The dissipation in units of which the spectrum is compensated is that of the truth, so that models can be held
+    against each other and the truth; it needs the viscosity, and the curve is nan without.
+    """
+
+    needs_vector = True
+    scalars: ClassVar = {
+        "dissipation_captured_beyond_cutoff": Quantity(
+            "Dissipation captured, k > k_c",
+            "1",
+            "truth",
+            f"sum of k^2 E(k) beyond the coarse Nyquist wavenumber, predicted / true; {_DISSIPATION_SOURCE}",
+        ),
+        "dissipation_peak": Quantity(
+            "Wavenumber of peak dissipation", "length^-1", "truth", f"argmax of 2 k^2 E(k); {_DISSIPATION_SOURCE}"
+        ),
+    }
+    curves: ClassVar = {
+        "compensated_spectrum": spectrum_quantity(
+            "Compensated spectrum", "k^5/3 E(k)", _COMPENSATED_SOURCE, "velocity^2 length^-2/3"
+        ),
+        "kolmogorov_spectrum": spectrum_quantity(
+            "Spectrum in Kolmogorov units", "eps^-2/3 k^5/3 E(k), eps of the truth", _COMPENSATED_SOURCE
+        ),
+        "dissipation_spectrum": spectrum_quantity(
+            "Dissipation spectrum over viscosity", "D(k) / nu", _DISSIPATION_SOURCE, "velocity^2 length^-1", "linear"
+        ),
+    }
+
+    def measure(self, prediction, target, grid):
+        return {
+            "energy": _smooth(shell_energy(prediction, grid), shells_of(grid)),
+            "prediction_dissipation": shell_dissipation(prediction, grid),
+            "target_dissipation": shell_dissipation(target, grid),
+        }
+
+    def finish(self, energy, prediction_dissipation, target_dissipation, snapshots, wavenumber, complete, cutoff):
+        shown, beyond = shown_shells(wavenumber, complete), beyond_cutoff(wavenumber, cutoff)
+        k, width = wavenumber[shown], wavenumber[1]
+        compensated = k ** (5 / 3) * energy[shown] / snapshots / width
+        viscosity = float("nan") if self.viscosity is None else self.viscosity
+        true_dissipation = viscosity * target_dissipation.sum() / snapshots
+        density = prediction_dissipation[shown] / snapshots / width
+        captured = prediction_dissipation[beyond].sum() / target_dissipation[beyond].sum()
+        return {
+            "dissipation_captured_beyond_cutoff": captured,
+            "dissipation_peak": k[density.argmax()],
+            "compensated_spectrum": Curve(k, compensated),
+            "kolmogorov_spectrum": Curve(k, true_dissipation ** (-2 / 3) * compensated),
+            "dissipation_spectrum": Curve(k, density),
+        }
 
 
-def _over_truth(energy: Tensor, truth: Tensor) -> Tensor:
-    """energy / truth, nan in shells where the truth is rounding only."""
-    held = truth > NOISE * truth.sum(dim=-1, keepdim=True)
-    return torch.where(held, energy / truth, torch.nan)
+def _against_wavenumber(values: Tensor, shells: Shells) -> Curve:
+    return Curve(torch.as_tensor(shells.wavenumber, device=values.device), values)
 
 
-def _relative_error(prediction: Tensor, truth: Tensor) -> Tensor:
-    return _over_truth((prediction - truth).abs(), truth)
+def _smooth(energy: Tensor, shells: Shells) -> Tensor:
+    return energy * torch.as_tensor(shells.compensation, device=energy.device)
 
 
-def _high_pass_error(error: Tensor, truth: Tensor, wavenumber: Tensor, cutoff: float | Tensor) -> Tensor:
-    beyond = wavenumber > cutoff * (1 + TIE)
+def _high_pass_error(error: Tensor, truth: Tensor, beyond: Tensor) -> Tensor:
     return torch.sqrt(error[..., beyond].sum(dim=-1) / truth[..., beyond].sum(dim=-1))
+
+
+@lru_cache(maxsize=8)
+def _shells(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Shells:
+    axes, multiplicity = half_spectrum(shape, spacing)
+    width = max(2 * math.pi / (n * d) for n, d in zip(shape, spacing))
+    index = np.floor(np.sqrt(squared_wavenumbers(axes)) / width + 0.5 + TIE).astype(np.int64)
+    modes = np.bincount(index.ravel(), np.broadcast_to(multiplicity, index.shape).ravel())
+    number = np.arange(len(modes))
+    inner, outer = np.maximum(number - 0.5, 0) * width, (number + 0.5) * width
+    density = math.prod(n * d for n, d in zip(shape, spacing)) / (2 * math.pi) ** 3
+    expected = 4 / 3 * math.pi * (outer**3 - inner**3) * density
+    complete = outer <= math.pi / max(spacing) * (1 + TIE)
+    return Shells(axes, width, number * width, index, multiplicity, modes, expected, complete)

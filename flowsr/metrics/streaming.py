@@ -10,9 +10,8 @@ import xarray as xr
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import FieldMetric
+from flowsr.metrics.base import FieldMetric, remember, shared_work
 from flowsr.metrics.derivatives import DERIVATIVE_HALO, finite_differences, gradient
-from flowsr.metrics.sharing import remember, shared_work
 from flowsr.metrics.tiles import Around, Cut, Tile, cut_axes, cuts_of, piece_of
 from flowsr.progress import SILENT, Progress
 

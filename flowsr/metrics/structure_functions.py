@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_on_grid
+from flowsr.metrics.base import (
+    Curve,
+    CurveQuantity,
+    FieldMetric,
+    Quantity,
+    check_on_grid,
+    check_velocity,
+    volume_of,
+    volume_sum,
+)
 from flowsr.metrics.one_dimensional import homogeneous_axes
-from flowsr.metrics.quantity import Curve, CurveQuantity, Quantity
 from flowsr.metrics.tiles import piece_of
-from flowsr.metrics.volumes import volume_of, volume_sum
 
 PLATEAU = 0.8  # share of the largest <|du|^3> / r that the scaling range holds
 FITTED = 3  # separations that a slope takes at least
@@ -138,7 +146,6 @@ def structure_functions(velocity: Tensor, grid: Grid, largest: int | None = None
     return _functions(sums, volumes, separations.separation.to(sums.device), separations.share.to(sums.device))
 
 
-@METRICS.register("structure_functions")
 class VelocityIncrements(FieldMetric):
     """:func:`structure_functions` of the prediction, scaling range and exponents; moments are pooled.
 
@@ -147,7 +154,7 @@ class VelocityIncrements(FieldMetric):
     """
 
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         "scaling_range_start": Quantity("Scaling range from r", "length", "truth", _RANGE_SOURCE),
         "scaling_range_end": Quantity("Scaling range to r", "length", "truth", _RANGE_SOURCE),
         **{
@@ -156,7 +163,7 @@ class VelocityIncrements(FieldMetric):
             for kind in ("longitudinal", "transverse")
         },
     }
-    curves = {
+    curves: ClassVar = {
         **{
             f"structure_function_{order}_{kind}": CurveQuantity(
                 f"Structure function of order {order}, {kind}",
@@ -182,29 +189,28 @@ class VelocityIncrements(FieldMetric):
             "linear",
         ),
     }
-    totals = ("sums", "volumes")
     axes = ("separation", "share")
 
     def __init__(self, largest: int | None = None, **options):
         super().__init__(**options)
         self.largest = self.halo = largest
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         separations = Separations.of(grid, self.largest)
         sums, volumes = _increment_sums(prediction, grid, grid, (slice(None),) * 3, separations)
         return {"sums": sums, "volumes": volumes}
 
-    def _measure_tile(self, tile):
+    def measure_tile(self, tile):
         around, separations = tile.around, Separations.of(tile.whole, self.largest)
         inside = tuple(cut.inside for cut in around.cuts)
         sums, volumes = _increment_sums(around.prediction, around.grid, tile.grid, inside, separations)
         return {"sums": sums, "volumes": volumes}
 
-    def _axes(self, grid, device):
+    def axis_values(self, grid):
         separations = Separations.of(grid, self.largest)
-        return {"separation": separations.separation.to(device), "share": separations.share.to(device)}
+        return {"separation": separations.separation, "share": separations.share}
 
-    def _finish(self, sums, volumes, separation, share):
+    def finish(self, sums, volumes, separation, share):
         functions = _functions(sums, volumes, separation, share)
         scaling = separation[functions.in_scaling_range]
         names = {2: "second", 4: "fourth"}
@@ -237,8 +243,7 @@ def _increment_sums(
         own: the grid of the cells ``inside``.
     """
     check_on_grid(velocity, grid)
-    if velocity.shape[1] != 3:
-        raise ValueError(f"expected a velocity (batch, 3, x, y, z), got {tuple(velocity.shape)}")
+    check_velocity(velocity)
     sums, volumes = [], []
     for axis, cells in zip(separations.axes, separations.cells):
         taken = {shift: _pairs(velocity, grid, own, inside, axis, shift) for shift in set(cells.flatten().tolist())}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import METRICS, FieldMetric, check_on_grid, check_same_grid
+from flowsr.metrics.base import FieldMetric, Quantity, check_on_grid, volume_sum
 from flowsr.metrics.gradients import velocity_gradient
-from flowsr.metrics.quantity import Quantity
-from flowsr.metrics.volumes import volume_of, volume_sum
 
 _STRESS = "tau_ij = mean(u_i u_j) - mean(u_i) mean(u_j), block mean; Pope, Turbulent Flows (2000), eq. 13.93"
 _CORRELATION = "tensor level; Clark, Ferziger & Reynolds, J. Fluid Mech. 91, 1 (1979)"
@@ -90,8 +90,7 @@ def subgrid_stress_error(prediction: Tensor, target: Tensor, grid: Grid, factor:
     Returns:
         (batch,), float64, no unit; 1 for a prediction without subgrid scales.
     """
-    measured = _measured(prediction, target, grid, factor)
-    return torch.sqrt(measured["stress_error"] / measured["stress_products"][:, 2])
+    return SubgridStress(factor).each(prediction, target, grid)["subgrid_stress_error"]
 
 
 def subgrid_stress_correlation(prediction: Tensor, target: Tensor, grid: Grid, factor: int) -> Tensor:
@@ -105,11 +104,9 @@ def subgrid_stress_correlation(prediction: Tensor, target: Tensor, grid: Grid, f
     Returns:
         (batch,), float64, no unit.
     """
-    measured = _measured(prediction, target, grid, factor)
-    return _correlation(measured["stress_means"], measured["stress_products"], measured["volume"])
+    return SubgridStress(factor).each(prediction, target, grid)["subgrid_stress_correlation"]
 
 
-@METRICS.register("subgrid_stress")
 class SubgridStress(FieldMetric):
     """Subgrid stress and energy transfer of the prediction at the scale of the coarse cells, pooled over snapshots.
 
@@ -118,7 +115,7 @@ class SubgridStress(FieldMetric):
     """
 
     needs_vector = True
-    scalars = {
+    scalars: ClassVar = {
         "subgrid_stress_error": Quantity(
             "Subgrid stress error", "1", "lower", f"||tau_p - tau_t|| / ||tau_t||, {_STRESS}"
         ),
@@ -134,22 +131,28 @@ class SubgridStress(FieldMetric):
             "Backscatter, share of energy", "1", "truth", f"<max(-P, 0)> / <|P|>, P = {_TRANSFER}"
         ),
     }
-    totals = (
-        "stress_error",
-        "stress_means",
-        "stress_products",
-        "transfer_means",
-        "transfer_products",
-        "backscatter",
-        "volume",
-    )
 
-    def _measure(self, prediction, target, grid):
+    def measure(self, prediction, target, grid):
         if self.factor is None:
             raise ValueError("subgrid stress needs the factor between the coarse and the fine grid")
-        return _measured(prediction, target, grid, self.factor)
+        coarse = grid.coarsened(self.factor)
+        fields = prediction.to(torch.float64), target.to(torch.float64)
+        stresses = [subgrid_stress(field, grid, self.factor) for field in fields]
+        transfers = [_transfer(stress, field, grid, self.factor) for stress, field in zip(stresses, fields)]
+        predicted = transfers[0]
+        backscatter = ((predicted < 0).to(torch.float64), (-predicted).clamp(min=0), predicted.abs())
+        stress_means, stress_products = _moments([stress.flatten(1, 2) for stress in stresses], coarse)
+        transfer_means, transfer_products = _moments([transfer[:, None] for transfer in transfers], coarse)
+        return {
+            "stress_error": volume_sum((stresses[0] - stresses[1]) ** 2, coarse),
+            "stress_means": stress_means,
+            "stress_products": stress_products,
+            "transfer_means": transfer_means,
+            "transfer_products": transfer_products,
+            "backscatter": torch.stack([volume_sum(values, coarse) for values in backscatter], dim=1),
+        }
 
-    def _finish(
+    def finish(
         self, stress_error, stress_means, stress_products, transfer_means, transfer_products, backscatter, volume
     ):
         size, energy, absolute = backscatter
@@ -166,27 +169,6 @@ class SubgridStress(FieldMetric):
 
 def _transfer(stress: Tensor, velocity: Tensor, grid: Grid, factor: int) -> Tensor:
     return -(stress * velocity_gradient(block_mean(velocity, grid, factor), grid.coarsened(factor))).sum((1, 2))
-
-
-def _measured(prediction: Tensor, target: Tensor, grid: Grid, factor: int) -> dict[str, Tensor]:
-    check_same_grid(prediction, target, grid)
-    coarse = grid.coarsened(factor)
-    fields = prediction.to(torch.float64), target.to(torch.float64)
-    stresses = [subgrid_stress(field, grid, factor) for field in fields]
-    transfers = [_transfer(stress, field, grid, factor) for stress, field in zip(stresses, fields)]
-    predicted = transfers[0]
-    backscatter = ((predicted < 0).to(torch.float64), (-predicted).clamp(min=0), predicted.abs())
-    stress_means, stress_products = _moments([stress.flatten(1, 2) for stress in stresses], coarse)
-    transfer_means, transfer_products = _moments([transfer[:, None] for transfer in transfers], coarse)
-    return {
-        "stress_error": volume_sum((stresses[0] - stresses[1]) ** 2, coarse),
-        "stress_means": stress_means,
-        "stress_products": stress_products,
-        "transfer_means": transfer_means,
-        "transfer_products": transfer_products,
-        "backscatter": torch.stack([volume_sum(values, coarse) for values in backscatter], dim=1),
-        "volume": volume_of(prediction, grid),
-    }
 
 
 def _moments(fields: list[Tensor], grid: Grid) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.metrics.derivatives import gradient
-from flowsr.metrics.shells import shells_of
+from flowsr.metrics.spectra import shell_sums, shells_of
 from flowsr.registry import Registry
 
 Term = Callable[[Tensor, Tensor, Grid, Tensor], Tensor]
@@ -114,7 +114,7 @@ def spectrum(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> T
 
     A shell with less than ``ENERGY_FLOOR`` of the true field's energy in these shells counts as if it had that much.
     """
-    energy, truth = (_shell_energy(field, grid)[:, _scales(grid)] for field in (prediction, target))
+    energy, truth = (shell_sums(field, grid)[:, _scales(grid)] for field in (prediction, target))
     floor = ENERGY_FLOOR * truth.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ((energy + floor) / (truth + floor)).log().abs().mean().to(target.dtype)
 
@@ -138,13 +138,3 @@ def _gradient_error(prediction: Tensor, target: Tensor, grid: Grid, scale: Tenso
 def _cell_size(grid: Grid) -> float:
     """The cube root of the mean cell's volume: a length that prefers no axis."""
     return math.prod(grid.spacing) ** (1 / 3)
-
-
-def _shell_energy(field: Tensor, grid: Grid) -> Tensor:
-    """(batch, shell) float64: twice :func:`flowsr.metrics.spectra.shell_energy`, in a way that has a derivative."""
-    shells = shells_of(grid)
-    modes = torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward")
-    power = (modes.real.square() + modes.imag.square()).sum(dim=1, dtype=torch.float64)
-    power = power * torch.as_tensor(shells.multiplicity, device=field.device)
-    index = torch.as_tensor(shells.index, device=field.device).flatten()
-    return power.new_zeros(len(field), len(shells.modes)).index_add(1, index, power.flatten(1))

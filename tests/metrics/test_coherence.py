@@ -5,8 +5,7 @@ import torch
 
 from flowsr.metrics import METRICS, field_error_per_wavenumber
 from flowsr.metrics.coherence import coherence_per_wavenumber, cross_energy, good_up_to
-from flowsr.metrics.shells import shells_of
-from flowsr.metrics.spectra import shell_energy
+from flowsr.metrics.spectra import shell_energy, shells_of
 from tests.metrics.fields import CHANNEL, CUBE, UNEQUAL, field_of_spectrum, noise, wave
 
 

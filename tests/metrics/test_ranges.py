@@ -6,8 +6,7 @@ import torch
 
 from flowsr.grid import Grid
 from flowsr.metrics import METRICS, dissipation
-from flowsr.metrics.ranges import compensated_spectrum, dissipation_spectrum, shell_dissipation
-from flowsr.metrics.shells import shells_of
+from flowsr.metrics.spectra import compensated_spectrum, dissipation_spectrum, shell_dissipation, shells_of
 from tests.metrics.fields import CUBE, UNEQUAL, abc, field_of_spectrum, noise, taylor_green, wave
 
 WIDE = Grid((32, 24, 40), (2 * math.pi / 32, 1.5 * math.pi / 24, 3 * math.pi / 40))

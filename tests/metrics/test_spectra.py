@@ -15,7 +15,7 @@ from flowsr.metrics import (
     spectral_error,
     spectral_error_per_wavenumber,
 )
-from flowsr.metrics.shells import shells_of
+from flowsr.metrics.spectra import shells_of
 from tests.metrics.fields import CHANNEL, CUBE, UNEQUAL, abc, field_of_spectrum, noise, taylor_green, wave
 
 

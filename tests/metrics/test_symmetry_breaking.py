@@ -7,14 +7,14 @@ import torch
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.metrics import METRICS, Curve, derivative, equivariance_error
-from flowsr.metrics.breaking import (
+from flowsr.metrics.equivariance import (
     IRREPS,
     equivariance_error_per_irrep,
     equivariance_error_per_shell,
     error_per_class,
+    rotation_elements,
     symmetry_breaking,
 )
-from flowsr.metrics.equivariance import rotation_elements
 from tests.metrics.fields import CHANNEL, UNEQUAL, noise, wave
 
 GROUP = octahedral_group("Oh")

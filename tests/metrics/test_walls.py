@@ -10,7 +10,7 @@ from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_grid
 from flowsr.metrics import METRICS, anisotropy, lumley_invariants, reynolds_stress, wall_profiles
-from flowsr.metrics.lumley import two_component_distance
+from flowsr.metrics.channel import two_component_distance
 from tests.metrics.fields import CHANNEL, STRETCHED, UNEQUAL, mesh, noise, wave
 
 GROUP = octahedral_group("Oh")

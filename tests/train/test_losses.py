@@ -10,7 +10,7 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_grid
-from flowsr.metrics.shells import shells_of
+from flowsr.metrics.spectra import shells_of
 from flowsr.train.losses import LOSSES, Objective
 
 BOX = Grid((8, 12, 10), (2 * np.pi / 8, np.pi / 12, 3 * np.pi / 10))

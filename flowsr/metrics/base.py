@@ -274,8 +274,8 @@ class InputMetric(PooledMetric):
         degraded = degrade(prediction, grid)
         if degraded.shape != coarse.shape:
             raise ValueError(f"degraded prediction {tuple(degraded.shape)}, coarse field {tuple(coarse.shape)}")
-        factors = tuple(n // m for n, m in zip(grid.shape, coarse.shape[2:], strict=True))
-        self.pool(self.measure(degraded, coarse, grid.coarsened(factors)))
+        x, y, z = (n // m for n, m in zip(grid.shape, coarse.shape[2:]))
+        self.pool(self.measure(degraded, coarse, grid.coarsened((x, y, z))))
 
     def measure(self, degraded: Tensor, coarse: Tensor, grid: Grid) -> dict[str, Tensor]:
         """Totals per snapshot, (batch, ...), of two fields on the coarse grid."""
@@ -299,7 +299,7 @@ def chosen_metrics(names: Sequence[str] | None) -> list[str]:
         FlowsrError: an unknown name.
     """
     if names is None:
-        return [name for name, metric in METRICS.items() if metric.standard]
+        return [name for name in METRICS if METRICS[name].standard]
     wanted = [one for name in names for one in (METRICS if name == ALL else [name])]
     for name in wanted:
         METRICS[name]

@@ -2,6 +2,8 @@
 
 Children forked inside a flow run of Prefect 3.8 die, so what needs worker processes (data loaders, several GPUs) starts
 a fresh interpreter. Its process group ends with the flow: when it is cancelled, runs out of time, or is killed.
+``python -m flowsr.flows.child MODULE ARGUMENTS`` is that interpreter's side of it: standard input is its line to the
+parent, and when that ends, because the parent has let go or was killed, so does its whole process group.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import runpy
 import selectors
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -49,7 +53,7 @@ def run_flowsr(arguments: Sequence[str], report: Progress) -> None:
 
 def run_module(module: str, arguments: Sequence[str], take: Callable[[str], None]) -> int:
     """Run ``python -m MODULE ARGUMENTS``, hand over each line it prints that is not empty, return its exit status."""
-    with _running([sys.executable, "-u", "-m", "flowsr.flows.lifeline", module, *arguments]) as process:
+    with _running([sys.executable, "-u", "-m", "flowsr.flows.child", module, *arguments]) as process:
         for line in _lines(process.stdout.fileno()):
             if line.strip():
                 take(line.rstrip())
@@ -102,3 +106,19 @@ def _why(job: str, status: int, reason: str) -> str:
         return reason.removeprefix(ERROR)
     ending = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return f"{job} {ending}; its last line: {reason or 'none'}"
+
+
+def _run_with_lifeline() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _run_with_lifeline()

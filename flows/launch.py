@@ -1,4 +1,7 @@
-"""A flow from a terminal, its experiment from a file: ``python -m flowsr.flows.pipeline configs/demo.yaml --set seed=1``."""
+"""A flow with its settings read from a file: from a terminal, or for ``prefect deploy``.
+
+python -m flowsr.flows.experiment configs/demo.yaml --set seed=1
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ Settings = Annotated[Path, cyclopts.Parameter(help="What to do, a YAML file (see
 
 def launch(
     flow: Flow,
+    *stages: Flow,
     arguments: list[str] | None = None,
-    *,
     load: Callable[[Path, Sequence[str]], Any] = load_experiment,
     study: Flow | None = None,
 ) -> None:
@@ -29,24 +32,44 @@ def launch(
 
     Args:
         flow: takes what ``load`` gives, and ``fresh``.
+        stages: flows that take the same, run instead where the first argument is their name.
         arguments: default: the process's.
         load: reads settings from a YAML file, with overrides; default: an experiment's.
-        study: run instead where the file is a study.
+        study: run instead of the flows ``pipeline`` and ``compare`` where the file is a study.
     """
-    app = cyclopts.App(name=f"python -m flowsr.flows.{flow.name}", help=flow.description, version_flags=[])
+    module = Path(sys.modules[flow.fn.__module__].__file__ or flow.name).stem
+    app = cyclopts.App(name=f"python -m flowsr.flows.{module}", help=flow.description, version_flags=[])
 
-    @app.default
-    def run(config: Settings, *, set: Overrides = None, fresh: Fresh = False):
-        if study is not None and is_study(config):
-            state = study(load_study(config, set or ()), fresh=fresh, return_state=True)
-        else:
-            state = flow(load(config, set or ()), fresh=fresh, return_state=True)
-        if not state.is_completed():
-            raise FlowsrError(state.message or state.name)
-        print(state.message)
+    def command(flow: Flow) -> Callable[..., None]:
+        def run(config: Settings, *, set: Overrides = None, fresh: Fresh = False) -> None:
+            if study is not None and flow.name in ("pipeline", "compare") and is_study(config):
+                state = study(load_study(config, set or ()), fresh=fresh, return_state=True)
+            else:
+                state = flow(load(config, set or ()), fresh=fresh, return_state=True)
+            if not state.is_completed():
+                raise FlowsrError(state.message or state.name)
+            print(state.message)
 
+        return run
+
+    app.default(command(flow))
+    for stage in stages:
+        app.command(command(stage), name=stage.name, help=stage.description)
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (FlowsrError, cyclopts.CycloptsError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def read_experiment(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Build step of ``prefect.yaml``: an experiment's file as a flow's parameter, every default written out.
+
+    Args:
+        config: YAML file, relative to the folder deployed from.
+        overrides: ``a.b=value`` strings, as after ``--set``.
+
+    Returns:
+        ``{"experiment": ...}``, for ``{{ ID.experiment }}`` where the step has ``id: ID``.
+    """
+    return {"experiment": load_experiment(config, overrides).model_dump(mode="json")}

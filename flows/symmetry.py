@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from flowsr.flows.artifacts import artifact_key
-from flowsr.flows.faults import failure_line, one_line_failures
-from flowsr.flows.logs import logs_of_run
-from flowsr.flows.order import STORAGE
-from flowsr.flows.progress import shown_progress
+from flowsr.flows.runtime import STORAGE, in_order, one_line_failures, shown_progress
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
 from flowsr.config.symmetry import SymmetrySettings, load_symmetry
 
 
 @task(name="discover symmetries", **STORAGE)
 @one_line_failures
-def discover_symmetries(settings: SymmetrySettings, fresh: bool) -> str:
-    """Networks, tests, words, to ``<output>/symmetry/``; returns the headline."""
+def discover_symmetries(settings: SymmetrySettings, fresh: bool) -> State:
+    """Networks, tests, words, to ``<output>/symmetry/``; the state's message is the headline."""
     from flowsr.pipeline.discovering import discover_symmetry
 
     with shown_progress(settings.name, "symmetry", len(settings.seeds) + 2) as report:
@@ -28,22 +25,18 @@ def discover_symmetries(settings: SymmetrySettings, fresh: bool) -> str:
         for name, irrep in found.numbers["irreps"].items()
     ]
     create_table_artifact(rows, key=artifact_key(settings.name, "symmetry", "irreps"))
-    return found.sentences[0]
+    return Completed(message=f"{found.sentences[0]} Numbers in {settings.output / 'symmetry'}")
 
 
 @flow(name="symmetry", flow_run_name="{settings.name}", persist_result=False)
 def symmetry(settings: SymmetrySettings, fresh: bool = False) -> State:
-    """Which symmetries of the cube does a flow break? Killed and started again, it goes on where it was.
+    """Which symmetries of the cube does a flow break? A run that was killed resumes.
 
     Args:
         settings: data, task, and how it is tested.
         fresh: forget earlier results and start over.
     """
-    with logs_of_run():
-        state = discover_symmetries(settings, fresh, return_state=True)
-        if not state.is_completed():
-            return Failed(message=failure_line(state))
-        return Completed(message=f"{state.result()} Numbers in {settings.output / 'symmetry'}")
+    return in_order(settings, fresh, discover_symmetries)
 
 
 if __name__ == "__main__":

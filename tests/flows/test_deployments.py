@@ -3,11 +3,12 @@
 import asyncio
 import inspect
 import subprocess
-from importlib import import_module
 from typing import get_type_hints
 
 import pytest
 import yaml
+from flowsr.flows import experiment
+from flowsr.flows.experiment import STAGES
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
@@ -20,9 +21,10 @@ from flowsr.config.schema import Experiment
 from flowsr.data import open_field, write_hdf5
 from flowsr.files import file_checksum
 from flowsr.pipeline.steps import read_record
+from tests.experiments import write_tiny
 from tests.flows.conftest import HOME, PREFECT, REPOSITORY, Background, environment
 from tests.flows.fields import coarse_field, save_small_model
-from tests.flows.test_flows import ask
+from tests.flows.test_experiment import ask
 
 PROJECT = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
 DEPLOYMENTS = {deployment["name"]: deployment for deployment in PROJECT["deployments"]}
@@ -67,7 +69,7 @@ def test_the_nightly_experiment_is_the_demo(outputs):
 
 @pytest.mark.parametrize("name", ["simulate", "ingest", "train", "upscale", "compare", "pipeline"])
 def test_the_form_of_a_flow_is_the_experiments_own_schema(name):
-    entry = getattr(import_module(f"flowsr.flows.{name}"), name)
+    entry = getattr(experiment, name)
     assert isinstance(entry, Flow)
     form = entry.parameters
     expected = Experiment.model_json_schema()["properties"]
@@ -76,6 +78,21 @@ def test_the_form_of_a_flow_is_the_experiments_own_schema(name):
     assert shown.keys() == expected.keys()
     assert all(shown[key].get("description") == value.get("description") for key, value in expected.items())
     assert form.required == ["experiment"]
+
+
+def published(text: str) -> dict:
+    """The `prefect.yaml` that docs/scheduling.md shows."""
+    return yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+
+
+@pytest.mark.parametrize(
+    "entrypoint",
+    [f"flowsr.flows.experiment.{name}" for name in ("pipeline", "compare_study", *STAGES)]
+    + ["flowsr.flows.symmetry.symmetry", "flowsr.flows.upscale_inbox.upscale_new_files"],
+)
+def test_every_flow_is_found_by_the_name_of_its_module(entrypoint):
+    entry = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    assert isinstance(entry, Flow) and entry.fn.__name__ == entrypoint.rpartition(".")[2]
 
 
 @pytest.mark.server
@@ -107,3 +124,25 @@ def test_a_scheduled_run_upscales_what_was_dropped_into_the_folder(server, tmp_p
     assert open_field(store).velocity.shape == (2, 3, 8, 8, 8)
     assert read_record(outbox / "dropped.h5.json")["inputs"]["dropped.h5"] == file_checksum(source)
     assert run["work_pool_name"] == "flowsr" and run["deployment_id"]
+
+
+@pytest.mark.server
+@pytest.mark.xdist_group("prefect")
+def test_what_is_written_without_the_clone_is_deployed(server, tmp_path):
+    told = published((REPOSITORY / "docs" / "scheduling.md").read_text())
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(told))
+    mine = write_tiny(tmp_path).rename(tmp_path / "mine.yaml")
+    settings = environment(PREFECT_API_URL=server)
+    for arguments in (
+        ["work-pool", "create", "flowsr", "--type", "process", "--overwrite"],
+        ["deploy", "--name", "nightly"],
+    ):
+        done = subprocess.run(
+            [*PREFECT, *arguments], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    (deployment,) = ask(server, "/deployments/filter", deployments={"name": {"any_": ["nightly"]}})
+    assert deployment["entrypoint"] == "flowsr.flows.experiment.pipeline"
+    assert Experiment.model_validate(deployment["parameters"]["experiment"]) == load_experiment(mine)
+    (step,) = deployment["pull_steps"]
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}

@@ -10,11 +10,9 @@ import urllib.request
 import pytest
 import yaml
 from flowsr.flows.child import run_module
-from flowsr.flows.ingest import ingest, ingest_fields
-from flowsr.flows.order import in_order
-from flowsr.flows.pipeline import pipeline
-from flowsr.flows.train import train
-from flowsr.flows.upscale import upscale_new_files
+from flowsr.flows.experiment import TASKS, ingest, pipeline, train
+from flowsr.flows.runtime import in_order
+from flowsr.flows.upscale_inbox import upscale_new_files
 from prefect import flow
 from prefect.logging.handlers import APILogHandler
 
@@ -106,8 +104,8 @@ def attempts(monkeypatch, tiny, errors):
         if len(calls) <= len(errors):
             raise errors[len(calls) - 1]
 
-    monkeypatch.setattr(stages, "ingest", stage)
-    at_once = ingest_fields.with_options(retry_delay_seconds=0)
+    monkeypatch.setitem(stages.STAGES, "ingest", stage)
+    at_once = TASKS["ingest"].with_options(retry_delay_seconds=0)
 
     @flow(name="attempts")
     def attempt():
@@ -178,7 +176,7 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
 def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny.model_dump(mode="json")))
-    command = [sys.executable, "-m", "flowsr.flows.simulate", str(config), "--set", "simulate.duration=1"]
+    command = [sys.executable, "-m", "flowsr.flows.experiment", "simulate", str(config), "--set", "simulate.duration=1"]
     blocked = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
     done = subprocess.run(
         command,

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from flowsr.flows import progress
+from flowsr.flows import runtime
 from flowsr.flows.artifacts import artifact_key
 
 
@@ -11,9 +11,9 @@ from flowsr.flows.artifacts import artifact_key
 def artifact(monkeypatch):
     """A stand-in for Prefect's artifact, and a clock; (updates, advance the clock)."""
     updates, now = [], [0.0]
-    monkeypatch.setattr(progress, "create_progress_artifact", lambda percent, key, description: key)
-    monkeypatch.setattr(progress, "update_progress_artifact", lambda *update: updates.append(update))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(runtime, "create_progress_artifact", lambda percent, key, description: key)
+    monkeypatch.setattr(runtime, "update_progress_artifact", lambda *update: updates.append(update))
+    monkeypatch.setattr(runtime.time, "monotonic", lambda: now[0])
 
     def advance(seconds):
         now[0] += seconds
@@ -23,7 +23,7 @@ def artifact(monkeypatch):
 
 def test_an_hour_of_reports_makes_three_updates_a_minute_at_the_most(artifact):
     updates, advance = artifact
-    with progress.shown_progress("demo", "train", 2) as report:
+    with runtime.shown_progress("demo", "train", 2) as report:
         for network in ("relaxed", "cnn"):
             for tick in range(1800):
                 advance(1.0)
@@ -39,8 +39,8 @@ def test_a_server_that_is_away_does_not_end_the_work(artifact, monkeypatch, capl
     def away(*_):
         raise ConnectionError("nobody answers")
 
-    monkeypatch.setattr(progress, "update_progress_artifact", away)
-    with caplog.at_level(logging.WARNING), progress.shown_progress("demo", "train", 1) as report:
+    monkeypatch.setattr(runtime, "update_progress_artifact", away)
+    with caplog.at_level(logging.WARNING), runtime.shown_progress("demo", "train", 1) as report:
         artifact[1](60)
         report.part("train relaxed")(0.5, "")
     assert "nobody answers" in caplog.text
@@ -48,7 +48,7 @@ def test_a_server_that_is_away_does_not_end_the_work(artifact, monkeypatch, capl
 
 def test_work_that_fails_is_not_shown_as_done(artifact):
     updates, _ = artifact
-    with pytest.raises(ValueError), progress.shown_progress("demo", "train", 1) as report:
+    with pytest.raises(ValueError), runtime.shown_progress("demo", "train", 1) as report:
         report.part("train relaxed")(0.5, "")
         raise ValueError
     assert not updates

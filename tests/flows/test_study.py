@@ -4,11 +4,11 @@ import json
 
 import pytest
 import yaml
-from flowsr.flows.compare import compare_study
+from flowsr.flows.experiment import compare, compare_study, pipeline
 from flowsr.flows.launch import launch
 
 from flowsr.config.study import Study, parse_study
-from tests.flows.test_flows import run_of
+from tests.flows.test_experiment import run_of
 from tests.studies import TINY_STUDY
 
 
@@ -47,12 +47,11 @@ def test_a_study_leaves_its_table_verdict_and_report(server, study):
     assert f"file://{page}" in artifacts["tiny-study-report"]["data"]
 
 
-def test_the_command_line_tells_a_study_from_an_experiment(tmp_path, capsys):
+@pytest.mark.parametrize("stage", [[], ["compare"]])
+def test_the_command_line_tells_a_study_from_an_experiment(stage, tmp_path, capsys):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump({**TINY_STUDY, "seeds": [0, 0]}))
-    from flowsr.flows.compare import compare
-
     with pytest.raises(SystemExit) as ending:
-        launch(compare, [str(path)], study=compare_study)
+        launch(pipeline, compare, arguments=[*stage, str(path)], study=compare_study)
     assert ending.value.code == 2
     assert "'output' is required" in capsys.readouterr().err

@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from flowsr.flows import inbox as inbox_module
-from flowsr.flows.inbox import Job, Request, look, upscale_job
+from flowsr.flows import upscale_inbox
+from flowsr.flows.upscale_inbox import Job, Request, look, upscale_job
 
 from flowsr.data import grid_of, open_field, write_hdf5
 from flowsr.errors import FlowsrError
@@ -34,7 +34,7 @@ def names(jobs):
 
 
 def test_new_files_have_a_store_each_and_are_then_done(folders, model):
-    inbox, outbox = folders
+    inbox, _ = folders
     write_hdf5(coarse_field(0), inbox / "a.h5")
     store_field(coarse_field(1), inbox / "a.zarr")
     found = look(*folders, settle=0)
@@ -61,7 +61,7 @@ def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypat
         raise AssertionError("content is read again although nothing changed since it was last looked at")
 
     with monkeypatch.context() as patched:
-        patched.setattr(inbox_module, "tree_checksum", unread)
+        patched.setattr(upscale_inbox, "tree_checksum", unread)
         assert names(look(*folders, settle=0).done) == ["a.h5"]
     write_hdf5(coarse_field(1), source)
     again = look(*folders, settle=0).new
@@ -85,7 +85,7 @@ def test_files_on_their_way_in_wait(folders, monkeypatch):
     assert found.waiting.keys() == {"cut.h5", "empty.h5"}
     assert "truncated" in found.waiting["cut.h5"] and found.waiting["empty.h5"] == "nothing in it yet"
     assert look(*folders, settle=60).waiting.keys() == {"cut.h5", "empty.h5", "whole.h5"}
-    monkeypatch.setattr(inbox_module, "ABANDONED", 0)
+    monkeypatch.setattr(upscale_inbox, "ABANDONED", 0)
     assert names(look(*folders, settle=0).new) == ["cut.h5", "empty.h5", "whole.h5"]
 
 
@@ -97,8 +97,9 @@ def test_only_names_that_match_are_looked_at(folders):
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(FlowsrError, match="^/.*/nowhere: no such folder; variable: inbox$"):
+    with pytest.raises(FlowsrError) as caught:
         look(tmp_path / "nowhere", tmp_path)
+    assert (caught.value.file, caught.value.variable) == (tmp_path / "nowhere", "inbox")
 
 
 def test_a_damaged_snapshot_leaves_no_store(folders, model):

@@ -5,7 +5,7 @@ import pytest
 from flowsr.flows.symmetry import symmetry
 
 from flowsr.config.symmetry import parse_symmetry
-from tests.flows.test_flows import run_of
+from tests.flows.test_experiment import run_of
 from tests.symmetry.stores import velocity_store
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("prefect")]

@@ -135,8 +135,8 @@ _REGISTERED: dict[str, type[PooledMetric]] = {
     "coherence": Coherence,
     "line_spectra": LineSpectra,
     "wall_spectra": WallSpectra,
-    "spectral_ranges": SpectralRanges,
     "structure_functions": VelocityIncrements,
+    "spectral_ranges": SpectralRanges,
 }
 for _name, _metric in _REGISTERED.items():
     METRICS.register(_name)(_metric)

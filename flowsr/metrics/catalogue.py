@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from flowsr.metrics.base import METRICS, FieldMetric, InputMetric, PooledMetric
 
@@ -12,7 +14,7 @@ _BETTER = {"lower": "lower", "higher": "higher", "truth": "as the truth", None: 
 def catalogue() -> str:
     """Markdown: one section a metric with its needs, one row a result.
 
-    ``docs/metrics.md`` ends with it: ``python -m flowsr.metrics.catalogue`` prints it.
+    ``docs/metrics.md`` ends with it: ``python -m flowsr.metrics.catalogue docs/metrics.md`` writes it there.
     """
     return "\n".join(line for name, metric in METRICS.items() for line in _section(name, metric))
 
@@ -56,7 +58,13 @@ def _row(key: str, *cells: str) -> str:
     return " | ".join((f"| `{key}`", *shown)) + " |"
 
 
+def with_catalogue(page: str) -> str:
+    """A page whose text from its first third-level heading on is the catalogue."""
+    return page[: page.index("\n### ") + 1] + catalogue()
+
+
 if __name__ == "__main__":
     import flowsr.metrics  # noqa: F401  (registers every metric)
 
-    print(catalogue())
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(with_catalogue(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -29,7 +29,7 @@ def test_nyquist_mode_has_no_derivative_and_odd_sides_have_none(cells):
 
 
 def test_finite_differences_are_exact_to_fourth_degree_up_to_the_edge():
-    x, y, z = mesh(CHANNEL)
+    _x, y, z = mesh(CHANNEL)
     field = (1 + 2 * y - y**2 + 3 * y**3 - y**4 + 0.5 * z**4)[None, None]
     torch.testing.assert_close(derivative(field, CHANNEL, 1)[0, 0], 2 - 2 * y + 9 * y**2 - 4 * y**3, atol=1e-11, rtol=0)
     torch.testing.assert_close(derivative(field, CHANNEL, 2)[0, 0], 2 * z**3, atol=1e-10, rtol=0)

@@ -5,19 +5,37 @@ import pytest
 import torch
 
 from flowsr.grid import Grid
+from flowsr.group import octahedral_group
+from flowsr.group.fields import transform_field, transform_grid
 from flowsr.metrics import (
     derivative_flatness,
     derivative_skewness,
     dissipation,
     dissipation_captured,
-    flow_statistics,
+    enstrophy,
+    enstrophy_captured,
     gradient_pdf,
     normalized_divergence,
+    vorticity,
 )
 from flowsr.metrics.gradients import PDF_BINS, PDF_RANGE
-from tests.metrics.fields import CHANNEL, CUBE, STRETCHED, UNEQUAL, abc, field_of_spectrum, mesh, taylor_green, wave
+from tests.metrics.fields import (
+    CHANNEL,
+    CUBE,
+    STRETCHED,
+    UNEQUAL,
+    abc,
+    field_of_spectrum,
+    mesh,
+    noise,
+    taylor_green,
+    wave,
+)
 
 BIN_WIDTH = 2 * PDF_RANGE / PDF_BINS
+
+
+GROUP = octahedral_group("Oh")
 
 
 def test_divergence_of_solenoidal_and_compressive_waves():
@@ -57,7 +75,7 @@ def test_dissipation_closed_forms():
 
 
 def test_rigid_rotation_and_pure_strain():
-    x, y, z = mesh(grid := Grid((8, 8, 8), (0.1,) * 3, ("open",) * 3))
+    x, y, _z = mesh(grid := Grid((8, 8, 8), (0.1,) * 3, ("open",) * 3))
     rotation = torch.stack([-y, x, torch.zeros_like(x)])[None]
     strain = torch.stack([x, -y, torch.zeros_like(x)])[None]
     assert abs(dissipation(rotation, grid).item()) < 1e-12
@@ -138,7 +156,7 @@ def test_samples_outside_the_bins_are_missing_from_the_integral():
 
 
 def test_transverse_pdf_has_both_signs():
-    field, grid, rms = ramps()
+    field, grid, _rms = ramps()
     sheared = torch.stack([0 * field[0, 0], field[0, 0] + mesh(grid)[0], 0 * field[0, 0]])[None]  # dv/dx = 1 + x >= 0
     centre, density = gradient_pdf(sheared, sheared, grid, "transverse")
     torch.testing.assert_close(density, density.flip(-1))
@@ -147,20 +165,45 @@ def test_transverse_pdf_has_both_signs():
         gradient_pdf(field, field, grid, "diagonal")
 
 
-def test_flow_statistics_of_a_beltrami_flow():
-    field, viscosity = 2 * abc(CUBE, 1, 1, 1), 0.05
-    statistics = flow_statistics(field, CUBE, viscosity)
-    energy, epsilon = 6.0, 2 * viscosity * 6.0
-    assert statistics["kinetic_energy"].item() == pytest.approx(energy)
-    assert statistics["dissipation"].item() == pytest.approx(epsilon)
-    taylor = math.sqrt(15 * viscosity * 4.0 / epsilon)
-    assert statistics["reynolds_lambda"].item() == pytest.approx(2 * taylor / viscosity)
-    assert statistics["kmax_eta"].item() == pytest.approx(12 * (viscosity**3 / epsilon) ** 0.25)
-    assert set(flow_statistics(field, CUBE)) == {"kinetic_energy"}
-
-
-def test_flow_statistics_count_stretched_cells_by_their_size():
+def test_vorticity_of_known_flows():
+    torch.testing.assert_close(vorticity(abc(CUBE), CUBE), abc(CUBE), atol=1e-12, rtol=0)  # Beltrami: curl u = u
     _, y, _ = mesh(STRETCHED)
-    widths, centers = (values[1] for values in (STRETCHED.widths(), STRETCHED.coordinates()))
-    energy = flow_statistics(torch.stack([y, 0 * y, 0 * y])[None], STRETCHED)["kinetic_energy"].item()
-    assert energy == pytest.approx((widths * centers**2).sum() / (2 * widths.sum()))
+    torch.testing.assert_close(
+        vorticity(torch.stack([y, 0 * y, y**2])[None], STRETCHED)[0],
+        torch.stack([2 * y, 0 * y, -torch.ones_like(y)]),
+        atol=1e-11,
+        rtol=0,
+    )
+    _, k = wave(UNEQUAL, (1, -2, 3), [0.0, 0.0, 0.0])
+    amplitude = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    field, _ = wave(UNEQUAL, (1, -2, 3), amplitude)
+    phase = sum(n * x for n, x in zip(k, mesh(UNEQUAL)))
+    expected = -torch.linalg.cross(k, amplitude)[:, None, None, None] * torch.sin(phase)
+    torch.testing.assert_close(vorticity(field, UNEQUAL)[0], expected, atol=1e-11, rtol=0)
+
+
+def test_enstrophy_closed_forms():
+    assert enstrophy(taylor_green(CUBE), CUBE).item() == pytest.approx(3 / 8, rel=1e-12)  # eps / 2 nu
+    box = Grid((6, 6, 6), (0.1,) * 3, ("open",) * 3)
+    x, y, z = mesh(box)
+    rotation = torch.stack([-1.5 * y, 1.5 * x, torch.zeros_like(x)])[None]
+    assert enstrophy(rotation, box).item() == pytest.approx(2 * 1.5**2)
+    assert enstrophy(torch.stack([x, y, -2 * z])[None], box).item() < 1e-20
+    field = noise(UNEQUAL, batch=2)
+    torch.testing.assert_close(enstrophy_captured(0.5 * field, field, UNEQUAL), torch.full((2,), 0.25).double())
+
+
+def test_enstrophy_of_a_stretched_shear_counts_cells_by_their_size():
+    _, y, _ = mesh(STRETCHED)
+    shear = torch.stack([y**2, 0 * y, 0 * y])[None]
+    widths = STRETCHED.widths()[1]
+    expected = (widths * (2 * STRETCHED.coordinates()[1]) ** 2).sum() / (2 * widths.sum())
+    assert enstrophy(shear, STRETCHED).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_vorticity_is_an_axial_vector_under_all_48():
+    field = noise(STRETCHED)
+    expected = vorticity(field, STRETCHED)
+    for element in range(48):
+        turned = vorticity(transform_field(field, element, "1o", GROUP), transform_grid(STRETCHED, element, GROUP))
+        torch.testing.assert_close(turned, transform_field(expected, element, "1e", GROUP), atol=1e-9, rtol=1e-9)

@@ -76,7 +76,7 @@ def test_pure_strain(rates):
     state = strain_state(diagonal(*rates), OPEN)
     expected = -3 * math.sqrt(6) * a * b * c / (a**2 + b**2 + c**2) ** 1.5
     torch.testing.assert_close(state, torch.full_like(state, expected), atol=1e-11, rtol=0)
-    values, vectors = strain_eigenframe(diagonal(*rates), OPEN)
+    values, _vectors = strain_eigenframe(diagonal(*rates), OPEN)
     for n, rate in enumerate(rates):
         torch.testing.assert_close(values[:, n], torch.full_like(q, rate), atol=1e-12, rtol=0)
     assert strain_scale(diagonal(*rates), OPEN).item() == pytest.approx(math.sqrt(a * a + b * b + c * c))

@@ -17,7 +17,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed, State
 
 from flowsr.data import open_field
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, MissingFile
 from flowsr.files import file_checksum, tree_checksum, write_json_atomic
 from flowsr.pipeline.steps import Step, perform, read_record
 from flowsr.progress import SILENT, Progress
@@ -71,7 +71,7 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0) ->
         FlowsrError: there is no such folder.
     """
     if not inbox.is_dir():
-        raise FlowsrError("no such folder", file=inbox, variable="inbox")
+        raise MissingFile("no such folder", file=inbox, variable="inbox")
     found = Found()
     for source in sorted(inbox.iterdir()):
         if _is_looked_at(source.name, pattern):

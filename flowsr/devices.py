@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import BadValue
 
 _ALL_THREADS = torch.get_num_threads()
 
@@ -18,9 +18,9 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
-        raise FlowsrError("unknown device", variable="device", expected="auto, cpu or cuda", found=device)
+        raise BadValue("unknown device", variable="device", expected="auto, cpu or cuda", found=device)
     if device == "cuda" and not torch.cuda.is_available():
-        raise FlowsrError(
+        raise BadValue(
             "no CUDA device here", variable="device", expected="a CUDA device", found="none", hint="use cpu or auto"
         )
     return device

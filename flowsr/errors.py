@@ -1,6 +1,14 @@
-"""The one error a user is meant to read: a single line that says where, what was expected and what was found."""
+"""The one error a user is meant to read: a single line that says where, what was expected and what was found.
+
+A program that calls flowsr can tell kinds apart as it tells Python's own: a :class:`MissingFile` is also a
+``FileNotFoundError``, a :class:`BadValue` a ``ValueError``, an :class:`UnknownName` a ``KeyError``. The functions below
+name the commonest faults, so that each reads the same wherever it is found.
+"""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class FlowsrError(Exception):
@@ -15,7 +23,7 @@ class FlowsrError(Exception):
         hint: what to do about it.
     """
 
-    def __init__(self, message: str, *, file=None, variable=None, expected=None, found=None, hint=None):
+    def __init__(self, message: object, *, file=None, variable=None, expected=None, found=None, hint=None):
         parts = [str(message)]
         for label, value in (("variable", variable), ("expected", expected), ("found", found)):
             if value is not None:
@@ -25,3 +33,63 @@ class FlowsrError(Exception):
         line = "; ".join(parts)
         super().__init__(f"{file}: {line}" if file is not None else line)
         self.file, self.variable, self.expected, self.found, self.hint = file, variable, expected, found, hint
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would put its line in quotes
+
+
+class MissingFile(FlowsrError, FileNotFoundError):
+    """A file, folder or store that is not there."""
+
+
+class BadValue(FlowsrError, ValueError):
+    """A value that cannot be, or two statements that contradict each other."""
+
+
+class UnknownName(FlowsrError, KeyError):
+    """A name that nothing goes by: of a variable, a model, a metric, an option."""
+
+
+def missing_file(file, *, variable: str | None = None, hint: str | None = None) -> MissingFile:
+    """A file, or a store, that is not there.
+
+    Args:
+        variable: the option or key that names it.
+    """
+    return MissingFile("no such file", file=file, variable=variable, hint=hint)
+
+
+def missing_variable(variable: str, known: Iterable[object], *, file=None) -> UnknownName:
+    """A variable that a file does not hold, beside those that it does."""
+    names = [str(name) for name in known]
+    found = ", ".join(names) or "nothing"
+    return UnknownName("no such variable", file=file, variable=variable, expected=variable, found=found)
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str], *, file=None, variable=None) -> UnknownName:
+    """A name that is none of the known ones, with the likeliest that was meant.
+
+    Args:
+        kind: what it should name, as it reads in the line ("degrade operator").
+        variable: the option or key that holds it.
+    """
+    names = sorted(known)
+    expected, hint = "one of " + ", ".join(names), suggestion(name, names)
+    return UnknownName(f"unknown {kind} '{name}'", file=file, variable=variable, expected=expected, hint=hint)
+
+
+def unreadable(error: object, file, variable: str | None = None) -> FlowsrError:
+    """Bytes that a format's library cannot make sense of, in the library's words."""
+    found = " ".join(str(error).split())[:200] or type(error).__name__
+    return FlowsrError("damaged or not readable", file=file, variable=variable, found=found)
+
+
+def contradiction(message: str, *, file=None, variable=None, expected=None, found=None, hint=None) -> BadValue:
+    """Two statements that cannot both hold: of a file and its manifest, of a shape and its coordinates."""
+    return BadValue(message, file=file, variable=variable, expected=expected, found=found, hint=hint)
+
+
+def suggestion(name: object, known: Iterable[str]) -> str | None:
+    """`did you mean 'block_mean'?` for a misspelt name, or None when nothing is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
+
+from flowsr.registry import GROUPS
 
 PACKAGES = (
     "flowsr",
@@ -24,9 +26,10 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape a result; those not installed are left out."""
+    """Versions of Python and of the packages that shape a result, those that extend flowsr included."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    extensions = {entry.dist.name for group in GROUPS for entry in entry_points(group=group) if entry.dist is not None}
+    for package in (*PACKAGES, *sorted(extensions - set(PACKAGES))):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

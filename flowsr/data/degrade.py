@@ -150,7 +150,7 @@ class DegradeOperator(ABC):
         """
 
 
-DEGRADE_OPERATORS: Registry[type[DegradeOperator]] = Registry("degrade operator")
+DEGRADE_OPERATORS: Registry[type[DegradeOperator]] = Registry("degrade operator", group="flowsr.degrade")
 
 
 def applied(matrix: sparse.csr_array, values: np.ndarray, axis: int) -> np.ndarray:

@@ -1,12 +1,12 @@
 """One call for the group convolution, whichever way it is computed; and why that way was chosen.
 
-``group_convolution`` is what layers call. It describes the case at hand (:class:`Case`), asks every registered kernel what
-it would cost, and runs the cheapest that can do it. The choice can be forced, strongest first: by the argument ``kernel``,
-by the context manager :func:`use_kernel`, by the environment variable ``FLOWSR_KERNEL``. :func:`explain` says what was
-chosen and why.
+``group_convolution`` is what layers call. It describes the case at hand (:class:`Case`), asks every registered kernel
+what it would cost, and runs the cheapest that can do it. The choice can be forced, strongest first: by the argument
+``kernel``, by the context manager :func:`use_kernel`, by the environment variable ``FLOWSR_KERNEL``. :func:`explain`
+says what was chosen and why.
 
-A further kernel files itself by registering a :class:`Kernel` in ``KERNELS`` when its module is imported; add that import
-to ``flowsr/kernels/__init__.py``.
+A further kernel is a :class:`Kernel` in ``KERNELS``: registered there by a module that ``flowsr/kernels/__init__.py``
+imports, or offered by another package under the entry-point group ``flowsr.kernels``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Choice:
         return f"{self.kernel}: {self.reason} (predicted: {costs or 'nothing'}{refusals})"
 
 
-KERNELS: Registry[Kernel] = Registry("convolution kernel")
+KERNELS: Registry[Kernel] = Registry("convolution kernel", group="flowsr.kernels")
 ENVIRONMENT_VARIABLE = "FLOWSR_KERNEL"
 _forced: list[str] = []
 
@@ -156,6 +156,7 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
     Raises:
         FlowsrError: an unknown kernel, or a forced one that cannot do the case.
     """
+    _load_outside_kernels()
     refusals = {name: why for name, entry in KERNELS.items() if (why := entry.refusal(case)) is not None}
     costs = {name: entry.cost(case) for name, entry in KERNELS.items() if name not in refusals}
     for forced, by in ((kernel, "argument"), (_forced[-1] if _forced else None, "use_kernel"), _from_environment()):
@@ -169,6 +170,11 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
     for name, seconds in costs.items():  # a plain loop, so that torch.compile can follow it
         best = name if seconds < costs[best] else best
     return Choice(best, "lowest predicted time" if len(costs) > 1 else "the only one that can", costs, refusals)
+
+
+@torch.compiler.assume_constant_result  # imports, which a traced graph could not follow
+def _load_outside_kernels() -> None:
+    KERNELS.load()
 
 
 @torch.compiler.assume_constant_result  # nothing that a traced graph could ask for itself

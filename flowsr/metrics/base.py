@@ -286,7 +286,7 @@ class ModelMetric(PooledMetric):
     """Measures a model, not its output on one field alone: ``update(model, field, grid)``."""
 
 
-METRICS: Registry[type[PooledMetric]] = Registry("metric")
+METRICS: Registry[type[PooledMetric]] = Registry("metric", group="flowsr.metrics")
 
 
 def chosen_metrics(names: Sequence[str] | None) -> list[str]:

@@ -11,7 +11,7 @@ from flowsr.grid import Grid
 from flowsr.registry import Registry
 from flowsr.windows import Window
 
-MODELS: Registry[type[Upscaler]] = Registry("model")
+MODELS: Registry[type[Upscaler]] = Registry("model", group="flowsr.models")
 
 
 class Upscaler(nn.Module):

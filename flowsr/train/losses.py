@@ -22,7 +22,7 @@ from flowsr.metrics.spectra import shell_sums, shells_of
 from flowsr.registry import Registry
 
 Term = Callable[[Tensor, Tensor, Grid, Tensor], Tensor]
-LOSSES: Registry[Term] = Registry("loss")
+LOSSES: Registry[Term] = Registry("loss", group="flowsr.losses")
 
 VECTORS = ("1o", "1e", "1x1o", "1x1e")
 NEEDS_PERIODIC, NEEDS_VECTOR = frozenset({"spectrum"}), frozenset({"divergence"})

@@ -58,7 +58,7 @@ class Reader(ABC):
         """The dataset in flowsr's dims and names, its fields unread; the caller validates it."""
 
 
-READERS: Registry[type[Reader]] = Registry("reader")
+READERS: Registry[type[Reader]] = Registry("reader", group="flowsr.readers")
 
 
 def read(path: Path, request: Request, reader: str | None = None) -> xr.Dataset:

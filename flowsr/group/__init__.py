@@ -76,7 +76,7 @@ Nothing here is a typed-in table: products, classes, irreps, subgroups and their
 and checked against character theory and e3nn in the tests.
 """
 
-from flowsr.group.decomposition import Decomposition, decompose, multiplicities, restrict
+from flowsr.group.decomposition import Decomposition, decompose, multiplicities, restrict, split_by_irrep
 from flowsr.group.fields import (
     axis_action,
     representation,
@@ -104,6 +104,7 @@ __all__ = [
     "octahedral_group",
     "representation",
     "restrict",
+    "split_by_irrep",
     "subvoxel_permutation",
     "tap_permutation",
     "transform_field",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from flowsr.group.fields import representation
 from flowsr.group.irreps import Irrep
 from flowsr.group.octahedral import OctahedralGroup
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,23 @@ def restrict(irreps: str, group: OctahedralGroup) -> Decomposition:
         irreps: e3nn irreps.
     """
     return decompose(representation(irreps, group), group)
+
+
+def split_by_irrep(coefficients: Array, group: OctahedralGroup) -> dict[str, Array]:
+    """The rows of the group's Fourier transform, irrep by irrep.
+
+    Args:
+        coefficients: (..., n) array or tensor: ``group.fourier`` applied to functions on the group, or their squares.
+
+    Returns:
+        name of each irrep, in the group's order, to its block (..., d, d): entry [..., i, j] goes with rho_ij.
+    """
+    blocks, start = {}, 0
+    for irrep in group.irreps:
+        d = irrep.dimension
+        blocks[irrep.name] = coefficients[..., start : start + d * d].reshape(*coefficients.shape[:-1], d, d)
+        start += d * d
+    return blocks
 
 
 def _adapted_columns(matrices: np.ndarray, irrep: Irrep, count: int) -> np.ndarray:

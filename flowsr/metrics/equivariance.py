@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.group import octahedral_group
+from flowsr.group import octahedral_group, split_by_irrep
 from flowsr.group.fields import transform_field, transform_grid
 from flowsr.metrics.base import Curve, CurveQuantity, ModelMetric, Quantity, check_on_grid, on_device, sum_over_space
 from flowsr.metrics.spectra import over_truth, shell_axes, shell_energy, shells_of, shown_shells, spectrum_quantity
@@ -84,8 +84,8 @@ def equivariance_error(model: Model, field: Tensor, grid: Grid, irreps: str, irr
     Raises:
         ValueError: a field that is not on the grid, or irreps that do not fit it.
     """
-    errors, power = _error_powers(model, field, grid, irreps, irreps_out or irreps)
-    return torch.sqrt(errors / power[:, None])
+    powers, _ = _powers(model, field, grid, irreps, irreps_out)
+    return torch.sqrt(powers["errors"] / powers["power"][:, None])
 
 
 def symmetry_breaking(
@@ -105,10 +105,10 @@ def symmetry_breaking(
     Raises:
         ValueError: a field that is not on the grid, or irreps that do not fit it.
     """
-    powers = _powers(model, field, grid, irreps, irreps_out or irreps, by_irrep=True)
+    powers, fine = _powers(model, field, grid, irreps, irreps_out, by_irrep=True, by_shell=grid.periodic)
     per_element = torch.sqrt(powers["errors"] / powers["power"][:, None])
     per_irrep = torch.sqrt(powers["irrep_errors"] / powers["power"][:, None])
-    per_shell = _shell_curve(powers, _output_grid(field, grid, powers["shape"])) if grid.periodic else None
+    per_shell = _shell_curve(powers, fine) if grid.periodic else None
     return SymmetryBreaking(per_element, error_per_class(per_element), per_irrep, per_shell)
 
 
@@ -130,8 +130,7 @@ def equivariance_error_per_shell(
         ValueError: as :func:`symmetry_breaking`, and a box that is not periodic.
     """
     shells_of(grid)
-    powers = _powers(model, field, grid, irreps, irreps_out or irreps, by_irrep=False)
-    return _shell_curve(powers, _output_grid(field, grid, powers["shape"]))
+    return _shell_curve(*_powers(model, field, grid, irreps, irreps_out, by_shell=True))
 
 
 def equivariance_error_per_irrep(
@@ -189,12 +188,14 @@ class EquivarianceError(ModelMetric):
 
     def __init__(self, irreps: str = "1o", irreps_out: str | None = None, **options):
         super().__init__(**options)
-        self.irreps, self.irreps_out = irreps, irreps_out or irreps
+        self.irreps, self.irreps_out = irreps, irreps_out
 
     def update(self, model: Model, field: Tensor, grid: Grid) -> None:
         """Take in a batch of inputs; arguments as in :func:`equivariance_error`."""
-        errors, power = _error_powers(model, field, grid, self.irreps, self.irreps_out)
-        self.pool({"errors": errors, "power": power})
+        by_shell = "shell_errors" in self.states and grid.periodic
+        by_irrep = "irrep_errors" in self.states
+        powers, fine = _powers(model, field, grid, self.irreps, self.irreps_out, by_irrep, by_shell)
+        self.pool(powers, on_device(shell_axes(fine) if by_shell else {}, field.device))
 
     def finish(self, errors, power):
         error = torch.sqrt(errors / power)
@@ -243,13 +244,6 @@ class SymmetryBreakingError(EquivarianceError):
     }
     axes = ("wavenumber", "complete")
 
-    def update(self, model: Model, field: Tensor, grid: Grid) -> None:
-        """Take in a batch of inputs; arguments as in :func:`symmetry_breaking`."""
-        powers = _powers(model, field, grid, self.irreps, self.irreps_out, by_irrep=True)
-        axes = shell_axes(_output_grid(field, grid, powers["shape"])) if grid.periodic else {}
-        measured = {name: powers[name] for name in self.states if name in powers}
-        self.pool(measured, on_device(axes, field.device))
-
     def finish(self, errors, power, irrep_errors, shell_errors, shell_power, wavenumber, complete):
         result = super().finish(errors, power)
         per_irrep = torch.sqrt(irrep_errors / power)
@@ -286,39 +280,41 @@ def orbit_errors(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_ou
     output = model(field, grid)
     yield output
     for element in range(group.order):
-        turned_field = transform_field(field, element, irreps, group).contiguous()
-        turned = model(turned_field, transform_grid(grid, element, group))
-        yield transform_field(turned, int(group.inverse[element]), irreps_out, group) - output
+        transformed = transform_field(field, element, irreps, group).contiguous()
+        moved = model(transformed, transform_grid(grid, element, group))
+        yield transform_field(moved, int(group.inverse[element]), irreps_out, group) - output
 
 
-def _error_powers(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str) -> tuple[Tensor, Tensor]:
-    """Squared norms of the 48 errors, (batch, 48), and of the output, (batch,)."""
-    output, *errors = (sum_over_space(one**2) for one in orbit_errors(model, field, grid, irreps, irreps_out))
-    return torch.stack(errors, dim=1), output
+def _powers(
+    model: Model,
+    field: Tensor,
+    grid: Grid,
+    irreps: str,
+    irreps_out: str | None,
+    by_irrep: bool = False,
+    by_shell: bool = False,
+) -> tuple[dict[str, Tensor], Grid]:
+    """Squared norms from one pass of the model, and the grid of its output.
 
-
-def _powers(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str, by_irrep: bool) -> dict:
-    """Squared norms from one pass of the model.
-
-    ``power`` (batch,), ``errors`` (batch, 48), ``shape`` of the output; ``irrep_errors`` (batch, 10) where wanted;
-    ``shell_power`` (batch, n) and ``shell_errors`` (batch, 48, n) on periodic boxes.
+    ``power`` (batch,) and ``errors`` (batch, 48); ``irrep_errors`` (batch, 10), ``shell_power`` (batch, n) and
+    ``shell_errors`` (batch, 48, n) where wanted.
     """
-    passes = orbit_errors(model, field, grid, irreps, irreps_out)
+    passes = orbit_errors(model, field, grid, irreps, irreps_out or irreps)
     output = next(passes)
-    fine = _output_grid(field, grid, output.shape[2:])
+    fine = grid.refined(tuple(out // into for out, into in zip(output.shape[2:], field.shape[2:])))
     errors, shell_errors, kept = [], [], []
     for error in passes:
         errors.append(sum_over_space(error**2))
-        if grid.periodic:
+        if by_shell:
             shell_errors.append(shell_energy(error, fine))
         if by_irrep:
             kept.append(error)
-    powers = {"shape": output.shape[2:], "power": sum_over_space(output**2), "errors": torch.stack(errors, dim=1)}
-    if grid.periodic:
+    powers = {"power": sum_over_space(output**2), "errors": torch.stack(errors, dim=1)}
+    if by_shell:
         powers |= {"shell_power": shell_energy(output, fine), "shell_errors": torch.stack(shell_errors, dim=1)}
     if by_irrep:
         powers["irrep_errors"] = _irrep_powers(kept)
-    return powers
+    return powers, fine
 
 
 def _irrep_powers(errors: list[Tensor]) -> Tensor:
@@ -330,18 +326,11 @@ def _irrep_powers(errors: list[Tensor]) -> Tensor:
     for start in range(0, flat[0].shape[1], VOXELS_AT_ONCE):
         part = torch.stack([one[:, start : start + VOXELS_AT_ONCE] for one in flat], dim=1).to(torch.float64)
         power += (fourier @ part).square().sum(-1)
-    rows = [irrep.dimension**2 for irrep in group.irreps]
-    return torch.stack([block.sum(-1) for block in power.split(rows, dim=-1)], dim=-1) / group.order
+    return torch.stack([block.sum((-2, -1)) for block in split_by_irrep(power, group).values()], dim=-1) / group.order
 
 
-def _output_grid(field: Tensor, grid: Grid, shape: torch.Size) -> Grid:
-    factors = tuple(out // into for out, into in zip(shape, field.shape[2:]))
-    return grid.refined(factors)
-
-
-def _shell_curve(powers: dict, grid: Grid) -> Curve:
-    shells = shells_of(grid)
-    shown = torch.as_tensor(shells.complete & (shells.wavenumber > 0), device=powers["power"].device)
-    wavenumber = torch.as_tensor(shells.wavenumber, device=shown.device)
+def _shell_curve(powers: dict[str, Tensor], grid: Grid) -> Curve:
+    axes = on_device(shell_axes(grid), powers["power"].device)
+    shown = shown_shells(**axes)
     error = torch.sqrt(over_truth(powers["shell_errors"], powers["shell_power"][:, None]))
-    return Curve(wavenumber[shown], error[..., shown])
+    return Curve(axes["wavenumber"][shown], error[..., shown])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import block_diag
 
-from flowsr.group import decompose, multiplicities, octahedral_group, representation, restrict
+from flowsr.group import decompose, multiplicities, octahedral_group, representation, restrict, split_by_irrep
 
 bounded = settings(deadline=None, max_examples=25)  # no deadline: the first example imports e3nn
 part = st.builds("{}x{}{}".format, st.integers(1, 2), st.integers(0, 4), st.sampled_from("eo"))
@@ -84,3 +84,16 @@ def test_vectors_need_no_change_of_basis(group):
 def test_what_is_no_representation_is_refused(group):
     with pytest.raises(ValueError, match="not a representation"):
         decompose(np.random.default_rng(0).normal(size=(group.order, 3, 3)), group)
+
+
+def test_a_function_on_the_group_splits_into_blocks_that_hold_all_of_its_power(group):
+    function = np.random.default_rng(0).standard_normal((5, group.order))
+    blocks = split_by_irrep(function @ group.fourier.T, group)
+    assert list(blocks) == [irrep.name for irrep in group.irreps]
+    assert all(blocks[irrep.name].shape == (5, irrep.dimension, irrep.dimension) for irrep in group.irreps)
+    power = sum((block**2).sum((-2, -1)) for block in blocks.values())
+    np.testing.assert_allclose(power, (function**2).sum(-1), rtol=1e-12)
+    for irrep in group.irreps:  # a matrix element of one irrep has no other
+        blocks = split_by_irrep(group.fourier @ irrep.matrices[:, 0, -1], group)
+        assert [name for name, block in blocks.items() if np.abs(block).max() > 1e-9] == [irrep.name]
+        assert np.argwhere(np.abs(blocks[irrep.name]) > 1e-9).tolist() == [[0, irrep.dimension - 1]]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from flowsr.data import create_store, open_field
-from flowsr.data.pairs import SPLITS, STATISTICS, pair_store, read_statistics
+from flowsr.data.pairs import SPLITS, STATISTICS, pair_store, pair_stores, read_statistics
 from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
 from flowsr.progress import SILENT, Progress
@@ -55,13 +55,14 @@ def write_subset(pairs: Path, output: Path, size: int, progress: Progress = SILE
         progress: told the fraction done.
     """
     statistics = read_statistics(pairs)
-    parts = shares(size, {run: entry["snapshots"]["train"] for run, entry in statistics["runs"].items()})
+    counts = {run: entry["snapshots"]["train"] for run, entry in statistics["runs"].items()}
+    parts = shares(size, {run: count for run, count in counts.items() if count})
     for split in SPLITS[1:]:
         (output / split).mkdir(parents=True, exist_ok=True)
-        for run in parts:
-            link = pair_store(output, split, run)
+        for store in pair_stores(pairs, split):
+            link = output / split / store.name
             if not link.is_symlink():
-                link.symlink_to(os.path.relpath(pair_store(pairs, split, run), link.parent), target_is_directory=True)
+                link.symlink_to(os.path.relpath(store, link.parent), target_is_directory=True)
     for number, (run, count) in enumerate(parts.items()):
         _copy_first(pair_store(pairs, "train", run), pair_store(output, "train", run), count)
         statistics["runs"][run]["snapshots"]["train"] = count

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import is_dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowsr.config.schema import Experiment
 from flowsr.errors import FlowsrError
 from flowsr.registry import suggestion
+
+T = TypeVar("T")
 
 #: A file with this key is a study; an experiment has no such key.
 STUDY_KEY = "data"
@@ -37,6 +40,21 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
             f"a study (it has the key '{STUDY_KEY}'), not an experiment", file=path, hint=f"flowsr compare {path}"
         )
     return parse_experiment(values, source=path)
+
+
+def read_settings(kind: type[T], path: str | PathLike) -> T:
+    """A YAML file as a dataclass or a pydantic model.
+
+    Args:
+        kind: the class; a dataclass has a ``__pydantic_config__`` that forbids unknown keys.
+
+    Raises:
+        FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(read_yaml(Path(path)))
+    except ValidationError as error:
+        raise first_problem(error, kind, path) from None
 
 
 def parse_experiment(values: dict[str, Any], source: object = None) -> Experiment:
@@ -110,9 +128,8 @@ def first_problem(error: ValidationError, root: type, source: object) -> FlowsrE
         return FlowsrError(f"unknown key '{where}'", file=source, hint=hint)
     if problem["type"] == "missing":
         return FlowsrError(f"'{where}' is required", file=source, hint=more)
-    return FlowsrError(
-        f"bad value for '{where}'", file=source, expected=problem["msg"], found=repr(problem["input"]), hint=more
-    )
+    found = None if problem["type"] == "value_error" and isinstance(problem["input"], dict) else repr(problem["input"])
+    return FlowsrError(f"bad value for '{where}'", file=source, expected=problem["msg"], found=found, hint=more)
 
 
 def _known_keys(root: type, location: tuple) -> set[str]:

@@ -2,9 +2,9 @@
 
 from flowsr.data.convert import convert
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
-from flowsr.data.fetch import fetch
 from flowsr.data.field import field_template, grid_of
 from flowsr.data.inspect import Inspection, inspect
+from flowsr.data.manifest import Manifest, fetch, read_manifest
 from flowsr.data.open import open_field
 from flowsr.data.quality import check_finite
 from flowsr.data.readers.base import READERS, Reader
@@ -29,6 +29,7 @@ __all__ = [
     "FieldStore",
     "Hdf5Reader",
     "Inspection",
+    "Manifest",
     "Netcdf3Reader",
     "OpenfoamReader",
     "Reader",
@@ -46,6 +47,7 @@ __all__ = [
     "grid_of",
     "inspect",
     "open_field",
+    "read_manifest",
     "store_checksum",
     "write_hdf5",
 ]

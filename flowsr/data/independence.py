@@ -1,4 +1,4 @@
-"""What counts as independent: blocks of time, splits with gaps, and how long the large eddies of a run live.
+"""What counts as independent: blocks of time, splits with gaps, and the eddy turnover time that both are measured in.
 
 Snapshots that follow one another closely are the same flow. One number says after how many eddy turnover times they
 count as another one, ``decorrelation_turnovers``: so far apart lie training, validation and test, and so long is a
@@ -8,14 +8,17 @@ block of held-out snapshots that counts once in a confidence interval or a test 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from scipy import fft
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+
+if TYPE_CHECKING:
+    from flowsr.metrics.scales import FlowScales, SpectralMoments
 
 #: Field type of a velocity, as it may be written.
 VELOCITY = ("1o", "1x1o")
@@ -154,91 +157,6 @@ def _too_short(times, gap, turnover_time, rule, file) -> FlowsrError:
     )
 
 
-@dataclass(frozen=True)
-class SpectralMoments:
-    """Integrals over the energy spectrum E(k) of one snapshot, about the box's mean velocity.
-
-    Attributes:
-        energy: int E dk, kinetic energy per unit mass.
-        energy_over_wavenumber: int E / k dk.
-        wavenumber_squared_energy: int k^2 E dk.
-    """
-
-    energy: float
-    energy_over_wavenumber: float
-    wavenumber_squared_energy: float
-
-
-@dataclass(frozen=True)
-class FlowScales:
-    """Scales of a statistically steady run, from moments averaged over its snapshots.
-
-    Attributes:
-        energy: kinetic energy of the fluctuations per unit mass.
-        rms_velocity: u' = (2 energy / 3)^(1/2), one component's.
-        integral_length: L = pi / (2 u'^2) int E / k dk (Pope, Turbulent Flows, 2000, section 6.5).
-        turnover_time: L / u', the large eddies' lifetime.
-        dissipation: 2 nu int k^2 E dk (the same section), or None where the viscosity is not known.
-    """
-
-    energy: float
-    rms_velocity: float
-    integral_length: float
-    turnover_time: float
-    dissipation: float | None
-
-    def as_dict(self) -> dict[str, float | None]:
-        return asdict(self)
-
-
-def spectral_moments(velocity: np.ndarray, grid: Grid) -> SpectralMoments:
-    """Moments of the spectrum of a periodic box, summed mode by mode: no shells, so any sides and spacings.
-
-    Args:
-        velocity: (3, x, y, z).
-        grid: its grid; must be periodic.
-
-    Raises:
-        ValueError: an axis that is not periodic.
-    """
-    if not grid.periodic:
-        raise ValueError(f"the spectrum needs a periodic box, not {grid.boundary}")
-    waves = [2 * np.pi * fft.fftfreq(n, d) for n, d in zip(grid.shape[:2], grid.spacing[:2])]
-    waves.append(2 * np.pi * fft.rfftfreq(grid.shape[2], grid.spacing[2]))
-    squared = waves[0][:, None, None] ** 2 + waves[1][None, :, None] ** 2 + waves[2][None, None, :] ** 2
-    density = sum(np.abs(fft.rfftn(component.astype(np.float64))) ** 2 for component in velocity)
-    density *= 0.5 / float(np.prod(grid.shape)) ** 2
-    density[..., 1 : (grid.shape[2] + 1) // 2] *= 2  # the modes that the real transform leaves out
-    density[0, 0, 0] = 0.0
-    squared[0, 0, 0] = 1.0
-    return SpectralMoments(
-        energy=float(density.sum()),
-        energy_over_wavenumber=float((density / np.sqrt(squared)).sum()),
-        wavenumber_squared_energy=float((density * squared).sum()),
-    )
-
-
-def flow_scales(moments: Sequence[SpectralMoments], viscosity: float | None) -> FlowScales:
-    """Scales from the moments of several snapshots.
-
-    Raises:
-        ValueError: a fluid at rest, which has no scales.
-    """
-    energy = float(np.mean([m.energy for m in moments]))
-    if not energy > 0:
-        raise ValueError("a fluid at rest has no turnover time")
-    u_squared = 2 * energy / 3
-    length = np.pi / (2 * u_squared) * float(np.mean([m.energy_over_wavenumber for m in moments]))
-    gradient = float(np.mean([m.wavenumber_squared_energy for m in moments]))
-    return FlowScales(
-        energy=energy,
-        rms_velocity=float(np.sqrt(u_squared)),
-        integral_length=float(length),
-        turnover_time=float(length / np.sqrt(u_squared)),
-        dissipation=None if viscosity is None else 2 * float(viscosity) * gradient,
-    )
-
-
 def turnover_time(velocity: xr.DataArray, grid: Grid, file=None, variable: str = "turnover_time") -> float:
     """The eddy turnover time of a run, measured from all of its snapshots.
 
@@ -255,23 +173,32 @@ def turnover_time(velocity: xr.DataArray, grid: Grid, file=None, variable: str =
         FlowsrError: a box that is not periodic, a variable that is no velocity, or a fluid at rest.
     """
     if not grid.periodic or velocity.attrs.get("irreps") not in VELOCITY:
-        raise FlowsrError(
-            "the eddy turnover time cannot be measured here",
-            file=file,
-            variable=variable,
-            expected="a number, where the box is not periodic or there is no velocity",
-            found="nothing",
-        )
+        raise unmeasurable(file, variable)
+    from flowsr.metrics.scales import spectral_moments  # torch, which opening and splitting do without
+
     return run_scales([spectral_moments(snapshot.values, grid) for snapshot in velocity], None, file).turnover_time
 
 
 def run_scales(moments: Sequence[SpectralMoments], viscosity: float | None, file=None) -> FlowScales:
-    """:func:`flow_scales` of a run from a file.
+    """:func:`flowsr.metrics.scales.flow_scales` of a run from a file.
 
     Raises:
         FlowsrError: a fluid at rest.
     """
+    from flowsr.metrics.scales import flow_scales
+
     try:
         return flow_scales(moments, viscosity)
     except ValueError as error:
         raise FlowsrError(str(error), file=file, variable="velocity") from None
+
+
+def unmeasurable(file, variable: str) -> FlowsrError:
+    """The error where no turnover time can be measured and none was given; ``variable`` is the setting that gives it."""
+    return FlowsrError(
+        "the eddy turnover time cannot be measured here",
+        file=file,
+        variable=variable,
+        expected="a number, where the box is not periodic or there is no velocity",
+        found="nothing",
+    )

@@ -6,7 +6,7 @@ Values are seen by sampling: small cubes at fixed random places, and one larger 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, field_variables, grid_of
+from flowsr.data.manifest import DataSet, data_set_of, is_manifest
 from flowsr.data.open import open_field, runs_of
 from flowsr.data.quality import BadValues
 from flowsr.data.readers.base import READERS, recognized
@@ -34,7 +35,7 @@ class VariableReport:
 
     Args:
         dims, shape, dtype, irreps, units: as the dataset has them.
-        lowest, highest, rms: over the sampled values that are numbers; None where there are none.
+        lowest, highest, rms: over the finite sampled values; None where there are none.
         sampled: number of values looked at.
         bad: NaN, infinite or missing values among them.
     """
@@ -53,6 +54,45 @@ class VariableReport:
 
 
 @dataclass(frozen=True)
+class Spectrum:
+    """Energy of a sampled cube by wavenumber.
+
+    Args:
+        wavenumber: (n,) radians per length.
+        energy: (n,) per unit mass and wavenumber.
+    """
+
+    wavenumber: np.ndarray
+    energy: np.ndarray
+
+    def summary(self) -> str:
+        """The spectrum in five numbers and its slope in the middle."""
+        k, energy = self.wavenumber, self.energy
+        at = np.unique(np.geomspace(1, len(k), 5).round().astype(int)) - 1
+        shown = ", ".join(f"E({k[i]:.3g}) {energy[i]:.2g}" for i in at)
+        middle = slice(len(k) // 8, max(len(k) // 2, len(k) // 8 + 2))
+        if energy[middle].size < 2 or not np.all(energy[middle] > 0):
+            return shown
+        slope = np.polyfit(np.log(k[middle]), np.log(energy[middle]), 1)[0]
+        return f"{shown}; slope {slope:.1f} (Hann window, one cube)"
+
+
+@dataclass(frozen=True)
+class FlowCheck:
+    """What a sampled cube of velocity says of the flow.
+
+    Args:
+        divergence: root mean square, over the size of the gradient.
+        better_order: components in an order that would be far less divergent, such as ``wvu``, or None.
+        spectrum: of the cube; None where it is too small.
+    """
+
+    divergence: float
+    better_order: str | None
+    spectrum: Spectrum | None
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What :func:`inspect` found; :meth:`lines` says it.
 
@@ -64,9 +104,8 @@ class Inspection:
         times: first, last and number of snapshots.
         variables: one report a field variable.
         attrs: dataset attributes other than the boundary.
-        divergence: of a sampled cube of velocity, over the size of its gradient; None without a velocity.
-        better_order: components in an order that would be far less divergent, such as ``wvu``, or None.
-        spectrum: wavenumbers and energies of the sampled cube; None without a velocity.
+        data_set: where the data come from, where a manifest says so.
+        flow: divergence and spectrum of a sampled cube of velocity; None without a velocity.
         notes: what a reader should know.
     """
 
@@ -79,10 +118,9 @@ class Inspection:
     times: tuple[float, float, int]
     variables: tuple[VariableReport, ...]
     attrs: dict
-    divergence: float | None
-    better_order: str | None
-    spectrum: tuple[np.ndarray, np.ndarray] | None
-    notes: tuple[str, ...] = field(default=())
+    data_set: DataSet | None
+    flow: FlowCheck | None
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The findings for a terminal, one thing a line."""
@@ -102,15 +140,18 @@ class Inspection:
                 )
             if v.bad:
                 said.append(f"{'':<12}{v.bad} of {v.sampled} sampled values are NaN, infinite or missing")
-        if self.divergence is not None:
-            said.append(f"divergence  {self.divergence:.2g} of the gradient's size (central differences, one cube)")
-        if self.better_order is not None:
-            said.append(
-                f"            CHECK THE AXES: as ({', '.join(self.better_order)}) it would be far less divergent"
-            )
-        if self.spectrum is not None:
-            said.append("spectrum    " + _decades(*self.spectrum))
+        if self.flow is not None:
+            divergence = f"{self.flow.divergence:.2g} of the gradient's size"
+            said.append(f"divergence  {divergence} (central differences, one cube)")
+            if self.flow.better_order is not None:
+                order = ", ".join(self.flow.better_order)
+                said.append(f"            CHECK THE AXES: as ({order}) it would be far less divergent")
+            if self.flow.spectrum is not None:
+                said.append("spectrum    " + self.flow.spectrum.summary())
         said += [f"{name:<12}{value}" for name, value in self.attrs.items() if isinstance(value, (str, int, float))]
+        for name, value in asdict(self.data_set).items() if self.data_set is not None else ():
+            if value is not None:
+                said.append(f"{name if name != 'name' else 'data set':<12}{' '.join(value.split())}")
         return said + [f"note        {note}" for note in self.notes]
 
     def _axis(self, axis: int) -> str:
@@ -138,11 +179,10 @@ def inspect(
     if run is None and runs:
         run = runs[0]
     dataset = open_field(path, group=group, run=run, reader=reader)
-    manifest = path.suffix in (".yaml", ".yml")
+    manifest = is_manifest(path)
     name = "manifest" if manifest else reader or recognized(path)
     generator = np.random.default_rng(0)
     reports = tuple(_look(dataset[v], generator) for v in field_variables(dataset))
-    divergence, better, spectrum = _flow(dataset)
     times = dataset["time"].values
     return Inspection(
         file=str(path),
@@ -154,9 +194,8 @@ def inspect(
         times=(float(times[0]), float(times[-1]), len(times)),
         variables=reports,
         attrs={k: v for k, v in dataset.attrs.items() if k != "boundary"},
-        divergence=divergence,
-        better_order=better,
-        spectrum=spectrum,
+        data_set=data_set_of(dataset),
+        flow=_flow(dataset),
         notes=tuple(_notes(dataset)),
     )
 
@@ -197,11 +236,11 @@ def _aligned(side: int, length: int, generator: np.random.Generator) -> slice:
     return slice(start, min(start + length, side))
 
 
-def _flow(dataset: xr.Dataset) -> tuple[float | None, str | None, tuple[np.ndarray, np.ndarray] | None]:
+def _flow(dataset: xr.Dataset) -> FlowCheck | None:
     """Divergence, a less divergent order of the components, and the spectrum, of a cube in the middle of the run."""
     velocity = dataset.get("velocity")
     if velocity is None or velocity.attrs.get("irreps") not in ("1o", "1x1o") or min(velocity.shape[-3:]) < 4:
-        return None, None, None
+        return None
     place = []
     for side in velocity.shape[-3:]:
         start = (side // 2) // ALIGNMENT * ALIGNMENT if side > CUBE_SIDE else 0
@@ -209,23 +248,23 @@ def _flow(dataset: xr.Dataset) -> tuple[float | None, str | None, tuple[np.ndarr
     cube = velocity[(velocity.sizes["time"] // 2, ..., *place)]
     values = cube.values.astype(float)
     if not np.all(np.isfinite(values)):
-        return None, None, None
+        return None
     axes = [cube[name].values.astype(float) for name in SPACE]
     inner = (slice(1, -1),) * 3
     gradient = np.array([[np.gradient(u, x, axis=i)[inner] for u in values] for i, x in enumerate(axes)])
     size = float(np.sqrt(np.mean(np.sum(gradient**2, axis=(0, 1)))))
     if size == 0:
-        return None, None, None
-    found = {}
+        return None
+    divergences = {}
     for order in permutations(range(3)):
         divergence = sum(gradient[i, j] for i, j in enumerate(order))
-        found[order] = float(np.sqrt(np.mean(divergence**2))) / size
-    stated, best = found[0, 1, 2], min(found, key=found.get)
-    better = "".join("uvw"[j] for j in best) if found[best] * SUSPICIOUS < stated else None
-    return stated, better, _spectrum(values, axes) if min(values.shape[-3:]) >= SMALLEST_SPECTRUM else None
+        divergences[order] = float(np.sqrt(np.mean(divergence**2))) / size
+    declared, best = divergences[0, 1, 2], min(divergences, key=divergences.get)
+    better = "".join("uvw"[j] for j in best) if divergences[best] * SUSPICIOUS < declared else None
+    return FlowCheck(declared, better, _spectrum(values, axes) if min(values.shape[-3:]) >= SMALLEST_SPECTRUM else None)
 
 
-def _spectrum(values: np.ndarray, axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _spectrum(values: np.ndarray, axes: list[np.ndarray]) -> Spectrum:
     """Energy in shells of wavenumber of a cube under a Hann window, mean taken off."""
     steps = [float(np.mean(np.diff(x))) for x in axes]
     sides = values.shape[-3:]
@@ -241,18 +280,7 @@ def _spectrum(values: np.ndarray, axes: list[np.ndarray]) -> tuple[np.ndarray, n
     shell = np.rint(k / width).astype(int).ravel()
     last = int(min(np.pi / d for d in steps) / width)
     sums = np.bincount(shell, energy.ravel())[1 : last + 1] / width
-    return np.arange(1, len(sums) + 1) * width, sums
-
-
-def _decades(wavenumbers: np.ndarray, energies: np.ndarray) -> str:
-    """The spectrum in five numbers and its slope in the middle."""
-    at = np.unique(np.geomspace(1, len(wavenumbers), 5).round().astype(int)) - 1
-    shown = ", ".join(f"E({wavenumbers[i]:.3g}) {energies[i]:.2g}" for i in at)
-    low, high = len(wavenumbers) // 8, max(len(wavenumbers) // 2, len(wavenumbers) // 8 + 2)
-    if energies[low:high].size < 2 or not np.all(energies[low:high] > 0):
-        return shown
-    slope = np.polyfit(np.log(wavenumbers[low:high]), np.log(energies[low:high]), 1)[0]
-    return f"{shown}; slope {slope:.1f} (Hann window, one cube)"
+    return Spectrum(np.arange(1, len(sums) + 1) * width, sums)
 
 
 def _notes(dataset: xr.Dataset):

@@ -1,52 +1,295 @@
-"""Opening what a manifest describes: the file's own words and the manifest's must agree, and complete each other."""
+"""Manifests: what a data set is, where it lies, what its files leave unsaid; how it is opened and fetched.
+
+A file's own words and the manifest's must agree, and complete each other. Files that lie behind a URL are fetched with
+resume, checked by sha256, and are whole or not there.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlparse
 
 import numpy as np
 import xarray as xr
 
-from flowsr.data.fetch import check_sha256
 from flowsr.data.field import SPACE, grid_of, validate
-from flowsr.data.manifest_files import ManifestedFile, files_of
 from flowsr.data.readers.assumed import settle
 from flowsr.data.readers.base import READERS, Request, accepting, read
 from flowsr.data.readers.lazy import LazyArray
 from flowsr.data.readers.views import Join
 from flowsr.errors import FlowsrError
+from flowsr.files import file_checksum
 
+log = logging.getLogger(__name__)
+
+Boundary = Literal["periodic", "wall", "open"]
+Axis = Literal["time", "component", "x", "y", "z"]
+Space = Literal["x", "y", "z"]
+SplitName = Literal["train", "validation", "test"]
+
+#: Dataset attributes that a manifest may declare.
 ATTRIBUTES = ("boundary", "viscosity", "length_units")
+SCHEMES = ("https",)
+BLOCK = 1 << 20
+TIMEOUT = 30
+STRICT = {"extra": "forbid", "use_attribute_docstrings": True}
+
+
+@dataclass(frozen=True)
+class ManifestVariable:
+    """A variable of the data set."""
+
+    __pydantic_config__ = STRICT
+
+    irreps: str
+    """Field type, an e3nn irreps string: 1o for a velocity, 0e for a pressure."""
+    units: str = "1"
+    """Physical unit; 1 where the data are non-dimensional."""
+    path: str | list[str] | None = None
+    """Array inside the file, or one array a component."""
+    axes: list[Axis] | None = None
+    """What the array's axes are, in order."""
+
+    def __post_init__(self):
+        if self.axes is not None and not 3 <= len(self.axes) == len(set(self.axes)):
+            raise ValueError(f"axes are three to five, each once, got {self.axes}")
+
+
+@dataclass(frozen=True)
+class ManifestGrid:
+    """The cell-centred grid; uniform, unless coordinates say otherwise."""
+
+    __pydantic_config__ = STRICT
+
+    cells: tuple[int, int, int]
+    """Cells along x, y, z."""
+    lengths: tuple[float, float, float]
+    """Sides of the box along x, y, z."""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Low corner, where the files are silent."""
+
+    def __post_init__(self):
+        if not all(value > 0 for value in (*self.cells, *self.lengths)):
+            raise ValueError(f"cells and lengths are positive, got {self.cells} and {self.lengths}")
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """A run's file, or its consecutive files."""
+
+    __pydantic_config__ = STRICT
+
+    path: str | list[str]
+    """Relative to the root; several are joined along time."""
+    url: str | None = None
+    """Where the file is fetched from, https only."""
+    sha256: str | None = None
+    """Checksum of its bytes, in hexadecimal."""
+    run: str | None = None
+    """Which run of the file, where it holds several."""
+
+    def __post_init__(self):
+        if self.sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", self.sha256):
+            raise ValueError(f"sha256 has 64 hexadecimal digits, got {self.sha256!r}")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where data come from and what may be done with them, as a manifest declares it."""
+
+    name: str
+    """Name of the data set."""
+    source: str
+    """Who made the data, and how."""
+    licence: str
+    """Licence of the data."""
+    citation: str | None = None
+    """What to cite."""
+    checked: str | None = None
+    """What was verified of the manifest, and what was not."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One data set.
+
+    Raises:
+        ValueError: no files or variables, a split that names no run or a run of another split, or a value out of range.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    """Name of the data set."""
+    description: str
+    """What the data are."""
+    source: str
+    """Who made the data, and how."""
+    licence: str
+    """Licence of the data."""
+    files: dict[str, str | list[str] | ManifestFile]
+    """Run name to file."""
+    variables: dict[str, ManifestVariable]
+    """Name to what the variable is."""
+    citation: str | None = None
+    """What to cite."""
+    checked: str | None = None
+    """What was verified of this manifest, and what was not."""
+    obtain: str | None = None
+    """What to do where the files are missing."""
+    reader: str | None = None
+    """Registered reader; default: the one that recognizes the files."""
+    group: str | None = None
+    """Group inside the files."""
+    root: str = "."
+    """Folder that the files lie under, relative to the manifest."""
+    splits: dict[SplitName, list[str]] | None = None
+    """Which runs are for what, whole; default: every run is split in time."""
+    coordinates: dict[Space, str | list[float]] | None = None
+    """Cell centres: arrays inside the file, or numbers."""
+    times: str | list[float] | None = None
+    """Times: an array inside the file, or numbers."""
+    dtype: str | None = None
+    """Of raw numbers, with their byte order."""
+    grid: ManifestGrid | None = None
+    """The grid; default: the files'."""
+    boundary: tuple[Boundary, Boundary, Boundary] | None = None
+    """Along x, y, z."""
+    viscosity: float | None = None
+    """Kinematic viscosity, in the units of the data."""
+    length_units: str | None = None
+    """Unit of lengths."""
+
+    def __post_init__(self):
+        if not (self.files and self.variables):
+            raise ValueError("files and variables each name one or more")
+        if self.dtype is not None and not re.fullmatch("[<>]f[48]", self.dtype):
+            raise ValueError(f"dtype is one of <f4, >f4, <f8, >f8, got {self.dtype!r}")
+        if self.viscosity is not None and not self.viscosity >= 0:
+            raise ValueError(f"viscosity is not negative, got {self.viscosity}")
+        given: dict[str, str] = {}
+        for split, runs in (self.splits or {}).items():
+            for run in runs:
+                if run not in self.files:
+                    raise ValueError(f"split {split} names {run}, which is no run")
+                if given.setdefault(run, split) != split:
+                    raise ValueError(f"run {run} is in the splits {given[run]} and {split}")
+
+    @property
+    def data_set(self) -> DataSet:
+        """Where the data come from."""
+        return DataSet(self.name, self.source, self.licence, self.citation, self.checked)
+
+    def split_of(self, run: str) -> str | None:
+        """The split that a run is for, or None where the manifest does not say."""
+        return next((split for split, runs in (self.splits or {}).items() if run in runs), None)
+
+    def declared_layout(self) -> list[str]:
+        """What the manifest says in place of the files: of path, axes, coordinates, times and dtype."""
+        names = [n for n in ("path", "axes") if any(getattr(v, n) is not None for v in self.variables.values())]
+        return names + [name for name in ("coordinates", "times", "dtype") if getattr(self, name)]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a manifest, there or not.
+
+    Args:
+        path: absolute path under the manifest's root.
+        url: where it is fetched from, or None.
+        sha256: of its bytes, or None where it is not known.
+        run: which run inside it, where it holds several.
+    """
+
+    path: Path
+    url: str | None
+    sha256: str | None
+    run: str | None
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path is taken for a manifest, by its suffix."""
+    return path.suffix in (".yaml", ".yml")
+
+
+def read_manifest(path: str | os.PathLike) -> Manifest:
+    """The content of a manifest.
+
+    Raises:
+        FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.
+    """
+    from flowsr.config.load import read_settings  # YAML is checked by pydantic, which the domain does without
+
+    return read_settings(Manifest, path)
+
+
+def data_set_of(dataset: xr.Dataset) -> DataSet | None:
+    """Where a dataset comes from, where a manifest said so when it was opened."""
+    provenance = dataset.attrs.get("provenance")
+    known = provenance.get("data_set") if isinstance(provenance, dict) else None
+    return DataSet(**known) if isinstance(known, dict) else None
+
+
+def files_of(manifest: Manifest, path: Path, run: str) -> list[SourceFile]:
+    """The consecutive files of a run.
+
+    Args:
+        path: of the manifest.
+
+    Raises:
+        FlowsrError: no such run, or a file outside the root.
+    """
+    if run not in manifest.files:
+        expected = f"one of {', '.join(manifest.files)}"
+        raise FlowsrError("no such run", file=path, variable="run", expected=expected, found=run)
+    entry = manifest.files[run]
+    entry = entry if isinstance(entry, ManifestFile) else ManifestFile(entry)
+    names = [entry.path] if isinstance(entry.path, str) else entry.path
+    if not names or (len(names) > 1 and (entry.url or entry.sha256)):
+        raise FlowsrError("url and sha256 are those of one file", file=path, variable=f"files.{run}", found=len(names))
+    root = (path.parent / manifest.root).resolve()
+    files = []
+    for name in names:
+        file = (root / name).resolve()
+        if not file.is_relative_to(root):
+            raise FlowsrError("a file outside the root", file=path, variable=f"files.{run}", expected=root, found=name)
+        files.append(SourceFile(file, entry.url, entry.sha256, entry.run))
+    return files
 
 
 def open_manifest(path: Path, *, run: str | None = None, group: str | None = None) -> xr.Dataset:
     """Open one run of a manifest; see :func:`flowsr.data.open_field`.
 
-    Attributes that the file leaves out come from the manifest.
+    Attributes that the file leaves out come from the manifest; ``provenance`` gets an entry ``data_set``, the fields of
+    :class:`DataSet`.
 
     Raises:
         FlowsrError: a bad manifest, a run that it does not have, a file that is missing, lies outside the root or says
             something else than the manifest.
     """
-    from flowsr.config.manifest import read_manifest
-
     manifest = read_manifest(path)
-    files = files_of(manifest, Path(path), _run(manifest, path, run))
+    if run is None and len(manifest.files) > 1:
+        raise FlowsrError("which run?", file=path, variable="run", expected=f"one of {', '.join(manifest.files)}")
+    files = files_of(manifest, Path(path), next(iter(manifest.files)) if run is None else run)
     for file in files:
         if not file.path.exists():
             fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
-            raise FlowsrError(
-                "no such file", file=file.path, hint="; ".join(filter(None, [fetched, manifest["obtain"]])) or None
-            )
+            hint = "; ".join(filter(None, [fetched, manifest.obtain])) or None
+            raise FlowsrError("no such file", file=file.path, hint=hint)
         check_sha256(file.path, file.sha256)
     reader, layouts = _layouts(manifest, files, path)
-    group = group or manifest["group"]
+    group = group or manifest.group
     datasets = [read(f.path, Request(group, f.run, layout), reader) for f, layout in zip(files, layouts)]
-    source = datasets[0].encoding["source"]
-    dataset = settle(_complete(joined(datasets, files[0].path), manifest, files[0].path))
-    validate(dataset, files[0].path)
-    _check_grid(dataset, manifest["grid"], files[0].path)
+    source, first = datasets[0].encoding["source"], files[0].path
+    dataset = settle(_complete(joined(datasets, first), manifest, first))
+    validate(dataset, first)
+    _check_grid(dataset, manifest.grid, first)
     dataset.encoding["source"] = source
     return dataset
 
@@ -55,7 +298,7 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
     """Consecutive snapshots in several files as one run.
 
     Raises:
-        FlowsrError: files that differ in grid, variables or field types, or whose times do not go on.
+        FlowsrError: files that differ in grid, variables or field types, or whose times do not increase.
     """
     first = datasets[0]
     if len(datasets) == 1:
@@ -102,39 +345,26 @@ class _FromVariable(LazyArray):
         return self.source[index].values
 
 
-def _run(manifest: dict[str, Any], path: Path, run: str | None) -> str:
-    if run is None and len(manifest["files"]) > 1:
-        raise FlowsrError("which run?", file=path, variable="run", expected=f"one of {', '.join(manifest['files'])}")
-    return next(iter(manifest["files"])) if run is None else run
-
-
-def _layouts(
-    manifest: dict[str, Any], files: list[ManifestedFile], path: Path
-) -> tuple[str | None, list[dict[str, Any] | None]]:
+def _layouts(manifest: Manifest, files: list[SourceFile], path: Path) -> tuple[str | None, list[dict[str, Any] | None]]:
     """The reader, and what the manifest says in place of each file; None where the files speak for themselves."""
-    said = [key for key in ("path", "axes") if any(v[key] is not None for v in manifest["variables"].values())]
-    said += [key for key in ("coordinates", "times", "dtype") if manifest[key]]
-    if not said:
-        return manifest["reader"], [None] * len(files)
-    reader = manifest["reader"] or accepting(files[0].path) or "described"
-    if not READERS[reader].takes.issuperset(said):
+    declared = manifest.declared_layout()
+    if not declared:
+        return manifest.reader, [None] * len(files)
+    reader = manifest.reader or accepting(files[0].path) or "described"
+    if not READERS[reader].takes.issuperset(declared):
         takes = ", ".join(sorted(READERS[reader].takes)) or "nothing"
         raise FlowsrError(
             f"the reader {reader} takes the layout from the file",
             file=path,
-            variable=next(key for key in said if key not in READERS[reader].takes),
+            variable=next(key for key in declared if key not in READERS[reader].takes),
             expected=f"{takes} from the manifest",
-            found=", ".join(said),
+            found=", ".join(declared),
             hint="the reader 'described' takes all of them",
         )
-    return reader, _stated(manifest, files, path)
-
-
-def _stated(manifest: dict[str, Any], files: list[ManifestedFile], path: Path) -> list[dict[str, Any]]:
-    layout = {key: manifest[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
-    times = manifest["times"]
+    layout = {key: asdict(manifest)[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
+    times = manifest.times
     if not isinstance(times, list):
-        return [layout] * len(files)
+        return reader, [layout] * len(files)
     share, left = divmod(len(times), len(files))
     if left or not share:
         raise FlowsrError(
@@ -144,24 +374,27 @@ def _stated(manifest: dict[str, Any], files: list[ManifestedFile], path: Path) -
             expected=f"as many for each of {len(files)} files",
             found=len(times),
         )
-    return [{**layout, "times": times[n * share : (n + 1) * share]} for n in range(len(files))]
+    return reader, [{**layout, "times": times[n * share : (n + 1) * share]} for n in range(len(files))]
 
 
-def _complete(dataset: xr.Dataset, manifest: dict[str, Any], file: Path) -> xr.Dataset:
-    missing = [name for name in manifest["variables"] if name not in dataset.data_vars]
+def _complete(dataset: xr.Dataset, manifest: Manifest, file: Path) -> xr.Dataset:
+    missing = [name for name in manifest.variables if name not in dataset.data_vars]
     if missing:
         found = ", ".join(map(str, dataset.data_vars)) or "none"
         raise FlowsrError("no such variable", file=file, variable=missing[0], expected=missing[0], found=found)
-    dataset = dataset[list(manifest["variables"])]
-    for name, stated in manifest["variables"].items():
-        _lay_over(dataset[name].attrs, {key: stated[key] for key in ("irreps", "units")}, f"{name}.", file)
-    _lay_over(dataset.attrs, {name: manifest[name] for name in ATTRIBUTES}, "", file)
-    return dataset
+    dataset = dataset[list(manifest.variables)]
+    for name, variable in manifest.variables.items():
+        declared = {"irreps": variable.irreps, "units": variable.units}
+        _fill_attributes(dataset[name].attrs, declared, f"{name}.", file)
+    _fill_attributes(dataset.attrs, {name: getattr(manifest, name) for name in ATTRIBUTES}, "", file)
+    own = dataset.attrs.get("provenance", {})
+    own = own if isinstance(own, dict) else {"file": own}
+    return dataset.assign_attrs(provenance={**own, "data_set": asdict(manifest.data_set)})
 
 
-def _lay_over(attrs: dict, stated: dict, prefix: str, file: Path) -> None:
-    """Add what is stated to attributes that lack it; refuse what contradicts them."""
-    for name, value in stated.items():
+def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: Path) -> None:
+    """Add what is declared to attributes that lack it; refuse what contradicts them."""
+    for name, value in declared.items():
         value = list(value) if isinstance(value, tuple) else value
         if value is None:
             continue
@@ -176,21 +409,139 @@ def _lay_over(attrs: dict, stated: dict, prefix: str, file: Path) -> None:
             )
 
 
-def _rounded(found, stated) -> bool:
+def _rounded(found, declared) -> bool:
     """Whether two numbers are one, written to fewer digits."""
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (found, stated))
-    return numbers and bool(np.isclose(found, stated, rtol=1e-9, atol=0))
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (found, declared))
+    return numbers and bool(np.isclose(found, declared, rtol=1e-9, atol=0))
 
 
-def _check_grid(dataset: xr.Dataset, stated: dict | None, file: Path) -> None:
+def _check_grid(dataset: xr.Dataset, declared: ManifestGrid | None, file: Path) -> None:
     grid = grid_of(dataset, file)
-    if stated is None:
+    if declared is None:
         return
-    if grid.shape != tuple(stated["cells"]) or not np.allclose(grid.lengths, stated["lengths"], rtol=1e-4):
+    if grid.shape != declared.cells or not np.allclose(grid.lengths, declared.lengths, rtol=1e-4):
         raise FlowsrError(
             "file and manifest disagree",
             file=file,
             variable="grid",
-            expected=f"{stated['cells']} cells over {stated['lengths']} (manifest)",
+            expected=f"{declared.cells} cells over {declared.lengths} (manifest)",
             found=f"{grid.shape} cells over {tuple(round(length, 6) for length in grid.lengths)}",
         )
+
+
+def fetch(manifest: str | os.PathLike, run: str | None = None) -> list[Path]:
+    """Fetch the files of a manifest that are missing and have a URL.
+
+    What has arrived when the connection breaks is kept beside the target, and the next call resumes from there.
+
+    Args:
+        manifest: a manifest (``.yaml``).
+        run: only this run's files.
+
+    Returns:
+        The files that are there now.
+
+    Raises:
+        FlowsrError: no network, no URL, a scheme that is not allowed, or bytes whose sha256 is not the declared one.
+    """
+    content = read_manifest(manifest)
+    present = []
+    for name in content.files if run is None else [run]:
+        for file in files_of(content, Path(manifest), name):
+            if not file.path.exists():
+                if file.url is None:
+                    raise FlowsrError("no URL for this file", file=file.path, hint=content.obtain)
+                check_url(file.url, file.path)
+                fetch_url(file.url, file.path, file.sha256, content.obtain)
+            check_sha256(file.path, file.sha256)
+            present.append(file.path)
+    return present
+
+
+def check_url(url: str, file) -> None:
+    """Refuse a URL that is not https.
+
+    Raises:
+        FlowsrError: another scheme, or no host.
+    """
+    parsed = urlparse(url)
+    if parsed.scheme not in SCHEMES or not parsed.netloc:
+        raise FlowsrError("a URL that is not fetched", file=file, variable="url", expected="https://...", found=url)
+
+
+def check_sha256(path: Path, sha256: str | None) -> None:
+    """Refuse a file whose bytes are not the declared ones; each file is read for this once in a process.
+
+    Raises:
+        FlowsrError: another checksum.
+    """
+    if sha256 is None or path.is_dir():
+        return
+    state = path.stat()
+    found = _checksum(str(path), state.st_size, state.st_mtime_ns)
+    if found != sha256.lower():
+        raise FlowsrError(
+            "the checksum differs",
+            file=path,
+            variable="sha256",
+            expected=sha256,
+            found=found,
+            hint="remove the file and fetch it again, or correct the manifest",
+        )
+
+
+@lru_cache(maxsize=4096)
+def _checksum(path: str, size: int, modified: int) -> str:
+    return file_checksum(path)
+
+
+def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = None) -> Path:
+    """Fetch one file through pooch; see :func:`fetch`."""
+    try:
+        import pooch
+        import requests
+    except ImportError:
+        raise FlowsrError("files are fetched by pooch", file=target, expected="pip install pooch requests") from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{sha256}" if sha256 else None,
+            fname=target.name,
+            path=target.parent,
+            downloader=partial(_resumed, target.with_name(f".{target.name}.partial")),
+        )
+    except requests.exceptions.RequestException as error:
+        raise FlowsrError(
+            "cannot be fetched",
+            file=target,
+            expected=f"an answer from {urlparse(url).netloc}",
+            found=type(error).__name__,
+            hint=obtain or "try again where there is a network; what has arrived is kept",
+        ) from None
+    except ValueError as error:
+        raise FlowsrError(
+            "the checksum differs",
+            file=target,
+            variable="sha256",
+            expected=sha256,
+            found=" ".join(str(error).split())[:120],
+        ) from None
+    if sha256 is None:
+        log.warning("%s: sha256 %s, which the manifest does not state", target.name, file_checksum(target))
+    return target
+
+
+def _resumed(unfinished: Path, url: str, output_file: str, _) -> None:
+    """Download to an unfinished file beside the target, from where an earlier attempt ended."""
+    import requests
+
+    done = unfinished.stat().st_size if unfinished.exists() else 0
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers={"Range": f"bytes={done}-"} if done else {}) as answer:
+        if answer.status_code == 416:
+            unfinished.unlink()
+        answer.raise_for_status()
+        with open(unfinished, "ab" if answer.status_code == 206 else "wb") as file:
+            for block in answer.iter_content(BLOCK):
+                file.write(block)
+    os.replace(unfinished, output_file)

@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from flowsr.data.field import validate
-from flowsr.data.manifest import open_manifest
+from flowsr.data.manifest import is_manifest, open_manifest, read_manifest
 from flowsr.data.readers.assumed import settle
 from flowsr.data.readers.base import Request, file_runs, label, read
 from flowsr.errors import FlowsrError
@@ -35,7 +35,7 @@ def open_field(
     path = Path(path)
     if not path.exists():
         raise FlowsrError("no such file", file=path)
-    if path.suffix in (".yaml", ".yml"):
+    if is_manifest(path):
         return open_manifest(path, run=run, group=group)
     return validate(settle(read(path, Request(group, run), reader)), file=label(path, group))
 
@@ -48,8 +48,6 @@ def runs_of(path: Path, reader: str | None = None) -> list[str]:
     """
     if not path.exists():
         raise FlowsrError("no such file", file=path)
-    if path.suffix in (".yaml", ".yml"):
-        from flowsr.config.manifest import read_manifest
-
-        return list(read_manifest(path)["files"])
+    if is_manifest(path):
+        return list(read_manifest(path).files)
     return file_runs(path, reader)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -18,22 +19,18 @@ import xarray as xr
 from flowsr import __version__
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator
 from flowsr.data.field import grid_of
-from flowsr.data.independence import (
-    SPLITS,
-    FlowScales,
-    SpectralMoments,
-    Split,
-    run_scales,
-    spectral_moments,
-    split_times,
-)
-from flowsr.data.open import open_field
+from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
+from flowsr.data.manifest import DataSet, data_set_of, is_manifest, read_manifest
+from flowsr.data.open import open_field, runs_of
 from flowsr.data.quality import BadValues
 from flowsr.data.store import create_store, store_checksum
 from flowsr.errors import FlowsrError
 from flowsr.files import write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from flowsr.metrics.scales import FlowScales
 
 STATISTICS = "statistics.json"
 
@@ -90,18 +87,55 @@ class Ingest:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What the first look at a run found; see :func:`survey_run`."""
+class Source:
+    """One run to ingest.
 
-    run: str
+    Args:
+        name: of its stores.
+        path: a file, a store or a manifest.
+        run: which of the runs in there, where there are several.
+        split: what the whole run is for; None: it is split in time.
+    """
+
+    name: str
     path: Path
+    run: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first look at a run found; see :func:`survey_run`.
+
+    Args:
+        source: the run.
+        checksum: of its file or store.
+        fine: its fields, unread.
+        grid: theirs.
+        mean_square: (time,) of the variable, over the box.
+        scales: of the velocity, where they can be measured.
+        splits: split to the snapshots that are for it, maybe none.
+        gap: least distance in time between two splits; None where the whole run is for one.
+    """
+
+    source: Source
     checksum: str
     fine: xr.Dataset
     grid: Grid
     mean_square: np.ndarray
     scales: FlowScales | None
     splits: dict[str, range]
-    gap: float
+    gap: float | None
+
+    @property
+    def run(self) -> str:
+        """Name of the run's stores."""
+        return self.source.name
+
+    @property
+    def written(self) -> dict[str, range]:
+        """The splits that get a store."""
+        return {split: indices for split, indices in self.splits.items() if indices}
 
 
 def ingest(
@@ -118,7 +152,8 @@ def ingest(
     same arguments, it resumes where it was and ends with the same bytes.
 
     Args:
-        inputs: fields that :func:`flowsr.data.open_field` opens, one a run; a run is named after its file.
+        inputs: what :func:`flowsr.data.open_field` opens. A run is named after its file; of a file or manifest with
+            several runs all are taken, ``<file>_<run>``. Runs that a manifest's ``splits`` names are not split in time.
         output: folder for the pairs.
         settings: what a pair is and how runs are split.
         fresh: replace the stores of an earlier ingest instead of using them.
@@ -129,19 +164,20 @@ def ingest(
 
     Raises:
         FlowsrError: an input that cannot be read, is not in the layout, has NaN or infinite values, is too short to
-            be split, or differs from the others in grid or field type; a folder with pairs of other inputs or settings.
+            be split, or differs from the others in grid or field type; a manifest whose splits leave out a run, or
+            leave nothing for one of the three; a folder with pairs of other inputs or settings.
     """
     output = Path(output)
-    surveys = []
-    for number, (run, path) in enumerate(_named(inputs).items()):
-        part = progress.share(*(SURVEY_SHARE * (number + end) / len(inputs) for end in (0, 1)))
-        surveys.append(survey_run(run, path, settings, part))
+    sources, surveys = runs_to_ingest(inputs), []
+    for number, source in enumerate(sources):
+        part = progress.share(*(SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1)))
+        surveys.append(survey_run(source, settings, part))
     _check_alike(surveys, settings.variable)
-    _check_strays(output, {s.run for s in surveys}, fresh)
+    _check_strays(output, {pair_store(output, split, s.run) for s in surveys for split in s.written}, fresh)
     total = sum(len(indices) for s in surveys for indices in s.splits.values())
     done = 0
     for survey in surveys:
-        for split, indices in survey.splits.items():
+        for split, indices in survey.written.items():
             ends = (SURVEY_SHARE + (1 - SURVEY_SHARE) * (done + end) / total for end in (0, len(indices)))
             _write_pairs(survey, split, output, settings, fresh, progress.share(*ends))
             done += len(indices)
@@ -150,14 +186,16 @@ def ingest(
     return path
 
 
-def survey_run(run: str, path: Path, settings: Ingest, progress: Progress = SILENT) -> Survey:
+def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) -> Survey:
     """Open one run as a stranger's, look at every value, measure its scales and split it.
 
     Raises:
         FlowsrError: as :func:`ingest`.
     """
-    dataset = open_field(path)
-    source = Path(dataset.encoding["source"])
+    from flowsr.metrics.scales import spectral_moments  # torch, which settings and statistics do without
+
+    path = source.path
+    dataset = open_field(path, run=source.run)
     for name in settings.needed:
         if name not in dataset.data_vars:
             raise FlowsrError("no such variable", file=path, expected=name, found=", ".join(dataset.data_vars))
@@ -166,7 +204,7 @@ def survey_run(run: str, path: Path, settings: Ingest, progress: Progress = SILE
     # the velocity's scales split the run, whichever of its variables is learned
     watched = list(dict.fromkeys(v for v in (*settings.needed, "velocity") if v in dataset.data_vars))
     bad = {name: BadValues(dataset[name]) for name in watched}
-    moments: list[SpectralMoments] = []
+    moments = []
     mean_square = np.zeros(dataset.sizes["time"])
     for time in range(dataset.sizes["time"]):
         for name in watched:
@@ -178,31 +216,33 @@ def survey_run(run: str, path: Path, settings: Ingest, progress: Progress = SILE
                 mean_square[time] = _mean_square(values, grid)
             if name == "velocity" and grid.periodic:
                 moments.append(spectral_moments(values, grid))
-        progress((time + 1) / dataset.sizes["time"], f"reading {run}")
+        progress((time + 1) / dataset.sizes["time"], f"reading {source.name}")
     for found in bad.values():
         found.refuse(path)
     scales = run_scales(moments, dataset.attrs.get("viscosity"), path) if moments else None
-    rule = settings.split
-    turnover = rule.turnover_time if rule.turnover_time is not None else scales and scales.turnover_time
-    if turnover is None:
-        raise FlowsrError(
-            "the eddy turnover time cannot be measured here",
-            file=path,
-            variable="split.turnover_time",
-            expected="a number, where the box is not periodic or there is no velocity",
-            found="nothing",
-        )
+    splits, gap = _split(source, settings.split, dataset["time"].values, scales)
     return Survey(
-        run=run,
-        path=Path(path),
-        checksum=store_checksum(source),
+        source=source,
+        checksum=store_checksum(Path(dataset.encoding["source"])),
         fine=dataset[settings.needed],
         grid=grid,
         mean_square=mean_square,
         scales=scales,
-        splits=split_times(dataset["time"].values, turnover, rule, file=path),
-        gap=rule.decorrelation_turnovers * turnover,
+        splits=splits,
+        gap=gap,
     )
+
+
+def _split(
+    source: Source, rule: Split, times: np.ndarray, scales: FlowScales | None
+) -> tuple[dict[str, range], float | None]:
+    """The snapshots of each split, and the gap between them."""
+    if source.split is not None:
+        return {split: range(len(times) if split == source.split else 0) for split in SPLITS}, None
+    turnover = rule.turnover_time if rule.turnover_time is not None else scales and scales.turnover_time
+    if turnover is None:
+        raise unmeasurable(source.path, "split.turnover_time")
+    return split_times(times, turnover, rule, file=source.path), rule.decorrelation_turnovers * turnover
 
 
 def pair_store(output: Path, split: str, run: str) -> Path:
@@ -224,19 +264,45 @@ def read_statistics(output: Path) -> dict:
 
 
 def pair_stores(output: Path, split: str) -> list[Path]:
-    """The stores of a split, in the order of the inputs."""
-    return [pair_store(output, split, run) for run in read_statistics(output)["runs"]]
+    """The stores of a split, in the order of the inputs; runs that have nothing in it are left out."""
+    runs = read_statistics(output)["runs"]
+    return [pair_store(output, split, run) for run, entry in runs.items() if entry["snapshots"][split]]
 
 
-def _named(inputs: Sequence[Path]) -> dict[str, Path]:
-    runs: dict[str, Path] = {}
+def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
+    """Every run of the inputs, with the split that its manifest gives it.
+
+    Raises:
+        FlowsrError: no inputs, two runs of one name, a run that its manifest's splits leave out, or no run for one of
+            the splits.
+    """
+    sources: dict[str, Source] = {}
     for path in map(Path, inputs):
-        if path.stem in runs:
-            raise FlowsrError("two inputs of the same name", file=path, variable="inputs", found=str(runs[path.stem]))
-        runs[path.stem] = path
-    if not runs:
+        runs = runs_of(path)
+        manifest = read_manifest(path) if is_manifest(path) else None
+        for run in runs or [None]:
+            name = f"{path.stem}_{run}".replace("/", "_") if len(runs) > 1 else path.stem
+            if name in sources:
+                found = str(sources[name].path)
+                raise FlowsrError("two inputs of the same name", file=path, variable="inputs", found=found)
+            split = None if manifest is None else manifest.split_of(run)
+            if split is None and manifest is not None and manifest.splits is not None:
+                raise FlowsrError(
+                    "a run in no split", file=path, variable="splits", expected="each run in one of them", found=run
+                )
+            sources[name] = Source(name, path, run, split)
+    if not sources:
         raise FlowsrError("nothing to ingest", variable="inputs", expected="one field or more", found="none")
-    return runs
+    given = {source.split for source in sources.values()}
+    if None not in given and given != set(SPLITS):
+        raise FlowsrError(
+            "no run for one of the splits",
+            file=next(iter(sources.values())).path,
+            variable="splits",
+            expected=", ".join(SPLITS),
+            found=", ".join(split for split in SPLITS if split in given),
+        )
+    return list(sources.values())
 
 
 def _mean_square(values: np.ndarray, grid: Grid) -> float:
@@ -255,7 +321,7 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
     if len(_irreps_of(field_type)) != 1:
         raise FlowsrError(
             "more than one field type in one variable",
-            file=first.path,
+            file=first.source.path,
             variable=variable,
             expected="one irrep, which has one scale",
             found=field_type,
@@ -276,9 +342,9 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
             if wanted != found:
                 raise FlowsrError(
                     f"runs differ in {what}",
-                    file=other.path,
+                    file=other.source.path,
                     variable=variable,
-                    expected=f"{wanted} as in {first.path}",
+                    expected=f"{wanted} as in {first.source.path}",
                     found=found,
                 )
 
@@ -293,14 +359,14 @@ def _irreps_of(field_type: str) -> list:
     return list(Irreps(field_type).simplify())
 
 
-def _check_strays(output: Path, runs: set[str], fresh: bool) -> None:
+def _check_strays(output: Path, stores: set[Path], fresh: bool) -> None:
     """Pairs of runs that are not among the inputs would be trained on unnoticed."""
-    strays = sorted(s for split in SPLITS for s in (output / split).glob("*.zarr") if s.stem not in runs)
+    strays = sorted(s for split in SPLITS for s in (output / split).glob("*.zarr") if s not in stores)
     if strays and not fresh:
         raise FlowsrError(
             "pairs of another ingest are here",
             file=strays[0],
-            expected=", ".join(sorted(runs)),
+            expected=", ".join(sorted({store.stem for store in stores})),
             found=strays[0].stem,
             hint="use --fresh to replace them",
         )
@@ -328,9 +394,10 @@ def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fre
 
 def _provenance(survey: Survey, split: str, settings: Ingest) -> dict:
     return {
-        "source": str(survey.path),
+        "source": str(survey.source.path),
         "sha256": survey.checksum,
         "source_provenance": survey.fine.attrs.get("provenance"),
+        "data_set": _as_dict(data_set_of(survey.fine)),
         "flowsr": __version__,
         "split": split,
         **settings.pairing,
@@ -358,6 +425,7 @@ def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> dict:
         "snapshots": {split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
         "split": asdict(settings.split),
         "runs": {s.run: _run_entry(s) for s in surveys},
+        "data_sets": list({d.name: _as_dict(d) for d in (data_set_of(s.fine) for s in surveys) if d}.values()),
         "flowsr": __version__,
     }
 
@@ -365,7 +433,7 @@ def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> dict:
 def _run_entry(survey: Survey) -> dict:
     times = survey.fine["time"].values
     return {
-        "source": str(survey.path),
+        "source": str(survey.source.path),
         "sha256": survey.checksum,
         "gap": survey.gap,
         "snapshots": {split: len(indices) for split, indices in survey.splits.items()},
@@ -384,6 +452,10 @@ def _grid_entry(grid: Grid) -> dict:
     }
 
 
+def _as_dict(data_set: DataSet | None) -> dict | None:
+    return None if data_set is None else asdict(data_set)
+
+
 def _mean(values: list) -> float | None:
     return None if any(v is None for v in values) else float(np.mean(values))
 
@@ -394,7 +466,7 @@ def _fine_rms(surveys: list[Survey]) -> float:
 
 def _coarse_rms(surveys: list[Survey], output: Path, settings: Ingest, grid: Grid) -> float:
     squares = []
-    for survey in surveys:
+    for survey in (s for s in surveys if s.splits["train"]):
         coarse = open_field(pair_store(output, "train", survey.run), group="coarse")[settings.variable]
         squares += [_mean_square(coarse.isel(time=time).values, grid) for time in range(coarse.sizes["time"])]
     return float(np.sqrt(np.mean(squares)))

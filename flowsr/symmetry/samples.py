@@ -154,15 +154,6 @@ def _independence(
 
 def _turnover_time(values: xr.DataArray, dataset: xr.Dataset, path: Path) -> float:
     from flowsr.data.field import grid_of
-    from flowsr.data.independence import flow_scales, spectral_moments
+    from flowsr.data.independence import turnover_time
 
-    grid = grid_of(dataset, path)
-    if not grid.periodic or values.attrs["irreps"] != "1o":
-        raise FlowsrError(
-            "the eddy turnover time cannot be measured here",
-            file=path,
-            variable="memory",
-            expected="a time, where the box is not periodic or the variable no velocity",
-            found="nothing",
-        )
-    return flow_scales([spectral_moments(v.values, grid) for v in values], None).turnover_time
+    return turnover_time(values, grid_of(dataset, path), path, "memory")

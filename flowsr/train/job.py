@@ -145,7 +145,7 @@ def train_model(
     _check_suits(model, patches.train)
     model.frame_spacing = patches.train.frame_spacing
     fitted = fit(model, patches, Schedule(**schedule), folder, device=device, progress=progress)
-    _save(model, name, options, folder, fitted, seed, augment)
+    _save(model, name, options, pairs, folder, fitted, seed, augment)
     discard_checkpoints(folder)
     return fitted
 
@@ -164,7 +164,14 @@ def _check_suits(model: Upscaler, patches: PatchPairs) -> None:
 
 
 def _save(
-    model: Upscaler, name: str, options: dict[str, Any], folder: Path, fitted: Fitted, seed: int, augment: str | None
+    model: Upscaler,
+    name: str,
+    options: dict[str, Any],
+    pairs: Path,
+    folder: Path,
+    fitted: Fitted,
+    seed: int,
+    augment: str | None,
 ) -> None:
     training = {
         "parameters": model.parameter_count,
@@ -172,6 +179,7 @@ def _save(
         "best_validation_loss": fitted.best_validation_loss,
         "epochs": len(fitted.history),
         "seed": seed,
+        "data_sets": read_statistics(pairs)["data_sets"],
         "versions": versions(),
         **({} if augment is None else {"augment": augment}),
         **({} if model.frame_spacing is None else {"frame_spacing": model.frame_spacing}),

@@ -161,12 +161,11 @@ def _frame_reader(field: xr.DataArray, time: int, source: Path) -> Reader:
 def _contents(source: Path, group: str | None) -> Iterator[Path]:
     """The files and folders that decide what the source holds."""
     if source.suffix in MANIFESTS:
-        from flowsr.config.manifest import read_manifest
-        from flowsr.data.manifest import files_of
+        from flowsr.data.manifest import files_of, read_manifest
 
         manifest = read_manifest(source)
         yield source
-        yield from (file.path for run in manifest["files"] for file in files_of(manifest, source, run))
+        yield from (file.path for run in manifest.files for file in files_of(manifest, source, run))
     else:
         folder = source / (group or "")
         yield folder if folder.is_dir() else source

@@ -203,7 +203,7 @@ def test_inspecting_says_what_is_there(tmp_path):
     fine, values, _ = beltrami()
     fine["velocity"].values[0] = values
     found = inspect(store_field(fine, tmp_path / "a.zarr"))
-    assert found.reader == "zarr" and found.divergence < 0.05 and found.better_order is None
+    assert found.reader == "zarr" and found.flow.divergence < 0.05 and found.flow.better_order is None
     report = found.variables[0]
     assert report.bad == 0 and report.lowest >= values.min() and report.highest <= values.max()
     assert report.rms == pytest.approx(np.sqrt(np.mean(values**2)), rel=0.2)
@@ -218,7 +218,7 @@ def test_inspecting_notices_swapped_components(tmp_path):
     u = np.sin(x) * np.cos(y), -np.cos(x) * np.sin(y), 0 * z
     fine["velocity"].values[0] = np.stack([u[0], u[2], u[1]])
     found = inspect(store_field(fine, tmp_path / "a.zarr"))
-    assert found.better_order == "uwv" and "CHECK THE AXES" in "\n".join(found.lines())
+    assert found.flow.better_order == "uwv" and "CHECK THE AXES" in "\n".join(found.lines())
 
 
 def test_inspecting_counts_what_is_no_number(tmp_path):

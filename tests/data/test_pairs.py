@@ -6,10 +6,11 @@ import pytest
 
 from flowsr.data import grid_of, open_field, store_checksum, write_hdf5
 from flowsr.data.degrade import DEGRADE_OPERATORS
-from flowsr.data.independence import SPLITS, Split, flow_scales, spectral_moments
+from flowsr.data.independence import SPLITS, Split
 from flowsr.data.pairs import Ingest, ingest, pair_store, pair_stores, read_statistics
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+from flowsr.metrics.scales import flow_scales, spectral_moments
 from flowsr.progress import Progress
 from tests.data.fields import VISCOSITY, die, in_child, random_field, store_field
 

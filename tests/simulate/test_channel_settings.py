@@ -4,7 +4,7 @@ import pytest
 
 from flowsr.config import channel as config
 from flowsr.config.load import dump_experiment, load_experiment
-from flowsr.config.manifest import read_manifest
+from flowsr.data.manifest import read_manifest
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
 from flowsr.simulate import channel as package
@@ -24,10 +24,10 @@ def test_the_preset_is_the_minimal_flow_unit_and_its_manifest_says_the_same():
     settings = load_experiment(PRESET).simulate.recorded()
     made = ChannelSettings(**{**settings, "cells": tuple(settings["cells"]), "seed": 0})
     manifest = read_manifest(ROOT / "data_manifests" / "channel_minimal.yaml")
-    assert made.grid.shape == tuple(manifest["grid"]["cells"]) == (32, 64, 32)
-    assert made.grid.lengths == pytest.approx(manifest["grid"]["lengths"])
-    assert made.grid.boundary == tuple(manifest["boundary"])
-    assert made.viscosity == manifest["viscosity"]
+    assert made.grid.shape == tuple(manifest.grid.cells) == (32, 64, 32)
+    assert made.grid.lengths == pytest.approx(manifest.grid.lengths)
+    assert made.grid.boundary == tuple(manifest.boundary)
+    assert made.viscosity == manifest.viscosity
 
 
 def test_the_stage_hands_its_settings_to_the_channel(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from flowsr.config.load import load_experiment, parse_experiment
-from flowsr.config.manifest import read_manifest
 from flowsr.config.simulate import LATER, FlowName, SimulateSettings
+from flowsr.data.manifest import read_manifest
 from flowsr.errors import FlowsrError
 from flowsr.simulate import FLOWS
 from flowsr.simulate.resolution import cells_for, estimate, length_ratio, reynolds_of, viscosity_for
@@ -40,14 +40,14 @@ def test_a_preset_has_a_manifest_that_describes_what_it_makes(path):
     manifest = read_manifest(ROOT / "data_manifests" / f"dns_{path.stem}.yaml")
     experiment = load_experiment(path)
     settings = settings_of(experiment.simulate)
-    assert manifest["viscosity"] == settings.viscosity
-    assert tuple(manifest["grid"]["cells"]) == settings.shape
-    assert tuple(manifest["grid"]["lengths"]) == settings.lengths
-    assert set(manifest["files"]) == {f"seed_{seed:03d}" for seed in experiment.simulate.seeds}
-    assert set(manifest["variables"]) == {"velocity", *(scalar.name for scalar in settings.case.scalars)}
-    assert manifest["root"] == f"../{experiment.output}/simulate"
+    assert manifest.viscosity == settings.viscosity
+    assert tuple(manifest.grid.cells) == settings.shape
+    assert tuple(manifest.grid.lengths) == settings.lengths
+    assert set(manifest.files) == {f"seed_{seed:03d}" for seed in experiment.simulate.seeds}
+    assert set(manifest.variables) == {"velocity", *(scalar.name for scalar in settings.case.scalars)}
+    assert manifest.root == f"../{experiment.output}/simulate"
     stated = re.search(r"^# truth: (.+)$", path.read_text(), re.M)[1]
-    assert f"Symmetry group: {stated}." in " ".join(manifest["description"].split())
+    assert f"Symmetry group: {stated}." in " ".join(manifest.description.split())
 
 
 def test_the_names_in_the_settings_are_the_registered_flows():

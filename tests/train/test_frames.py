@@ -43,7 +43,13 @@ def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     for split, times in TIMES.items():
         write_pairs(folder / split / "run.zarr", times)
-    statistics = {"factor": 2, "irreps": "1o", "scale": {"coarse": 0.4, "fine": 1.0}, "runs": {"run": {}}}
+    statistics = {
+        "factor": 2,
+        "irreps": "1o",
+        "scale": {"coarse": 0.4, "fine": 1.0},
+        "data_sets": [],
+        "runs": {"run": {"snapshots": {"train": 6, "validation": 3, "test": 5}}},
+    }
     (folder / "statistics.json").write_text(json.dumps(statistics))
     return folder
 

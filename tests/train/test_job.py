@@ -28,7 +28,13 @@ def pairs(tmp_path_factory):
                 store.write("velocity", random.standard_normal((3, 8, 8, 8), "float32"), time=time, group="coarse")
                 store.write("velocity", random.standard_normal((3, 16, 16, 16), "float32"), time=time, group="fine")
             store.publish()
-    statistics = {"factor": 2, "irreps": "1o", "scale": {"coarse": 1.5, "fine": 1.6}, "runs": {"run": {}}}
+    statistics = {
+        "factor": 2,
+        "irreps": "1o",
+        "scale": {"coarse": 1.5, "fine": 1.6},
+        "data_sets": [{"name": "flow", "source": "here", "licence": "MIT", "citation": None, "checked": None}],
+        "runs": {"run": {"snapshots": {"train": 3, "validation": 2, "test": 1}}},
+    }
     (folder / "statistics.json").write_text(json.dumps(statistics))
     return folder
 
@@ -92,6 +98,7 @@ def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_pa
         and card.training["best_epoch"] == fitted.best_epoch
         and card.training["versions"]["torch"]
     )
+    assert [data_set["licence"] for data_set in card.training["data_sets"]] == ["MIT"]
     assert card.training["parameters"] == load_model(tmp_path).parameter_count
 
 

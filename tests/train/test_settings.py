@@ -39,7 +39,14 @@ def write_pairs(folder, boundary=("periodic",) * 3):
                 store.write("velocity", DEGRADE_OPERATORS["block_mean"]()(fine, 2), time=time, group="coarse")
                 store.write("velocity", fine, time=time, group="fine")
             store.publish()
-    statistics = {"factor": 2, "irreps": "1o", "operator": "block_mean", "scale": {"coarse": 0.4}, "runs": {"run": {}}}
+    statistics = {
+        "factor": 2,
+        "irreps": "1o",
+        "operator": "block_mean",
+        "scale": {"coarse": 0.4},
+        "data_sets": [],
+        "runs": {"run": {"snapshots": {"train": 3, "validation": 2, "test": 3}}},
+    }
     (folder / "statistics.json").write_text(json.dumps(statistics))
     return folder
 

@@ -11,9 +11,11 @@ from typing import Annotated
 import cyclopts
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.text import Text
 
 from flowsr import __version__
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, printable
+from flowsr.progress import shown
 
 # Threads that spin while they wait cost up to 20 times on a busy machine; this must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,7 +44,7 @@ def run(config: Config, *, set: Overrides = None, fresh: Fresh = False):
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, set)
-    with _shown() as report:
+    with shown() as report:
         outcome = stages.run(experiment, fresh=fresh, report=report)
     _show_comparison(outcome)
 
@@ -61,7 +63,7 @@ def ingest(config: Config, *, set: Overrides = None, fresh: Fresh = False):
 
 @app.command
 def train(config: Config, *, set: Overrides = None, fresh: Fresh = False):
-    """Fit the experiment's networks; killed and started again, it goes on where it was."""
+    """Fit the experiment's networks; started again after a kill, it resumes."""
     _stage("train", config, set, fresh)
 
 
@@ -102,10 +104,10 @@ def upscale(
     from flowsr.upscale import upscale_store
 
     _logs()
-    with _shown() as report:
+    with shown() as report:
         given = {name: value for name, value in choices.items() if value is not None}
         upscale_store(input, model, output, **given, overwrite=fresh, progress=report.part("upscale"))
-    Console().print(f"upscaled field: {output}", soft_wrap=True)
+    _say(f"upscaled field: {output}")
 
 
 @app.command
@@ -117,18 +119,18 @@ def compare(
 ):
     """Say which differences between models are real: table with intervals, plots, report.html.
 
-    **A study** (a file with the key `data`) is run from nothing: flows are simulated or read, every network is trained once
-    per seed, all models are tested on the same held-out snapshots, and each one's difference to the references gets an
-    interval over independent blocks of snapshots and over seeds. Rows are kept one by one: a study that is killed goes on
-    where it was, and a model or seed that is added later adds its rows only.
+    **A study** (a file with the key `data`) is run from nothing: flows are simulated or read, every network is trained
+    once per seed, all models are tested on the same held-out snapshots, and each one's difference to the references
+    gets an interval over independent blocks of snapshots and over seeds. Rows are kept one by one: a study that was killed
+    resumes, and a model or seed that is added later adds its rows only.
 
         flowsr compare configs/compare_small.yaml --set workers=2
 
     `data` names the flows: role `train_and_test` or `test_only`. `models` names the models, trained or not.
     `seeds`, `budget` (by parameters or multiply_adds, like a model or an amount), `train`, `learning_curve` (sizes),
     `compare` (metrics, rank_by, references) say the rest. What it leaves in its output folder: `report.html`,
-    `compare/table.md`, `table.csv`, `differences.csv`, `tidy.parquet` and `tidy.csv` (one line per model, data, size, seed,
-    snapshot and metric), `study.json`; beside each network's weights `card.md`. See docs/comparison.md.
+    `compare/table.md`, `table.csv`, `differences.csv`, `tidy.parquet` and `tidy.csv` (one line per model, data, size,
+    seed, snapshot and metric), `study.json`; beside each network's weights `card.md`. See docs/comparison.md.
 
     **An experiment** (as `flowsr run` takes it) has this, its last stage, run on what the others left.
 
@@ -142,7 +144,7 @@ def compare(
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, set)
-    with _shown() as report:
+    with shown() as report:
         outcome = stages.compare(experiment, fresh=fresh, report=report)
     _show_comparison(outcome)
 
@@ -153,7 +155,7 @@ def _run_study(config: Path, overrides: list[str] | None, fresh: bool) -> None:
 
     _logs()
     study = load_study(config, overrides or ())
-    with _shown() as report:
+    with shown() as report:
         outcome = run_study(study, fresh=fresh, report=report)
     _show_comparison(outcome)
 
@@ -171,7 +173,7 @@ def symmetry(
     task: Annotated[str | None, Parameter(help="dynamics, superres or pair.")] = None,
     output: Annotated[Path | None, Parameter(help="Folder to write to.")] = None,
 ):
-    """Which symmetries of the cube does a flow break? The surviving point group, the broken irreps, how sure, in words and JSON.
+    """Which symmetries of the cube does a flow break? The group that is left and the irreps broken, in words and JSON.
 
     Either a discovery that a file describes: `flowsr symmetry configs/symmetry/rotating.yaml`, or fields of your own:
     `flowsr symmetry --input run1.h5 --input run2.h5 --task dynamics --output found`. Either takes `--set`.
@@ -192,13 +194,12 @@ def symmetry(
         stated = {"name": output.name, "inputs": [str(path) for path in input], "task": task, "output": str(output)}
         settings = parse_symmetry(apply_overrides(stated, set or ()))
     _logs()
-    with _shown() as report:
+    with shown() as report:
         found = discover_symmetry(settings, fresh=fresh, report=report)
-    for sentence in found.sentences:
-        Console().print(_escaped(sentence), soft_wrap=True, highlight=False)
+    _say(*found.sentences)
     for what, path in (("numbers", found.path), ("report", found.path.with_name("report.html"))):
         if path.exists():
-            Console().print(f"{what}: {path}", soft_wrap=True, highlight=False)
+            _say(f"{what}: {path}")
 
 
 @app.command
@@ -211,11 +212,10 @@ def inspect(
     ] = None,
     reader: Annotated[str | None, Parameter(help="Reader to use; default: the one that recognizes the file.")] = None,
 ):
-    """Say what a file is: layout and why, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size."""
+    """Say what a file is: layout, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size."""
     from flowsr.data import inspect as look
 
-    for line in look(file, group=group, run=variant, reader=reader).lines():
-        Console().print(_escaped(line), soft_wrap=True, highlight=False)
+    _say(*look(file, group=group, run=variant, reader=reader).lines())
 
 
 @app.command
@@ -232,11 +232,11 @@ def convert(
     shard: Annotated[int, Parameter(help="Cells along the sides of a Zarr shard, which is one file.")] = 256,
     fresh: Fresh = False,
 ):
-    """Copy a field into another layout, piece by piece, checked by checksum; killed and started again, it goes on."""
+    """Copy a field into another layout, piece by piece, checked by checksum; started again after a kill, it resumes."""
     from flowsr.data import convert as copy
 
     _logs()
-    with _shown() as report:
+    with shown() as report:
         copy(
             source,
             target,
@@ -250,7 +250,7 @@ def convert(
             fresh=fresh,
             progress=report.part("convert"),
         )
-    Console().print(f"converted: {target}", soft_wrap=True)
+    _say(f"converted: {target}")
 
 
 @app.command(name="config")
@@ -263,10 +263,9 @@ def show_config(
     from flowsr.config.load import dump_experiment, load_experiment
     from flowsr.config.study import dump_study, is_study, load_study
 
-    if is_study(config):
-        print(dump_study(load_study(config, set or ())), end="")
-        return
-    print(dump_experiment(load_experiment(config, set or ())), end="")
+    study = is_study(config)
+    text = dump_study(load_study(config, set or ())) if study else dump_experiment(load_experiment(config, set or ()))
+    print(text, end="")
 
 
 @app.command(name="models")
@@ -275,7 +274,7 @@ def show_models():
     from flowsr.models import MODELS
 
     for name, model in MODELS.items():
-        Console().print(f"[bold]{name:<14}[/] {(model.__doc__ or '').strip().splitlines()[0]}", soft_wrap=True)
+        _say(f"{name:<14} {(model.__doc__ or '').strip().partition(chr(10))[0]}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -295,7 +294,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as ending:
         if not _was_interrupted(ending):
             raise
-        Console(stderr=True).print("interrupted; start the same command again to go on from here", soft_wrap=True)
+        print("interrupted; start the same command again to resume", file=sys.stderr)
         return 130
     return 0
 
@@ -306,9 +305,15 @@ def _was_interrupted(ending: BaseException) -> bool:
 
 
 def _failed(message: str) -> int:
-    line = _escaped(" ".join(message.split()))
-    Console(stderr=True).print(f"[bold red]error:[/] {line}", soft_wrap=True, highlight=False)
+    line = Text.assemble(("error:", "bold red"), f" {printable(' '.join(message.split()))}")
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False)
     return 2
+
+
+def _say(*lines: str) -> None:
+    """Lines on stdout as they are: no markup, no line breaks, and nothing from a file that a terminal would obey."""
+    for line in lines:
+        Console().print(printable(line), soft_wrap=True, highlight=False, markup=False)
 
 
 def _give_up_output() -> None:
@@ -331,9 +336,9 @@ def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) ->
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, overrides)
-    with _shown() as report:
+    with shown() as report:
         stages.STAGES[name](experiment, fresh=fresh, report=report)
-    Console().print(f"{name}: {experiment.output / name}", soft_wrap=True)
+    _say(f"{name}: {experiment.output / name}")
 
 
 def _prepare(config: Path, overrides: list[str] | None):
@@ -343,29 +348,20 @@ def _prepare(config: Path, overrides: list[str] | None):
     return load_experiment(config, overrides or ())
 
 
-def _shown():
-    from flowsr.progress import shown
-
-    return shown()
-
-
 def _logs() -> None:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    lines = logging.StreamHandler()
+    lines.setFormatter(_Lines())
+    logging.basicConfig(handlers=[lines], level=logging.WARNING)
     logging.getLogger("flowsr").setLevel(logging.INFO)
 
 
+class _Lines(logging.Formatter):
+    """Messages alone, and nothing in them that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _show_comparison(outcome) -> None:
-    console = Console()
-    console.print(outcome.table)
-    console.print(outcome.verdict, soft_wrap=True)
-    console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Console().print(outcome.table)
+    _say(outcome.verdict, f"report: {outcome.report}")

@@ -8,6 +8,7 @@ name the commonest faults, so that each reads the same wherever it is found.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -31,7 +32,7 @@ class FlowsrError(Exception):
         if hint is not None:
             parts.append(str(hint))
         line = "; ".join(parts)
-        super().__init__(f"{file}: {line}" if file is not None else line)
+        super().__init__(printable(f"{file}: {line}" if file is not None else line))
         self.file, self.variable, self.expected, self.found, self.hint = file, variable, expected, found, hint
 
     def __str__(self) -> str:
@@ -87,6 +88,19 @@ def unreadable(error: object, file, variable: str | None = None) -> FlowsrError:
 def contradiction(message: str, *, file=None, variable=None, expected=None, found=None, hint=None) -> BadValue:
     """Two statements that cannot both hold: of a file and its manifest, of a shape and its coordinates."""
     return BadValue(message, file=file, variable=variable, expected=expected, found=found, hint=hint)
+
+
+#: What moves a terminal's cursor, colours it, renames its window or turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Text from outside (a name in a file, a library's message) with control characters shown, not obeyed.
+
+    >>> print(printable("wind\x1b[2J"))
+    wind\x1b[2J
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def suggestion(name: object, known: Iterable[str]) -> str | None:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+from flowsr.errors import printable
 
 #: How progress is shown: told which piece of work, the fraction done (0 to 1) and a short message.
 Show = Callable[[str, float, str], None]
@@ -80,7 +83,8 @@ def plain_lines(write: Callable[[str], None], share: float = 0.1) -> Progress:
         tenth = int(fraction / share + 1e-9)
         if tenth > reached.get(title, -1):
             reached[title] = tenth
-            write(f"{title:<24} {100 * fraction:3.0f} %  {time.perf_counter() - start:6.1f} s  {message}")
+            seconds = time.perf_counter() - start
+            write(printable(f"{title:<24} {100 * fraction:3.0f} %  {seconds:6.1f} s  {message}"))
 
     return Progress(show)
 
@@ -102,7 +106,7 @@ def _drawing(bars: Bars) -> Show:
 
     def show(title: str, fraction: float, message: str) -> None:
         if title not in tasks:
-            tasks[title] = bars.add_task(title, total=1.0, message=message)
-        bars.update(tasks[title], completed=fraction, message=message)
+            tasks[title] = bars.add_task(escape(printable(title)), total=1.0, message="")
+        bars.update(tasks[title], completed=fraction, message=escape(printable(message)))
 
     return show

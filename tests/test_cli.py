@@ -19,15 +19,18 @@ from flowsr.cli import main
 from flowsr.data import open_field, write_hdf5
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, build_model, save_model
+from tests.data.fields import random_field
 from tests.experiments import write_tiny
 
-COMMANDS = ["run", "simulate", "ingest", "train", "upscale", "compare", "inspect", "convert", "config", "models"]
+#: Every command there is, as the application itself lists them.
+COMMANDS = [name for name in cli.app if not name.startswith("-")]
 
 
 def test_help_names_every_command_and_where_to_start(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in COMMANDS) and "configs/demo.yaml" in text
+    assert {"run", "simulate", "train", "upscale", "compare", "symmetry", "inspect", "models"} <= {*COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -66,6 +69,24 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, told, tmp_path, monkey
     assert main([argument.replace("{tiny}", tiny) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert told in error and error.startswith("error:") and error.count("\n") == 1
+
+
+CONTROLS = "\x1b]0;owned\x07\x1b[2J\u202e"
+
+
+def test_no_file_writes_to_the_terminal_but_what_is_shown(tmp_path, capfd):
+    """Names and attributes of a stranger's file, in a listing and in an error: shown, not obeyed."""
+    field = random_field(Grid((4, 4, 4)), range(1)).rename(velocity=f"wind{CONTROLS}")
+    field.attrs["title"] = f"a run {CONTROLS}"
+    path = write_hdf5(field, tmp_path / "[bold]wind.h5")
+    assert main(["inspect", str(path)]) == 0
+    said = capfd.readouterr().out
+    assert main(["upscale", "--input", str(path), "--model", str(tmp_path), "--output", str(tmp_path / "x.zarr")]) == 2
+    assert main(["convert", str(path), str(tmp_path / "x.zarr"), "--time", "9"]) == 2
+    assert main(["inspect", str(tmp_path / f"no{CONTROLS}.h5")]) == 2
+    error = capfd.readouterr().err
+    assert r"a run \x1b]0;owned\x07\x1b[2J\u202e" in said and r"wind\x1b" in said and r"no\x1b" in error
+    assert not {"\x1b", "\x07", "\u202e"} & {*said, *error}
 
 
 def test_config_prints_what_can_be_read_back(tmp_path, capsys):
@@ -231,7 +252,7 @@ def test_an_interrupt_is_one_line_and_130(tmp_path):
         child.send_signal(signal.SIGINT)
         told = child.stderr.read()
     assert child.returncode == 130
-    assert told.endswith("interrupted; start the same command again to go on from here\n") and "Traceback" not in told
+    assert told.endswith("interrupted; start the same command again to resume\n") and "Traceback" not in told
 
 
 def fit_that_is_interrupted():
@@ -253,7 +274,7 @@ def test_an_interrupted_fit_is_one_line_and_130_too(monkeypatch, capsys):
         assert main(["train"]) == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err.endswith("interrupted; start the same command again to go on from here\n")
+    assert capsys.readouterr().err.endswith("interrupted; start the same command again to resume\n")
 
 
 def test_another_exit_stays_what_it_is(monkeypatch):

@@ -18,7 +18,7 @@ from flowsr import cli
 from flowsr.cli import main
 from flowsr.data import open_field, write_hdf5
 from flowsr.grid import Grid
-from flowsr.models import ModelCard, build_model, save_model
+from flowsr.models import ModelCard, Task, save_model
 from tests.data.fields import random_field
 from tests.experiments import write_tiny
 
@@ -123,10 +123,10 @@ def own_file(tmp_path):
     )
     write_hdf5(field, tmp_path / "coarse.h5")
     torch.manual_seed(0)
-    options = {"factor": 2, "channels": 1, "group": "O"}
-    model = build_model("relaxed", **options)
+    card = ModelCard("relaxed", Task(2), {"channels": 1, "group": "O"})
+    model = card.build()
     torch.nn.init.normal_(model.projection.filters, std=0.1)
-    save_model(tmp_path / "model", model, ModelCard("relaxed", options, {}))
+    save_model(tmp_path / "model", model, card)
     return tmp_path, model.eval(), values, grid
 
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowsr.errors import FlowsrError
-from flowsr.models import MODELS, Upscaler, build_model
-from flowsr.models.budget import matching_width
-from flowsr.train.job import WIDTH_OPTIONS
-
-#: Name and options of a registered model.
-Built = tuple[str, Mapping[str, Any]]
+from flowsr.models import ModelCard, Upscaler
+from flowsr.models.budget import matching_width, width_option
 
 
 def matched_widths(
-    models: Mapping[str, Built], cost: Callable[[Upscaler], int], budget: int, tolerance: float
+    models: Mapping[str, ModelCard], cost: Callable[[Upscaler], int], budget: int, tolerance: float
 ) -> dict[str, dict[str, Any]]:
     """The width option of each network that brings it nearest to a budget.
 
     Args:
-        models: name in the study -> registered name and all options but the width.
+        models: name in the study -> the model, without its width.
         cost: what is to be equal.
         budget: its amount.
         tolerance: share of the budget that a network may be off.
@@ -32,16 +28,16 @@ def matched_widths(
     Raises:
         FlowsrError: a network without a width, one whose width is given, or none of whose widths comes near.
     """
-    return {name: _matched(name, *built, cost, budget, tolerance) for name, built in models.items()}
+    return {name: _matched(name, card, cost, budget, tolerance) for name, card in models.items()}
 
 
 def _matched(
-    name: str, model: str, options: Mapping[str, Any], cost: Callable[[Upscaler], int], budget: int, tolerance: float
+    name: str, card: ModelCard, cost: Callable[[Upscaler], int], budget: int, tolerance: float
 ) -> dict[str, Any]:
-    option = _width_option(name, model, options)
+    option = _width_option(name, card)
 
     def build(width: int) -> Upscaler:
-        return build_model(model, **{**options, option: width})
+        return replace(card, options={**card.options, option: width}).build()
 
     width = matching_width(build, budget, cost=cost)
     reached = cost(build(width))
@@ -56,14 +52,13 @@ def _matched(
     return {option: width}
 
 
-def _width_option(name: str, model: str, options: Mapping[str, Any]) -> str:
-    taken = inspect.signature(MODELS[model].__init__).parameters
-    found = next((option for option in WIDTH_OPTIONS if option in taken), None)
+def _width_option(name: str, card: ModelCard) -> str:
+    found = width_option(card.model)
     if found is None:
         raise FlowsrError(
-            f"model '{model}' has no width to set", variable=f"models.{name}", hint="name it in budget.free"
+            f"model '{card.model}' has no width to set", variable=f"models.{name}", hint="name it in budget.free"
         )
-    if found in options:
+    if found in card.options:
         raise FlowsrError(
             f"{found} is both given and set by the budget",
             variable=f"models.{name}.options",

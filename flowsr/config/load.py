@@ -128,8 +128,19 @@ def first_problem(error: ValidationError, root: type, source: object) -> FlowsrE
         return FlowsrError(f"unknown key '{where}'", file=source, hint=hint)
     if problem["type"] == "missing":
         return FlowsrError(f"'{where}' is required", file=source, hint=more)
-    found = None if problem["type"] == "value_error" and isinstance(problem["input"], dict) else repr(problem["input"])
-    return FlowsrError(f"bad value for '{where}'", file=source, expected=problem["msg"], found=found, hint=more)
+    found = problem["input"]
+    if problem["type"] == "value_error":  # a rule of the settings' own, which begins with the key that it is about
+        problem["msg"] = problem["msg"].removeprefix("Value error, ")
+        key = problem["msg"].split()[0]
+        if key.partition(".")[0] in _known_keys(root, problem["loc"]):
+            where = key if where == "the configuration" else f"{where}.{key}"
+    return FlowsrError(
+        f"bad value for '{where}'",
+        file=source,
+        expected=problem["msg"],
+        found=None if isinstance(found, dict) else repr(found),
+        hint=more,
+    )
 
 
 def _known_keys(root: type, location: tuple) -> set[str]:

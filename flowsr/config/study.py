@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from flowsr.config.base import Settings
 from flowsr.config.load import STUDY_KEY, apply_overrides, first_problem, read_yaml
-from flowsr.config.schema import ModelSettings, TrainSettings
 from flowsr.config.simulate import SimulateSettings
 from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
+from flowsr.train.settings import Network, Training
 
 #: What every model is compared with unless the study says otherwise; a name that it does not have is passed over.
 DEFAULT_REFERENCES = ["best_interpolation", "strict"]
@@ -33,19 +34,20 @@ class DataSettings(Settings):
     ingest: Ingest = Ingest()
 
 
-class StudyModelSettings(ModelSettings):
+@dataclass(frozen=True)
+class StudyModel(Network):
     """One model of a study, trained or not."""
 
-    model: str = Field("", description="Registered model name; default: the name it carries here.")
-    label: str | None = Field(None, description="What people read; default: its name.")
-    train: dict[str, Any] = Field({}, description="Settings of `train` that are this model's own.")
+    model: str = ""
+    """Registered model name; default: the name it carries here."""
+    label: str | None = None
+    """What people read; default: its name."""
+    train: dict[str, Any] = field(default_factory=dict)
+    """Settings of `train` that are this model's own."""
 
-    @field_validator("match_parameters")
-    @classmethod
-    def _budget_instead(cls, value):
-        if value is not None:
-            raise ValueError("none: in a study `budget` sets the widths")
-        return value
+    def __post_init__(self) -> None:
+        if self.match_parameters is not None:
+            raise ValueError("no match_parameters: in a study `budget` sets the widths")
 
 
 class BudgetSettings(Settings):
@@ -104,9 +106,9 @@ class Study(Settings):
     )
     licence: str = Field("MIT", description="Licence of the weights, for the model cards.")
     data: dict[Name, DataSettings] = Field(min_length=1, description="Data sets, by name.")
-    models: dict[Name, StudyModelSettings] = Field(min_length=1, description="Models, by the name they carry.")
+    models: dict[Name, StudyModel] = Field(min_length=1, description="Models, by the name they carry.")
     budget: BudgetSettings | None = Field(None, description="Equal cost; default: every network as its options say.")
-    train: TrainSettings = Field(TrainSettings(models={}), description="How every network is fitted.")
+    train: Training = Field(Training(models={}), description="How every network is fitted.")
     learning_curve: LearningCurveSettings | None = None
     compare: StudyCompareSettings = StudyCompareSettings()
 
@@ -156,15 +158,15 @@ class Study(Settings):
         """Names of the data sets that networks are trained on."""
         return [name for name, data in self.data.items() if data.role == "train_and_test"]
 
-    def training_of(self, model: str) -> TrainSettings:
+    def training_of(self, model: str) -> Training:
         """How one model is fitted: the study's settings under its own."""
         own = self.models[model].train
         if "models" in own:
             raise ValueError(f"models.{model}.train sets `models`")
         try:
-            return TrainSettings.model_validate({**self.train.model_dump(), **own})
+            return TypeAdapter(Training).validate_python({**asdict(self.train), **own})
         except ValidationError as error:
-            raise ValueError(f"models.{model}.train: {first_problem(error, TrainSettings, None)}") from None
+            raise ValueError(f"models.{model}.train: {first_problem(error, Training, None)}") from None
 
 
 def is_study(path: str | Path) -> bool:

@@ -1,10 +1,11 @@
-"""What every up-scaler is: one call, a stated factor, a stated halo."""
+"""What every up-scaler is: one call, a task that the data set, a stated halo; and what all networks share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
@@ -14,25 +15,45 @@ from flowsr.windows import Window
 MODELS: Registry[type[Upscaler]] = Registry("model", group="flowsr.models")
 
 
-class Upscaler(nn.Module):
-    """Coarse field in, fine field out: ``fine = model(coarse, grid)``.
-
-    Interpolations and networks share this call, so that whatever upscales, tiles or compares need not know which it has.
+@dataclass(frozen=True)
+class Task:
+    """What the data ask of a model, whichever it is.
 
     Args:
         factor: refinement along each axis.
         irreps: e3nn irreps of the field's components (velocity ``1o``).
-        frames: k, coarse snapshots that one fine one is made from, at equal steps in time.
-        target_frame: which of them is wanted fine; by default the last, so that nothing of the future is needed.
+        scale: RMS of the field, in its own units; of account to networks alone.
+        window: coarse frames that one fine one is made from, at equal steps in time, and which of them is wanted fine;
+            by default the last, so that nothing of the future is needed.
+
+    Raises:
+        ValueError: a factor that is no whole number or below 1.
+    """
+
+    factor: int
+    irreps: str = "1o"
+    scale: float = 1.0
+    window: Window = field(default_factory=Window)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.factor, int) or self.factor < 1:
+            raise ValueError(f"factor must be at least 1, got {self.factor}")
+
+
+class Upscaler(nn.Module):
+    """Coarse field in, fine field out: ``fine = model(coarse, grid)``.
+
+    Interpolations and networks share this call, so that whatever upscales, tiles or compares need not know which it has.
+    A registered class takes a task and, by name, options of its own.
+
+    Args:
+        task: factor, field type, scale and frames.
 
     Attributes:
         halo: coarse cells beyond a tile on each side that its result depends on; ``None`` where the whole field is needed.
         frame_spacing: step in time between the frames it was trained on; ``None`` where not known, or of no account.
         trainable: whether there is anything to fit.
         needs_periodic: whether it is for periodic boxes only.
-
-    Raises:
-        ValueError: a factor or a number of frames below 1, or a target that is none of the frames.
     """
 
     halo: int | None = 0
@@ -40,13 +61,24 @@ class Upscaler(nn.Module):
     trainable: bool = False
     needs_periodic: bool = False
 
-    def __init__(self, factor: int, irreps: str = "1o", frames: int = 1, target_frame: int = -1):
+    def __init__(self, task: Task):
         super().__init__()
-        self.factor = int(factor)
-        if self.factor < 1:
-            raise ValueError(f"factor must be at least 1, got {factor}")
-        self.irreps = str(irreps)
-        self.window = Window(int(frames), int(target_frame))
+        self.task = task
+
+    @property
+    def factor(self) -> int:
+        """Refinement along each axis."""
+        return self.task.factor
+
+    @property
+    def irreps(self) -> str:
+        """Irreps of the field's components."""
+        return self.task.irreps
+
+    @property
+    def window(self) -> Window:
+        """The coarse frames that one fine one is made from."""
+        return self.task.window
 
     @property
     def frames(self) -> int:
@@ -88,20 +120,59 @@ class Upscaler(nn.Module):
         return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters() if p.requires_grad)
 
 
-def build_model(name: str, constraints: Mapping[str, Mapping[str, Any]] | None = None, **options) -> Upscaler:
-    """The model registered under ``name``, built with ``options``, its output under ``constraints``.
+def trilinear(coarse: Tensor, factor: int, boundary: tuple[str, str, str]) -> Tensor:
+    """Linear interpolation between cell centres along each axis.
 
     Args:
-        constraints: see :func:`flowsr.models.constraints.constrained`, such as
-            ``{"solenoidal": {}, "data_consistency": {"operator": "block_mean"}}``.
+        coarse: (batch, component, x, y, z).
+        factor: refinement along each axis.
+        boundary: per axis; periodic axes wrap, others hold their outermost value.
 
-    Raises:
-        FlowsrError: an unknown name.
-        ValueError: options or constraints that cannot be.
+    Returns:
+        (batch, component, factor x, factor y, factor z).
     """
-    model = MODELS[name](**options)
-    if not constraints:
-        return model
-    from flowsr.models.constraints import constrained
+    for axis, kind in enumerate(boundary):
+        pad = [0] * 6
+        pad[4 - 2 * axis : 6 - 2 * axis] = [1, 1]
+        coarse = F.pad(coarse, pad, mode="circular" if kind == "periodic" else "replicate")
+    fine = F.interpolate(coarse, scale_factor=factor, mode="trilinear", align_corners=False)
+    inner = slice(factor, -factor)
+    return fine[..., inner, inner, inner]
 
-    return constrained(model, constraints)
+
+class Network(Upscaler):
+    """fine = scale (T(coarse / scale) + correction(coarse / scale)), T trilinear, of the target frame alone.
+
+    One scale for the whole vector (the RMS of the training field), never one per component: per-component statistics
+    would break the symmetry that is to be measured.
+    """
+
+    trainable = True
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.register_buffer("scale", torch.tensor(float(task.scale)))
+
+    @staticmethod
+    def check_size(blocks: int, **widths: int) -> None:
+        """
+        Raises:
+            ValueError: a width below 1, or a negative number of blocks.
+        """
+        for name, width in widths.items():
+            if width < 1:
+                raise ValueError(f"{name} must be at least 1, got {width}")
+        if blocks < 0:
+            raise ValueError(f"blocks must not be negative, got {blocks}")
+
+    def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
+        """Non-dimensional correction: (batch, frames component, x, y, z) to (batch, component, s x, s y, s z)."""
+        raise NotImplementedError
+
+    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+        """:meth:`Upscaler.forward`, computed in the weights' precision; a field of another one gets its own back."""
+        normalized = coarse.to(self.scale.dtype) / self.scale
+        correction = self.correction(normalized, grid)
+        base = trilinear(self.target(normalized), self.factor, grid.boundary)
+        fine = self.scale * (base.to(correction.dtype) + correction)
+        return fine if coarse.dtype == normalized.dtype else fine.to(coarse.dtype)

@@ -15,6 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from flowsr.grid import Grid
 from flowsr.kernels import use_kernel
 from flowsr.models.base import Upscaler
+from flowsr.models.build import options_of
+
+#: The options that set a network's width, where widths are to be matched.
+WIDTHS = ("width", "channels")
 
 
 def parameter_count(model: Upscaler) -> int:
@@ -48,6 +52,11 @@ def multiply_adds(model: Upscaler, grid: Grid, kernel: str = "dense") -> int:
 def multiply_adds_per_cell(model: Upscaler, grid: Grid, kernel: str = "dense") -> float:
     """:func:`multiply_adds` over the number of fine cells."""
     return multiply_adds(model, grid, kernel) / (math.prod(grid.shape) * model.factor**3)
+
+
+def width_option(name: str) -> str | None:
+    """The option that sets a registered model's width; None where it has none."""
+    return next((option for option in WIDTHS if option in options_of(name)), None)
 
 
 def matching_width(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,53 @@ from safetensors.torch import load_file, save
 
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, write_bytes_atomic, write_json_atomic
-from flowsr.models.base import Upscaler, build_model
+from flowsr.models.base import Task, Upscaler
+from flowsr.models.build import build_model
+from flowsr.windows import Window
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is written beside the weights.
+    """What a model is made from, written beside its weights.
 
     Args:
         model: registered name.
-        options: what it was built with.
-        training: provenance of the fit: settings, data, seed, versions, best epoch; for several frames
+        task: what the data asked of it.
+        options: its own, constraints among them.
+        training: provenance of the fit, empty before: settings, data, seed, versions, best epoch; for several frames
             ``frame_spacing``, the step in time between them.
     """
 
     model: str
-    options: dict[str, Any]
-    training: dict[str, Any]
+    task: Task
+    options: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Upscaler:
+        """The model with fresh weights.
+
+        Raises:
+            FlowsrError: an unknown name.
+            ValueError, TypeError: options that cannot be.
+        """
+        return build_model(self.model, self.task, **self.options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The card as JSON has it; the other way round see :meth:`from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
+        """The card of :meth:`as_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError: values that are not those of a card.
+        """
+        task = values["task"]
+        task = Task(task["factor"], str(task["irreps"]), float(task["scale"]), Window(**task["window"]))
+        return cls(str(values["model"]), task, dict(values["options"]), dict(values["training"]))
 
 
 def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
@@ -38,7 +67,7 @@ def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes_atomic(folder / WEIGHTS, save(tensors))
-    write_json_atomic(folder / CARD, {"model": card.model, "options": card.options, "training": card.training})
+    write_json_atomic(folder / CARD, card.as_dict())
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -49,13 +78,15 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = Path(folder) / CARD
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return ModelCard(values["model"], dict(values["options"]), dict(values["training"]))
+        return ModelCard.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise FlowsrError("cannot read the model", file=path, found=error.strerror or str(error)) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FlowsrError(
-            "not a model card", file=path, expected="model, options and training", found=repr(error)
+            "not a model card",
+            file=path,
+            expected="model, task (factor, irreps, scale, window), options and training",
+            found=_in_one_line(error),
         ) from None
 
 
@@ -88,7 +119,7 @@ def load_model(folder: Path) -> Upscaler:
 
 def _built(card: ModelCard, file: Path) -> Upscaler:
     try:
-        return build_model(card.model, **card.options)
+        return card.build()
     except FlowsrError as error:
         raise FlowsrError(_in_one_line(error), file=file) from None
     except (TypeError, ValueError, RuntimeError) as error:

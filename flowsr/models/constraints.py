@@ -55,7 +55,7 @@ class Constrained(Upscaler):
     """
 
     def __init__(self, model: Upscaler):
-        super().__init__(model.factor, model.irreps, model.frames, model.window.target)
+        super().__init__(model.task)
         self.model = model
         self.halo, self.frame_spacing = None, model.frame_spacing
         self.trainable, self.needs_periodic = model.trainable, model.needs_periodic

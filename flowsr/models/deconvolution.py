@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models.base import MODELS, Upscaler
+from flowsr.models.base import MODELS, Task, Upscaler
 from flowsr.models.constraints import OPERATORS
 from flowsr.models.interpolation import Spectral
 from flowsr.registry import suggestion
@@ -148,34 +148,30 @@ class Deconvolved(Upscaler):
         method: see above.
         regularization: e.
         iterations: N.
-        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
         FlowsrError: an operator whose inverse is not known here.
-        ValueError: a factor below 1, an unknown method, negative numbers, or later a box that the method is not for.
+        ValueError: an unknown method, negative numbers, or later a box that the method is not for.
     """
 
     halo = None
 
     def __init__(
         self,
-        factor: int,
-        irreps: str = "1o",
+        task: Task,
         operator: str = "block_mean",
         method: str = "auto",
         regularization: float = 0.02,
         iterations: int = 5,
-        frames: int = 1,
-        target_frame: int = -1,
     ):
-        super().__init__(factor, irreps, frames, target_frame)
+        super().__init__(task)
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         if regularization < 0 or iterations < 0:
             found = f"{regularization} and {iterations}"
             raise ValueError(f"regularization and iterations must not be negative, got {found}")
         self.operator, self.method = operator, method
-        self.interpolation = Spectral(self.factor, self.irreps)
+        self.interpolation = Spectral(Task(self.factor, self.irreps))
         self.regularization, self.iterations = float(regularization), int(iterations)
         if len(stencil(operator, self.factor)):
             self.blur = coarse_stencil(operator, self.factor)[None]

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models.base import MODELS
-from flowsr.models.network import Network
-from flowsr.nn.upsample import subvoxels_to_space
+from flowsr.models.base import MODELS, Network, Task
+from flowsr.nn import subvoxels_to_space
 
 
 def fourier_operator(**options) -> nn.Module:
@@ -44,29 +43,17 @@ class FourierOperator(Network):
         layers: Fourier layers.
         modes: wavenumbers kept along each axis, negative ones included; those the coarse field has not are left out.
         coordinates: give the network the position in the box as well: no translation is commuted with any more.
-        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
         FlowsrError: neuraloperator is not installed.
-        ValueError: a factor, width, number of layers, modes or frames below 1; later, a box that is not periodic.
+        ValueError: a width, number of layers or modes below 1; later, a box that is not periodic.
     """
 
     halo = None
     needs_periodic = True
 
-    def __init__(
-        self,
-        factor: int,
-        irreps: str = "1o",
-        scale: float = 1.0,
-        width: int = 16,
-        layers: int = 4,
-        modes: int = 8,
-        coordinates: bool = False,
-        frames: int = 1,
-        target_frame: int = -1,
-    ):
-        super().__init__(factor, irreps, scale, frames, target_frame)
+    def __init__(self, task: Task, width: int = 16, layers: int = 4, modes: int = 8, coordinates: bool = False):
+        super().__init__(task)
         self.check_size(0, width=width, layers=layers, modes=modes)
         self.operator = fourier_operator(
             n_modes=(modes,) * 3,

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.models.base import MODELS, Upscaler
+from flowsr.models.base import MODELS, Upscaler, trilinear
 
 #: A cubic spline forgets a value by a factor |sqrt(3) - 2| = 0.27 a cell: below float32 round-off after this many.
 _SPLINE_REACH = 14
@@ -31,26 +30,6 @@ class Nearest(Upscaler):
         for axis in (-3, -2, -1):
             fine = fine.repeat_interleave(self.factor, dim=axis)
         return fine
-
-
-def trilinear(coarse: Tensor, factor: int, boundary: tuple[str, str, str]) -> Tensor:
-    """Linear interpolation between cell centres along each axis.
-
-    Args:
-        coarse: (batch, component, x, y, z).
-        factor: refinement along each axis.
-        boundary: per axis; periodic axes wrap, others hold their outermost value.
-
-    Returns:
-        (batch, component, factor x, factor y, factor z).
-    """
-    for axis, kind in enumerate(boundary):
-        pad = [0] * 6
-        pad[4 - 2 * axis : 6 - 2 * axis] = [1, 1]
-        coarse = F.pad(coarse, pad, mode="circular" if kind == "periodic" else "replicate")
-    fine = F.interpolate(coarse, scale_factor=factor, mode="trilinear", align_corners=False)
-    inner = slice(factor, -factor)
-    return fine[..., inner, inner, inner]
 
 
 @MODELS.register("trilinear")

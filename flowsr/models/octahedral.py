@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
-from flowsr.models.base import MODELS
-from flowsr.models.network import Network
-from flowsr.nn import GroupConv, LiftingConv, Projection
+from flowsr.models.base import MODELS, Network, Task
+from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
 
 
 class OctahedralNetwork(Network):
@@ -25,45 +24,37 @@ class OctahedralNetwork(Network):
         blocks: residual blocks of two group convolutions.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
-        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
-        ValueError: a factor, channels or filter banks below 1, negative blocks, or an unknown group or padding.
+        ValueError: channels or filter banks below 1, negative blocks, or an unknown group or padding.
     """
 
     relaxed: bool
 
     def __init__(
         self,
-        factor: int,
-        irreps: str = "1o",
-        scale: float = 1.0,
+        task: Task,
         group: str = "O",
         channels: int = 4,
         blocks: int = 1,
         filter_banks: int = 1,
         wall_padding: str = "replicate",
-        frames: int = 1,
-        target_frame: int = -1,
     ):
-        super().__init__(factor, irreps, scale, frames, target_frame)
+        super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
         self.group = octahedral_group(group)
         shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
-        self.lifting = LiftingConv(self.group, irreps, frames, channels, **shared)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(GroupConv(self.group, channels, channels, **shared) for _ in range(2)) for _ in range(blocks)
+        self.lifting = LiftingConv(self.group, self.irreps, self.frames, channels, **shared)
+        self.blocks = Chain(
+            ResidualBlock(lambda: GroupConv(self.group, channels, channels, **shared)) for _ in range(blocks)
         )
-        self.projection = Projection(self.group, channels, irreps, upsample=factor, **shared)
+        self.projection = Projection(self.group, channels, self.irreps, upsample=self.factor, **shared)
         nn.init.zeros_(self.projection.filters)  # training starts from the interpolation
         self.activation = nn.GELU()
         self.halo = 2 + 2 * blocks
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
-        features = self.lifting(coarse, grid.boundary)
-        for first, second in self.blocks:
-            inner = first(self.activation(features), grid.boundary)
-            features = features + second(self.activation(inner), grid.boundary)
+        features = self.blocks(self.lifting(coarse, grid.boundary), grid.boundary)
         return self.projection(self.activation(features), grid.boundary)
 
 

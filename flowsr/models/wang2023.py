@@ -20,12 +20,10 @@ from torch import Tensor, nn
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.octahedral import OctahedralGroup
-from flowsr.models.base import MODELS
-from flowsr.models.cnn import PaddedConv
-from flowsr.models.image_networks import ScaledBlock
-from flowsr.models.network import Network
-from flowsr.nn import LiftingConv, Projection, ResidualBlock, SubVoxelUpsample, pad
-from flowsr.nn.padding import Boundary
+from flowsr.kernels.padding import Boundary, pad, paddings
+from flowsr.models.base import MODELS, Network, Task
+from flowsr.models.image_networks import PaddedConv, ScaledBlock
+from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock, SubVoxelUpsample
 
 
 def doublings(factor: int) -> int:
@@ -66,7 +64,7 @@ class EarlyUpsampling(Network):
         """
         steps = doublings(self.factor)
         self.head, self.tail, self.activation = head, tail, nn.ReLU()
-        self.stages = nn.ModuleList(nn.ModuleList([*(block() for _ in range(blocks)), step()]) for _ in range(steps))
+        self.stages = nn.ModuleList(Chain([*(block() for _ in range(blocks)), step()]) for _ in range(steps))
         first = -1  # the first cell that the result's cell 0 needs: beyond the tail, and then grid by coarser grid
         for stage in self.stages:
             first = stage[-1].first_needed(first) - 2 * blocks
@@ -75,8 +73,7 @@ class EarlyUpsampling(Network):
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         features = self.head(coarse, grid.boundary)
         for stage in self.stages:
-            for part in stage:
-                features = part(features, grid.boundary)
+            features = stage(features, grid.boundary)
         return self.tail(self.activation(features), grid.boundary)
 
 
@@ -97,7 +94,7 @@ class DoublingConv(nn.Module):
         return (first - 1) // 2
 
     def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        return self.convolution(pad(self.activation(features), 1, boundary))
+        return self.convolution(pad(self.activation(features), 1, paddings(boundary)))
 
 
 @MODELS.register("paper_cnn")
@@ -109,28 +106,17 @@ class PaperCNN(EarlyUpsampling):
     Args:
         width: channels.
         blocks: residual blocks of two convolutions before every doubling.
-        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
-        ValueError: a factor that is no power of two, a width or number of frames below 1, or negative blocks.
+        ValueError: a factor that is no power of two, a width below 1, or negative blocks.
     """
 
-    def __init__(
-        self,
-        factor: int,
-        irreps: str = "1o",
-        scale: float = 1.0,
-        width: int = 16,
-        blocks: int = 1,
-        frames: int = 1,
-        target_frame: int = -1,
-    ):
-        super().__init__(factor, irreps, scale, frames, target_frame)
+    def __init__(self, task: Task, width: int = 16, blocks: int = 1):
+        super().__init__(task)
         self.check_size(blocks, width=width)
-        head, tail = PaddedConv(Irreps(self.irreps_in).dim, width), PaddedConv(width, Irreps(irreps).dim)
+        head = PaddedConv(Irreps(self.irreps_in).dim, width)
+        tail = PaddedConv(width, Irreps(self.irreps).dim, silent=True)
         self.assemble(head, lambda: ScaledBlock(width), lambda: DoublingConv(width), tail, blocks)
-        nn.init.zeros_(tail.convolution.weight)  # training starts from the interpolation
-        nn.init.zeros_(tail.convolution.bias)
 
 
 class OctahedralDoubling(nn.Module):
@@ -159,10 +145,9 @@ class PaperOctahedral(EarlyUpsampling):
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
             ``zero``.
-        frames, target_frame: see :class:`flowsr.models.base.Upscaler`.
 
     Raises:
-        ValueError: a factor that is no power of two, channels, filter banks or frames below 1, negative blocks, or an
+        ValueError: a factor that is no power of two, channels or filter banks below 1, negative blocks, or an
             unknown group or padding.
     """
 
@@ -170,25 +155,21 @@ class PaperOctahedral(EarlyUpsampling):
 
     def __init__(
         self,
-        factor: int,
-        irreps: str = "1o",
-        scale: float = 1.0,
+        task: Task,
         group: str = "O",
         channels: int = 2,
         blocks: int = 1,
         filter_banks: int = 1,
         wall_padding: str = "replicate",
-        frames: int = 1,
-        target_frame: int = -1,
     ):
-        super().__init__(factor, irreps, scale, frames, target_frame)
+        super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
         self.group = octahedral_group(group)
         layers = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
         tail = Projection(self.group, channels, self.irreps, **layers)
         self.assemble(
             LiftingConv(self.group, self.irreps, self.frames, channels, **layers),
-            lambda: ResidualBlock(self.group, channels, activation_name="relu", **layers),
+            lambda: ResidualBlock(lambda: GroupConv(self.group, channels, channels, **layers), "relu"),
             lambda: OctahedralDoubling(self.group, channels, **layers),
             tail,
             blocks,

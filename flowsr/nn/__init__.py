@@ -46,9 +46,9 @@ M(k.f) - k.M(f) = (w(g) - w(k^-1 g)) (k.M_strict f)(x, g).
 >>> def network(velocity):
 ...     return project(torch.relu(convolve(torch.relu(lift(velocity)))))
 >>> def equivariance_error(velocity, g):
-...     turned = network(transform_field(velocity, g, "1o", group))
+...     found = network(transform_field(velocity, g, "1o", group))
 ...     expected = transform_field(network(velocity), g, "1o", group)
-...     return float((turned - expected).norm() / expected.norm())
+...     return float((found - expected).norm() / expected.norm())
 >>> velocity = torch.randn(1, 3, 4, 5, 6, dtype=torch.float64)
 >>> network(velocity).shape
 torch.Size([1, 3, 8, 10, 12])
@@ -62,18 +62,19 @@ with relaxed weights 10 % apart: 0.2
 How each convolution is computed, and by which of several kernels, is the business of :mod:`flowsr.kernels`.
 """
 
+from flowsr.kernels.padding import PERIODIC, Boundary, pad, paddings
 from flowsr.nn.group_conv import GroupConv
 from flowsr.nn.lifting import LiftingConv
-from flowsr.nn.padding import pad, paddings
-from flowsr.nn.pointwise import GroupPool, OrbitDropout, RegularNorm, activation
+from flowsr.nn.pointwise import OrbitDropout, RegularNorm, activation
 from flowsr.nn.projection import Projection
-from flowsr.nn.residual import ResidualBlock
-from flowsr.nn.upsample import InterpolatedUpsample, SubVoxelUpsample
+from flowsr.nn.residual import Chain, ResidualBlock
+from flowsr.nn.upsample import SubVoxelUpsample, subvoxels_to_space
 
 __all__ = [
+    "PERIODIC",
+    "Boundary",
+    "Chain",
     "GroupConv",
-    "GroupPool",
-    "InterpolatedUpsample",
     "LiftingConv",
     "OrbitDropout",
     "Projection",
@@ -83,4 +84,5 @@ __all__ = [
     "activation",
     "pad",
     "paddings",
+    "subvoxels_to_space",
 ]

@@ -8,8 +8,8 @@ from torch import Tensor
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels import ConvolutionTables, group_convolution
 from flowsr.kernels.dispatch import ACTIVATIONS
+from flowsr.kernels.padding import PERIODIC, Boundary, paddings
 from flowsr.nn.layer import ACTIVATION_GAIN, RelaxedLayer, check_shape
-from flowsr.nn.padding import PERIODIC, Boundary, paddings
 
 
 class GroupConv(RelaxedLayer):

@@ -9,8 +9,8 @@ from torch import nn
 
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.dense import FilterCache
+from flowsr.kernels.padding import PERIODIC, paddings
 from flowsr.kernels.tables import ConvolutionTables
-from flowsr.nn.padding import PERIODIC, paddings
 
 # Makes up for a ReLU before the layer, whose output has variance (1 - 1/pi)/2 for a normal input; 1.70 would for GELU.
 ACTIVATION_GAIN = (2 / (1 - 1 / pi)) ** 0.5

@@ -7,9 +7,9 @@ from torch import Tensor
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.dense import convolve, expanded
 from flowsr.kernels.expansion import expand_lifting
+from flowsr.kernels.padding import PERIODIC, Boundary, paddings
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.nn.layer import RelaxedLayer, check_shape
-from flowsr.nn.padding import PERIODIC, Boundary, paddings
 
 
 class LiftingConv(RelaxedLayer):

@@ -1,4 +1,4 @@
-"""Layers that act at every voxel alone: norm, activation, dropout and pooling over the group.
+"""Layers that act at every voxel alone: norm, activation and dropout.
 
 A pointwise function of a regular feature commutes with the group as soon as it treats all group elements alike, because
 the group only reorders them.
@@ -74,24 +74,3 @@ class OrbitDropout(nn.Module):
         keep = 1 - self.probability
         kept = torch.empty(features.shape[:2], device=features.device).bernoulli_(keep)
         return features * (kept / keep).to(features.dtype)[:, :, None, None, None, None]
-
-
-class GroupPool(nn.Module):
-    """Regular to scalar channels: mean or maximum over the group.
-
-    Args:
-        reduction: ``mean`` or ``max``.
-
-    Raises:
-        ValueError: another reduction.
-    """
-
-    def __init__(self, reduction: str = "mean"):
-        super().__init__()
-        if reduction not in ("mean", "max"):
-            raise ValueError(f"reduction must be mean or max, got {reduction!r}")
-        self.reduction = reduction
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, n, x, y, z) to (batch, channels, x, y, z)."""
-        return features.mean(2) if self.reduction == "mean" else features.amax(2)

@@ -9,9 +9,9 @@ from torch import Tensor
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.dense import convolve, expanded
 from flowsr.kernels.expansion import expand_projection
+from flowsr.kernels.padding import PERIODIC, Boundary, paddings
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.nn.layer import ACTIVATION_GAIN, RelaxedLayer, check_shape
-from flowsr.nn.padding import PERIODIC, Boundary, paddings
 from flowsr.nn.upsample import subvoxels_to_space
 
 

@@ -1,15 +1,14 @@
-"""Finer grids, in ways that commute with the group: sub-voxels that the group carries along, and interpolation."""
+"""Finer grids, in a way that commutes with the group: sub-voxels that the group carries along."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowsr.group.octahedral import OctahedralGroup
+from flowsr.kernels.padding import PERIODIC, Boundary
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.nn.group_conv import GroupConv
-from flowsr.nn.padding import PERIODIC, Boundary, pad
 
 
 def subvoxels_to_space(features: Tensor, factor: int) -> Tensor:
@@ -61,49 +60,3 @@ class SubVoxelUpsample(nn.Module):
         elements = torch.arange(self.tables.group.order, device=features.device)[:, None]
         on_grid = in_body_frame[:, :, self.tables.subvoxel_action, elements]
         return subvoxels_to_space(on_grid, self.tables.upsample)
-
-
-class InterpolatedUpsample(nn.Module):
-    """Interpolation between cell centres, then a group convolution on the fine grid.
-
-    Args:
-        group: O or O_h, order n.
-        channels_in, channels_out: regular channels.
-        factor: s.
-        mode: ``trilinear`` or ``nearest``.
-        options: those of :class:`~flowsr.nn.GroupConv`.
-
-    Raises:
-        ValueError: another mode.
-    """
-
-    def __init__(
-        self,
-        group: OctahedralGroup,
-        channels_in: int,
-        channels_out: int,
-        factor: int,
-        mode: str = "trilinear",
-        **options,
-    ):
-        super().__init__()
-        if mode not in ("trilinear", "nearest"):
-            raise ValueError(f"mode must be trilinear or nearest, got {mode!r}")
-        self.factor = int(factor)
-        self.mode = mode
-        self.convolution = GroupConv(group, channels_in, channels_out, **options)
-
-    def forward(self, features: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
-        """
-        Args:
-            features: (batch, channels_in, n, x, y, z).
-            boundary: ``periodic``, ``wall`` or ``open`` along x, y, z.
-
-        Returns:
-            (batch, channels_out, n, s x, s y, s z).
-        """
-        padded = pad(features, 1, boundary, self.convolution.wall_padding).flatten(1, 2)
-        options = {"align_corners": False} if self.mode == "trilinear" else {}
-        fine = F.interpolate(padded, scale_factor=float(self.factor), mode=self.mode, **options)
-        inner = slice(self.factor, -self.factor)
-        return self.convolution(fine[..., inner, inner, inner].unflatten(1, features.shape[1:3]), boundary)

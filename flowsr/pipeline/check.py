@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 
 from flowsr.config.schema import Experiment
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.errors import FlowsrError
 from flowsr.metrics import chosen_metrics
-from flowsr.models import MODELS
+from flowsr.models import MODELS, options_of
 from flowsr.registry import suggestion
 
 
@@ -57,7 +56,7 @@ def check_options(model: str, options: Iterable[str], variable: str) -> None:
     Raises:
         FlowsrError: an unknown model, or the first option that it does not take (with a suggestion).
     """
-    known = [name for name in inspect.signature(MODELS[model].__init__).parameters if name != "self"]
+    known = [*options_of(model), "frames", "target_frame"]
     for option in options:
         if option not in known:
             raise FlowsrError(

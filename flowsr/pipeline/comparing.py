@@ -12,12 +12,12 @@ from flowsr.compare import compare as compare_models
 from flowsr.config.schema import Experiment
 from flowsr.data import grid_of, open_field
 from flowsr.devices import resolve_device
-from flowsr.models import MODELS, build_model, load_model, relaxed_weights
+from flowsr.models import MODELS, load_model, relaxed_weights
 from flowsr.pipeline.steps import read_record
 from flowsr.progress import Progress
 from flowsr.provenance import versions
 from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
-from flowsr.train import HISTORY, baseline_options, read_history
+from flowsr.train import HISTORY, Network, card_for, read_history
 from flowsr.upscale import upscale_array
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,7 @@ def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:
     fitting = [name for name in experiment.compare.baselines if periodic or not MODELS[name].needs_periodic]
     if left_out := [name for name in experiment.compare.baselines if name not in fitting]:
         log.info("not for a field with walls, left out: %s", ", ".join(left_out))
-    baselines = [
-        Entry(name, _LABELS.get(name, name), build_model(name, **baseline_options(name, pairs))) for name in fitting
-    ]
+    baselines = [Entry(name, _LABELS.get(name, name), card_for(Network(name), pairs).build()) for name in fitting]
     networks = [
         Entry(
             name,

@@ -23,7 +23,6 @@ from flowsr.files import tree_checksum, write_text_atomic
 from flowsr.pipeline.check import check_names
 from flowsr.pipeline.steps import Done, Step, perform, read_record
 from flowsr.progress import SILENT, Progress
-from flowsr.windows import Window
 
 #: Up to this many cells a side, a second thread costs a transform more than it brings.
 ONE_THREAD_CELLS = 64
@@ -79,6 +78,7 @@ def train(experiment: Experiment, *, fresh: bool = False, report: Progress = SIL
     Args:
         part: other processes work at other networks of the same experiment; its ``config.yaml`` is theirs to write.
     """
+    from flowsr.models import ModelCard
     from flowsr.train import train_model
 
     steps = _train_steps(experiment)
@@ -87,15 +87,15 @@ def train(experiment: Experiment, *, fresh: bool = False, report: Progress = SIL
     for step in steps.values():
 
         def work(step=step):
-            settings = dict(step.settings)
             train_model(
-                settings.pop("model"),
-                settings.pop("options"),
+                ModelCard.from_dict({**step.settings, "training": {}}),
                 experiment.output / "ingest",
                 step.record.parent,
+                experiment.train,
+                seed=experiment.seed,
+                augment=step.settings["augment"],
                 device=experiment.device,
                 progress=_begin(report, step.title),
-                **settings,
             )
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
@@ -275,27 +275,28 @@ def _train_steps(experiment: Experiment) -> dict[str, Step]:
     """A step per network. Needs the ingest stage, whose data decide some of the options."""
     _check_factor(experiment)
     from flowsr.models.checkpoint import CARD, WEIGHTS
-    from flowsr.train import HISTORY, resolve_options
+    from flowsr.train import HISTORY, resolve_networks
 
     pairs = _finished(ingest_step(experiment), "ingest")
     settings = experiment.train
-    models = settings.models
-    options = resolve_options(
-        {name: (entry.model, entry.own_options(), entry.match_parameters) for name, entry in models.items()},
-        experiment.output / "ingest",
-        Window(settings.frames, settings.target_frame),
-    )
-    shared = settings.model_dump(mode="json", exclude={"models", "frames", "target_frame"})
-    shared = {"seed": experiment.seed, **shared}
+    cards = resolve_networks(settings.models, experiment.output / "ingest", settings.window)
+    shared = {
+        name: value for name, value in asdict(settings).items() if name not in ("models", "frames", "target_frame")
+    }
     steps = {}
-    for name, entry in models.items():
-        folder = experiment.output / "train" / name
+    for name, entry in settings.models.items():
+        folder, card = experiment.output / "train" / name, cards[name].as_dict()
         steps[name] = Step(
             title=f"train {name}",
             record=folder / "run.json",
             outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
             scratch=(folder / "checkpoints",),
-            settings={"model": entry.model, "options": options[name], "augment": entry.augment, **shared},
+            settings={
+                **{part: card[part] for part in ("model", "task", "options")},
+                "augment": entry.augment,
+                "seed": experiment.seed,
+                **shared,
+            },
             inputs=pairs,
             about=_about(experiment),
         )

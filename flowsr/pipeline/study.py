@@ -16,8 +16,8 @@ from typing import Any
 from flowsr.compare.budget import matched_widths
 from flowsr.compare.findings import BEST_INTERPOLATION
 from flowsr.compare.subset import write_subset
-from flowsr.config.schema import CompareSettings, Experiment, ModelSettings
-from flowsr.config.study import DEFAULT_REFERENCES, DataSettings, Study, dump_study
+from flowsr.config.schema import CompareSettings, Experiment
+from flowsr.config.study import DEFAULT_REFERENCES, DataSettings, Study, StudyModel, dump_study
 from flowsr.data import grid_of, open_field
 from flowsr.data.pairs import SPLITS, pair_stores, read_statistics
 from flowsr.devices import resolve_device
@@ -25,7 +25,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import write_text_atomic
 from flowsr.grid import Grid
 from flowsr.metrics import METRICS, chosen_metrics
-from flowsr.models import MODELS, build_model
+from flowsr.models import MODELS, ModelCard
 from flowsr.models.budget import multiply_adds, parameter_count
 from flowsr.pipeline import stages
 from flowsr.pipeline.check import check_names, check_options
@@ -33,8 +33,7 @@ from flowsr.pipeline.steps import perform, read_record
 from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import suggestion
-from flowsr.train.job import baseline_options, resolve_options, with_operator
-from flowsr.windows import Window
+from flowsr.train import Network, card_for, resolve_networks
 
 #: Time of a row without training, relative to one with.
 UNTRAINED_WEIGHT = 0.05
@@ -187,9 +186,8 @@ def experiment_of(study: Study, row: Row, width: dict[str, Any] | None = None) -
     train = study.train
     if row.model:
         entry = study.models[row.model]
-        network = entry.model_dump(exclude={"label", "train"}) | {"options": {**entry.options, **(width or {})}}
-        named = {network_name(row): ModelSettings.model_validate(network)}
-        train = study.training_of(row.model).model_copy(update={"models": named})
+        named = {network_name(row): _network(entry, width)}
+        train = replace(study.training_of(row.model), models=named)
     return Experiment(
         name=f"{study.name} {row.data}",
         output=output,
@@ -230,15 +228,18 @@ def coarse_grid(study: Study, data: str) -> Grid:
     return grid_of(open_field(test_stores(study, data)[0], group="coarse"))
 
 
-def built_for(study: Study, model: str, data: str, width: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-    """Registered name and every option of a model on a data set, those that the data give included."""
+def built_for(study: Study, model: str, data: str, width: dict[str, Any] | None = None) -> ModelCard:
+    """A model on a data set, with every option that the data give."""
     entry, pairs = study.models[model], pairs_of(study, data)
     if not MODELS[entry.model].trainable:
-        return entry.model, with_operator({**baseline_options(entry.model, pairs), **entry.own_options()}, pairs)
-    training = study.training_of(model)
-    options = {**entry.own_options(), **(width or {})}
-    window = Window(training.frames, training.target_frame)
-    return entry.model, resolve_options({model: (entry.model, options, None)}, pairs, window)[model]
+        return card_for(entry, pairs)
+    return resolve_networks({model: _network(entry, width)}, pairs, study.training_of(model).window)[model]
+
+
+def _network(entry: StudyModel, width: dict[str, Any] | None) -> Network:
+    """A model of a study with the width that the budget gives it, if any."""
+    options = {**entry.options, **(width or {})}
+    return Network(entry.model, options, augment=entry.augment, constraints=entry.constraints)
 
 
 def _suits(study: Study, model: str, data: str) -> bool:
@@ -320,8 +321,7 @@ def _widths(study: Study) -> dict[tuple[str, str], dict[str, Any]]:
 
         amount = budget.amount
         if amount is None:
-            name, options = built_for(study, budget.like, data)
-            amount = cost(build_model(name, **options))
+            amount = cost(built_for(study, budget.like, data).build())
         matched = {
             model: built_for(study, model, data)
             for model in networks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flowsr.config.study import Study
 from flowsr.data.pairs import read_statistics
 from flowsr.devices import resolve_device
 from flowsr.metrics import chosen_metrics
-from flowsr.models import MODELS, Upscaler, build_model, load_model
+from flowsr.models import MODELS, Upscaler, load_model
 from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import WEIGHTS
 from flowsr.pipeline import stages
@@ -46,9 +47,9 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
         fresh: do it again.
         progress: told the fraction done.
     """
-    registered, options = built_for(study, row.model, row.data, width)
+    card = built_for(study, row.model, row.data, width)
     folder, weights = None, None
-    if MODELS[registered].trainable:
+    if MODELS[card.model].trainable:
         experiment = experiment_of(study, row, width)
         (done,) = stages.train(
             experiment,
@@ -59,12 +60,12 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
         folder, weights = done.step.record.parent, done.checksums[WEIGHTS]
 
     def measure() -> dict:
-        model = build_model(registered, **options) if folder is None else load_model(folder)
+        model = card.build() if folder is None else load_model(folder)
         fit = None if folder is None else _fit_of(folder)
         return {
             "trained": folder is not None,
-            "registered": registered,
-            "options": options,
+            "registered": card.model,
+            "options": card.options,
             "parameters": model.parameter_count,
             "multiply_adds": multiply_adds(model, coarse_grid(study, row.data)),
             "fit": fit,
@@ -74,8 +75,7 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
 
     key = fingerprint(
         {
-            "model": registered,
-            "options": options,
+            **card.as_dict(),
             "weights": weights,
             "tests": {data: test_checksums(study, data) for data in _tested_on(study, row)},
             **_measuring(study),
@@ -205,7 +205,7 @@ def _card(study: Study, row: Row, kept: dict) -> dict[str, Any]:
         "training": {
             **{name: value for name, value in kept["fit"].items() if name != "history"},
             "seed": row.seed,
-            "settings": study.training_of(row.model).model_dump(mode="json", exclude={"models"}),
+            "settings": {k: v for k, v in asdict(study.training_of(row.model)).items() if k != "models"},
         },
         "budget": {
             "matched": None if study.budget is None else study.budget.model_dump(mode="json"),

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from flowsr.group import octahedral_group
+from flowsr.kernels.padding import PERIODIC, Boundary
 from flowsr.nn import GroupConv, LiftingConv, Projection, activation
 from flowsr.nn.layer import RelaxedLayer
-from flowsr.nn.padding import PERIODIC, Boundary
 from flowsr.progress import SILENT, Progress
 from flowsr.symmetry.tasks import Samples
 

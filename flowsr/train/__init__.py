@@ -1,6 +1,19 @@
-"""Fitting networks to coarse / fine pairs: one model at a time, resumable, the best weights kept."""
+"""Fitting networks to coarse / fine pairs: one model at a time, resumable, the best weights kept.
 
-from flowsr.train.fit import HISTORY, read_history
-from flowsr.train.job import baseline_options, data_options, resolve_options, train_model
+The settings are here at once; what needs Lightning is imported when it is first asked for.
+"""
 
-__all__ = ["HISTORY", "baseline_options", "data_options", "read_history", "resolve_options", "train_model"]
+from importlib import import_module
+from typing import Any
+
+from flowsr.train.settings import Network, Schedule, Training
+
+_LATER = {"HISTORY": "fit", "read_history": "fit", "card_for": "job", "resolve_networks": "job", "train_model": "job"}
+
+__all__ = ["Network", "Schedule", "Training", *_LATER]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"flowsr.train.{_LATER[name]}"), name)

@@ -8,10 +8,8 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import lightning as L
 import torch
@@ -27,32 +25,10 @@ from flowsr.models import Upscaler
 from flowsr.progress import SILENT, Progress
 from flowsr.train.losses import Objective
 from flowsr.train.rates import groups_by_fan_in
+from flowsr.train.settings import Schedule
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to fit.
-
-    Args:
-        max_epochs: epochs at the most; the learning rate falls to zero over them along half a cosine.
-        patience: epochs without a better validation loss before stopping.
-        batch_size: patches per step.
-        learning_rate: Adam's initial step size.
-        rates: ``equal``: that of all weights; ``by_fan_in``: see :func:`flowsr.train.rates.groups_by_fan_in`.
-        precision: a Lightning precision, or ``auto`` (bf16 mixed on a device that has it, float32 elsewhere).
-        loss: registered losses and their weights, see :mod:`flowsr.train.losses`.
-    """
-
-    max_epochs: int
-    patience: int
-    batch_size: int
-    learning_rate: float
-    precision: str = "auto"
-    loss: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0})
-    rates: Literal["equal", "by_fan_in"] = "equal"
 
 
 @dataclass(frozen=True)
@@ -96,7 +72,7 @@ def fit(
 
     The loss is that of the schedule, the mean absolute error over the field's scale by default. ``folder`` receives
     ``history.jsonl``, one line per epoch, and while the fit runs a checkpoint per epoch: called again after a kill, it
-    goes on from the last whole epoch and ends with the same weights as if nothing had happened.
+    resumes from the last whole epoch and ends with the same weights as if nothing had happened.
 
     Args:
         model: a trainable up-scaler, freshly initialised.

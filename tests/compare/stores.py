@@ -5,7 +5,7 @@ import torch
 
 from flowsr.data import create_store, field_template
 from flowsr.grid import Grid
-from flowsr.models.base import Upscaler
+from flowsr.models.base import Task, Upscaler
 
 FACTOR = 2
 FINE = Grid((16, 12, 8), (0.25, 0.5, 0.5))
@@ -60,7 +60,7 @@ class Repeated(Upscaler):
     """Every fine cell takes the coarse cell's value, times a factor; counts its calls."""
 
     def __init__(self, strength=1.0, irreps="1o"):
-        super().__init__(FACTOR, irreps)
+        super().__init__(Task(FACTOR, irreps))
         self.strength = strength
         self.calls = 0
 

@@ -15,7 +15,7 @@ from flowsr.data import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.metrics import energy_spectrum, nrmse
-from flowsr.models import build_model
+from flowsr.models import Task, build_model
 from tests.compare.stores import FACTOR, FINE, Learned, Repeated, velocity, write
 from tests.compare.stores import test_store as make_store
 
@@ -34,7 +34,7 @@ def upscaled(folder, error=0.1):
 def entries(folder=None):
     found = [
         Entry("nearest", "Nearest", Repeated()),
-        Entry("spectral", "Fourier", build_model("spectral", factor=FACTOR, irreps="1o")),
+        Entry("spectral", "Fourier", build_model("spectral", Task(FACTOR, irreps="1o"))),
     ]
     if folder is not None:
         found.append(Entry("network", "Network", Learned((1.0, 1.1, 1.0)), upscaled(folder)))
@@ -273,7 +273,7 @@ def test_walls_leave_out_spectra_and_scalars_leave_out_gradients(tmp_path):
         (
             lambda t, p: (
                 [make_store(p, 7, Grid(FINE.shape, FINE.spacing, ("wall",) * 3))],
-                one(model=build_model("spectral", factor=FACTOR, irreps="1o")),
+                one(model=build_model("spectral", Task(FACTOR, irreps="1o"))),
                 {},
             ),
             "cannot upscale this field",

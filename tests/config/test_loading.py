@@ -39,7 +39,7 @@ def test_overrides_come_last_and_are_yaml(write):
         ("name: a\noutput: o\ntrain: {max_epoch: 3}\n", ["train.max_epoch", "did you mean 'max_epochs'?"]),
         ("name: a\noutput: o\ntrian: {}\n", ["trian", "did you mean 'train'?"]),
         ("name: a\noutput: o\ntrain: {models: {x: {modle: cnn, model: cnn}}}\n", ["modle", "did you mean 'model'?"]),
-        ("name: a\noutput: o\ntrain: {max_epochs: 0}\n", ["train.max_epochs", "greater than 0"]),
+        ("name: a\noutput: o\ntrain: {max_epochs: 0}\n", ["train.max_epochs", "must be positive"]),
         ("name: a\n", ["output", "required"]),
         ("- 1\n", ["mapping", "list"]),
         ("name: [\n", ["not valid YAML"]),

@@ -3,15 +3,15 @@
 import torch
 
 from flowsr.grid import Grid
-from flowsr.models import ModelCard, build_model, save_model
+from flowsr.models import ModelCard, Task, save_model
 from tests.data.fields import random_field
 
-OPTIONS = {"factor": 2, "width": 2, "blocks": 1}
+CARD = ModelCard("cnn", Task(2), {"width": 2, "blocks": 1})
 
 
 def save_small_model(folder):
     torch.manual_seed(0)
-    save_model(folder, build_model("cnn", **OPTIONS), ModelCard("cnn", OPTIONS, {}))
+    save_model(folder, CARD.build(), CARD)
     return folder
 
 

@@ -17,7 +17,7 @@ from flowsr.metrics import (
     subgrid_stress_correlation,
     subgrid_stress_error,
 )
-from flowsr.models import build_model
+from flowsr.models import Task, build_model
 from tests.metrics.fields import STRETCHED, UNEQUAL, mesh, noise, wave
 
 GROUP = octahedral_group("Oh")
@@ -137,12 +137,12 @@ def test_the_truth_is_consistent_with_its_coarse_field_whatever_the_operator(nam
 def test_nearest_cell_is_consistent_with_the_block_mean_and_fourier_interpolation_with_the_cutoff():
     coarse_grid, coarse = UNEQUAL.coarsened(2), noise(UNEQUAL.coarsened(2))
     nearest, linear_, spectral = (
-        build_model(name, factor=2)(coarse, coarse_grid) for name in ("nearest", "trilinear", "spectral")
+        build_model(name, Task(2))(coarse, coarse_grid) for name in ("nearest", "trilinear", "spectral")
     )
     assert consistency_error(nearest, coarse, UNEQUAL, operator("block_mean", 2)).item() < 1e-14
     assert consistency_error(linear_, coarse, UNEQUAL, operator("block_mean", 2)).item() > 0.05
     band_limited = operator("spectral_cutoff", 2)(spectral, UNEQUAL)
-    fourier = build_model("spectral", factor=2)(band_limited, coarse_grid)
+    fourier = build_model("spectral", Task(2))(band_limited, coarse_grid)
     assert consistency_error(fourier, band_limited, UNEQUAL, operator("spectral_cutoff", 2)).item() < 1e-13
 
 

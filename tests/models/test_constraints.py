@@ -11,7 +11,7 @@ from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_grid
 from flowsr.metrics.derivatives import gradient
-from flowsr.models import ModelCard, build_model, load_model, relaxed_weights, save_model
+from flowsr.models import ModelCard, Task, build_model, load_model, relaxed_weights, save_model
 from flowsr.models.constraints import (
     OPERATORS,
     Constrained,
@@ -21,6 +21,8 @@ from flowsr.models.constraints import (
     solenoidal_part,
 )
 from flowsr.upscale import upscale_array
+from flowsr.windows import Window
+from tests.models.build import model_of
 
 
 def chebyshev(cells):
@@ -161,8 +163,8 @@ CONSTRAINTS = {
 
 def strict(constraints, **options):
     torch.manual_seed(0)
-    options = {"factor": 2, "channels": 1, "blocks": 0, "group": "Oh", "scale": 0.7, **options}
-    model = build_model("strict", constraints=constraints, **options).double().eval()
+    options = {"channels": 1, "blocks": 0, "group": "Oh", "scale": 0.7, **options}
+    model = model_of("strict", constraints=constraints, **options).double().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not name.endswith("relaxed_weights"):
@@ -197,7 +199,7 @@ def test_constrained_networks_commute_with_all_48(name, box):
 @pytest.mark.parametrize("inside", ["tricubic", "cnn"])
 def test_any_model_obeys_and_its_target_frame_is_the_input(inside):
     options = {"width": 2, "blocks": 0} if inside == "cnn" else {}
-    model = build_model(inside, factor=2, frames=3, target_frame=1, constraints=CONSTRAINTS["both"], **options).double()
+    model = build_model(inside, Task(2, window=Window(3, 1)), constraints=CONSTRAINTS["both"], **options).double()
     grid = PERIODIC.coarsened(2)
     frames = [degraded(solenoidal_part(noise(PERIODIC, seed), PERIODIC), PERIODIC, "block_mean") for seed in range(3)]
     fine = model(torch.cat(frames, dim=1), grid)
@@ -220,7 +222,7 @@ def test_what_is_asked_of_the_model_inside_is_answered():
 
 def test_constrained_networks_learn_through_their_constraint():
     torch.manual_seed(0)
-    model = build_model("cnn", factor=2, width=2, blocks=0, constraints=CONSTRAINTS["solenoidal"])
+    model = build_model("cnn", Task(2), width=2, blocks=0, constraints=CONSTRAINTS["solenoidal"])
     torch.nn.init.normal_(model.tail.convolution.weight)
     grid, coarse = Grid((4, 4, 4)), torch.randn(1, 3, 4, 4, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -232,21 +234,21 @@ def test_constrained_networks_learn_through_their_constraint():
 
 def test_tiles_under_a_local_constraint_equal_the_whole_on_stretched_axes():
     grid = Grid((7, 12, 6), (0.5, 2 / 12, 0.3), ("periodic", "wall", "open"), (0, -1.0, 0), (None, chebyshev(12), None))
-    model = build_model("trilinear", factor=2, constraints=CONSTRAINTS["block_mean"])
+    model = build_model("trilinear", Task(2), constraints=CONSTRAINTS["block_mean"])
     coarse = noise(grid, batch=1)
     whole = model(coarse, grid)[0].numpy()
     np.testing.assert_allclose(upscale_array(model, coarse[0].numpy(), grid, 4), whole, rtol=0, atol=1e-13)
     fine = grid.refined(2)
     assert distance(degraded(torch.from_numpy(whole)[None], fine, "block_mean"), coarse) < 1e-13
-    globally = build_model("trilinear", factor=2, constraints=CONSTRAINTS["solenoidal"])
+    globally = build_model("trilinear", Task(2), constraints=CONSTRAINTS["solenoidal"])
     assert divergence(torch.from_numpy(upscale_array(globally, coarse[0].numpy(), grid, 4))[None], fine) < 1e-13
 
 
 def test_the_card_restores_the_constraint(tmp_path):
-    options = {"factor": 2, "width": 2, "blocks": 0, "constraints": CONSTRAINTS["both"]}
-    model = build_model("cnn", **options)
+    card = ModelCard("cnn", Task(2), {"width": 2, "blocks": 0, "constraints": CONSTRAINTS["both"]})
+    model = card.build()
     torch.nn.init.normal_(model.tail.convolution.weight)
-    save_model(tmp_path, model, ModelCard("cnn", options, {}))
+    save_model(tmp_path, model, card)
     loaded = load_model(tmp_path)
     assert json.loads((tmp_path / "model.json").read_text())["options"]["constraints"] == CONSTRAINTS["both"]
     coarse = torch.randn(1, 3, 4, 6, 4)
@@ -268,4 +270,4 @@ def test_the_card_restores_the_constraint(tmp_path):
 )
 def test_constraints_that_cannot_be_are_refused(constraints, irreps, says):
     with pytest.raises(ValueError, match=says):
-        constrained(build_model("trilinear", factor=2, irreps=irreps), constraints)
+        constrained(build_model("trilinear", Task(2, irreps=irreps)), constraints)

@@ -8,9 +8,10 @@ import torch
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models import MODELS, ModelCard, build_model, load_model, save_model
-from flowsr.models.interpolation import trilinear
+from flowsr.models import MODELS, ModelCard, Task, build_model, load_model, save_model
+from flowsr.models.base import trilinear
 from flowsr.upscale.tiles import tiles_of, upscale_array
+from tests.models.build import model_of
 
 #: The smallest network of each kind that has all of its parts.
 SMALL = {
@@ -34,7 +35,7 @@ BOUNDARIES = [("periodic",) * 3, ("wall", "periodic", "open"), ("open",) * 3]
 
 
 def built(name, factor=2, **options):
-    return build_model(name, factor=factor, **{**SMALL.get(name, {}), **options})
+    return model_of(name, factor, **{**SMALL.get(name, {}), **options})
 
 
 def stirred(name, seed=0, **options):
@@ -119,7 +120,7 @@ def test_one_step_of_a_fit_gains(name):
     torch.manual_seed(0)
     model = built(name)
     coarse = field().float()
-    wanted = trilinear(coarse, 2, ("periodic",) * 3) + 0.1 * build_model("nearest", factor=2)(coarse, Grid(SIDES))
+    wanted = trilinear(coarse, 2, ("periodic",) * 3) + 0.1 * build_model("nearest", Task(2))(coarse, Grid(SIDES))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(4):
@@ -146,9 +147,8 @@ def test_seeds_decide_everything(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_and_loaded_it_gives_the_same_field(name, tmp_path):
     model = stirred(name).float()
-    options = {"factor": 2, **SMALL.get(name, {})}
     before = copy.deepcopy(model.state_dict())
-    save_model(tmp_path, model, ModelCard(name, options, {}))
+    save_model(tmp_path, model, ModelCard(name, Task(2), SMALL.get(name, {})))
     loaded = load_model(tmp_path)
     assert loaded.state_dict().keys() == before.keys() and all(torch.is_tensor(value) for value in before.values())
     with torch.no_grad():

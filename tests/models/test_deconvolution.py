@@ -9,7 +9,7 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field
-from flowsr.models import build_model
+from flowsr.models import Task, build_model
 from flowsr.models.deconvolution import cubic_weights, stencil, transfer
 
 OPERATORS = ["block_mean", "gaussian_block_mean"]
@@ -36,7 +36,7 @@ def degraded(fine, operator, factor):
 
 def error(name, fine, made_by, factor, **options):
     coarse, grid = degraded(fine, made_by, factor)
-    result = build_model(name, factor=factor, **options)(coarse, grid)[0].numpy()
+    result = build_model(name, Task(factor), **options)(coarse, grid)[0].numpy()
     return np.sqrt(((result - fine) ** 2).mean() / (fine**2).mean())
 
 
@@ -74,15 +74,15 @@ def test_regularization_bounds_the_gain_and_keeps_the_mean():
     for e in (0.01, 0.3):
         gain = (1 + e) * damping / (damping**2 + e)
         assert gain.max() <= (1 + e) / (2 * np.sqrt(e)) + 1e-12
-        model = build_model("deconvolved", factor=2, regularization=e)
+        model = build_model("deconvolved", Task(2), regularization=e)
         flat = torch.full((1, 3, 4, 4, 4), 0.7, dtype=torch.float64)
         torch.testing.assert_close(model(flat, Grid((4, 4, 4))), torch.full((1, 3, 8, 8, 8), 0.7, dtype=torch.float64))
     x = np.cos(np.pi * np.arange(4) / 2 + np.pi / 4)  # one mode of four cells: T = cos(pi/8) for blocks of two
     coarse = torch.from_numpy(np.broadcast_to(x[:, None, None], (4, 4, 4)).copy())[None, None]
     t = np.cos(np.pi / 8)
-    grid, shared = Grid((4, 4, 4)), {"factor": 2, "irreps": "0e"}
-    amplitude = build_model("deconvolved", regularization=0.3, **shared)(coarse, grid).abs().max()
-    interpolated = build_model("spectral", **shared)(coarse, grid).abs().max()
+    grid, shared = Grid((4, 4, 4)), Task(2, "0e")
+    amplitude = build_model("deconvolved", shared, regularization=0.3)(coarse, grid).abs().max()
+    interpolated = build_model("spectral", shared)(coarse, grid).abs().max()
     assert amplitude / interpolated == pytest.approx(1.3 * t / (t**2 + 0.3), rel=1e-12)
 
 
@@ -93,7 +93,7 @@ def test_van_cittert_comes_nearer_to_its_input_with_every_step(boundary, operato
     grid = Grid(grid.shape, boundary=boundary)
     misfits = []
     for iterations in (0, 1, 2, 5, 20):
-        model = build_model("deconvolved", factor=2, operator=operator, method="van_cittert", iterations=iterations)
+        model = build_model("deconvolved", Task(2), operator=operator, method="van_cittert", iterations=iterations)
         again = DEGRADE_OPERATORS[operator]()(model(coarse, grid)[0].numpy(), 2, boundary)
         misfits.append(np.abs(again - coarse[0].numpy()).max())
     assert all(later < earlier for earlier, later in zip(misfits, misfits[1:])) and misfits[-1] < 0.05 * misfits[0]
@@ -109,7 +109,7 @@ def test_cubic_convolution_is_exact_on_quadratics():
 
 @pytest.mark.parametrize("method", ["wiener", "van_cittert"])
 def test_commutes_with_all_48_elements(method):
-    group, model = octahedral_group("Oh"), build_model("deconvolved", factor=2, method=method)
+    group, model = octahedral_group("Oh"), build_model("deconvolved", Task(2), method=method)
     boundary = ("periodic",) * 3 if method == "wiener" else ("wall",) * 3
     coarse = torch.randn(1, 3, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     fine = model(coarse, Grid((4, 5, 6), boundary=boundary))
@@ -123,11 +123,11 @@ def test_by_default_the_box_decides_the_method():
     coarse = torch.randn(1, 3, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for boundary, method in ((("periodic",) * 3, "wiener"), (("wall", "periodic", "periodic"), "van_cittert")):
         grid = Grid((4, 4, 4), boundary=boundary)
-        chosen = build_model("deconvolved", factor=2)
+        chosen = build_model("deconvolved", Task(2))
         assert chosen.halo is None and not chosen.needs_periodic
-        assert torch.equal(chosen(coarse, grid), build_model("deconvolved", factor=2, method=method)(coarse, grid))
-    assert build_model("deconvolved", factor=2, method="van_cittert").halo == 12
-    assert build_model("deconvolved", factor=4, method="van_cittert", operator="gaussian_block_mean").halo == 22
+        assert torch.equal(chosen(coarse, grid), build_model("deconvolved", Task(2), method=method)(coarse, grid))
+    assert build_model("deconvolved", Task(2), method="van_cittert").halo == 12
+    assert build_model("deconvolved", Task(4), method="van_cittert", operator="gaussian_block_mean").halo == 22
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_by_default_the_box_decides_the_method():
 )
 def test_what_cannot_be_undone_is_refused_in_one_line(options, told):
     with pytest.raises((ValueError, FlowsrError), match=told) as error:
-        build_model("deconvolved", factor=2, **options)
+        build_model("deconvolved", Task(2), **options)
     assert "\n" not in str(error.value)
 
 
@@ -150,4 +150,4 @@ def test_methods_for_periodic_boxes_refuse_walls():
     coarse, grid = torch.zeros(1, 3, 4, 4, 4), Grid((4, 4, 4), boundary=("wall", "periodic", "periodic"))
     for options in ({"method": "wiener"}, {"operator": "spectral_cutoff"}):
         with pytest.raises(ValueError, match="periodic box"):
-            build_model("deconvolved", factor=2, **options)(coarse, grid)
+            build_model("deconvolved", Task(2), **options)(coarse, grid)

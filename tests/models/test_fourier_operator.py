@@ -7,14 +7,15 @@ import torch
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models import build_model
+from flowsr.models import Task, build_model
+from tests.models.build import model_of
 
 BOX = Grid((6, 4, 5))
 
 
 def stirred(**options):
     torch.manual_seed(0)
-    model = build_model("fno", **{"factor": 2, "width": 4, "layers": 2, "modes": 4, **options}).eval()
+    model = model_of("fno", **{"width": 4, "layers": 2, "modes": 4, **options}).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
@@ -56,7 +57,7 @@ def test_more_modes_than_cells_are_left_out():
 def test_only_tensors_are_saved():
     state = stirred().state_dict()
     assert all(torch.is_tensor(value) for value in state.values())
-    other = build_model("fno", factor=2, width=4, layers=2, modes=4)
+    other = build_model("fno", Task(2), width=4, layers=2, modes=4)
     other.load_state_dict(state)
     coarse = torch.randn(1, 3, *BOX.shape)
     with torch.no_grad():
@@ -71,7 +72,7 @@ def test_walls_are_refused():
 @pytest.mark.parametrize("bad", ["width", "layers", "modes"])
 def test_sizes_that_make_no_operator_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=f"{bad} must be at least 1, got 0"):
-        build_model("fno", factor=2, **{bad: 0})
+        build_model("fno", Task(2), **{bad: 0})
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):
@@ -79,5 +80,5 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuralop.models", None)
     monkeypatch.setitem(sys.modules, "neuralop", None)
     with pytest.raises(FlowsrError, match=r"pip install 'flowsr\[baselines\]'") as error:
-        build_model("fno", factor=2)
+        build_model("fno", Task(2))
     assert "\n" not in str(error.value)

@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from flowsr.grid import Grid
-from flowsr.models import build_model
-from flowsr.models.image_networks import ScaledBlock
-from flowsr.models.rcan import ChannelAttention
-from flowsr.models.rrdb import DenseBlock, ResidualInResidual
+from flowsr.models import Task, build_model
+from flowsr.models.image_networks import ChannelAttention, DenseBlock, ResidualInResidual, ScaledBlock
 
 PERIODIC = ("periodic",) * 3
 
@@ -52,7 +50,7 @@ def test_channel_attention_is_one_gate_per_channel_of_the_box():
 def test_rcan_needs_the_whole_box_and_says_so():
     """A change at one end is felt at the other, however far: so there is no halo to state."""
     torch.manual_seed(0)
-    model = build_model("rcan", factor=2, width=4, groups=1, blocks=1).double()
+    model = build_model("rcan", Task(2), width=4, groups=1, blocks=1).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
@@ -84,4 +82,4 @@ def test_rcan_needs_the_whole_box_and_says_so():
 )
 def test_sizes_that_make_no_network_are_refused_by_name(model, options, told):
     with pytest.raises(ValueError, match=told):
-        build_model(model, factor=2, **options)
+        build_model(model, Task(2), **options)

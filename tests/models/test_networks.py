@@ -1,6 +1,7 @@
 """Networks as a whole: exactly equivariant until trained, honest about their reach, safe on disk."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from flowsr.files import file_checksum
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field
-from flowsr.models import ModelCard, build_model, load_model, relaxed_weights, save_model
+from flowsr.models import ModelCard, Task, build_model, load_model, read_card, relaxed_weights, save_model
 from flowsr.models.budget import matching_width
-from flowsr.nn.upsample import subvoxels_to_space
+from flowsr.nn import subvoxels_to_space
+from tests.models.build import model_of
 
 SIDES = (4, 5, 6)
 WALLS = ("wall", "wall", "wall")
@@ -21,7 +23,7 @@ WALLS = ("wall", "wall", "wall")
 def stirred(name, seed=0, **options):
     """A network with every parameter random but the relaxed weights, in float64."""
     torch.manual_seed(seed)
-    model = build_model(name, factor=2, scale=0.7, **options).double().eval()
+    model = model_of(name, scale=0.7, **options).double().eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if not key.endswith("relaxed_weights"):
@@ -77,8 +79,8 @@ def test_strict_is_relaxed_with_its_weights_frozen():
 @pytest.mark.parametrize("name", ["strict", "relaxed", "cnn"])
 def test_training_starts_from_the_interpolation(name):
     coarse = torch.randn(2, 3, *SIDES)
-    start = build_model(name, factor=3, scale=2.0)(coarse, Grid(SIDES))
-    torch.testing.assert_close(start, build_model("trilinear", factor=3)(coarse, Grid(SIDES)), rtol=0, atol=1e-5)
+    start = build_model(name, Task(3, scale=2.0))(coarse, Grid(SIDES))
+    torch.testing.assert_close(start, build_model("trilinear", Task(3))(coarse, Grid(SIDES)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["strict", "cnn"])
@@ -105,27 +107,35 @@ def test_subvoxels_go_to_their_places():
 @pytest.mark.parametrize("target", [20_000, 41_904, 100_000])
 def test_matched_budgets_are_as_near_as_widths_allow(target):
     def count(width):
-        return build_model("cnn", factor=4, width=width).parameter_count
+        return build_model("cnn", Task(4), width=width).parameter_count
 
-    width = matching_width(lambda w: build_model("cnn", factor=4, width=w), target)
+    width = matching_width(lambda w: build_model("cnn", Task(4), width=w), target)
     assert abs(count(width) - target) == min(abs(count(w) - target) for w in range(1, 40))
 
 
 def test_saved_and_loaded_models_are_the_same(tmp_path):
-    options = {"factor": 2, "scale": 0.5, "channels": 1, "group": "O"}
-    model = build_model("relaxed", **options)
+    card = ModelCard("relaxed", Task(2, scale=0.5), {"channels": 1, "group": "O"}, {"seed": 1})
+    model = card.build()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
-    save_model(tmp_path, model, ModelCard("relaxed", options, {"seed": 1}))
+    save_model(tmp_path, model, card)
+    assert read_card(tmp_path) == card
     loaded = load_model(tmp_path)
     assert not loaded.training
     assert loaded.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values()))
 
 
+CARD = ModelCard("cnn", Task(2), {"width": 2})
+
+
+def rewrite(folder, **parts):
+    (folder / "model.json").write_text(json.dumps({**CARD.as_dict(), **parts}))
+
+
 def _saved(folder):
-    save_model(folder, build_model("cnn", factor=2, width=2), ModelCard("cnn", {"factor": 2, "width": 2}, {}))
+    save_model(folder, CARD.build(), CARD)
     return folder
 
 
@@ -134,22 +144,13 @@ def _saved(folder):
     [
         (lambda f: (f / "model.json").unlink(), "cannot read the model"),
         (lambda f: (f / "model.json").write_text("{"), "not a model card"),
-        (
-            lambda f: (f / "model.json").write_text(json.dumps({"model": "cn", "options": {}, "training": {}})),
-            "did you mean 'cnn'",
-        ),
-        (
-            lambda f: (f / "model.json").write_text(
-                json.dumps({"model": "cnn", "options": {"factor": 2, "widht": 2}, "training": {}})
-            ),
-            "widht",
-        ),
-        (
-            lambda f: (f / "model.json").write_text(
-                json.dumps({"model": "cnn", "options": {"factor": 2, "width": 3}, "training": {}})
-            ),
-            "weights cannot be loaded",
-        ),
+        (lambda f: (f / "model.json").write_text("[]"), "not a model card"),
+        (lambda f: rewrite(f, model="cn"), "did you mean 'cnn'"),
+        (lambda f: rewrite(f, options={"widht": 2}), "widht"),
+        (lambda f: rewrite(f, options={"width": 3}), "weights cannot be loaded"),
+        (lambda f: rewrite(f, options=None), "not a model card"),
+        (lambda f: rewrite(f, task=None), "not a model card"),
+        (lambda f: rewrite(f, task={"factor": 2, "irreps": "1o", "scale": 1.0, "window": {"frames": 0}}), "frames"),
         (lambda f: (f / "model.safetensors").write_bytes(b"not tensors"), "weights cannot be loaded"),
         (lambda f: (f / "model.safetensors").unlink(), "weights cannot be loaded"),
     ],
@@ -162,23 +163,23 @@ def test_damaged_models_are_refused_in_one_line(tmp_path, damage, told):
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "told"),
+    ("model", "factor", "options", "told"),
     [
-        ("cnn", {"factor": 2, "width": 0}, "width must be at least 1, got 0"),
-        ("cnn", {"factor": 2, "width": -1}, "width must be at least 1, got -1"),
-        ("cnn", {"factor": 2, "blocks": -1}, "blocks must not be negative, got -1"),
-        ("cnn", {"factor": 0}, "factor must be at least 1, got 0"),
-        ("strict", {"factor": 2, "channels": 0}, "channels must be at least 1, got 0"),
-        ("relaxed", {"factor": 2, "channels": -1}, "channels must be at least 1, got -1"),
-        ("relaxed", {"factor": 2, "filter_banks": 0}, "filter_banks must be at least 1, got 0"),
-        ("relaxed", {"factor": 2, "blocks": -2}, "blocks must not be negative, got -2"),
-        ("tricubic", {"factor": -2}, "factor must be at least 1, got -2"),
+        ("cnn", 2, {"width": 0}, "width must be at least 1, got 0"),
+        ("cnn", 2, {"width": -1}, "width must be at least 1, got -1"),
+        ("cnn", 2, {"blocks": -1}, "blocks must not be negative, got -1"),
+        ("cnn", 0, {}, "factor must be at least 1, got 0"),
+        ("strict", 2, {"channels": 0}, "channels must be at least 1, got 0"),
+        ("relaxed", 2, {"channels": -1}, "channels must be at least 1, got -1"),
+        ("relaxed", 2, {"filter_banks": 0}, "filter_banks must be at least 1, got 0"),
+        ("relaxed", 2, {"blocks": -2}, "blocks must not be negative, got -2"),
+        ("tricubic", -2, {}, "factor must be at least 1, got -2"),
     ],
 )
-def test_sizes_that_make_no_network_are_refused_by_name(tmp_path, model, options, told):
+def test_sizes_that_make_no_network_are_refused_by_name(tmp_path, model, factor, options, told):
     with pytest.raises(ValueError, match=told):
-        build_model(model, **options)
-    (_saved(tmp_path) / "model.json").write_text(json.dumps({"model": model, "options": options, "training": {}}))
+        model_of(model, factor, **options)
+    rewrite(_saved(tmp_path), model=model, task={**CARD.as_dict()["task"], "factor": factor}, options=options)
     with pytest.raises(FlowsrError, match=told) as error:
         load_model(tmp_path)
     assert str(error.value).startswith(str(tmp_path / "model.json"))
@@ -187,32 +188,40 @@ def test_sizes_that_make_no_network_are_refused_by_name(tmp_path, model, options
 @pytest.mark.parametrize(
     "options",
     [
-        {"factor": 2, "group": "D4"},
-        {"factor": 2, "irreps": "velocity"},
-        {"factor": 2, "irreps": 7},
-        {"factor": 2, "channels": 1.5},
-        {"factor": 2, "channels": "many"},
-        {"factor": 2, "scale": "large"},
+        {"group": "D4"},
+        {"irreps": "velocity"},
+        {"irreps": 7},
+        {"channels": 1.5},
+        {"channels": "many"},
+        {"scale": "large"},
         {"factor": None},
-        {"factor": 2, "wall_padding": "mirror"},
+        {"factor": "2"},
+        {"factor": 2.5},
+        {"wall_padding": "mirror"},
     ],
 )
 def test_options_that_cannot_be_built_are_one_line_with_the_file(tmp_path, options):
-    card = {"model": "relaxed", "options": options, "training": {}}
-    (_saved(tmp_path) / "model.json").write_text(json.dumps(card))
+    task = CARD.as_dict()["task"]
+    given = {key: value for key, value in options.items() if key in task}
+    rewrite(
+        _saved(tmp_path),
+        model="relaxed",
+        task={**task, **given},
+        options={k: v for k, v in options.items() if k not in task},
+    )
     with pytest.raises(FlowsrError) as error:
         load_model(tmp_path)
     assert str(error.value).startswith(str(tmp_path / "model.json")) and "\n" not in str(error.value)
 
 
 def test_weights_of_another_training_are_refused(tmp_path):
-    model, options = build_model("cnn", factor=2, width=2), {"factor": 2, "width": 2}
-    save_model(tmp_path, model, ModelCard("cnn", options, {}))
+    model = CARD.build()
+    save_model(tmp_path, model, CARD)
     own = file_checksum(tmp_path / "model.safetensors")
-    save_model(tmp_path, model, ModelCard("cnn", options, {"weights_sha256": own}))
+    save_model(tmp_path, model, replace(CARD, training={"weights_sha256": own}))
     assert torch.equal(load_model(tmp_path).head.convolution.weight, model.head.convolution.weight)
     card = (tmp_path / "model.json").read_bytes()
-    save_model(tmp_path, build_model("cnn", factor=2, width=2), ModelCard("cnn", options, {}))
+    save_model(tmp_path, CARD.build(), CARD)
     (tmp_path / "model.json").write_bytes(card)
     with pytest.raises(FlowsrError, match="not the weights of this model's card") as error:
         load_model(tmp_path)

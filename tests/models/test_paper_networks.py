@@ -7,16 +7,18 @@ from e3nn.o3 import Irreps
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_scalar
-from flowsr.models import build_model, relaxed_weights
+from flowsr.models import Task, build_model, relaxed_weights
 from flowsr.models.budget import matching_width
 from flowsr.models.wang2023 import DoublingConv
+from flowsr.windows import Window
+from tests.models.build import model_of
 
 PAPER_PARAMETERS = 125_000
 
 
 def stirred(name, **options):
     torch.manual_seed(0)
-    model = build_model(name, **{"factor": 2, "scale": 0.7, **options}).double().eval()
+    model = model_of(name, **{"scale": 0.7, **options}).double().eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if not key.endswith("relaxed_weights"):
@@ -56,7 +58,7 @@ def test_walls_all_round_and_factor_four(name):
 @pytest.mark.parametrize("group", ["O", "Oh"])
 def test_training_steps_move_the_relaxed_weights_of_both_banks(name, group):
     torch.manual_seed(0)
-    model = build_model(name, factor=2, group=group, channels=1, filter_banks=2)
+    model = build_model(name, Task(2), group=group, channels=1, filter_banks=2)
     coarse = torch.randn(2, 3, 3, 3, 3)
     wanted = torch.randn(2, 3, 6, 6, 6) * torch.tensor([2.0, 0.5, 0.1]).view(1, 3, 1, 1, 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -103,7 +105,7 @@ def test_the_doubling_convolution_can_commute_with_reflections():
 @pytest.mark.parametrize("name", ["paper_cnn", "paper_strict", "paper_relaxed"])
 def test_only_powers_of_two(name, factor):
     with pytest.raises(ValueError, match=f"factor must be a power of two, got {factor}"):
-        build_model(name, factor=factor)
+        build_model(name, Task(factor))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_the_protocol_has_its_parameters(name, width):
     """Three coarse frames, factor 4, about 125,000 parameters; regular channels come in steps, so within a tenth."""
 
     def build(size):
-        return build_model(name, factor=4, frames=3, **{width: size})
+        return build_model(name, Task(4, window=Window(3)), **{width: size})
 
     model = build(matching_width(build, PAPER_PARAMETERS))
     assert abs(model.parameter_count - PAPER_PARAMETERS) < 0.1 * PAPER_PARAMETERS
@@ -121,5 +123,5 @@ def test_the_protocol_has_its_parameters(name, width):
 
 
 def test_the_protocol_runs_on_a_small_box():
-    model = build_model("paper_relaxed", factor=4, frames=3, channels=1)
+    model = build_model("paper_relaxed", Task(4, window=Window(3)), channels=1)
     assert model(torch.randn(1, 9, 4, 4, 4), Grid((4, 4, 4))).shape == (1, 3, 16, 16, 16)

@@ -10,17 +10,17 @@ from e3nn.o3 import Irrep, Irreps, rand_matrix
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import representation, transform_field, transform_grid
-from flowsr.models import build_model, steerable_conv
+from flowsr.models import Task, build_model, steerable
 from flowsr.models.budget import matching_width
-from flowsr.models.steerable import InvariantGate, hidden_types
-from flowsr.models.steerable_conv import Lattice, SteerableConv
+from flowsr.models.steerable import InvariantGate, Lattice, SteerableConv, hidden_types
+from tests.models.build import model_of
 
 SIDES = (4, 5, 6)
 
 
 def stirred(**options):
     torch.manual_seed(0)
-    model = build_model("e3nn", **{"factor": 2, "width": 2, "scale": 0.7, **options}).double().eval()
+    model = model_of("e3nn", **{"width": 2, "scale": 0.7, **options}).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
@@ -34,7 +34,7 @@ def equivariance_error(model, grid):
     worst = 0.0
     with torch.no_grad():
         fine = model(coarse, grid)
-        correction = fine - build_model("trilinear", factor=model.factor)(model.target(coarse), grid)
+        correction = fine - build_model("trilinear", Task(model.factor))(model.target(coarse), grid)
         assert correction.norm() > 0.05 * fine.norm()  # it is not the interpolation that is tested
         for element in range(group.order):
             turned = transform_field(coarse, element, model.irreps_in, group)
@@ -88,12 +88,12 @@ def test_filters_are_steerable_under_every_rotation(monkeypatch, double_precisio
     layer = SteerableConv("2x0e + 1o", "0e + 2x1o + 1e + 2e", l_max=2, radius=2.0, radial=3, factor=2)
     rotation, upright = rand_matrix(), Lattice.displacements
     plain = layer.kernel()
-    steerable_conv.path_table.cache_clear()
+    steerable.path_table.cache_clear()
     try:
         monkeypatch.setattr(Lattice, "displacements", lambda self: upright(self) @ rotation.T)
         turned = layer.kernel()
     finally:
-        steerable_conv.path_table.cache_clear()
+        steerable.path_table.cache_clear()
     plain, turned = (kernel.detach().unflatten(0, (-1, 8)).flatten(-3) for kernel in (plain, turned))
     out, into = (irreps.D_from_matrix(rotation) for irreps in (layer.irreps_out, layer.irreps_in))
     torch.testing.assert_close(turned, torch.einsum("ab,bpct,dc->apdt", out, plain, into), rtol=0, atol=1e-12)
@@ -170,14 +170,14 @@ def test_every_output_starts_with_a_variance_of_one():
 @pytest.mark.parametrize("target", [8_000, 125_000])
 def test_equal_parameters_for_every_order(target):
     for l_max in (0, 1, 2):
-        build = lambda width, l_max=l_max: build_model("e3nn", factor=2, l_max=l_max, width=width)  # noqa: E731
+        build = lambda width, l_max=l_max: build_model("e3nn", Task(2), l_max=l_max, width=width)  # noqa: E731
         width = matching_width(build, target)
         assert math.isclose(build(width).parameter_count, target, rel_tol=0.1 if target > 10_000 else 0.35)
 
 
 def test_tables_survive_inference_mode():
-    steerable_conv.path_table.cache_clear()
-    model = build_model("e3nn", factor=2, width=1, blocks=1)
+    steerable.path_table.cache_clear()
+    model = build_model("e3nn", Task(2), width=1, blocks=1)
     coarse = torch.randn(1, 3, 3, 3, 3)
     with torch.inference_mode():
         model(coarse, Grid((3, 3, 3), spacing=(1.0, 1.1, 1.2)))

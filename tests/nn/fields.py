@@ -4,6 +4,7 @@ import torch
 
 from flowsr.group.fields import axis_action, transform_field, transform_regular
 from flowsr.group.octahedral import octahedral_group
+from flowsr.nn import GroupConv, RegularNorm, ResidualBlock
 
 GROUPS = ("O", "Oh")
 CELLS = (3, 4, 5)  # unequal sides, odd and even
@@ -48,4 +49,11 @@ def act(values, element, group, irreps=None):
     """g on a field of these irreps, or on a regular feature."""
     return (
         transform_regular(values, element, group) if irreps is None else transform_field(values, element, irreps, group)
+    )
+
+
+def residual(group, channels, dropout=0.0, **options):
+    """The residual block of group convolutions, with norms."""
+    return ResidualBlock(
+        lambda: GroupConv(group, channels, channels, **options), norm=lambda: RegularNorm(channels), dropout=dropout
     )

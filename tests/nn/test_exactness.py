@@ -4,18 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowsr.nn import (
-    GroupConv,
-    GroupPool,
-    InterpolatedUpsample,
-    LiftingConv,
-    OrbitDropout,
-    Projection,
-    RegularNorm,
-    ResidualBlock,
-    SubVoxelUpsample,
-    activation,
-)
+from flowsr.nn import GroupConv, LiftingConv, OrbitDropout, Projection, RegularNorm, SubVoxelUpsample, activation
 from tests.nn.fields import (
     CELLS,
     EDGES,
@@ -27,6 +16,7 @@ from tests.nn.fields import (
     random_features,
     random_field,
     relative,
+    residual,
 )
 
 TOLERANCE = 1e-10
@@ -36,11 +26,9 @@ REGULAR_LAYERS = {
     "group, one tap": lambda group, **o: GroupConv(group, 2, 2, kernel_size=1, **o),
     "group, five taps": lambda group, **o: GroupConv(group, 1, 1, kernel_size=5, **o),
     "group, Fourier kernel": lambda group, **o: GroupConv(group, 1, 2, kernel="fourier", **o),
-    "residual": lambda group, **o: ResidualBlock(group, 1, normalize=True, **o),
+    "residual": lambda group, **o: residual(group, 1, **o),
     "sub-voxel x2": lambda group, **o: SubVoxelUpsample(group, 1, 1, 2, kernel_size=1, **o),
     "sub-voxel x3": lambda group, **o: SubVoxelUpsample(group, 1, 1, 3, kernel_size=1, **o),
-    "trilinear x2": lambda group, **o: InterpolatedUpsample(group, 1, 1, 2, kernel_size=1, **o),
-    "nearest x3": lambda group, **o: InterpolatedUpsample(group, 1, 1, 3, mode="nearest", kernel_size=1, **o),
 }
 CELLS_OF = {"group, five taps": (5, 3, 4)}  # reflecting two cells takes three
 FIELDS = ("1o", "1e", "0e+2e", "0o+1o")
@@ -129,7 +117,7 @@ class Network(nn.Module):
         super().__init__()
         shared = dict(relaxed=relaxed, wall_padding=wall_padding)
         self.lifting = LiftingConv(group, "1o", 1, 2, **shared)
-        self.block = ResidualBlock(group, 2, normalize=True, dropout=0.5, filter_banks=2, **shared)
+        self.block = residual(group, 2, dropout=0.5, filter_banks=2, **shared)
         self.finer = SubVoxelUpsample(group, 2, 1, 2, **shared)
         self.norm = RegularNorm(1)
         self.activation = activation("silu")
@@ -148,15 +136,8 @@ def test_whole_network(name, relaxed):
     assert worst_error(network, random_field(3, (3, 2, 4), batch=1), group, "1o", "1o", MIXED) <= TOLERANCE
 
 
-def test_pooling_and_dropout_treat_the_group_alike():
+def test_dropout_treats_the_group_alike():
     group = group_of("O")
-    features = random_features(group, 3)
-    for reduction in ("mean", "max"):
-        pool = GroupPool(reduction)
-        for g in range(group.order):
-            moved = pool(act(features, g, group))
-            expected = act(pool(features).unflatten(1, (-1, 1)), g, group, "0e").flatten(1, 2)
-            assert torch.allclose(moved, expected, rtol=0, atol=1e-14)
     dropped = OrbitDropout(0.5).train()(torch.ones(50, 40, group.order, 2, 2, 2))
     orbits = dropped.flatten(2)
     assert bool((orbits == orbits[:, :, :1]).all()) and set(dropped.unique().tolist()) == {0.0, 2.0}
@@ -196,11 +177,7 @@ def test_wrong_shapes_and_options_are_refused():
         GroupConv(group, 0, 1)
     with pytest.raises(ValueError, match="activation must be"):
         GroupConv(group, 1, 1, activation="softmax")
-    with pytest.raises(ValueError, match="mode must be"):
-        InterpolatedUpsample(group, 1, 1, 2, mode="cubic")
     with pytest.raises(ValueError, match="probability"):
         OrbitDropout(1.0)
-    with pytest.raises(ValueError, match="reduction"):
-        GroupPool("sum")
     with pytest.raises(ValueError, match="activation"):
         activation("softmax")

@@ -11,8 +11,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from flowsr.nn import GroupConv, LiftingConv, OrbitDropout, Projection, RegularNorm, ResidualBlock
-from tests.nn.fields import MIXED, act, group_of, random_features, random_field, relative
+from flowsr.nn import GroupConv, LiftingConv, OrbitDropout, Projection, RegularNorm
+from tests.nn.fields import MIXED, act, group_of, random_features, random_field, relative, residual
 
 PERIODIC = ("periodic",) * 3
 
@@ -23,7 +23,7 @@ class Small(nn.Module):
     def __init__(self, group, relaxed=True, kernel=None):
         super().__init__()
         self.lifting = LiftingConv(group, "1o", 1, 1, relaxed=relaxed)
-        self.block = ResidualBlock(group, 1, normalize=True, relaxed=relaxed, kernel=kernel)
+        self.block = residual(group, 1, relaxed=relaxed, kernel=kernel)
         self.projection = Projection(group, 1, "1o", upsample=2, relaxed=relaxed)
 
     def forward(self, field, boundary=PERIODIC):

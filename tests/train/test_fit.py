@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models import build_model
+from flowsr.models import Task, build_model
 from flowsr.train.fit import HISTORY, PatchPair, Schedule, discard_checkpoints, fit, read_history, resolve_precision
 
 CELLS = 4
@@ -47,7 +47,7 @@ def patches():
 
 def network(seed=0):
     torch.manual_seed(seed)
-    return build_model("cnn", factor=2, width=3, blocks=1)
+    return build_model("cnn", Task(2), width=3, blocks=1)
 
 
 SCHEDULE = Schedule(max_epochs=5, patience=5, batch_size=2, learning_rate=1e-2)
@@ -175,7 +175,7 @@ def test_precision_is_full_on_the_cpu_unless_asked():
 
 def test_mixed_precision_trains_too(tmp_path):
     torch.manual_seed(0)
-    model = build_model("relaxed", factor=2, channels=1, group="O")
+    model = build_model("relaxed", Task(2), channels=1, group="O")
     schedule = Schedule(max_epochs=2, patience=2, batch_size=2, learning_rate=1e-2, precision="bf16-mixed")
     fitted = fit(model, patches(), schedule, tmp_path, device="cpu")
     assert fitted.history[-1]["validation_loss"] < fitted.history[0]["train_loss"]

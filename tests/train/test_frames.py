@@ -15,13 +15,13 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field
-from flowsr.models import build_model, load_model, read_card
-from flowsr.train import resolve_options, train_model
+from flowsr.models import Task, build_model, load_model, read_card
+from flowsr.train import Network, Schedule, card_for, resolve_networks, train_model
 from flowsr.upscale import upscale_array, upscale_store
 from flowsr.windows import Window, check_spacing
 
 COARSE = Grid((4, 6, 8), (0.5, 0.5, 0.25))
-FIT = dict(batch_size=2, max_epochs=1, patience=5, learning_rate=1e-2, precision="auto", device="cpu")
+SCHEDULE = Schedule(batch_size=2, max_epochs=1, patience=5, learning_rate=1e-2, samples_per_epoch=2)
 TIMES = {"train": np.arange(6) * 0.5, "validation": 10 + np.arange(3) * 0.5, "test": 20 + np.arange(5) * 0.5}
 
 
@@ -57,9 +57,9 @@ def pairs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(pairs, tmp_path_factory):
     """A network of three frames, the middle one its target."""
-    options = resolve_options({"a": ("cnn", {"width": 2, "blocks": 0}, None)}, pairs, Window(3, 1))["a"]
+    card = card_for(Network("cnn", {"width": 2, "blocks": 0}), pairs, Window(3, 1))
     folder = tmp_path_factory.mktemp("trained")
-    train_model("cnn", options, pairs, folder, patch=None, patch_halo=0, samples_per_epoch=2, seed=0, **FIT)
+    train_model(card, pairs, folder, SCHEDULE, seed=0, device="cpu")
     return folder
 
 
@@ -150,9 +150,9 @@ def test_augmentation_turns_all_frames_alike(tmp_path):
 def test_interpolations_take_the_target_frame_alone(name):
     coarse = torch.randn(2, 9, 4, 5, 6, dtype=torch.float64)
     for target in (-1, 0, 1):
-        model = build_model(name, factor=2, frames=3, target_frame=target)
+        model = build_model(name, Task(2, window=Window(3, target)))
         frame = coarse[:, 3 * (target % 3) :][:, :3]
-        assert torch.equal(model(coarse, Grid((4, 5, 6))), build_model(name, factor=2)(frame, Grid((4, 5, 6))))
+        assert torch.equal(model(coarse, Grid((4, 5, 6))), build_model(name, Task(2))(frame, Grid((4, 5, 6))))
     with pytest.raises(ValueError, match="are not those of 3 frames"):
         model(coarse[:, :8], Grid((4, 5, 6)))
 
@@ -161,8 +161,8 @@ def test_interpolations_take_the_target_frame_alone(name):
 @pytest.mark.parametrize("irreps", ["1o", "0e+1e"])
 def test_networks_of_three_frames_commute_with_all_48(name, irreps):
     torch.manual_seed(0)
-    options = {"channels": 1, "blocks": 0, "group": "Oh", "scale": 0.7, "irreps": irreps}
-    model = build_model(name, factor=2, frames=3, target_frame=1, **options).double()
+    task = Task(2, irreps, 0.7, Window(3, 1))
+    model = build_model(name, task, channels=1, blocks=0, group="Oh").double()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if not key.endswith("relaxed_weights"):
@@ -182,24 +182,24 @@ def test_networks_of_three_frames_commute_with_all_48(name, irreps):
 @pytest.mark.parametrize("name", ["cnn", "strict"])
 def test_training_starts_from_the_target_frames_interpolation(name):
     coarse, grid = torch.randn(1, 6, 4, 4, 4), Grid((4, 4, 4))
-    model = build_model(name, factor=2, scale=2.0, frames=2, target_frame=0)
-    expected = build_model("trilinear", factor=2)(coarse[:, :3], grid)
+    model = build_model(name, Task(2, scale=2.0, window=Window(2, 0)))
+    expected = build_model("trilinear", Task(2))(coarse[:, :3], grid)
     torch.testing.assert_close(model(coarse, grid), expected, rtol=0, atol=1e-5)
 
 
 def test_one_frame_is_what_it_was():
     """The same numbers drawn, the same shapes, the same field: one frame adds nothing to a network."""
     torch.manual_seed(3)
-    plain = build_model("relaxed", factor=2, channels=1)
+    plain = build_model("relaxed", Task(2), channels=1)
     torch.manual_seed(3)
-    framed = build_model("relaxed", factor=2, channels=1, frames=1, target_frame=-1)
+    framed = build_model("relaxed", Task(2, window=Window(1, -1)), channels=1)
     assert plain.state_dict().keys() == framed.state_dict().keys() and plain.irreps_in == "1o"
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), framed.parameters()))
 
 
 def test_tiles_of_several_frames_equal_the_whole():
     torch.manual_seed(0)
-    model = build_model("cnn", factor=2, width=3, blocks=0, frames=2).double().eval()
+    model = build_model("cnn", Task(2, window=Window(2)), width=3, blocks=0).double().eval()
     torch.nn.init.normal_(model.tail.convolution.weight)
     grid, coarse = (
         Grid((9, 4, 5), boundary=("periodic", "wall", "open")),
@@ -211,15 +211,16 @@ def test_tiles_of_several_frames_equal_the_whole():
 
 
 def test_a_models_own_frames_go_before_the_experiments(pairs):
-    models = {"a": ("cnn", {"width": 2}, None), "b": ("cnn", {"width": 2, "frames": 1, "target_frame": -1}, None)}
-    options = resolve_options(models, pairs, Window(3))
-    assert options["a"]["frames"] == 3 and options["b"]["frames"] == 1
-    assert "frames" not in resolve_options({"a": ("cnn", {}, None)}, pairs)["a"]
+    networks = {"a": Network("cnn", {"width": 2}), "b": Network("cnn", {"width": 2, "frames": 1, "target_frame": -1})}
+    cards = resolve_networks(networks, pairs, Window(3))
+    assert cards["a"].task.window == Window(3) and cards["b"].task.window == Window()
+    assert cards["a"].options == cards["b"].options == {"width": 2}
+    assert resolve_networks({"a": Network("cnn")}, pairs)["a"].task.window == Window()
 
 
 def test_the_card_keeps_frames_and_their_spacing(trained):
     card, model = read_card(trained), load_model(trained)
-    assert card.options["frames"] == 3 and card.options["target_frame"] == 1
+    assert card.task.window == Window(3, 1)
     assert card.training["frame_spacing"] == model.frame_spacing == 0.5
     assert model.frames == 3 and model.head.convolution.weight.shape[1] == 9
 
@@ -254,7 +255,7 @@ def test_all_models_are_judged_on_the_same_snapshots(pairs, trained, tmp_path):
     source = pairs / "test" / "run.zarr"
     store = upscale_store(source, trained, tmp_path / "fine.zarr", group="coarse")
     entries = [
-        Entry("nearest", "Nearest", build_model("nearest", factor=2)),
+        Entry("nearest", "Nearest", build_model("nearest", Task(2))),
         Entry("called", "Called", load_model(trained)),
         Entry("stored", "Stored", load_model(trained), [store]),
     ]

@@ -1,6 +1,7 @@
 """From pairs on disk to a saved network: options, budgets, patches, seeds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ import torch
 from flowsr.data import create_store, field_template
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models import build_model, load_model, read_card
-from flowsr.train import resolve_options, train_model
-from flowsr.train.patches import patch_pair
+from flowsr.models import Task, load_model, read_card
+from flowsr.train import Network, Schedule, resolve_networks, train_model
+from flowsr.train.job import patch_pair
 
-FIT = dict(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, precision="auto", device="cpu")
+SCHEDULE = Schedule(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, samples_per_epoch=3)
 
 
 @pytest.fixture(scope="module")
@@ -40,59 +41,60 @@ def pairs(tmp_path_factory):
 
 
 def test_the_data_decide_factor_type_and_scale(pairs):
-    options = resolve_options({"a": ("relaxed", {"channels": 2}, None)}, pairs)["a"]
-    assert options == {"factor": 2, "irreps": "1o", "scale": 1.5, "channels": 2}
+    card = resolve_networks({"a": Network("relaxed", {"channels": 2})}, pairs)["a"]
+    assert (card.model, card.task, card.options) == ("relaxed", Task(2, "1o", 1.5), {"channels": 2})
 
 
 @pytest.mark.parametrize("group", ["O", "Oh"])
 def test_budgets_are_matched_by_the_width(pairs, group):
-    models = {"a": ("relaxed", {"group": group}, None), "b": ("cnn", {"blocks": 1}, "a")}
-    options = resolve_options(models, pairs)
-    wanted = build_model("relaxed", **options["a"]).parameter_count
-    found = {w: build_model("cnn", **{**options["b"], "width": w}).parameter_count for w in range(1, 120)}
-    assert abs(found[options["b"]["width"]] - wanted) == min(abs(n - wanted) for n in found.values())
+    networks = {"a": Network("relaxed", {"group": group}), "b": Network("cnn", {"blocks": 1}, match_parameters="a")}
+    cards = resolve_networks(networks, pairs)
+    wanted, options = cards["a"].build().parameter_count, cards["b"].options
+    found = {w: replace(cards["b"], options={**options, "width": w}).build().parameter_count for w in range(1, 120)}
+    assert abs(found[options["width"]] - wanted) == min(abs(n - wanted) for n in found.values())
 
 
 @pytest.mark.parametrize(
     ("models", "told"),
     [
-        ({"a": ("cnn", {"widht": 3}, None)}, "does not take these options"),
-        ({"a": ("relaxed", {"channels": 0}, None)}, "does not take these options"),
-        ({"a": ("nearest", {}, None)}, "nothing to train"),
-        ({"a": ("cnn", {}, "a")}, "width of its own"),
-        ({"a": ("cnn", {}, "b")}, "width of its own"),
-        ({"a": ("cnn", {}, "b"), "b": ("cnn", {}, "a")}, "width of its own"),
-        ({"a": ("cnn", {"width": 3}, "b"), "b": ("relaxed", {}, None)}, "both given and to be matched"),
+        ({"a": Network("cnn", {"widht": 3})}, "does not take these options"),
+        ({"a": Network("cnn", {"frames": 0})}, "does not take these options"),
+        ({"a": Network("relaxed", {"channels": 0})}, "does not take these options"),
+        ({"a": Network("nearest")}, "nothing to train"),
+        ({"a": Network("cnn", {}, "a")}, "width of its own"),
+        ({"a": Network("cnn", {}, "b")}, "width of its own"),
+        ({"a": Network("cnn", {}, "b"), "b": Network("cnn", {}, "a")}, "width of its own"),
+        ({"a": Network("cnn", {"width": 3}, "b"), "b": Network("relaxed")}, "both given and to be matched"),
     ],
 )
 def test_options_that_cannot_be_are_refused(pairs, models, told):
     with pytest.raises(FlowsrError, match=told):
-        resolve_options(models, pairs)
+        resolve_networks(models, pairs)
 
 
 def test_validation_sees_every_snapshot_once_or_its_volume_once(pairs):
-    whole = patch_pair(pairs, patch=None, halo=0, samples=6, seed=0)
+    whole = patch_pair(pairs, Schedule(samples_per_epoch=6), seed=0)
     assert (len(whole.train), len(whole.validation)) == (6, 2)
     assert whole.grid.shape == (8, 8, 8) and whole.grid.periodic
-    cut = patch_pair(pairs, patch=3, halo=2, samples=6, seed=0)
+    cut = patch_pair(pairs, Schedule(patch=3, patch_halo=2, samples_per_epoch=6), seed=0)
     assert len(cut.validation) == 2 * 3**3
     assert cut.grid.shape == (7, 7, 7) and cut.halo == (2, 2, 2) and cut.grid.boundary == ("open",) * 3
 
 
 def test_patches_depend_on_the_seed(pairs):
     draws = [
-        torch.stack([patch_pair(pairs, patch=4, halo=0, samples=6, seed=s).train[i][0] for i in range(6)])
+        torch.stack([patch_pair(pairs, Schedule(patch=4, samples_per_epoch=6), seed=s).train[i][0] for i in range(6)])
         for s in (0, 0, 1)
     ]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
 def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_path):
-    options = resolve_options({"a": ("cnn", {"width": 3}, None)}, pairs)["a"]
-    fitted = train_model("cnn", options, pairs, tmp_path, patch=None, patch_halo=0, samples_per_epoch=3, seed=4, **FIT)
+    wanted = resolve_networks({"a": Network("cnn", {"width": 3})}, pairs)["a"]
+    fitted = train_model(wanted, pairs, tmp_path, SCHEDULE, seed=4, device="cpu")
     assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl"}
     card = read_card(tmp_path)
-    assert card.model == "cnn" and card.options == options
+    assert replace(card, training={}) == wanted
     assert (
         card.training["seed"] == 4
         and card.training["best_epoch"] == fitted.best_epoch
@@ -103,11 +105,10 @@ def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_pa
 
 
 def test_the_seed_decides_the_weights(pairs, tmp_path):
-    options = resolve_options({"a": ("cnn", {"width": 3}, None)}, pairs)["a"]
+    card = resolve_networks({"a": Network("cnn", {"width": 3})}, pairs)["a"]
+    schedule = replace(SCHEDULE, patch=4, patch_halo=2)
     weights = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train_model(
-            "cnn", options, pairs, tmp_path / folder, patch=4, patch_halo=2, samples_per_epoch=3, seed=seed, **FIT
-        )
+        train_model(card, pairs, tmp_path / folder, schedule, seed=seed, device="cpu")
         weights.append(torch.cat([p.flatten() for p in load_model(tmp_path / folder).parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

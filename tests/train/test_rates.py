@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from flowsr.config.schema import TrainSettings
 from flowsr.grid import Grid
-from flowsr.models import build_model
-from flowsr.models.interpolation import trilinear
+from flowsr.models import Task, build_model
+from flowsr.models.base import trilinear
 from flowsr.train.rates import REFERENCE_FAN_IN, groups_by_fan_in
 
 GRID = Grid((4, 4, 4))
@@ -18,29 +17,29 @@ def rates(model, learning_rate):
 
 
 def test_every_filter_has_a_step_over_what_its_layer_sums_and_every_parameter_has_one():
-    model = build_model("relaxed", factor=2, group="O", channels=2, blocks=1)
+    model = build_model("relaxed", Task(2), group="O", channels=2, blocks=1)
     found = rates(model, 1.0)
     assert found.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert found["lifting.filters"] == pytest.approx(REFERENCE_FAN_IN / (3 * 27))
-    assert found["blocks.0.1.filters"] == pytest.approx(REFERENCE_FAN_IN / (2 * 24 * 27))
+    assert found["blocks.0.convolutions.1.filters"] == pytest.approx(REFERENCE_FAN_IN / (2 * 24 * 27))
     assert found["projection.filters"] == pytest.approx(REFERENCE_FAN_IN / (2 * 27))
     assert {rate for name, rate in found.items() if not name.endswith("filters")} == {1.0}
 
 
 def test_an_ordinary_network_of_the_reference_width_keeps_its_rate_inside():
-    found = rates(build_model("cnn", factor=2, width=16), 0.002)
-    assert found["blocks.0.0.convolution.weight"] == pytest.approx(0.002)
+    found = rates(build_model("cnn", Task(2), width=16), 0.002)
+    assert found["blocks.0.convolutions.0.convolution.weight"] == pytest.approx(0.002)
     assert found["head.convolution.weight"] == pytest.approx(0.002 * REFERENCE_FAN_IN / (3 * 27))
 
 
 def test_doublings_sum_the_taps_that_reach_a_cell():
-    found = rates(build_model("paper_cnn", factor=2, width=4), 1.0)
+    found = rates(build_model("paper_cnn", Task(2), width=4), 1.0)
     assert found["stages.0.1.convolution.weight"] == pytest.approx(REFERENCE_FAN_IN / (4 * 8))
 
 
 def test_layers_that_work_cell_by_cell_keep_their_rate():
     for name, inside in (("e3nn", "mix"), ("rcan", "gate")):
-        found = {key: rate for key, rate in rates(build_model(name, factor=2, width=4), 1.0).items() if inside in key}
+        found = {key: rate for key, rate in rates(build_model(name, Task(2), width=4), 1.0).items() if inside in key}
         assert found and set(found.values()) == {1.0}
 
 
@@ -58,7 +57,7 @@ def waves(seed):
 def trained(choose, steps=40):
     """Mean error over the last ten of so many steps, over that of the interpolation it starts from."""
     torch.manual_seed(0)
-    model = build_model("strict", factor=2, group="Oh", channels=1, blocks=2)
+    model = build_model("strict", Task(2), group="Oh", channels=1, blocks=2)
     optimizer = torch.optim.Adam(choose(model), lr=0.004)
     ratios = []
     for step in range(steps):
@@ -75,10 +74,3 @@ def test_a_network_of_all_48_elements_learns_by_fan_in_where_equal_steps_leave_i
     equal = trained(lambda model: [p for p in model.parameters() if p.requires_grad])
     by_fan_in = trained(lambda model: groups_by_fan_in(model, 0.004))
     assert by_fan_in < 0.9 < equal
-
-
-def test_records_of_fits_made_with_equal_rates_stay_as_they_were():
-    assert "rates" not in TrainSettings().model_dump(mode="json", exclude={"models"})
-    chosen = TrainSettings(rates="by_fan_in")
-    assert chosen.model_dump(mode="json", exclude={"models"})["rates"] == "by_fan_in"
-    assert TrainSettings.model_validate(chosen.model_dump()) == chosen

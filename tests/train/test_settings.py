@@ -5,6 +5,7 @@ import pickle
 import shutil
 from collections import defaultdict
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,15 +17,14 @@ from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_fi
 from flowsr.data.patches import OctahedralAugmentation
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models import build_model, load_model, read_card
+from flowsr.models import Task, build_model, load_model, read_card
 from flowsr.pipeline import stages
-from flowsr.train import read_history, resolve_options, train_model
+from flowsr.train import Network, Schedule, card_for, read_history, resolve_networks, train_model
+from flowsr.train.job import patch_pair
 from flowsr.train.losses import Objective
-from flowsr.train.patches import patch_pair
 from flowsr.upscale import upscale_store
 
-FIT = dict(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, precision="auto", device="cpu")
-WHOLE = dict(patch=None, patch_halo=0, samples_per_epoch=2, seed=0)
+SCHEDULE = Schedule(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, samples_per_epoch=2)
 CNN = {"width": 2, "blocks": 0}
 
 
@@ -56,10 +56,9 @@ def pairs(tmp_path_factory):
     return write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
-def fitted(pairs, folder, options=CNN, model="cnn", **settings):
-    train_model(
-        model, resolve_options({"a": (model, options, None)}, pairs)["a"], pairs, folder, **{**WHOLE, **settings}, **FIT
-    )
+def fitted(pairs, folder, constraints=(), augment=None, **schedule):
+    card = card_for(Network("cnn", CNN, constraints=list(constraints)), pairs)
+    train_model(card, pairs, folder, replace(SCHEDULE, **schedule), seed=0, augment=augment, device="cpu")
     return load_model(folder)
 
 
@@ -89,7 +88,7 @@ def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path, monkey
     a, b = (step.settings for step in stages._train_steps(experiment).values())
     assert a["loss"] == b["loss"] == {"l2": 2.0, "divergence": 0.5} and a["seed"] == 7
     assert (a["augment"], b["augment"]) == ("Oh", None)
-    assert (a["options"]["frames"], a["options"]["target_frame"], b["options"]["frames"]) == (3, 1, 1)
+    assert a["task"]["window"] == {"frames": 3, "target": 1} and b["task"]["window"] == {"frames": 1, "target": 0}
     assert a["options"]["constraints"] == {"data_consistency": {"operator": "block_mean"}, "solenoidal": {}}
     assert "constraints" not in b["options"] and not {"frames", "target_frame", "models"} & a.keys()
 
@@ -98,9 +97,9 @@ def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path, monkey
     ("train", "says"),
     [
         ({"frames": 2, "target_frame": 2}, "target_frame must be one of 2 frames"),
-        ({"frames": 0}, "greater than 0"),
-        ({"loss": {}}, "at least 1"),
-        ({"loss": {"l1": -1}}, "greater than or equal to 0"),
+        ({"frames": 0}, "frames must be at least 1"),
+        ({"loss": {}}, "at least 1 loss"),
+        ({"loss": {"l1": -1}}, "loss.l1 must be 0 or more"),
         ({"models": {"a": {"model": "cnn", "augment": "C4"}}}, "'O' or 'Oh'"),
         ({"models": {"a": {"model": "cnn", "constraints": ["positive"]}}}, "'solenoidal'"),
     ],
@@ -113,7 +112,7 @@ def test_settings_that_cannot_be_are_refused(train, says):
 def test_the_loss_of_the_settings_is_the_one_made_small(pairs, tmp_path):
     loss = {"l1": 1.0, "gradient_l2": 0.5, "spectrum": 0.1}
     model = fitted(pairs, tmp_path / "a", loss=loss)
-    patches = patch_pair(pairs, patch=None, halo=0, samples=2, seed=0).validation
+    patches = patch_pair(pairs, SCHEDULE, seed=0).validation
     coarse, fine = torch.utils.data.default_collate([patches[index] for index in range(2)])
     with torch.no_grad():
         expected = Objective(loss, patches.fine_grid)(model(coarse, patches.grid), fine, model.scale).item()
@@ -135,16 +134,18 @@ def test_augmentation_turns_training_patches_and_no_others(pairs, tmp_path):
         fitted(pairs, tmp_path / name, augment=a) for name, a in (("a", None), ("b", "Oh"), ("c", "Oh"))
     )
     assert not torch.equal(weights(plain), weights(turned)) and torch.equal(weights(turned), weights(again))
-    assert read_card(tmp_path / "b").training["augment"] == "Oh" and "augment" not in read_card(tmp_path / "a").training
-    kept = patch_pair(pairs, patch=None, halo=0, samples=4, seed=0)
-    moved = patch_pair(pairs, patch=None, halo=0, samples=4, seed=0, augment=OctahedralAugmentation("Oh"))
+    assert (
+        read_card(tmp_path / "b").training["augment"] == "Oh" and read_card(tmp_path / "a").training["augment"] is None
+    )
+    kept = patch_pair(pairs, Schedule(samples_per_epoch=4), seed=0)
+    moved = patch_pair(pairs, Schedule(samples_per_epoch=4), seed=0, augment=OctahedralAugmentation("Oh"))
     assert all(torch.equal(kept.validation[i][0], moved.validation[i][0]) for i in range(2))
     assert any(not torch.equal(kept.train[i][0], moved.train[i][0]) for i in range(4))
 
 
 @pytest.mark.parametrize("names", [["data_consistency"], ["solenoidal"], ["solenoidal", "data_consistency"]])
 def test_constraints_are_trained_through_saved_and_obeyed_by_the_upscaled_store(pairs, tmp_path, names):
-    model = fitted(pairs, tmp_path / "model", {**CNN, "constraints": names})
+    model = fitted(pairs, tmp_path / "model", names)
     assert set(read_card(tmp_path / "model").options["constraints"]) == set(names)
     assert weights(model).norm() > 0 and model.trainable
     store = upscale_store(
@@ -171,11 +172,11 @@ def test_constraints_are_trained_through_saved_and_obeyed_by_the_upscaled_store(
 
 
 def test_constrained_models_are_compared_copied_and_pickled(pairs, tmp_path):
-    model = build_model("trilinear", factor=2, constraints={"data_consistency": {"operator": "block_mean"}})
+    model = build_model("trilinear", Task(2), constraints={"data_consistency": {"operator": "block_mean"}})
     coarse, grid = torch.randn(1, 3, 4, 4, 4), Grid((4, 4, 4))
     for other in (deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(coarse, grid), model(coarse, grid))
-    entries = [Entry("c", "C", model), Entry("t", "T", build_model("trilinear", factor=2))]
+    entries = [Entry("c", "C", model), Entry("t", "T", build_model("trilinear", Task(2)))]
     compared = compare([pairs / "test" / "run.zarr"], entries, tmp_path, metrics=["nrmse", "equivariance"])["models"]
     assert compared["c"]["scalars"]["nrmse"]["mean"] < compared["t"]["scalars"]["nrmse"]["mean"]
     assert compared["c"]["scalars"]["equivariance_error"]["mean"] < 1e-6
@@ -183,13 +184,16 @@ def test_constrained_models_are_compared_copied_and_pickled(pairs, tmp_path):
 
 def test_models_that_need_the_whole_box_are_refused_for_patches_and_walls(pairs, tmp_path):
     with pytest.raises(FlowsrError, match="needs whole boxes.*found: \\(2, 2, 2\\)"):
-        fitted(pairs, tmp_path / "a", {**CNN, "constraints": ["solenoidal"]}, patch=2)
+        fitted(pairs, tmp_path / "a", ["solenoidal"], patch=2)
     walled = write_pairs(tmp_path / "walled", ("periodic", "wall", "periodic"))
-    fitted(walled, tmp_path / "b", {**CNN, "constraints": ["solenoidal"]})
+    fitted(walled, tmp_path / "b", ["solenoidal"])
     with pytest.raises(FlowsrError, match="for periodic boxes"):
-        fitted(walled, tmp_path / "c", {**CNN, "constraints": ["solenoidal", "data_consistency"]})
+        fitted(walled, tmp_path / "c", ["solenoidal", "data_consistency"])
     with pytest.raises(FlowsrError, match="does not take these options.*one vector field"):
-        resolve_options({"a": ("cnn", {"irreps": "0e", "constraints": ["solenoidal"]}, None)}, pairs)
+        statistics = json.loads((pairs / "statistics.json").read_text())
+        scalar = shutil.copytree(pairs, tmp_path / "scalar")
+        (scalar / "statistics.json").write_text(json.dumps({**statistics, "irreps": "0e"}))
+        resolve_networks({"a": Network("cnn", constraints=["solenoidal"])}, scalar)
 
 
 def test_weighted_means_cannot_be_kept(pairs, tmp_path):
@@ -197,5 +201,5 @@ def test_weighted_means_cannot_be_kept(pairs, tmp_path):
     statistics = json.loads((weighted / "statistics.json").read_text())
     (weighted / "statistics.json").write_text(json.dumps({**statistics, "weight": "density"}))
     with pytest.raises(FlowsrError, match="without a weight.*found: means weighted with density"):
-        resolve_options({"a": ("cnn", {**CNN, "constraints": ["data_consistency"]}, None)}, weighted)
-    resolve_options({"a": ("cnn", {**CNN, "constraints": ["solenoidal"]}, None)}, weighted)
+        card_for(Network("cnn", CNN, constraints=["data_consistency"]), weighted)
+    card_for(Network("cnn", CNN, constraints=["solenoidal"]), weighted)

@@ -13,12 +13,12 @@ from flowsr.data import create_store, open_field, write_hdf5
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.grid import Grid
-from flowsr.models import ModelCard, build_model, save_model
+from flowsr.models import ModelCard, Task, build_model, save_model
 from flowsr.upscale import upscale_store
 from tests.data.fields import random_field, store_field
 
 BOX = Grid((6, 5, 4), boundary=("periodic", "wall", "periodic"))
-OPTIONS = {"factor": 2, "width": 2, "blocks": 1}
+CARD = ModelCard("cnn", Task(2), {"width": 2, "blocks": 1})
 
 
 def coarse(seed=0, dtype="float32", poison=()):
@@ -31,9 +31,9 @@ def coarse(seed=0, dtype="float32", poison=()):
 
 def save(folder, seed=0):
     torch.manual_seed(seed)
-    model = build_model("cnn", **OPTIONS)
+    model = CARD.build()
     torch.nn.init.normal_(model.tail.convolution.weight, std=0.1)
-    save_model(folder, model, ModelCard("cnn", OPTIONS, {}))
+    save_model(folder, model, CARD)
     return model.eval()
 
 
@@ -155,7 +155,7 @@ def test_values_that_are_no_numbers_are_refused_with_their_place(tmp_path, model
 
 
 def test_the_place_is_the_files_own_when_tiles_wrap(tmp_path):
-    save_model(tmp_path / "model", build_model("trilinear", factor=2), ModelCard("trilinear", {"factor": 2}, {}))
+    save_model(tmp_path / "model", build_model("trilinear", Task(2)), ModelCard("trilinear", Task(2)))
     source = write_hdf5(coarse(poison=[((0, 1, 5, 0, 3), np.nan)]), tmp_path / "coarse.h5")
     with pytest.raises(
         FlowsrError, match="1 NaN, infinite or missing in this tile, the first at time 0, x 5, y 0, z 3"
@@ -191,11 +191,11 @@ def test_an_output_over_a_manifests_file_is_refused(tmp_path, model):
 
 @pytest.mark.parametrize("name", ["cnn", "relaxed"])
 def test_a_double_precision_file_is_upscaled_to_double_precision(tmp_path, name):
-    options = OPTIONS if name == "cnn" else {"factor": 2, "channels": 1}
+    card = CARD if name == "cnn" else ModelCard("relaxed", Task(2), {"channels": 1})
     torch.manual_seed(0)
-    network = build_model(name, **options).eval()
+    network = card.build().eval()
     torch.nn.init.normal_((network.tail.convolution.weight if name == "cnn" else network.projection.filters), std=0.1)
-    save_model(tmp_path / "model", network, ModelCard(name, options, {}))
+    save_model(tmp_path / "model", network, card)
     field = coarse(dtype="float64")
     source = write_hdf5(field, tmp_path / "coarse.h5")
     fine = open_field(upscale_store(source, tmp_path / "model", tmp_path / "fine.zarr", tile=3))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsr.grid import Grid
-from flowsr.models import build_model
+from flowsr.models import Task, build_model
 from flowsr.upscale.tiles import tiles_of, upscale_array
 
 PERIODIC = ("periodic", "periodic", "periodic")
@@ -30,7 +30,7 @@ def random_field(*sides, seed=0):
     name=st.sampled_from(["nearest", "trilinear"]),
 )
 def test_interpolation_in_tiles_equals_the_whole(sides, tile, boundary, name):
-    grid, model, coarse = Grid(sides, boundary=boundary), build_model(name, factor=2), random_field(*sides)
+    grid, model, coarse = Grid(sides, boundary=boundary), build_model(name, Task(2)), random_field(*sides)
     np.testing.assert_allclose(upscale_array(model, coarse, grid, tile), whole(model, coarse, grid), atol=1e-14)
 
 
@@ -39,21 +39,21 @@ def test_interpolation_in_tiles_equals_the_whole(sides, tile, boundary, name):
 def test_networks_in_tiles_equal_the_whole(name, boundary):
     torch.manual_seed(0)
     options = {"width": 5} if name == "cnn" else {"channels": 1}
-    model = build_model(name, factor=2, blocks=1, **options).double().eval()
+    model = build_model(name, Task(2), blocks=1, **options).double().eval()
     grid, coarse = Grid((13, 9, 6), boundary=boundary), random_field(13, 9, 6)
     tiled, at_once = upscale_array(model, coarse, grid, tile=5), whole(model, coarse, grid)
     assert np.linalg.norm(tiled - at_once) <= 1e-13 * np.linalg.norm(at_once)
 
 
 def test_a_halo_one_cell_too_small_is_noticed():
-    model = build_model("trilinear", factor=2)
+    model = build_model("trilinear", Task(2))
     model.halo = 0
     grid, coarse = Grid((8, 8, 8)), random_field(8, 8, 8)
     assert np.abs(upscale_array(model, coarse, grid, tile=4) - whole(model, coarse, grid)).max() > 0.01
 
 
 def test_spline_tiles_agree_to_single_precision():
-    model, grid, coarse = build_model("tricubic", factor=4), Grid((40, 4, 4)), random_field(40, 4, 4)
+    model, grid, coarse = build_model("tricubic", Task(4)), Grid((40, 4, 4)), random_field(40, 4, 4)
     tiled, at_once = upscale_array(model, coarse, grid, tile=8), whole(model, coarse, grid)
     assert np.linalg.norm(tiled - at_once) <= 1e-7 * np.linalg.norm(at_once)
 

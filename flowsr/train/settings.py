@@ -1,0 +1,114 @@
+"""What networks to train, and how: the settings of every fit, declared once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flowsr.windows import Window
+
+#: What the name of a network may be: it names a folder as well.
+NETWORK_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One model to train: a registered name and its options."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    model: str
+    """Registered model name (`flowsr models` lists them)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of that model."""
+    match_parameters: str | None = None
+    """Name of another trained model: choose the width that comes nearest to its parameter count."""
+    augment: Literal["O", "Oh"] | None = None
+    """Transform every training patch by a random element of this group; default: as they are."""
+    constraints: list[Literal["data_consistency", "solenoidal"]] = field(default_factory=list)
+    """Physics the output obeys exactly: its degraded field is the input, it has no divergence."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is fitted: what it is shown, what is made small, how long and how fast.
+
+    Raises:
+        ValueError: no loss, a negative weight of one, or numbers that are not positive.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    patch: int | None = None
+    """Coarse cells along a patch's side; default: the whole box."""
+    patch_halo: int = 0
+    """Coarse cells around a patch that are seen but not scored."""
+    loss: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0})
+    """Losses and their weights, 0 for none: l1, l2, gradient_l1, gradient_l2, spectrum, divergence."""
+    samples_per_epoch: int = 64
+    """Patches drawn per epoch."""
+    batch_size: int = 4
+    """Patches per step."""
+    max_epochs: int = 30
+    """Epochs at the most; the learning rate falls to zero over them along half a cosine."""
+    patience: int = 10
+    """Epochs without a better validation loss before stopping early."""
+    learning_rate: float = 2e-3
+    """Adam's initial step size."""
+    rates: Literal["equal", "by_fan_in"] = "equal"
+    """by_fan_in: step sizes over what a layer sums; group networks with blocks learn by it."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
+    """auto: bf16 mixed precision on a device that has it, float32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        if not self.loss:
+            raise ValueError("loss must name at least 1 loss")
+        for name, weight in self.loss.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"loss.{name} must be 0 or more, got {weight}")
+        for name in ("patch", "samples_per_epoch", "batch_size", "max_epochs", "patience", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.patch_halo < 0:
+            raise ValueError(f"patch_halo must not be negative, got {self.patch_halo}")
+
+
+def _default_networks() -> dict[str, Network]:
+    return {
+        "relaxed": Network("relaxed"),
+        "strict": Network("strict"),
+        "cnn": Network("cnn", match_parameters="relaxed"),
+    }
+
+
+@dataclass(frozen=True)
+class Training(Schedule):
+    """The networks of an experiment, and how all of them are fitted.
+
+    Raises:
+        ValueError: as for :class:`Schedule`, a name that is no name of a folder, no frames, or a target that is none of
+            them.
+    """
+
+    models: dict[str, Network] = field(default_factory=_default_networks)
+    """Networks to train, by the name they carry in the comparison."""
+    frames: int = 1
+    """Consecutive coarse snapshots that one fine one is made from; a model's own options go before."""
+    target_frame: int = -1
+    """Which of the frames is wanted fine: 0 the oldest, -1 the latest."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.models:
+            if not NETWORK_NAME.fullmatch(name):
+                raise ValueError(f"a network's name has letters, digits, '_', '-' and '.', got {name!r}")
+        _ = self.window
+
+    @property
+    def window(self) -> Window:
+        """The frames that one target needs."""
+        return Window(self.frames, self.target_frame)

@@ -1,11 +1,21 @@
-"""Small files that appear whole or not at all, and checksums of files and folders."""
+"""Files and folders that appear whole or not at all, however their writer ends, and their checksums.
+
+Small files are written by :func:`write_bytes_atomic` and its like. What takes long, a store or a converted file, grows in
+a :class:`Partial`, which a writer that was killed resumes.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from flowsr.errors import FlowsrError
 
 READ_BLOCK = 1 << 20
 
@@ -51,6 +61,14 @@ def write_json_atomic(path: str | os.PathLike, value) -> Path:
     return write_text_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file holds, or None where there is none that can be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def fsync_file(path: str | os.PathLike) -> None:
     """Wait until the file's bytes are on the disk."""
     with open(path, "rb") as file:
@@ -93,3 +111,134 @@ def _feed(digest, path) -> None:
     with open(path, "rb") as file:
         while block := file.read(READ_BLOCK):
             digest.update(block)
+
+
+def partial_path(target: str | os.PathLike) -> Path:
+    """The hidden folder beside ``target`` in which it grows."""
+    target = Path(target)
+    return target.with_name(f".{target.name}.partial")
+
+
+class Partial:
+    """A file or folder that grows piece by piece in a hidden folder, and takes its name in one step::
+
+        .name.partial/
+            lock          held by the one process that fills it
+            plan.json     fingerprint of what it will hold; there once it has been laid down
+            done/         one small marker a finished piece
+            ...           what is being filled, and whatever else its writer keeps there
+
+    A writer that starts again after a kill, with the same fingerprint, finds the pieces that are done. Other processes
+    may mark pieces too; one of them holds the lock.
+
+    Args:
+        target: the name to take.
+    """
+
+    def __init__(self, target: str | os.PathLike):
+        self.target = Path(target)
+        self.folder = partial_path(self.target)
+        self._lock: int | None = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_lock": None}  # the lock is this process's
+
+    @property
+    def begun(self) -> bool:
+        """Whether what is to be filled has been laid down."""
+        return (self.folder / "plan.json").exists()
+
+    def begin(
+        self, fingerprint: str, lay_down: Callable[[], None], *, fresh: bool = False, discard_other: bool = False
+    ) -> None:
+        """Lock the folder; lay down what is to be filled, unless that was done before with the same fingerprint.
+
+        Args:
+            fingerprint: of everything but the values that decides the result.
+            lay_down: called in an empty folder.
+            fresh: start over.
+            discard_other: start over where there is something of another fingerprint.
+
+        Raises:
+            FlowsrError: another process holds the folder, or it was begun with another fingerprint.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._hold()
+        plan = None if fresh else read_json(self.folder / "plan.json")
+        if plan is not None and plan["fingerprint"] != fingerprint:
+            if not discard_other:
+                self.release()
+                raise FlowsrError(
+                    "an unfinished one was begun with other data or settings",
+                    file=self.target,
+                    hint="use --fresh to start it again",
+                )
+            plan = None
+        if plan is None:
+            self._clear()
+            lay_down()
+            write_json_atomic(self.folder / "plan.json", {"fingerprint": fingerprint})
+
+    def marker(self, *key: str) -> dict[str, Any] | None:
+        """What :meth:`mark` wrote of a piece, or None where it is not done."""
+        return read_json(self.folder.joinpath("done", *key))
+
+    def mark(self, *key: str, **facts: Any) -> None:
+        """Note that a piece, whose bytes are on the disk, is done."""
+        replace_bytes(self.folder.joinpath("done", *key), json.dumps(facts).encode())
+
+    def unmark(self, *key: str) -> None:
+        """A piece is not done after all."""
+        self.folder.joinpath("done", *key).unlink(missing_ok=True)
+
+    def publish(self, content: Path) -> Path:
+        """Give ``content``, a file or folder in here, the target's name, and remove the rest.
+
+        A folder that has the name goes once the new one is in place.
+        """
+        old = self.target.with_name(f".{self.target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.target.is_dir():
+            os.rename(self.target, old)
+        os.replace(content, self.target)
+        fsync_folder(self.target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        self.discard()
+        return self.target
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the lock; what was written stays, to be resumed."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _clear(self) -> None:
+        """Empty the folder, its plan first, so that a kill half-way leaves nothing that looks begun."""
+        (self.folder / "plan.json").unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def _hold(self) -> int:
+        """Lock the folder for this process until it closes or dies; forked children do not inherit the lock."""
+        path = self.folder / "lock"
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise FlowsrError(
+                    "another process is writing this", file=self.target, hint="wait for it to end"
+                ) from None
+            if path.exists() and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+            os.close(descriptor)  # another writer published and removed the folder in between
+            self.folder.mkdir(parents=True, exist_ok=True)

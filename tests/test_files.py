@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from flowsr.files import file_checksum, tree_checksum, write_json_atomic, write_text_atomic
+from flowsr.errors import FlowsrError
+from flowsr.files import Partial, file_checksum, tree_checksum, write_json_atomic, write_text_atomic
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -45,3 +46,26 @@ def test_tree_checksum_sees_names_and_bytes(tmp_path, change):
     else:
         (tmp_path / "c").write_bytes(b"")
     assert tree_checksum(tmp_path) != before
+
+
+def test_what_grows_piece_by_piece_takes_its_name_in_one_step(tmp_path):
+    target, laid_down = tmp_path / "a.txt", []
+
+    def begin(fingerprint="one", **options):
+        partial = Partial(target)
+        partial.begin(fingerprint, lambda: laid_down.append((partial.folder / "a.txt").write_text("")), **options)
+        return partial
+
+    partial = begin()
+    partial.mark("piece", "0", sha256="ab")
+    partial.release()
+    with pytest.raises(FlowsrError, match="unfinished one was begun with other data or settings.*--fresh"):
+        begin("two")
+    again = begin()
+    assert again.marker("piece", "0") == {"sha256": "ab"} and again.marker("piece", "1") is None
+    assert len(laid_down) == 1 and not target.exists()
+    again.release()
+    other = begin("two", discard_other=True)
+    assert other.marker("piece", "0") is None and len(laid_down) == 2
+    other.publish(other.folder / "a.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -1,9 +1,9 @@
 """From any layout that flowsr reads to Zarr, HDF5 (flowsr's, JHTDB's or The Well's), NetCDF 4 or VTK for ParaView.
 
-What is written appears whole or not at all. A conversion that was killed goes on where it was: finished pieces are kept
-in a journal with their sha256, read back before they are believed, and all of them are read back once more at the end.
-The Zarr output has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in every chunk after
-that.
+What is written appears whole or not at all. A conversion that was killed is resumed: every finished piece has a marker
+with its sha256 (:class:`flowsr.files.Partial`), is read back before it is believed, and all of them are read back once
+more at the end. The Zarr output has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in
+every chunk after that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
 from flowsr.data.store import CHUNK, SHARD, create_store
 from flowsr.errors import FlowsrError
-from flowsr.files import fsync_file, fsync_folder, write_json_atomic
+from flowsr.files import Partial, fsync_file
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
 
@@ -37,7 +37,7 @@ class Target(ABC):
     """A file that is filled piece by piece: a slab of one variable at one time.
 
     Args:
-        path: the unfinished file.
+        path: the unfinished file, under the name that the finished one will have.
         dataset: what it will hold.
     """
 
@@ -108,17 +108,15 @@ def convert(
                 "no such snapshot", file=source, variable="time", expected=f"0 to {count - 1}", found=time
             )
         dataset = dataset.isel(time=[time])
-    report = progress
     if layout == "zarr":
-        return _to_store(dataset, target, chunk, shard, fresh, report)
+        return _fill_store(dataset, target, chunk, shard, fresh, progress)
     chosen = TARGETS[layout]
     if target.exists() and not fresh:
         raise FlowsrError("there is something already", file=target, hint="use --fresh to replace it")
-    _filled(chosen, dataset, target, fresh, report)
-    return target
+    return _fill_file(chosen, dataset, target, fresh, progress)
 
 
-def _to_store(dataset, target, chunk, shard, fresh, report) -> Path:
+def _fill_store(dataset, target, chunk, shard, fresh, progress) -> Path:
     fields = dataset[field_variables(dataset)]
     with create_store(target, fields, chunk=chunk, shard=shard, fresh=fresh) as store:
         if store.published:
@@ -128,7 +126,7 @@ def _to_store(dataset, target, chunk, shard, fresh, report) -> Path:
             for number, box in enumerate(boxes):
                 if not store.is_written(name, time, box):
                     store.write(name, fields[name][(time, ..., *box)].values, time=time, box=box)
-                report(0.95 * (done[0] + (number + 1) / len(boxes)) / done[1], f"{name} {time}")
+                progress(0.95 * (done[0] + (number + 1) / len(boxes)) / done[1], f"{name} {time}")
         return store.publish()
 
 
@@ -140,56 +138,48 @@ def _walk(dataset):
             yield name, time, (n * times + time, len(names) * times)
 
 
-def _filled(chosen: type[Target], dataset, target: Path, fresh: bool, report) -> None:
-    partial, journal = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.journal")
-    filled = chosen(partial, dataset)
-    plan = _plan(dataset, chosen)
-    done = {} if fresh else _begun(partial, journal, plan)
-    if not done:
-        filled.lay_down()
-        write_json_atomic(journal, {"plan": plan, "pieces": {}})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = {}
+def _fill_file(chosen: type[Target], dataset: xr.Dataset, target: Path, fresh: bool, progress: Progress) -> Path:
+    partial = Partial(target)
+    file = chosen(partial.folder / target.name, dataset)
+    partial.begin(_plan(dataset, chosen), file.lay_down, fresh=fresh, discard_other=True)
+    pieces = []
     for name, time, (before, total) in _walk(dataset):
         for slab in _slabs(dataset[name]):
-            key = f"{name}/{time}/{slab.start}"
-            if key not in done or _digest(_read_or_none(filled, name, time, slab)) != done[key]:
+            piece, key = (name, time, slab), (name, str(time), str(slab.start))
+            pieces.append((piece, key))
+            done = partial.marker(*key)
+            if done is None or _digest(_read_or_none(file, *piece)) != done["sha256"]:
                 values = np.ascontiguousarray(dataset[name][(time, ..., slab)].values)
-                filled.write(name, time, slab, values)
-                done[key] = _digest(values)
-            written[key] = (name, time, slab)
-        fsync_file(partial)
-        write_json_atomic(journal, {"plan": plan, "pieces": done})
-        report(0.9 * (before + 1) / total, f"{name} {time}")
-    for key, piece in written.items():
-        if _digest(filled.read(*piece)) != done[key]:
-            journal.unlink()
+                file.write(name, time, slab, values)
+                fsync_file(file.path)
+                partial.mark(*key, sha256=_digest(values))
+        progress(0.9 * (before + 1) / total, f"{name} {time}")
+    for piece, key in pieces:
+        expected = partial.marker(*key)["sha256"]
+        if _digest(file.read(*piece)) != expected:
+            partial.unmark(*key)
+            partial.release()
             raise FlowsrError(
                 "does not read back as it was written",
-                file=partial,
-                variable=key,
-                expected=done[key],
+                file=target,
+                variable="/".join(key),
+                expected=expected,
                 hint="check the disk, then convert again",
             )
-    os.replace(partial, target)
-    fsync_folder(target.parent)
-    journal.unlink(missing_ok=True)
-    report(1.0, target.name)
+    partial.publish(file.path)
+    progress(1.0, target.name)
+    return target
 
 
 def _plan(dataset: xr.Dataset, chosen: type[Target]) -> str:
-    """A checksum of what decides the file but the values; a journal of anything else is not gone on with."""
-    said = [chosen.__name__, {k: np.asarray(c.values).tolist() for k, c in dataset.coords.items()}, dict(dataset.attrs)]
-    said += [(str(k), a.dims, a.shape, a.dtype.str, dict(a.attrs)) for k, a in dataset.data_vars.items()]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _begun(partial: Path, journal: Path, plan: str) -> dict[str, str]:
-    try:
-        content = json.loads(journal.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content["pieces"] if partial.exists() and content.get("plan") == plan else {}
+    """Fingerprint of what decides the file but the values."""
+    content = [
+        chosen.__name__,
+        {k: np.asarray(c.values).tolist() for k, c in dataset.coords.items()},
+        dict(dataset.attrs),
+    ]
+    content += [(str(k), a.dims, a.shape, a.dtype.str, dict(a.attrs)) for k, a in dataset.data_vars.items()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _read_or_none(filled: Target, *piece) -> np.ndarray | None:
@@ -214,7 +204,6 @@ class Hdf5Target(Target):
     """HDF5 in flowsr's own layout; arrays are laid down whole, so that a kill cannot damage what surrounds them."""
 
     def lay_down(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(self.path, "w") as file:
             write_header(file, self.dataset)
             for name in self.dataset.data_vars:
@@ -240,7 +229,6 @@ class NetcdfTarget(Hdf5Target):
             import h5netcdf
         except ImportError:
             raise FlowsrError("NetCDF is written by h5netcdf", expected="pip install h5netcdf") from None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with h5netcdf.File(self.path, "w") as file:
             file.dimensions = {str(name): int(size) for name, size in self.dataset.sizes.items()}
             for name, coord in self.dataset.coords.items():
@@ -262,7 +250,6 @@ class CutoutTarget(Target):
 
     def lay_down(self):
         grid = grid_of(self.dataset)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(self.path, "w") as file:
             for name in SPACE:
                 file[f"{name}coor"] = self.dataset[name].values
@@ -297,7 +284,6 @@ class WellTarget(Target):
     """HDF5 as The Well has it: one trajectory, scalars in t0_fields and vectors in t1_fields."""
 
     def lay_down(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(self.path, "w") as file:
             file.attrs.update(
                 {"dataset_name": "flowsr", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": 1}
@@ -353,7 +339,7 @@ class VtkTarget(Target):
 
     def __init__(self, path, dataset):
         super().__init__(path, dataset)
-        named = path.with_name(path.stem.removeprefix("."))  # the file that the unfinished one will be
+        named = path.name
         if dataset.sizes["time"] != 1:
             raise FlowsrError(
                 "a VTK file holds one snapshot",
@@ -365,7 +351,7 @@ class VtkTarget(Target):
             )
         self.grid = grid_of(dataset)
         self.names = field_variables(dataset)
-        suffix = named.suffix
+        suffix = path.suffix
         self.rectilinear = any(self.grid.stretched) or suffix == ".vtr"
         if any(self.grid.stretched) and suffix == ".vti":
             raise FlowsrError("image data have no stretched axes", file=named, expected="a name that ends in .vtr")
@@ -381,7 +367,6 @@ class VtkTarget(Target):
         self.head = self._xml()
 
     def lay_down(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "wb") as file:
             file.write(self.head)
             file.truncate(len(self.head) + sum(self._bytes(n) + self.HEADER for n in self.names) + self._tail())

@@ -1,15 +1,9 @@
 """Field stores in Zarr v3 that appear whole or not at all, however the writer ends.
 
-A store grows in a hidden folder beside its target::
-
-    .name.zarr.partial/
-        lock          held by the one process that builds the store
-        plan.json     what the store will hold; there once the metadata is whole
-        store/        the Zarr hierarchy
-        done/         one small marker per shard that is on the disk, with its sha256
-
-and takes its name in one step when every shard is there and matches its marker. Whoever fills it may keep files of
-their own there (a restart file, say); they go with the partial store. A writer that starts again after a kill skips the
+A store grows in a hidden folder beside its target, a :class:`flowsr.files.Partial` whose ``store/`` is the Zarr
+hierarchy, with a marker per shard that is on the disk, and takes its name in one step when every shard is there and
+matches its marker. Whoever fills it may keep files of their own there (a restart file, say); they go with the partial
+store. A writer that starts again after a kill skips the
 shards that are whole, and the published bytes do not depend on how often it was killed.
 
 Each array is chunked over space; a chunk holds one time and all components. A shard (one file) has one writer: writes
@@ -18,12 +12,10 @@ that are not aligned to shards are refused, since two writers in one shard corru
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -33,7 +25,7 @@ import xarray as xr
 
 from flowsr.data.field import SPACE
 from flowsr.errors import FlowsrError
-from flowsr.files import file_checksum, fsync_file, fsync_folder, replace_bytes, tree_checksum, write_json_atomic
+from flowsr.files import Partial, file_checksum, fsync_file, fsync_folder, read_json, tree_checksum
 
 CHUNK = 64
 SHARD = 256
@@ -51,7 +43,7 @@ def create_store(
     shard: int | tuple[int, int, int] = SHARD,
     fresh: bool = False,
 ) -> FieldStore:
-    """Start a store, or go on with one that was begun with the same arguments.
+    """Start a store, or resume one that was begun with the same arguments.
 
     Args:
         target: where the store will appear, such as ``simulate/seed_000.zarr``.
@@ -80,29 +72,16 @@ def create_store(
                 "will not be replaced", file=target, expected="no such name, or a store written by flowsr"
             )
         if found == fingerprint and not fresh:
-            shutil.rmtree(partial_path(target), ignore_errors=True)
+            Partial(target).discard()
             return FieldStore(target)
         if not fresh:
             raise FlowsrError(
                 "this store was made from other data or settings", file=target, hint="use --fresh to replace it"
             )
-    partial = partial_path(target)
-    partial.mkdir(parents=True, exist_ok=True)
-    lock = _lock(partial / "lock", target)
-    if fresh:
-        _clear(partial)
-    begun = _read_json(partial / "plan.json")
-    if begun is None:
-        _clear(partial)
-        _lay_down(partial / "store", plan, fingerprint)
-        write_json_atomic(partial / "plan.json", {"fingerprint": fingerprint})
-    elif begun["fingerprint"] != fingerprint:
-        os.close(lock)
-        raise FlowsrError(
-            "a partial store was begun with other data or settings", file=target, hint="use --fresh to start it again"
-        )
+    partial = Partial(target)
+    partial.begin(fingerprint, lambda: _lay_down(partial.folder / "store", plan, fingerprint), fresh=fresh)
     store = FieldStore(target)
-    store._lock = lock
+    store._partial = partial
     return store
 
 
@@ -124,9 +103,9 @@ class FieldStore:
 
     def __init__(self, target: str | os.PathLike):
         self.target = Path(target)
-        self._lock = None
+        self._partial = Partial(self.target)
         self._arrays = {}
-        self.published = not (partial_path(self.target) / "plan.json").exists()
+        self.published = not self._partial.begun
         if self.published and not self.target.exists():
             raise FlowsrError("no store here, finished or begun", file=self.target)
 
@@ -137,14 +116,12 @@ class FieldStore:
         self.close()
 
     def __getstate__(self):
-        return {"target": self.target, "published": self.published, "_lock": None, "_arrays": {}}
+        return {**self.__dict__, "_arrays": {}}
 
     def close(self) -> None:
-        """Let go of the lock; what was written stays, for a later run to go on with."""
+        """Let go of the lock; what was written stays, for a later run to resume."""
         self._arrays.clear()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._partial.release()
 
     def boxes(self, variable: str, group: str = "") -> Iterator[Box]:
         """The shards of one snapshot as slices along x, y, z, in C order: the tiles a parallel job hands out."""
@@ -201,13 +178,12 @@ class FieldStore:
         """
         if self.published:
             return self.target
-        partial = partial_path(self.target)
         self._verify()
-        for left_over in (partial / "store").rglob("*.partial"):
+        store = self._partial.folder / "store"
+        for left_over in store.rglob("*.partial"):
             left_over.unlink()
-        fsync_folder(partial / "store")
-        _give_name(partial / "store", self.target)
-        shutil.rmtree(partial)
+        fsync_folder(store)
+        self._partial.publish(store)
         self.published = True
         self.close()
         return self.target
@@ -218,12 +194,12 @@ class FieldStore:
             array = self._array(variable, group)
             for key in (key for time in range(array.shape[0]) for key in self._shards(array, time, None)):
                 total += 1
-                marker = _read_json(self._marker(variable, group, key))
+                marker = self._partial.marker(*self._piece(variable, group, key))
                 file = self._shard_file(variable, group, array, key)
                 if marker is None:
                     missing += 1
                 elif not file.exists() or file_checksum(file) != marker["sha256"]:
-                    self._marker(variable, group, key).unlink()
+                    self._partial.unmark(*self._piece(variable, group, key))
                     changed += 1
         if missing or changed:
             raise FlowsrError(
@@ -237,7 +213,7 @@ class FieldStore:
     def _variables(self) -> Iterator[tuple[str, str]]:
         import zarr
 
-        root = zarr.open_group(str(partial_path(self.target) / "store"), mode="r")
+        root = zarr.open_group(str(self._partial.folder / "store"), mode="r")
         for path, node in root.members(max_depth=None):
             group, _, name = path.rpartition("/")
             if isinstance(node, zarr.Array) and node.metadata.dimension_names != (name,):
@@ -247,7 +223,7 @@ class FieldStore:
         import zarr
 
         if (group, variable) not in self._arrays:
-            root = self.target if self.published else partial_path(self.target) / "store"
+            root = self.target if self.published else self._partial.folder / "store"
             with zarr.config.set({"array.write_empty_chunks": True}):
                 self._arrays[group, variable] = zarr.open_array(
                     str(root / group / variable), mode="r" if self.published else "r+", zarr_format=3
@@ -259,27 +235,22 @@ class FieldStore:
         return product(*(range(s.start // u, -(-s.stop // u)) for s, u in zip(region, _unit(array))))
 
     def _shard_file(self, variable, group, array, key) -> Path:
-        return partial_path(self.target) / "store" / group / variable / array.metadata.encode_chunk_key(key)
+        return self._partial.folder / "store" / group / variable / array.metadata.encode_chunk_key(key)
 
-    def _marker(self, variable, group, key) -> Path:
-        return partial_path(self.target) / "done" / group / variable / ".".join(map(str, key))
+    @staticmethod
+    def _piece(variable, group, key) -> tuple[str, str, str]:
+        return group, variable, ".".join(map(str, key))
 
     def _is_done(self, variable, group, array, key) -> bool:
-        marker = _read_json(self._marker(variable, group, key))
+        marker = self._partial.marker(*self._piece(variable, group, key))
         file = self._shard_file(variable, group, array, key)
         return marker is not None and file.exists() and file.stat().st_size == marker["bytes"]
 
     def _mark(self, variable, group, array, key) -> None:
         file = self._shard_file(variable, group, array, key)
         fsync_file(file)
-        marker = {"bytes": file.stat().st_size, "sha256": file_checksum(file)}
-        replace_bytes(self._marker(variable, group, key), json.dumps(marker).encode())
-
-
-def partial_path(target: str | os.PathLike) -> Path:
-    """The hidden folder beside ``target`` in which its store grows."""
-    target = Path(target)
-    return target.with_name(f".{target.name}.partial")
+        facts = {"bytes": file.stat().st_size, "sha256": file_checksum(file)}
+        self._partial.mark(*self._piece(variable, group, key), **facts)
 
 
 def _unit(array) -> tuple[int, ...]:
@@ -399,48 +370,5 @@ def _lay_down(folder: Path, plan: dict, fingerprint: str) -> None:
 
 
 def _published_fingerprint(target: Path) -> str | None:
-    metadata = _read_json(target / "zarr.json") if target.is_dir() and not target.is_symlink() else None
+    metadata = read_json(target / "zarr.json") if target.is_dir() and not target.is_symlink() else None
     return metadata.get("attributes", {}).get(FINGERPRINT) if isinstance(metadata, dict) else None
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-
-
-def _clear(partial: Path) -> None:
-    """Empty a partial store, its plan first, so that a kill half-way leaves nothing that looks begun."""
-    (partial / "plan.json").unlink(missing_ok=True)
-    for path in partial.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != "lock":
-            path.unlink()
-
-
-def _give_name(store: Path, target: Path) -> None:
-    """Move the whole store to its name; what had that name goes once the new one is in place."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(store, target)
-    fsync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _lock(path: Path, target: Path) -> int:
-    """Hold the partial store for this process until it closes or dies; forked children do not inherit the hold."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise FlowsrError("another process is writing this store", file=target, hint="wait for it to end") from None
-        if path.exists() and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
-            return descriptor
-        os.close(descriptor)
-        path.parent.mkdir(parents=True, exist_ok=True)

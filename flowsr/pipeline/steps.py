@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flowsr import __version__
-from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
-from flowsr.files import tree_checksum, write_json_atomic
+from flowsr.files import partial_path, tree_checksum, write_json_atomic
 from flowsr.provenance import fingerprint, versions
 
 log = logging.getLogger(__name__)

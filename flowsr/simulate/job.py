@@ -190,7 +190,7 @@ class _Run:
     """One run on its way, of one member or of several: solver, output times, diagnostics, restart file."""
 
     def __init__(self, members: list[Settings], stores: list, device: torch.device, progress: Progress):
-        from flowsr.data.store import partial_path
+        from flowsr.files import partial_path
 
         self.members, self.settings = members, members[0]
         self.stores, self.device, self.progress = stores, device, progress

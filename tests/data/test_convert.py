@@ -122,7 +122,7 @@ def test_vtk_of_a_stretched_grid(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.h5", "a.nc", "a.vti"])
 @pytest.mark.parametrize("kill_at", [0.2, 0.6])
-def test_a_killed_conversion_goes_on_and_ends_with_the_same_bytes(tmp_path, name, kill_at, monkeypatch):
+def test_a_killed_conversion_is_resumed_and_ends_with_the_same_bytes(tmp_path, name, kill_at, monkeypatch):
     monkeypatch.setattr(MODULE, "PIECE", 300)
     path, _ = source(tmp_path, UNIFORM)
     time = 1 if name == "a.vti" else None
@@ -150,7 +150,7 @@ def test_a_piece_damaged_while_the_conversion_was_down_is_written_again(tmp_path
     path, fine = source(tmp_path, UNIFORM)
     target = tmp_path / "a.h5"
     assert in_child(lambda: convert(path, target, progress=lambda f, _: die() if f > 0.6 else None)) == -9
-    with h5py.File(tmp_path / ".a.h5.partial", "a") as file:
+    with h5py.File(tmp_path / ".a.h5.partial" / "a.h5", "a") as file:
         file["velocity"][0, 1, 2, 3, 4] += 1
     np.testing.assert_array_equal(open_field(convert(path, target))["velocity"].values, fine["velocity"].values)
 

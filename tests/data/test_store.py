@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowsr.data import FieldStore, create_store, field_template, open_field, store_checksum
-from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
+from flowsr.files import partial_path
 from flowsr.grid import Grid
 from tests.data.fields import die, in_child, random_field, store_field
 
@@ -123,7 +123,7 @@ def test_killed_and_resumed_is_the_same_to_the_byte(tmp_path, stop_after):
 
 def test_a_kill_while_the_metadata_is_laid_down(tmp_path, monkeypatch):
     dataset, path = random_field(GRID, [0.0]), tmp_path / "a.zarr"
-    monkeypatch.setattr("flowsr.data.store.write_json_atomic", die)
+    monkeypatch.setattr("flowsr.files.write_json_atomic", die)
     assert in_child(lambda: create_store(path, dataset)) == -9
     monkeypatch.undo()
     assert store_checksum(store_field(dataset, path)) == store_checksum(store_field(dataset, tmp_path / "b.zarr"))
@@ -131,7 +131,7 @@ def test_a_kill_while_the_metadata_is_laid_down(tmp_path, monkeypatch):
 
 def test_a_kill_while_publishing(tmp_path, monkeypatch):
     dataset, path = random_field(GRID, [0.0]), tmp_path / "a.zarr"
-    monkeypatch.setattr("flowsr.data.store.shutil.rmtree", lambda p, **_: None if str(p).endswith(".old") else die())
+    monkeypatch.setattr("flowsr.files.shutil.rmtree", lambda p, **_: None if str(p).endswith(".old") else die())
     assert in_child(lambda: store_field(dataset, path)) == -9
     monkeypatch.undo()
     assert path.exists() and partial_path(path).exists()
@@ -180,7 +180,7 @@ def test_another_template_is_refused_until_fresh(tmp_path):
     path = tmp_path / "a.zarr"
     first, second = random_field(GRID, [0.0]), random_field(GRID, [0.5])
     create_store(path, first).close()
-    with pytest.raises(FlowsrError, match="partial store was begun.*--fresh"):
+    with pytest.raises(FlowsrError, match="unfinished one was begun.*--fresh"):
         create_store(path, second)
     store_field(second, path, fresh=True)
     with pytest.raises(FlowsrError, match="other data or settings.*--fresh"):
@@ -206,7 +206,7 @@ def test_whatever_decides_the_bytes_decides_the_template(tmp_path, change):
         other = other.assign_coords(x=other["x"] + 1)
     else:
         options["chunk"] = 5
-    with pytest.raises(FlowsrError, match="partial store"):
+    with pytest.raises(FlowsrError, match="unfinished one was begun"):
         create_store(tmp_path / "a.zarr", other, **options)
 
 

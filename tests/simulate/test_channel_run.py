@@ -11,9 +11,8 @@ import torch
 import xarray as xr
 
 from flowsr.data.field import grid_of, validate
-from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
-from flowsr.files import tree_checksum
+from flowsr.files import partial_path, tree_checksum
 from flowsr.simulate.channel import ChannelSolver, ChannelSpace, MeanDrive, bulk_velocity, disturbed, simulate_channel
 from flowsr.simulate.channel import run as run_module
 from tests.simulate.boxes import relative

@@ -11,9 +11,8 @@ import pytest
 import torch
 import xarray as xr
 
-from flowsr.data.store import partial_path
 from flowsr.errors import FlowsrError
-from flowsr.files import tree_checksum
+from flowsr.files import partial_path, tree_checksum
 from flowsr.simulate import BandPower, BoxSolver, random_solenoidal, simulate_run
 from flowsr.simulate import job as run_module
 from flowsr.simulate.flows import STEADY_ENERGY

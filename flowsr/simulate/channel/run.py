@@ -194,7 +194,7 @@ class _Run:
     """One run on its way: solver, output times, diagnostics, profiles, restart file."""
 
     def __init__(self, settings: ChannelSettings, store, device: str, progress: Progress):
-        from flowsr.data.store import partial_path
+        from flowsr.files import partial_path
 
         self.settings, self.store, self.progress = settings, store, progress
         lengths = settings.lengths[0], settings.lengths[2]

@@ -52,9 +52,7 @@ def vorticity_alignment(velocity: Tensor, grid: Grid) -> Tensor:
     Each is uniform on (0, 1) where the directions have nothing to do with each other; in turbulence vorticity prefers
     the intermediate one. Source: Ashurst, Kerstein, Kerr & Gibson, Phys. Fluids 30, 2343 (1987).
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
+    Arguments as in :func:`strain_eigenframe`.
 
     Returns:
         (batch, 3, x, y, z), no unit; nan where strain or vorticity vanish against the gradient, to rounding.
@@ -70,9 +68,7 @@ def strain_state(velocity: Tensor, grid: Grid) -> Tensor:
     on (-1, 1) for a Gaussian incompressible field; in turbulence its density is largest at 1. Source: Lund & Rogers,
     Phys. Fluids 6, 1838 (1994).
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
+    Arguments as in :func:`strain_eigenframe`.
 
     Returns:
         (batch, x, y, z), float64, no unit; nan where the strain vanishes against the gradient, to rounding.

@@ -32,6 +32,7 @@ SYMMETRIC = 1e-6  # of the channel's height: centres this near to each other's m
 
 _PROFILES = "Kim, Moin & Moser, J. Fluid Mech. 177, 133 (1987)"
 _POPE = "Pope, Turbulent Flows (2000), sec. 7.1"
+_STRESS = "||R_p - R_t|| / ||R_t||; R_ij of Pope, Turbulent Flows (2000), sec. 4.1"
 _LUMLEY = "Lumley, Adv. Appl. Mech. 18, 123 (1978); Pope, Turbulent Flows (2000), eqs. 11.28-11.29"
 _INVARIANTS = "Pope, Turbulent Flows (2000), eqs. 11.28-11.29; Lumley, Adv. Appl. Mech. 18, 123 (1978)"
 
@@ -87,7 +88,7 @@ def reynolds_stress(velocity: Tensor, grid: Grid) -> Tensor:
         ValueError: a field that is not on the grid.
     """
     check_on_grid(velocity, grid)
-    return _stress(*_moments(velocity, grid), volume_of(velocity, grid))
+    return _stress(**_moments(velocity, grid), volume=volume_of(velocity, grid))
 
 
 def anisotropy(stress: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ def wall_profiles(velocity: Tensor, grid: Grid, viscosity: float) -> WallProfile
         ValueError: a field that is not on the grid, or a box that is not a channel.
     """
     check_on_grid(velocity, grid)
-    first, second = (moment.mean(0) for moment in _plane_means(velocity, grid))
+    first, second = (moment.mean(0) for moment in _plane_means(velocity, grid).values())
     channel = _Channel.of(grid, velocity.device)
     return channel.profiles(first, second, channel.direction(first), viscosity)
 
@@ -170,18 +171,13 @@ class ReynoldsAnisotropy(FieldMetric):
     halo = 0
     needs_vector = True
     scalars: ClassVar = {
-        "reynolds_stress_error": Quantity(
-            "Reynolds stress error",
-            "1",
-            "lower",
-            "||R_p - R_t|| / ||R_t||; R_ij of Pope, Turbulent Flows (2000), sec. 4.1",
-        ),
+        "reynolds_stress_error": Quantity("Reynolds stress error", "1", "lower", _STRESS),
         "lumley_xi": Quantity("Anisotropy xi", "1", "truth", f"6 xi^3 = b_ij b_jk b_ki; {_INVARIANTS}"),
         "lumley_eta": Quantity("Anisotropy eta", "1", "truth", f"6 eta^2 = b_ij b_ji; {_INVARIANTS}"),
     }
 
     def measure(self, prediction, target, grid):
-        return of_both(prediction, target, lambda field: _named(*_moments(field, grid)))
+        return of_both(prediction, target, lambda field: _moments(field, grid))
 
     def finish(self, prediction_first, prediction_second, target_first, target_second, volume):
         predicted = _stress(prediction_first, prediction_second, volume)
@@ -226,7 +222,7 @@ class WallUnits(FieldMetric):
     def measure(self, prediction, target, grid):
         if self.viscosity is None:
             raise ValueError("wall units need the viscosity")
-        return of_both(prediction, target, lambda field: _named(*_plane_means(field, grid)))
+        return of_both(prediction, target, lambda field: _plane_means(field, grid))
 
     def axis_values(self, grid):
         channel = _Channel.of(grid, torch.device("cpu"))
@@ -313,12 +309,11 @@ class _Channel:
         return profile[torch.minimum(self.position, self.height - self.position).argsort()]
 
 
-def _plane_means(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Means over the two periodic axes of u_i, (batch, 3, n), and of u_i u_j, (batch, 3, 3, n)."""
+def _plane_means(velocity: Tensor, grid: Grid) -> dict[str, Tensor]:
+    """Means over the two periodic axes: ``first`` of u_i, (batch, 3, n), ``second`` of u_i u_j, (batch, 3, 3, n)."""
     planes = velocity.to(torch.float64).movedim(2 + wall_axis(grid), 2).flatten(3)
-    first = planes.mean(-1)
-    second = torch.einsum("bins,bjns->bijn", planes, planes) / planes.shape[-1]
-    return first, second
+    products = torch.einsum("bins,bjns->bijn", planes, planes) / planes.shape[-1]
+    return {"first": planes.mean(-1), "second": products}
 
 
 def _distance(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -327,17 +322,13 @@ def _distance(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return torch.sqrt((weights * (prediction - target) ** 2).sum() / (weights * target**2).sum())
 
 
-def _moments(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Integrals of u_i, (batch, 3), and of u_i u_j, (batch, 3, 3)."""
+def _moments(velocity: Tensor, grid: Grid) -> dict[str, Tensor]:
+    """``first`` and ``second``: integrals of u_i, (batch, 3), and of u_i u_j, (batch, 3, 3)."""
     velocity = velocity.to(torch.float64)
     rows = [volume_sum(velocity[:, i : i + 1] * velocity, grid, keep=2) for i in range(3)]
-    return volume_sum(velocity, grid, keep=2), torch.stack(rows, dim=1)
+    return {"first": volume_sum(velocity, grid, keep=2), "second": torch.stack(rows, dim=1)}
 
 
 def _stress(first: Tensor, second: Tensor, volume: Tensor) -> Tensor:
     mean = first / volume[..., None]
     return second / volume[..., None, None] - mean[..., :, None] * mean[..., None, :]
-
-
-def _named(first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    return {"first": first, "second": second}

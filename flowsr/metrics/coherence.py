@@ -120,24 +120,20 @@ class Coherence(ShellMetric):
 
     def finish(self, cross_energy, prediction_energy, target_energy, wavenumber, complete, cutoff):
         shown, beyond = shown_shells(wavenumber, complete), beyond_cutoff(wavenumber, cutoff)
-        coherence = _coherence(cross_energy, prediction_energy, target_energy)
-        error = (prediction_energy - 2 * cross_energy + target_energy) / target_energy
+        energies = cross_energy, prediction_energy, target_energy
+        predicted = prediction_energy > NOISE * prediction_energy.sum()
         held = target_energy > NOISE * target_energy.sum()
+        coherence = torch.where(held & predicted, _coherence(*energies), torch.nan)
+        error = (prediction_energy - 2 * cross_energy + target_energy) / target_energy
         coherent = good_up_to(wavenumber[shown], (held & (coherence >= self.least_coherence))[shown])
-        all_beyond = (energy[beyond].sum() for energy in (cross_energy, prediction_energy, target_energy))
         return {
             "good_up_to_coherence": coherent,
             "good_up_to_error": good_up_to(wavenumber[shown], (held & (error <= self.largest_error))[shown]),
             "good_up_to_coherence_over_cutoff": coherent / cutoff if torch.isfinite(cutoff) else torch.nan * coherent,
-            "coherence_beyond_cutoff": _ratio(*all_beyond),
+            "coherence_beyond_cutoff": _coherence(*(energy[beyond].sum() for energy in energies)),
             "coherence": Curve(wavenumber[shown], coherence[shown]),
         }
 
 
 def _coherence(cross: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
-    held = (target > NOISE * target.sum(-1, keepdim=True)) & (prediction > NOISE * prediction.sum(-1, keepdim=True))
-    return torch.where(held, _ratio(cross, prediction, target), torch.nan)
-
-
-def _ratio(cross: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
     return cross / torch.sqrt(prediction * target)

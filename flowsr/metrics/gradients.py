@@ -30,6 +30,7 @@ KINDS = ("longitudinal", "transverse")
 Scales = tuple[float, float]
 
 _MOMENTS_SOURCE = "Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997)"
+_STRAIN_SOURCE = "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3"
 _PDF_SOURCE = "Gotoh, Fukayama & Nakano, Phys. Fluids 14, 1065 (2002)"
 
 
@@ -53,15 +54,10 @@ def velocity_gradient(velocity: Tensor, grid: Grid) -> Tensor:
 def vorticity(velocity: Tensor, grid: Grid) -> Tensor:
     """Curl of a velocity, w_i = e_ijk du_k/dx_j.
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
+    Arguments and errors as in :func:`velocity_gradient`.
 
     Returns:
         (batch, 3, x, y, z), 1/time: an axial vector, ``1e`` where the velocity is ``1o``.
-
-    Raises:
-        ValueError: a field that has not three components or is not on the grid.
     """
     a = velocity_gradient(velocity, grid)
     return torch.stack([a[:, 2, 1] - a[:, 1, 2], a[:, 0, 2] - a[:, 2, 0], a[:, 1, 0] - a[:, 0, 1]], dim=1)
@@ -73,14 +69,9 @@ def normalized_divergence(velocity: Tensor, grid: Grid) -> Tensor:
     0 for an incompressible field, sqrt(1/3) for three unrelated isotropic components, 1 at most in a periodic box:
     for a potential flow.
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
-
-    Returns:
-        (batch,), no unit.
+    Arguments as in :func:`velocity_gradient`; (batch,), no unit.
     """
-    return torch.sqrt(_divergence_power(velocity, grid) / _gradient_power(velocity, grid))
+    return Divergence().each(velocity, velocity, grid)["divergence"]
 
 
 def dissipation(velocity: Tensor, grid: Grid, viscosity: float = 1.0) -> Tensor:
@@ -115,9 +106,7 @@ def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tens
 def enstrophy(velocity: Tensor, grid: Grid) -> Tensor:
     """Mean enstrophy <w.w> / 2. Source: Taylor, Proc. R. Soc. A 164, 15 (1938).
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
+    Arguments as in :func:`velocity_gradient`.
 
     Returns:
         (batch,), float64, 1/time^2. In a homogeneous incompressible flow the dissipation is 2 nu times this.
@@ -128,12 +117,7 @@ def enstrophy(velocity: Tensor, grid: Grid) -> Tensor:
 def enstrophy_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
     """Predicted over true mean enstrophy.
 
-    Args:
-        prediction, target: (batch, 3, x, y, z).
-        grid: the grid of both.
-
-    Returns:
-        (batch,), no unit; 1 is right, less is too smooth.
+    Arguments as in :func:`dissipation_captured`; (batch,), no unit; 1 is right, less is too smooth.
     """
     return EnstrophyCaptured().each(prediction, target, grid)["enstrophy_captured"]
 
@@ -144,14 +128,12 @@ def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
     a_i = du_i/dx_i less its mean; no sum over i. Near -0.5 in developed turbulence, where it measures vortex
     stretching; 0 for a Gaussian field. Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
+    Arguments as in :func:`velocity_gradient`.
 
     Returns:
         (batch,), no unit; a direction whose derivative vanishes everywhere is left out, nan if all do.
     """
-    return _moments(_power_sums(velocity, grid), volume_of(velocity, grid)[:, None])[0]
+    return DerivativeMoments().each(velocity, velocity, grid)["derivative_skewness"]
 
 
 def derivative_flatness(velocity: Tensor, grid: Grid) -> Tensor:
@@ -159,15 +141,13 @@ def derivative_flatness(velocity: Tensor, grid: Grid) -> Tensor:
 
     Arguments, result and source as in :func:`derivative_skewness`.
     """
-    return _moments(_power_sums(velocity, grid), volume_of(velocity, grid)[:, None])[1]
+    return DerivativeMoments().each(velocity, velocity, grid)["derivative_flatness"]
 
 
 def gradient_scales(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Root mean squares of the longitudinal and of the transverse derivatives.
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
+    Arguments as in :func:`velocity_gradient`.
 
     Returns:
         two of (batch,), float64, 1/time: what :class:`GradientPdf` takes as ``scales``.
@@ -208,10 +188,9 @@ class Divergence(FieldMetric):
     }
 
     def measure(self, prediction, target, grid):
-        return {
-            "divergence_power": _divergence_power(prediction, grid),
-            "gradient_power": _gradient_power(prediction, grid),
-        }
+        a = velocity_gradient(prediction, grid)
+        divergence = a[:, 0, 0] + a[:, 1, 1] + a[:, 2, 2]
+        return {"divergence_power": volume_sum(divergence**2, grid), "gradient_power": volume_sum(a**2, grid)}
 
     def finish(self, divergence_power, gradient_power):
         return {"divergence": torch.sqrt(divergence_power / gradient_power)}
@@ -224,13 +203,7 @@ class DissipationCaptured(FieldMetric):
     halo = DERIVATIVE_HALO
     needs_vector = True
     scalars: ClassVar = {
-        "dissipation_captured": Quantity(
-            "Dissipation captured",
-            "1",
-            "truth",
-            "<S_ij S_ij> predicted / true; Pope, Turbulent Flows (2000), sec. 5.3",
-            "Dissi-\npation",
-        )
+        "dissipation_captured": Quantity("Dissipation captured", "1", "truth", _STRAIN_SOURCE, "Dissi-\npation")
     }
 
     def measure(self, prediction, target, grid):
@@ -255,11 +228,18 @@ class DerivativeMoments(FieldMetric):
     }
 
     def measure(self, prediction, target, grid):
-        return {"power_sums": _power_sums(prediction, grid)}
+        a = _components(velocity_gradient(prediction, grid), "longitudinal").to(torch.float64)
+        return {"power_sums": torch.stack([volume_sum(a**power, grid, keep=2) for power in (1, 2, 3, 4)], dim=-1)}
 
     def finish(self, power_sums, volume):
-        skewness, flatness = _moments(power_sums, volume)
-        return {"derivative_skewness": skewness, "derivative_flatness": flatness}
+        mean, second, third, fourth = (power_sums / volume).unbind(-1)
+        variance = second - mean**2
+        skew = third - 3 * mean * second + 2 * mean**3
+        flat = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
+        return {
+            "derivative_skewness": (skew / variance**1.5).nanmean(-1),
+            "derivative_flatness": (flat / variance**2).nanmean(-1),
+        }
 
 
 class GradientPdf(FieldMetric):
@@ -348,15 +328,6 @@ def density_curve(volumes: Tensor, total: Tensor, low: float, high: float) -> Cu
     return Curve((edges[1:] + edges[:-1]) / 2, volumes / total * (bins / (high - low)))
 
 
-def _divergence_power(velocity: Tensor, grid: Grid) -> Tensor:
-    a = velocity_gradient(velocity, grid)
-    return volume_sum((a[:, 0, 0] + a[:, 1, 1] + a[:, 2, 2]) ** 2, grid)
-
-
-def _gradient_power(velocity: Tensor, grid: Grid) -> Tensor:
-    return volume_sum(velocity_gradient(velocity, grid) ** 2, grid)
-
-
 def _strain_power(velocity: Tensor, grid: Grid) -> Tensor:
     """Integral of 2 S_ij S_ij = A_ij A_ij + A_ij A_ji, (batch,)."""
     a = velocity_gradient(velocity, grid)
@@ -365,20 +336,6 @@ def _strain_power(velocity: Tensor, grid: Grid) -> Tensor:
 
 def _enstrophy_integral(velocity: Tensor, grid: Grid) -> Tensor:
     return volume_sum(vorticity(velocity, grid) ** 2, grid) / 2
-
-
-def _power_sums(velocity: Tensor, grid: Grid) -> Tensor:
-    """Integrals of the first four powers of the longitudinal derivatives, (batch, 3, 4)."""
-    a = _components(velocity_gradient(velocity, grid), "longitudinal").to(torch.float64)
-    return torch.stack([volume_sum(a**power, grid, keep=2) for power in (1, 2, 3, 4)], dim=-1)
-
-
-def _moments(power_sums: Tensor, volume: Tensor) -> tuple[Tensor, Tensor]:
-    mean, second, third, fourth = (power_sums / volume[..., None]).unbind(-1)
-    variance = second - mean**2
-    skew = third - 3 * mean * second + 2 * mean**3
-    flat = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
-    return (skew / variance**1.5).nanmean(-1), (flat / variance**2).nanmean(-1)
 
 
 def _components(a: Tensor, kind: str) -> Tensor:

@@ -20,6 +20,9 @@ NOISE = torch.finfo(torch.float32).eps ** 2
 TIE = 1e-9  # modes on the edge of two shells go to the outer one, whatever order |k| was summed in
 
 _DISSIPATION_SOURCE = "D(k) / nu = 2 k^2 E(k); Pope, Turbulent Flows (2000), eq. 6.191"
+_DISSIPATION_BEYOND = f"sum of k^2 E(k) beyond the coarse Nyquist wavenumber, predicted / true; {_DISSIPATION_SOURCE}"
+_ERROR_SOURCE = "mean over shells beyond the coarse Nyquist wavenumber k_c of |E_p(k) - E_t(k)| / E_t(k)"
+_PREDICTABILITY_SOURCE = "twice that of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)"
 _COMPENSATED_SOURCE = "Pope, Turbulent Flows (2000), eq. 6.239; Sreenivasan, Phys. Fluids 7, 2778 (1995): near 1.6"
 
 
@@ -331,11 +334,7 @@ class Spectrum(ShellMetric):
     scalars: ClassVar = {
         "spectral_error": Quantity("Spectral error", "1", "lower", "mean over shells of |E_p(k) - E_t(k)| / E_t(k)"),
         "spectral_error_beyond_cutoff": Quantity(
-            "Spectral error, k > k_c",
-            "1",
-            "lower",
-            "mean over shells beyond the coarse Nyquist wavenumber k_c of |E_p(k) - E_t(k)| / E_t(k)",
-            "E(k)\nerror\nk>k_c",
+            "Spectral error, k > k_c", "1", "lower", _ERROR_SOURCE, "E(k)\nerror\nk>k_c"
         ),
         "nrmse_beyond_cutoff": Quantity(
             "NRMSE, k > k_c", "1", "lower", "||p - t|| / ||t|| of the parts beyond the coarse Nyquist wavenumber k_c"
@@ -349,9 +348,7 @@ class Spectrum(ShellMetric):
             "Relative error of the spectrum", "|E_p - E_t| / E_t", "as the scalar"
         ),
         "field_error_per_wavenumber": spectrum_quantity(
-            "Energy of the error over energy",
-            "E_{p-t} / E_t",
-            "twice that of Metais & Lesieur, J. Atmos. Sci. 43, 857 (1986)",
+            "Energy of the error over energy", "E_{p-t} / E_t", _PREDICTABILITY_SOURCE
         ),
     }
 
@@ -387,10 +384,7 @@ class SpectralRanges(ShellMetric):
     needs_vector = True
     scalars: ClassVar = {
         "dissipation_captured_beyond_cutoff": Quantity(
-            "Dissipation captured, k > k_c",
-            "1",
-            "truth",
-            f"sum of k^2 E(k) beyond the coarse Nyquist wavenumber, predicted / true; {_DISSIPATION_SOURCE}",
+            "Dissipation captured, k > k_c", "1", "truth", _DISSIPATION_BEYOND
         ),
         "dissipation_peak": Quantity(
             "Wavenumber of peak dissipation", "length^-1", "truth", f"argmax of 2 k^2 E(k); {_DISSIPATION_SOURCE}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from flowsr.metrics.base import (
     CurveQuantity,
     FieldMetric,
     Quantity,
+    Scale,
     check_on_grid,
     check_velocity,
     volume_of,
@@ -25,17 +26,6 @@ from flowsr.metrics.tiles import piece_of
 
 PLATEAU = 0.8  # share of the largest <|du|^3> / r that the scaling range holds
 FITTED = 3  # separations that a slope takes at least
-
-_MOMENTS = (
-    "second_longitudinal",
-    "third_longitudinal",
-    "absolute_third_longitudinal",
-    "fourth_longitudinal",
-    "second_transverse",
-    "absolute_third_transverse",
-    "fourth_transverse",
-)
-_SIGNED, _ABSOLUTE = _MOMENTS.index("third_longitudinal"), _MOMENTS.index("absolute_third_longitudinal")
 
 _SOURCE = "Pope, Turbulent Flows (2000), eqs. 6.23-6.28"
 _THIRD_SOURCE = "-S_3 / r = 4/5 eps in an inertial range; Kolmogorov 1941; Pope, Turbulent Flows (2000), eq. 6.88"
@@ -87,6 +77,10 @@ class StructureFunctions:
         count = inside.sum(-1, keepdim=True)
         x, y = (torch.where(inside, v - torch.where(inside, v, 0).sum(-1, keepdim=True) / count, 0) for v in (x, y))
         return torch.where(count[..., 0] >= FITTED, (x * y).sum(-1) / (x * x).sum(-1), torch.nan)
+
+
+_MOMENTS = [moment.name for moment in fields(StructureFunctions)][1:]
+_SIGNED, _ABSOLUTE = _MOMENTS.index("third_longitudinal"), _MOMENTS.index("absolute_third_longitudinal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +140,10 @@ def structure_functions(velocity: Tensor, grid: Grid, largest: int | None = None
     return _functions(sums, volumes, separations.separation.to(sums.device), separations.share.to(sums.device))
 
 
+def _against_separation(label: str, y_label: str, source: str, unit: str, y_scale: Scale = "linear") -> CurveQuantity:
+    return CurveQuantity(label, "separation r", y_label, source, "length", unit, "log", y_scale)
+
+
 class VelocityIncrements(FieldMetric):
     """:func:`structure_functions` of the prediction, scaling range and exponents; moments are pooled.
 
@@ -165,28 +163,14 @@ class VelocityIncrements(FieldMetric):
     }
     curves: ClassVar = {
         **{
-            f"structure_function_{order}_{kind}": CurveQuantity(
-                f"Structure function of order {order}, {kind}",
-                "separation r",
-                f"S_{order}(r)",
-                _SOURCE,
-                "length",
-                f"velocity^{order}",
-                "log",
-                "log",
+            f"structure_function_{order}_{kind}": _against_separation(
+                f"Structure function of order {order}, {kind}", f"S_{order}(r)", _SOURCE, f"velocity^{order}", "log"
             )
             for order in (2, 4)
             for kind in ("longitudinal", "transverse")
         },
-        "structure_function_3_compensated": CurveQuantity(
-            "Third-order structure function over separation",
-            "separation r",
-            "-S_3(r) / r",
-            _THIRD_SOURCE,
-            "length",
-            "velocity^3 length^-1",
-            "log",
-            "linear",
+        "structure_function_3_compensated": _against_separation(
+            "Third-order structure function over separation", "-S_3(r) / r", _THIRD_SOURCE, "velocity^3 length^-1"
         ),
     }
     axes = ("separation", "share")

@@ -1,0 +1,342 @@
+"""What layers, models and metrics owe their callers, asked of one's own: for the tests of a package that extends flowsr.
+
+    from flowsr.testing import assert_equivariant, check_metric, check_model
+
+Each raises ``AssertionError`` on the first debt that is not paid, and says by how much. They need no test runner, compute
+in double precision, and leave what they are given as it is. What they cannot know, whether the mathematics is right, is
+left to tests on fields whose answer is known.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from flowsr.group import OctahedralGroup, octahedral_group
+from flowsr.group.fields import transform_field, transform_grid, transform_regular
+from flowsr.metrics import Curve, FieldMetric, finite_differences, measure_in_tiles
+from flowsr.metrics.tiles import cut_axes
+from flowsr.models import Upscaler
+from flowsr.upscale.tiles import upscale_array
+
+__all__ = ["assert_equivariant", "check_metric", "check_model"]
+
+#: Unequal sides, odd and even, and every kind of boundary: what is exact here is exact on any box.
+MIXED = Grid((3, 4, 5), boundary=("periodic", "wall", "open"))
+#: A periodic box of unequal sides and spacings.
+PERIODIC = Grid((16, 12, 20), (0.4, 0.5, 0.3))
+#: Between walls along y, its cells finer towards them.
+CHANNEL = Grid(
+    (8, 12, 10),
+    (0.3, 2.0 / 12, 0.25),
+    ("periodic", "wall", "periodic"),
+    (0.0, -1.0, 0.0),
+    (None, tuple(np.sin(np.linspace(-1.4, 1.4, 12)).tolist()), None),
+)
+#: Cells along a tile's side; no side of the boxes above is a multiple of it.
+SIDE = 7
+
+
+def assert_equivariant(
+    layer: Callable[[Tensor, Any], Tensor],
+    group: str | OctahedralGroup = "Oh",
+    irreps_in: str | None = "1o",
+    irreps_out: str | None = "1o",
+    *,
+    channels: int = 1,
+    grid: Grid = MIXED,
+    values: Tensor | None = None,
+    tolerance: float = 1e-10,
+) -> float:
+    """Ask ||M(g.x) - g.M(x)|| <= tolerance ||M(x)|| of every element g of a group, in float64.
+
+    Args:
+        layer: called as ``layer(values, grid)`` where it is an :class:`~flowsr.models.Upscaler`, as
+            ``layer(values, boundary)`` otherwise. Of a module a copy is measured, in double precision and ``eval()``.
+        group: ``O`` or ``Oh``, or the group itself.
+        irreps_in, irreps_out: e3nn irreps of input and output; None for regular features (batch, channels, n, x, y, z).
+        channels: of a regular input.
+        grid: of the input; its boundaries travel with the axes.
+        values: the input; by default noise.
+
+    Returns:
+        The largest relative error over the group.
+
+    Raises:
+        AssertionError: an element beyond the tolerance.
+    """
+    group = octahedral_group(group) if isinstance(group, str) else group
+    if isinstance(layer, nn.Module):
+        layer = copy.deepcopy(layer).double().eval()
+    takes_grid = isinstance(layer, Upscaler)
+    if values is None:
+        values = _noise(channels * group.order if irreps_in is None else Irreps(irreps_in).dim, grid)
+        values = values.unflatten(1, (channels, group.order)) if irreps_in is None else values
+
+    def act(field: Tensor, element: int, irreps: str | None) -> Tensor:
+        if irreps is None:
+            return transform_regular(field, element, group)
+        return transform_field(field, element, irreps, group)
+
+    worst = 0.0
+    with torch.no_grad():
+        result = layer(values, grid if takes_grid else grid.boundary)
+        for element in range(group.order):
+            moved = transform_grid(grid, element, group)
+            found = layer(act(values, element, irreps_in), moved if takes_grid else moved.boundary)
+            error = float((found - act(result, element, irreps_out)).norm() / result.norm())
+            assert error <= tolerance, (
+                f"not equivariant: element {element} of {group.name}, {group.matrices[element].astype(int).tolist()}, "
+                f"error {error:.3g}, tolerance {tolerance:.3g}"
+            )
+            worst = max(worst, error)
+    return worst
+
+
+def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12, seed: int = 0) -> None:
+    """Ask of a model what tiles, comparisons and fits rely on.
+
+    That its class says in one line what it is; that fields of either precision come out ``factor`` times finer, the same
+    every time; that walls and open edges are upscaled, or refused in one line; that the units of length and of the field
+    are of no account; that tiles with the stated halo give the whole field, and nothing beyond the halo is looked at; and
+    that every trainable parameter is reached by the gradient.
+
+    Args:
+        model: of any precision and device; a copy of it is asked, on the CPU.
+        stir: give every trainable parameter a random value first, so that no part of a fresh network is silent.
+        tolerance: relative to the field, for round-off; more where a model's halo leaves something out on purpose.
+        seed: of the random values.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    model = copy.deepcopy(model).cpu().double().eval()
+    if stir and model.trainable:
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.2)
+    lines = (type(model).__doc__ or "").strip().splitlines()
+    assert lines and lines[0].endswith("."), "the class says in the first line of its docstring, a sentence, what it is"
+    grid = Grid((4, 5, 6))
+    coarse = _noise(Irreps(model.irreps_in).dim, grid, batch=2)
+    components = Irreps(model.irreps).dim
+    fine = _upscaled(model, coarse, grid)
+    shape = (2, components, *(model.factor * n for n in grid.shape))
+    assert fine.shape == shape, f"a result of shape {tuple(fine.shape)} where {shape} was expected"
+    assert torch.equal(_upscaled(model, coarse, grid), fine), "the same field twice gives two results"
+    single = copy.deepcopy(model).float()
+    assert _upscaled(single, coarse.float(), grid).dtype == torch.float32, "single precision comes out in another one"
+    _check_units(model, coarse, grid, fine, tolerance)
+    _check_boundaries(model)
+    if model.halo is not None:
+        _check_halo(model, tolerance)
+    if model.trainable:
+        model(coarse, grid).square().mean().backward()
+        named = [(name, p.grad) for name, p in model.named_parameters() if p.requires_grad]
+        silent = [name for name, gradient in named if gradient is None or not bool(gradient.abs().max() > 0)]
+        assert not silent, f"no gradient reaches {', '.join(silent)}"
+
+
+def _check_units(model: Upscaler, coarse: Tensor, grid: Grid, fine: Tensor, tolerance: float) -> None:
+    elsewhere = Grid(grid.shape, spacing=(0.01,) * 3, origin=(3.0, 2.0, 1.0))
+    _assert_close(_upscaled(model, coarse, elsewhere), fine, tolerance, "another unit of length")
+    doubled = copy.deepcopy(model)
+    for name, scale in doubled.named_buffers():  # a network told of the units, as a data set tells it
+        if name.rpartition(".")[2] == "scale":
+            scale.mul_(2)
+    _assert_close(_upscaled(doubled, 2 * coarse, grid), 2 * fine, tolerance, "a field, and its scale, twice as large")
+
+
+def _check_boundaries(model: Upscaler) -> None:
+    for boundary in (("wall", "periodic", "open"), ("open",) * 3):
+        grid = Grid((4, 5, 6), boundary=boundary)
+        try:
+            fine = _upscaled(model, _noise(Irreps(model.irreps_in).dim, grid), grid)
+        except (ValueError, FlowsrError) as error:
+            assert model.needs_periodic and "\n" not in str(error), f"boundaries {boundary} end in {error!r}"
+            continue
+        assert not model.needs_periodic, f"needs_periodic, and boundaries {boundary} are not refused"
+        assert bool(torch.isfinite(fine).all()), f"boundaries {boundary} give NaN or infinite values"
+
+
+def _check_halo(model: Upscaler, tolerance: float) -> None:
+    halo = model.halo or 0
+    for boundary in ("periodic", "wall", "open"):
+        if model.needs_periodic and boundary != "periodic":
+            continue
+        grid = Grid((7, 3, 4), boundary=(boundary, "periodic", "periodic"))
+        coarse = _noise(Irreps(model.irreps_in).dim, grid)[0].numpy()
+        whole, tiled = (torch.from_numpy(upscale_array(model, coarse, grid, tile=side)) for side in (7, 3))
+        _assert_close(tiled, whole, max(tolerance, 1e-13), f"tiles with a halo of {halo} cells, {boundary}")
+    edge = "periodic" if model.needs_periodic else "wall"
+    grid = Grid((2 * halo + 5, 3, 3), boundary=(edge, "periodic", "periodic"))
+    reach = _reach(model, grid, halo + 2, tolerance)
+    assert reach <= halo, f"a halo of {halo} cells, and the result depends on {reach}"
+    if not model.needs_periodic:  # what a wall bounds does not come round again
+        reach = _reach(model, grid, grid.shape[0] - 1, tolerance)
+        assert reach <= halo, f"what lies at a wall is seen {reach} cells away, beyond the halo of {halo}"
+
+
+def _reach(model: Upscaler, grid: Grid, layer: int, tolerance: float) -> int:
+    """Cells along x, from a coarse layer that is changed, to the farthest where the result changes."""
+    values = _noise(Irreps(model.irreps_in).dim, grid)
+    poked = values.clone()
+    poked[:, :, layer] += 1.0
+    change = (_upscaled(model, poked, grid) - _upscaled(model, values, grid)).abs().amax((0, 1, 3, 4))
+    reached = change.reshape(-1, model.factor).amax(1) > tolerance * values.abs().max()
+    return int((torch.nonzero(reached).flatten() - layer).abs().max())
+
+
+def check_metric(
+    metric: FieldMetric, *, irreps: str = "1o", tolerance: float = 1e-10, units: tuple[float, float] = (2.0, 4.0)
+) -> None:
+    """Ask of a metric what tables, streams and tiles rely on.
+
+    That every result has a label, a unit and a source, and is there; that batches, single snapshots and merged states
+    give one result and a reset metric holds nothing; that tiles, where the class states a halo, add up to the whole; that
+    nothing changes when prediction and truth are transformed by any of the 48 elements, where the class says so; and that
+    results follow their units where those of the data change.
+
+    Args:
+        metric: any instance; copies of it are asked. Its ``viscosity`` is changed with the units; an option with a unit
+            of its own must be left out.
+        irreps: field type to measure.
+        tolerance: relative and absolute; more for a metric that counts voxels, which rounding may move between bins.
+        units: what velocities and lengths are multiplied by; powers of two, so that it is exact.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    grid = CHANNEL if metric.needs_channel else PERIODIC
+    kind = type(metric)
+
+    def fresh(**changed: Any) -> FieldMetric:
+        made = metric.clone()
+        made.reset()
+        vars(made).update(changed)
+        return made
+
+    prediction, target = _pair(irreps, grid)
+    result = fresh()(prediction, target, grid)
+    _check_declared(kind, result)
+
+    whole, single, first, second = (fresh() for _ in range(4))
+    whole.update(prediction, target, grid)
+    for one, other in zip(prediction, target):
+        single.update(one[None], other[None], grid)
+    first.update(prediction[:1], target[:1], grid)
+    second.update(prediction[1:], target[1:], grid)
+    first.merge_state(second)
+    _assert_same(single.compute(), whole.compute(), 1e-12, "one snapshot after the other")
+    _assert_same(first.compute(), whole.compute(), 1e-12, "two metrics merged")
+    whole.reset()
+    assert not any(bool(getattr(whole, state).any()) for state in whole.states), "a reset metric still holds something"
+
+    if metric.halo is not None:
+        tiled, whole = fresh(), fresh()
+        with finite_differences(cut_axes(grid, SIDE)):
+            whole.update(prediction[:1], target[:1], grid)
+        measure_in_tiles([tiled], _reader(prediction), _reader(target), grid, side=SIDE)
+        _assert_same(tiled.compute(), whole.compute(), 1e-11, f"tiles with a halo of {metric.halo} cells")
+
+    if metric.invariant:
+        group = octahedral_group("Oh")
+        expected = fresh()(prediction[:1], target[:1], grid)
+        for element in range(group.order):
+            moved = (transform_field(field[:1], element, irreps, group) for field in (prediction, target))
+            found = fresh()(*moved, transform_grid(grid, element, group))
+            _assert_same(found, expected, tolerance, f"both fields transformed by element {element} of Oh")
+
+    velocity, length = units
+    viscosity = None if metric.viscosity is None else metric.viscosity * velocity * length
+    scaled = fresh(viscosity=viscosity)(velocity * prediction, velocity * target, _enlarged(grid, length))
+    expected = {key: _in_units(kind, key, value, velocity, length) for key, value in result.items()}
+    _assert_same(scaled, expected, tolerance, f"velocities times {velocity:g}, lengths times {length:g}")
+
+
+def _check_declared(kind: type[FieldMetric], result: Mapping[str, Any]) -> None:
+    declared = {**kind.scalars, **kind.curves}
+    assert declared, "neither scalars nor curves are declared"
+    assert result.keys() == declared.keys(), f"declared {sorted(declared)}, computed {sorted(result)}"
+    for key, quantity in declared.items():
+        assert quantity.label and quantity.source, f"{key} has no label or no source"
+        assert isinstance(result[key], Curve) == (key in kind.curves), f"{key} is declared as another kind of result"
+        assert key in kind.curves or result[key].shape == (), f"{key} is no scalar"
+
+
+def _in_units(kind: type[FieldMetric], key: str, value: Any, velocity: float, length: float) -> Any:
+    if key in kind.scalars:
+        return value * _factor(kind.scalars[key].unit, velocity, length)
+    curve = kind.curves[key]
+    x, y = (_factor(unit, velocity, length) for unit in (curve.x_unit, curve.y_unit))
+    return Curve(value.x * x, value.y * y)
+
+
+def _factor(unit: str, velocity: float, length: float) -> float:
+    """What a quantity is multiplied by: ``velocity^2 length`` by velocity^2 length."""
+    factor = 1.0
+    for part in unit.split():
+        base, _, power = part.partition("^")
+        if base != "1":
+            assert base in ("velocity", "length"), f"a unit is made of velocity and length, not {base}"
+            factor *= {"velocity": velocity, "length": length}[base] ** float(Fraction(power or 1))
+    return factor
+
+
+def _enlarged(grid: Grid, times: float) -> Grid:
+    centers = tuple(None if c is None else tuple(times * x for x in c) for c in grid.centers)
+    spacing, origin = (tuple(times * x for x in values) for values in (grid.spacing, grid.origin))
+    return Grid(grid.shape, spacing, grid.boundary, origin, centers)
+
+
+def _pair(irreps: str, grid: Grid) -> tuple[Tensor, Tensor]:
+    """A prediction and a truth that it is near, three snapshots of each."""
+    target = _noise(Irreps(irreps).dim, grid, batch=3, seed=1)
+    return target + 0.5 * _noise(Irreps(irreps).dim, grid, batch=3, seed=2) + 0.1 * target**2, target
+
+
+def _noise(components: int, grid: Grid, batch: int = 1, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, components, *grid.shape, dtype=torch.float64, generator=generator)
+
+
+def _reader(field: Tensor) -> Callable[[Any], np.ndarray]:
+    return lambda cells: field[0].numpy()[(slice(None), *np.ix_(*cells))]
+
+
+def _upscaled(model: Upscaler, coarse: Tensor, grid: Grid) -> Tensor:
+    with torch.no_grad():
+        return model(coarse, grid)
+
+
+def _assert_close(found: Tensor, expected: Tensor, tolerance: float, why: str) -> None:
+    error = float((found - expected).abs().max() / expected.abs().max())
+    assert error <= tolerance, f"{why}: another result, by {error:.3g} of the largest value, tolerance {tolerance:.3g}"
+
+
+def _assert_same(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float, why: str) -> None:
+    assert found.keys() == expected.keys(), f"{why}: {sorted(found)} where {sorted(expected)} were expected"
+    for key, value in expected.items():
+        pairs = zip(found[key], value) if isinstance(value, Curve) else [(found[key], value)]
+        for one, other in pairs:
+            close = torch.isclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+            assert bool(close.all()), f"{why}: {key} is {_shown(one)} where {_shown(other)} was expected"
+
+
+def _shown(values: Tensor) -> str:
+    return (
+        f"{float(values):.12g}"
+        if values.numel() == 1
+        else f"an array of norm {math.sqrt(float(values.square().sum())):.12g}"
+    )

@@ -19,10 +19,8 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, grid_of, validate
-from flowsr.data.readers.assumed import settle
-from flowsr.data.readers.base import READERS, Request, accepting, read
-from flowsr.data.readers.lazy import LazyArray
-from flowsr.data.readers.views import Join
+from flowsr.data.readers.base import READERS, Request, accepting, fill_defaults, read
+from flowsr.data.readers.lazy import Join, LazyArray
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 
@@ -287,7 +285,7 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
     group = group or manifest.group
     datasets = [read(f.path, Request(group, f.run, layout), reader) for f, layout in zip(files, layouts)]
     source, first = datasets[0].encoding["source"], files[0].path
-    dataset = settle(_complete(joined(datasets, first), manifest, first))
+    dataset = fill_defaults(_complete(joined(datasets, first), manifest, first))
     validate(dataset, first)
     _check_grid(dataset, manifest.grid, first)
     dataset.encoding["source"] = source

@@ -9,8 +9,7 @@ import xarray as xr
 
 from flowsr.data.field import validate
 from flowsr.data.manifest import is_manifest, open_manifest, read_manifest
-from flowsr.data.readers.assumed import settle
-from flowsr.data.readers.base import Request, file_runs, label, read
+from flowsr.data.readers.base import Request, file_runs, fill_defaults, label, read
 from flowsr.errors import FlowsrError
 
 
@@ -37,7 +36,7 @@ def open_field(
         raise FlowsrError("no such file", file=path)
     if is_manifest(path):
         return open_manifest(path, run=run, group=group)
-    return validate(settle(read(path, Request(group, run), reader)), file=label(path, group))
+    return validate(fill_defaults(read(path, Request(group, run), reader)), file=label(path, group))
 
 
 def runs_of(path: Path, reader: str | None = None) -> list[str]:

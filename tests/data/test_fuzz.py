@@ -448,7 +448,7 @@ def test_links_out_of_the_file_are_refused(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_absurdly_more_is_refused(tmp_path, monkeypatch):
-    from flowsr.data.readers import raw
+    from flowsr.data.readers import described as raw
 
     monkeypatch.setattr(raw, "LARGEST_MEMBER", 1 << 16)
     np.savez_compressed(tmp_path / "a.npz", velocity=np.zeros((2, 3, 64, 64, 64), "f4"))

@@ -95,7 +95,7 @@ def assert_same(found, sides=SIDES):
     np.testing.assert_array_equal(found["velocity"][:, 1:, 3, 1:5:3].values, numbered(sides)[None, 1:, 3, 1:5:3])
     assert found["velocity"].dims == ("time", "component", "x", "y", "z")
     assert found["velocity"].attrs["irreps"] == "1o" and found["pressure"].attrs["irreps"] == "0e"
-    assert found["velocity"].attrs["stored_as"] == "U" and "velocity.irreps 1o" in found.attrs["supposed"]
+    assert found["velocity"].attrs["stored_as"] == "U" and "velocity.irreps 1o" in found.attrs["assumed"]
 
 
 @pytest.mark.parametrize("raw", [False, True, "big"])
@@ -257,7 +257,7 @@ def test_files_of_one_run_as_a_manifest_names_them(tmp_path):
         "wall",
         "periodic",
     ]
-    assert "supposed" not in found.attrs
+    assert "assumed" not in found.attrs
     for change, line in (
         ({"variables": {"velocity": {"irreps": "1o", "path": "V"}}}, "no such array; variable: velocity; expected: V"),
         ({"dtype": "<f4"}, "the reader vtk takes the layout from the file; variable: dtype"),
@@ -339,7 +339,7 @@ def test_integers_are_left_out_and_said_to_be(tmp_path):
     assert list(found.data_vars) == ["velocity"] and "id (int32)" in found.attrs["left_out"]
 
 
-def test_inspect_says_what_was_supposed(tmp_path):
+def test_inspect_says_what_was_assumed(tmp_path):
     lines = "\n".join(inspect(xml(tmp_path / "a.vti")).lines())
     assert "vtk: a VTK file" in lines and "the file does not say; a manifest can" in lines and "U in the file" in lines
 

@@ -15,8 +15,8 @@ import xarray as xr
 
 from flowsr.data.field import SPACE
 from flowsr.data.readers.base import READERS, Reader, Request
-from flowsr.data.readers.raw import RawArray
-from flowsr.data.readers.views import Stack
+from flowsr.data.readers.described import RawArray
+from flowsr.data.readers.lazy import Stack
 from flowsr.errors import FlowsrError
 
 DTYPE = np.dtype("<f4")

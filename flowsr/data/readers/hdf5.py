@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from flowsr.data.readers.assemble import Found, assemble
-from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder

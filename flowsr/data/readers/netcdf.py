@@ -1,4 +1,4 @@
-"""NetCDF 3, classic and 64-bit offset, through SciPy: dims and attributes as NetCDF names them, numbers read part by part."""
+"""NetCDF 3, classic and 64-bit offset, through SciPy: dims and attributes as NetCDF names them, read part by part."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from flowsr.data.readers.assemble import Found, assemble
-from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble
 from flowsr.data.readers.lazy import LazyArray
 from flowsr.errors import FlowsrError
 
@@ -83,7 +82,7 @@ def _opened(path: Path) -> Iterator:
             found=f"version {magic[3:].hex() or 'none'}",
             hint="convert it: nccopy -k nc4 IN OUT",
         )
-    # Said when the file is let go, of a damaged file long after it; nothing outlives the file, all that is read is copied.
+    # SciPy warns when it lets a damaged file go, long after; nothing outlives the file, all that is read is copied.
     warnings.filterwarnings("ignore", message="Cannot close a netcdf_file", category=RuntimeWarning)
     with netcdf_file(path, "r", mmap=True) as file:
         yield file

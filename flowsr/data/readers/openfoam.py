@@ -17,12 +17,10 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
-from flowsr.data.readers.assumed import suppose
-from flowsr.data.readers.base import READERS, Reader, Request
-from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.base import READERS, Reader, Request, assume
+from flowsr.data.readers.lazy import Join, LazyArray
 from flowsr.data.readers.openfoam_vtk import read_cells, read_mesh, trial
 from flowsr.data.readers.structured import CELLS, STATED, Structured, centers_of, structured_dataset
-from flowsr.data.readers.views import Join
 from flowsr.data.readers.vtk_library import listening, numbers, vtk_module
 from flowsr.errors import FlowsrError
 
@@ -80,7 +78,7 @@ class OpenfoamReader(Reader):
         dataset = structured_dataset(
             Structured(case, np.array(times), axes, arrays, CELLS, left_out, notes), request.layout
         )
-        suppose(dataset, boundary=[kind or "open" for kind in mesh.boundary])
+        assume(dataset, boundary=[kind or "open" for kind in mesh.boundary])
         return dataset
 
 

@@ -15,9 +15,8 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
-from flowsr.data.readers.assumed import suppose
-from flowsr.data.readers.lazy import LazyArray
-from flowsr.data.readers.views import Mixed, Stack, View
+from flowsr.data.readers.base import assume
+from flowsr.data.readers.lazy import LazyArray, Mixed, Stack, View
 from flowsr.data.tensors import six_component_irreps, tensor_irreps
 from flowsr.errors import FlowsrError
 
@@ -89,7 +88,7 @@ def structured_dataset(found: Structured, layout: Mapping[str, Any] | None) -> x
     dataset.attrs = {"values_at": CELLS if found.place == CELLS else NODES_NOTE, **(found.notes or {})}
     if left_out:
         dataset.attrs["left_out"] = ", ".join(left_out)
-    suppose(dataset, boundary=["open"] * 3)
+    assume(dataset, boundary=["open"] * 3)
     return dataset
 
 
@@ -159,7 +158,7 @@ def _variable(name: str, array: LazyArray, stored: str) -> xr.Variable:
     attrs = {"long_name": name} | ({"stored_as": stored} if stored != name else {})
     if count == 1:
         variable = _scalar(array).as_variable(("time", *SPACE), attrs)
-        suppose(variable, irreps="0e")
+        assume(variable, irreps="0e")
         return variable
     dim = "component" if count == 3 else f"component_{count}"
     if count in (6, 9):
@@ -167,5 +166,5 @@ def _variable(name: str, array: LazyArray, stored: str) -> xr.Variable:
         array = Mixed(array, matrix)
     variable = array.as_variable(("time", dim, *SPACE), attrs)
     if count == 3:
-        suppose(variable, irreps="1e" if stored.lower() in AXIAL or name in AXIAL else "1o")
+        assume(variable, irreps="1e" if stored.lower() in AXIAL or name in AXIAL else "1o")
     return variable

@@ -14,11 +14,9 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
-from flowsr.data.readers.assemble import read_coordinate
-from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
-from flowsr.data.readers.lazy import LazyArray
-from flowsr.data.readers.views import Mixed, View
+from flowsr.data.readers.lazy import LazyArray, Mixed, View
 from flowsr.data.tensors import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.grid import BOUNDARIES

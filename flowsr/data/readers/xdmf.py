@@ -21,12 +21,10 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
-from flowsr.data.readers.assemble import LONGEST_COORDINATE
-from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.base import LONGEST_COORDINATE, READERS, Reader, Request
 from flowsr.data.readers.described import hdf5_array
-from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
 from flowsr.data.readers.structured import CELLS, NODES, STATED, Structured, centers_of, structured_dataset
-from flowsr.data.readers.views import Join, Mixed, Stack, View
 from flowsr.errors import FlowsrError
 
 HEAD = 4096

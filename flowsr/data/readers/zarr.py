@@ -6,8 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from flowsr.data.readers.assemble import Found, assemble
-from flowsr.data.readers.base import READERS, Reader, Request
+from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.store import FINGERPRINT
 from flowsr.errors import FlowsrError

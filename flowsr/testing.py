@@ -1,16 +1,15 @@
-"""What layers, models and metrics owe their callers, asked of one's own: for the tests of a package that extends flowsr.
+"""What layers, models and metrics owe their callers, asked of one's own: for tests of a package that extends flowsr.
 
     from flowsr.testing import assert_equivariant, check_metric, check_model
 
-Each raises ``AssertionError`` on the first debt that is not paid, and says by how much. They need no test runner, compute
-in double precision, and leave what they are given as it is. What they cannot know, whether the mathematics is right, is
-left to tests on fields whose answer is known.
+Each raises ``AssertionError`` on the first debt that is not paid, and says by how much. They need no test runner,
+compute in double precision, and leave what they are given as it is. What they cannot know, whether the mathematics is
+right, is left to tests on fields whose answer is known.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -106,10 +105,10 @@ def assert_equivariant(
 def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12, seed: int = 0) -> None:
     """Ask of a model what tiles, comparisons and fits rely on.
 
-    That its class says in one line what it is; that fields of either precision come out ``factor`` times finer, the same
-    every time; that walls and open edges are upscaled, or refused in one line; that the units of length and of the field
-    are of no account; that tiles with the stated halo give the whole field, and nothing beyond the halo is looked at; and
-    that every trainable parameter is reached by the gradient.
+    That its class says in one line what it is; that fields of either precision come out ``factor`` times finer, the
+    same every time; that walls and open edges are upscaled, or refused in one line; that the units of length and of the
+    field are of no account; that tiles with the stated halo give the whole field, and nothing beyond the halo is looked
+    at; and that every trainable parameter is reached by the gradient.
 
     Args:
         model: of any precision and device; a copy of it is asked, on the CPU.
@@ -204,9 +203,9 @@ def check_metric(
     """Ask of a metric what tables, streams and tiles rely on.
 
     That every result has a label, a unit and a source, and is there; that batches, single snapshots and merged states
-    give one result and a reset metric holds nothing; that tiles, where the class states a halo, add up to the whole; that
-    nothing changes when prediction and truth are transformed by any of the 48 elements, where the class says so; and that
-    results follow their units where those of the data change.
+    give one result and a reset metric holds nothing; that tiles, where the class states a halo, add up to the whole;
+    that nothing changes when prediction and truth are transformed by any of the 48 elements, where the class says so;
+    and that results follow their units where those of the data change.
 
     Args:
         metric: any instance; copies of it are asked. Its ``viscosity`` is changed with the units; an option with a unit
@@ -335,8 +334,4 @@ def _assert_same(found: Mapping[str, Any], expected: Mapping[str, Any], toleranc
 
 
 def _shown(values: Tensor) -> str:
-    return (
-        f"{float(values):.12g}"
-        if values.numel() == 1
-        else f"an array of norm {math.sqrt(float(values.square().sum())):.12g}"
-    )
+    return f"{float(values):.12g}" if values.numel() == 1 else f"an array of norm {float(values.norm()):.12g}"

@@ -59,7 +59,7 @@ def test_what_grows_piece_by_piece_takes_its_name_in_one_step(tmp_path):
     partial = begin()
     partial.mark("piece", "0", sha256="ab")
     partial.release()
-    with pytest.raises(FlowsrError, match="unfinished one was begun with other data or settings.*--fresh"):
+    with pytest.raises(FlowsrError, match=r"unfinished one was begun with other data or settings.*--fresh"):
         begin("two")
     again = begin()
     assert again.marker("piece", "0") == {"sha256": "ab"} and again.marker("piece", "1") is None

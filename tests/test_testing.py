@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from flowsr.group import octahedral_group
 from flowsr.metrics import METRICS, NormalizedError, Quantity
 from flowsr.metrics.base import sum_over_space
+from flowsr.models import Task
 from flowsr.models.interpolation import Trilinear
 from flowsr.nn import GroupConv, LiftingConv
 from flowsr.testing import assert_equivariant, check_metric, check_model
@@ -45,7 +47,7 @@ def test_right_metrics_pass(name):
 class WrongUnit(NormalizedError):
     """Its result has the data's unit and is said to have none."""
 
-    scalars = {"size": Quantity("size", "1", "lower", "none")}
+    scalars: ClassVar = {"size": Quantity("size", "1", "lower", "none")}
 
     def measure(self, prediction, target, grid):
         return {"squares": sum_over_space(target.square()), "cells": sum_over_space(torch.ones_like(target))}
@@ -57,7 +59,7 @@ class WrongUnit(NormalizedError):
 class OneAxis(WrongUnit):
     """The first component alone, and said to be invariant."""
 
-    scalars = {"size": Quantity("size", "velocity", "lower", "none")}
+    scalars: ClassVar = {"size": Quantity("size", "velocity", "lower", "none")}
 
     def measure(self, prediction, target, grid):
         return super().measure(prediction, target[:, :1], grid)
@@ -147,9 +149,7 @@ class Deaf(Trilinear):
 
 
 def built(kind):
-    """A class as models are built, by whatever says the factor."""
-    MODELS_OF_TEST = __import__("flowsr.models", fromlist=["x"])
-    return kind(MODELS_OF_TEST.Task(2)) if hasattr(MODELS_OF_TEST, "Task") else kind(factor=2)
+    return kind(Task(2))
 
 
 @pytest.mark.parametrize(

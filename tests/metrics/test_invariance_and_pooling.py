@@ -6,6 +6,7 @@ import torch
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_grid
 from flowsr.metrics import METRICS, Curve, FieldMetric, physical_unit
+from flowsr.testing import check_metric
 from tests.metrics.fields import CHANNEL, STRETCHED, UNEQUAL, noise
 
 FIELD_METRICS = [name for name, metric in METRICS.items() if issubclass(metric, FieldMetric)]
@@ -76,40 +77,9 @@ def test_metric_does_not_change_when_both_fields_are_turned(name, grid):
 
 
 @pytest.mark.parametrize("name", FIELD_METRICS)
-def test_batches_single_snapshots_and_merged_states_agree(name):
-    grid = a_grid_for(name)
-    prediction, target = snapshots(grid, 4)
-    whole, one_by_one, first, second = (build(name) for _ in range(4))
-    whole.update(prediction, target, grid)
-    per_snapshot = [one_by_one(p[None], t[None], grid) for p, t in zip(prediction, target)]
-    first.update(prediction[:1], target[:1], grid)
-    second.update(prediction[1:], target[1:], grid)
-    first.merge_state(second)
-    tolerance = {"atol": 1e-12, "rtol": 1e-12}
-    assert_same(one_by_one.compute(), whole.compute(), **tolerance)
-    assert_same(first.compute(), whole.compute(), **tolerance)
-    alone = build(name)
-    alone.update(prediction[2:3], target[2:3], grid)
-    assert_same(per_snapshot[2], alone.compute(), **tolerance)
-
-
-@pytest.mark.parametrize("name", FIELD_METRICS)
-def test_a_reset_metric_holds_nothing(name):
-    grid = a_grid_for(name)
-    metric = build(name)
-    metric.update(*snapshots(grid, 1), grid)
-    assert any(getattr(metric, state).any() for state in metric.states)
-    metric.reset()
-    assert metric.states and not any(getattr(metric, state).any() for state in metric.states)
-
-
-@pytest.mark.parametrize("name", FIELD_METRICS)
-def test_result_holds_what_the_class_announces(name):
-    grid = a_grid_for(name)
-    result = build(name)(*snapshots(grid, 1), grid)
-    assert result.keys() == METRICS[name].scalars.keys() | METRICS[name].curves.keys()
-    assert all(isinstance(result[key], Curve) for key in METRICS[name].curves)
-    assert all(result[key].shape == () for key in METRICS[name].scalars)
+def test_every_metric_pays_what_it_owes(name):
+    """Pooling, tiles, units, symmetry, and results that are what the class announces."""
+    check_metric(build(name), tolerance=COUNTED.get(name, 1e-10))
 
 
 @pytest.mark.parametrize("name", FIELD_METRICS)

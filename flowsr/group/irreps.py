@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 
@@ -22,10 +23,12 @@ class Irrep:
     Args:
         name: Mulliken symbol, ``A1g`` ... ``T2u`` (without g and u for O).
         matrices: (n, d, d) float64, orthogonal, ``matrices[g] @ matrices[h] == matrices[g h]``; read-only.
+        transforms_like: the simplest quantity that transforms by it, in words: ``yz, a shear``.
     """
 
     name: str
     matrices: np.ndarray
+    transforms_like: str = ""
 
     @property
     def dimension(self) -> int:
@@ -76,7 +79,88 @@ def _irreps_of_parity(matrices: np.ndarray, to_vector: np.ndarray, suffix: str) 
     for name, values in by_name.items():
         values = values.astype(np.float64)
         values.setflags(write=False)
-        yield Irrep(name + suffix, values)
+        yield Irrep(name + suffix, values, simplest_quantity(values, matrices))
+
+
+# What polynomials of a degree are called where they fill an irrep of a dimension, and what they are called times det R.
+_CALLED = {
+    (0, 1): ("a number", "a handedness"),
+    (1, 3): ("a polar vector, such as gravity or a mean wind", "an axial vector, such as a rotation rate"),
+    (2, 2): ("{}, a difference between the axes", "a handedness that differs between the axes"),
+    (2, 3): ("{}, a shear", "a handedness times {}"),
+}
+
+
+def simplest_quantity(representation: np.ndarray, matrices: np.ndarray) -> str:
+    """The polynomial in x, y, z of least degree that transforms by an irrep, or that times det R.
+
+    Degree 3 is enough: every irrep of O_h is found among the polynomials up to it and these times a handedness.
+
+    Args:
+        representation: (n, d, d), the irrep.
+        matrices: (n, 3, 3), the group's elements.
+    """
+    parity = np.array([determinant(r) for r in matrices], dtype=np.float64)
+    for kind, sign in enumerate((np.ones_like(parity), parity)):
+        for degree in range(4):
+            found = _projected(sign[:, None, None] * representation, matrices, degree)
+            if found:
+                called = _CALLED.get((degree, representation.shape[1]), ("{}", "a handedness times {}"))
+                return called[kind].format(found)
+    raise ValueError("not an irrep of O or O_h")
+
+
+def _projected(representation: np.ndarray, matrices: np.ndarray, degree: int) -> str:
+    """The shortest polynomial of a degree in the span of an irrep; empty where there is none.
+
+    P_ii = (d/n) sum_g rho_ii(g) D(g), with D the ``degree``-fold tensor product; a tensor's entries, summed over the
+    orders of their indices, are the coefficients of its polynomial. Source: J.-P. Serre, Linear Representations of
+    Finite Groups, section 2.7.
+    """
+    action = np.ones((len(matrices), 1, 1))
+    for _ in range(degree):
+        action = np.einsum("gab,gcd->gacbd", action, matrices).reshape(len(matrices), 3 * action.shape[1], -1)
+    monomials = list(combinations_with_replacement(range(3), degree))
+    entries = [tuple(sorted(indices)) for indices in product(range(3), repeat=degree)]
+    coefficient = np.array([[float(entry == monomial) for entry in entries] for monomial in monomials])
+    projectors = np.einsum("gii,gab->iab", representation, action) * representation.shape[1] / len(matrices)
+    columns = [
+        column for projector in coefficient @ projectors for column in projector.T if np.abs(column).max() > 1e-9
+    ]
+    if not columns:
+        return ""
+    shortest = min(columns, key=lambda column: np.count_nonzero(column.round(9)))
+    return _written(shortest / shortest[np.flatnonzero(shortest.round(9))[0]], monomials)
+
+
+def _written(coefficients: np.ndarray, monomials: list[tuple[int, ...]]) -> str:
+    """``xy² - xz²`` of coefficients that are whole numbers."""
+    terms = []
+    for coefficient, monomial in zip(coefficients.round().astype(int), monomials):
+        if coefficient:
+            powers = ((axis, monomial.count(axis)) for axis in range(3))
+            letters = "".join("xyz"[axis] + ("", "", "²", "³")[power] for axis, power in powers if power)
+            size = "" if abs(coefficient) == 1 and letters else str(abs(coefficient))
+            terms.append(f"{'−' if coefficient < 0 else '+'} {size}{letters}")
+    return " ".join(terms).removeprefix("+ ")
+
+
+def split_by_irrep(values: np.ndarray, irreps: tuple[Irrep, ...], axis: int = -1) -> dict[str, np.ndarray]:
+    """One axis of an array cut where the rows of :func:`fourier_matrix` go from one irrep to the next.
+
+    Args:
+        values: an array, or a torch tensor, with as many entries along ``axis`` as the group has elements.
+        irreps: of the group, in its order.
+
+    Returns:
+        irrep name -> its part, d^2 entries along ``axis``, row i after row i of the irrep.
+    """
+    parts, start = {}, 0
+    for irrep in irreps:
+        stop = start + irrep.dimension**2
+        parts[irrep.name] = values[(slice(None),) * (axis % values.ndim) + (slice(start, stop),)]
+        start = stop
+    return parts
 
 
 def fourier_matrix(irreps: tuple[Irrep, ...]) -> np.ndarray:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
+from flowsr.group import split_by_irrep
+
 ROUNDING = 5e-15
 
 
@@ -128,3 +130,58 @@ def test_group_convolution_is_one_matrix_product_per_irrep(group):
         product.append(np.sqrt(group.order / d) * (f_hat @ psi_hat.T).ravel())
         start += d * d
     assert np.allclose(group.fourier.T @ np.concatenate(product), direct, atol=1e-13, rtol=0)
+
+
+# Basis functions as character tables print them (Cotton, Chemical Applications of Group Theory, appendix).
+PRINTED = {
+    "A1g": "x**2 + y**2 + z**2",
+    "Eg": "x**2 - y**2",
+    "T2g": "y * z",
+    "A2u": "x * y * z",
+    "T1u": "z",
+    "T2u": "x * (y**2 - z**2)",
+}
+
+
+def test_what_an_irrep_transforms_like_is_what_character_tables_print(group):
+    if group.name == "Oh":
+        said = {irrep.name: irrep.transforms_like for irrep in group.irreps}
+        assert said == {
+            "A1g": "a number",
+            "A2g": "a handedness times xyz",
+            "Eg": "x² − y², a difference between the axes",
+            "T1g": "an axial vector, such as a rotation rate",
+            "T2g": "yz, a shear",
+            "A1u": "a handedness",
+            "A2u": "xyz",
+            "Eu": "a handedness that differs between the axes",
+            "T1u": "a polar vector, such as gravity or a mean wind",
+            "T2u": "xy² − xz²",
+        }
+    points = np.random.default_rng(0).standard_normal((3, 40))
+    for name, formula in PRINTED.items():
+        irrep = group.irrep(name if group.name == "Oh" else name[:-1])
+        # the span of all images of the function has the dimension of the irrep, and its character
+        images = np.array([eval(formula, dict(zip("xyz", r.T @ points))) for r in group.matrices])
+        assert np.linalg.matrix_rank(images, tol=1e-9) == irrep.dimension
+        weights = irrep.characters @ images  # sum_g chi(g) f(g^-1 x), not nothing exactly if f lies in the irrep
+        assert np.allclose(weights * irrep.dimension / group.order, images[0], atol=1e-9)
+
+
+def test_an_axial_vector_is_a_handedness_times_a_polar_one(group):
+    """What ``a handedness times`` says: times det R, even and odd irreps change places."""
+    parity = np.linalg.det(group.matrices).round()
+    for even, odd in (("A1g", "A1u"), ("A2u", "A2g"), ("T1u", "T1g"), ("Eg", "Eu")):
+        if group.name == "Oh":
+            assert np.array_equal(group.irrep(even).characters * parity, group.irrep(odd).characters)
+
+
+def test_a_function_is_split_by_irrep(group):
+    """The parts are the rows of the Fourier matrix, whatever the axis; translations keep the size of each."""
+    values = np.random.default_rng(1).standard_normal((2, group.order, 3))
+    parts = split_by_irrep(np.einsum("ij,ajb->aib", group.fourier, values), group.irreps, axis=1)
+    assert [part.shape for part in parts.values()] == [(2, i.dimension**2, 3) for i in group.irreps]
+    moved = split_by_irrep(group.fourier @ left_translation(group, 5) @ values[0], group.irreps, axis=0)
+    for name, part in parts.items():
+        assert np.allclose((part[0] ** 2).sum(), (moved[name] ** 2).sum())
+    assert sum((part**2).sum() for part in parts.values()) == pytest.approx((values**2).sum())

@@ -87,7 +87,7 @@ from flowsr.group.fields import (
     transform_regular,
     transform_scalar,
 )
-from flowsr.group.irreps import Irrep, split_by_irrep
+from flowsr.group.irreps import Irrep
 from flowsr.group.octahedral import OctahedralGroup, octahedral_group
 from flowsr.group.operations import Operation
 from flowsr.group.subgroups import Subgroup

@@ -6,8 +6,8 @@ let go, and what they become says which symmetry the data do not have (Wang, Wal
 >>> import numpy as np
 >>> from flowsr.symmetry import Method, Training, discover
 >>> u = np.random.default_rng(0).standard_normal((24, 3, 6, 6, 6))          # isotropic velocities
->>> turned = np.stack([-u[:, 1], u[:, 0], 0 * u[:, 2]], axis=1)              # e_z x u: what rotation about z does to them
->>> found = discover("pair", u, turned, method=Method(training=Training(epochs=2)))
+>>> transformed = np.stack([-u[:, 1], u[:, 0], 0 * u[:, 2]], axis=1)              # e_z x u: what rotation about z does to them
+>>> found = discover("pair", u, transformed, method=Method(training=Training(epochs=2)))
 >>> found.surviving.name, [name for name, irrep in found.irreps.items() if irrep.broken]
 ('C4h [001]', ['T1g'])
 """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
+from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.metrics import symmetry_breaking
@@ -20,8 +21,8 @@ from flowsr.symmetry.randomization import (
     Significance,
     against_subgroup,
     exact_subgroup,
-    least_units,
-    null_blocks,
+    least_blocks,
+    null_parts,
     power_spreads,
     surviving_subgroup,
 )
@@ -35,11 +36,14 @@ from flowsr.symmetry.result import (
     IrrepFinding,
     LayerFinding,
     ShellErrors,
+    Trained,
+    plain,
 )
 from flowsr.symmetry.tasks import TASKS, Samples, dynamics_samples, pair_samples, superres_samples
 from flowsr.symmetry.weights import (
     NOTHING,
     ROUNDING,
+    Penalty,
     Scores,
     aligned,
     departures,
@@ -61,42 +65,30 @@ EVALUATED = 2  # snapshots on which the equivariance error is measured
 class Method:
     """How a discovery is made.
 
-    Args:
-        network, training: of the small network.
-        significance: rate of false alarms and number of draws.
-        exact: take the data to be free of noise: no null, anything above rounding counts. Float64 throughout.
-        penalty, strength: on the reported weights, see :func:`flowsr.symmetry.weights.penalized`. The tests do not use it.
-        device: where the network runs.
+    Raises:
+        ValueError: a negative strength.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     network: NetworkShape = NetworkShape()
+    """The small network."""
     training: Training = Training()
+    """How its filters are fitted."""
     significance: Significance = Significance()
+    """Rate of false alarms and number of draws."""
     exact: bool = False
-    penalty: str = "none"
+    """Data without noise: no null, anything above rounding counts; float64 throughout."""
+    penalty: Penalty = "none"
+    """On the reported weights, see :func:`flowsr.symmetry.weights.penalized`; the tests do not use it."""
     strength: float = 0.1
-    device: str = "cpu"
+    """Of the penalty, in units of the mean curvature of the loss."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run; auto: CUDA where there is a device."""
 
-
-@dataclass(frozen=True)
-class Trained:
-    """What one network, of one seed, found.
-
-    Args:
-        seed: of the network.
-        scores: what each unit asks of the relaxed weights.
-        errors: (48,) equivariance error of the relaxed network.
-        null_errors: (48,) that of the network whose weights come from one random data set; None for exact data.
-        shells: wavenumbers (n,) and errors (48, n), nan where a shell is empty; None where the box has none.
-        fit: share of the target's power explained, ``strict`` and ``relaxed``.
-    """
-
-    seed: int
-    scores: Scores
-    errors: np.ndarray
-    null_errors: np.ndarray | None
-    shells: tuple[np.ndarray, np.ndarray] | None
-    fit: Mapping[str, float]
+    def __post_init__(self):
+        if not self.strength >= 0:
+            raise ValueError(f"strength is not negative, got {self.strength}")
 
 
 def discover(
@@ -141,10 +133,8 @@ def discover_samples(
     """:func:`discover` for samples that are there already."""
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     check_enough(samples, method)
-    trained = []
-    for number, seed in enumerate(seeds):
-        trained.append(train_one(samples, seed, method, _share(progress, number, len(seeds) + 1, f"network {seed}")))
-    return conclude(samples, trained, method, _share(progress, len(seeds), len(seeds) + 1, "significance"))
+    trained = [train_one(samples, seed, method, progress.part(f"network {seed}")) for seed in seeds]
+    return conclude(samples, trained, method, progress.part("significance"))
 
 
 def check_enough(samples: Samples, method: Method) -> None:
@@ -152,7 +142,7 @@ def check_enough(samples: Samples, method: Method) -> None:
     Raises:
         FlowsrError: fewer independent snapshots than it takes to reject anything at the rate asked for.
     """
-    needed, found = least_units(method.significance.false_alarm_rate), len(samples.unit_numbers)
+    needed, found = least_blocks(method.significance.false_alarm_rate), len(samples.block_numbers)
     if found < needed and not method.exact:
         raise FlowsrError(
             "too few independent snapshots to reject any symmetry",
@@ -171,11 +161,11 @@ def train_one(samples: Samples, seed: int, method: Method = Method(), progress: 
         method.network,
         method.training,
         seed=seed,
-        device=method.device,
-        progress=_share(progress, 0, 3, "filters"),
+        device=resolve_device(method.device),
+        progress=progress.share(0, 1 / 3),
     )
     scores = measure_scores(
-        network, samples, seed=seed, per_unit=not method.exact, progress=_share(progress, 1, 3, "weights")
+        network, samples, seed=seed, per_block=not method.exact, progress=progress.share(1 / 3, 2 / 3)
     )
     departure = departures(scores)
     weights, fit = _relaxation(network, samples, departure.mean(axis=0))
@@ -183,7 +173,7 @@ def train_one(samples: Samples, seed: int, method: Method = Method(), progress: 
     null_errors = None
     if not method.exact:
         generator = np.random.default_rng([method.significance.seed, seed])
-        drawn = null_blocks(to_irreps(departure), Evidence.of(departure, samples.unit_runs), _whole(), 1, generator)
+        drawn = null_parts(to_irreps(departure), Evidence.of(departure, samples.block_runs), _whole(), 1, generator)
         null_errors, _ = _equivariance(network, samples, 1 + fit["step"] * from_irreps(drawn)[0])
     progress(1.0, "done")
     return Trained(seed, scores, errors, null_errors, shells, fit)
@@ -194,11 +184,11 @@ def conclude(
 ) -> Discovery:
     """All networks together: irreps, layers, surviving group, errors, words."""
     layers = trained[0].scores.layers
-    units = np.concatenate([departures(one.scores) for one in trained], axis=1)
+    blocks = np.concatenate([departures(one.scores) for one in trained], axis=1)
     shown = np.concatenate([_shown_departure(one.scores, method) for one in trained])
     of_row = np.array(list(layers) * len(trained))
     seed_of_row = np.repeat([one.seed for one in trained], len(layers))
-    evidence = Evidence(units, np.arange(len(units))) if method.exact else Evidence.of(units, samples.unit_runs)
+    evidence = Evidence(blocks, np.arange(len(blocks))) if method.exact else Evidence.of(blocks, samples.block_runs)
     found, tried = _surviving(evidence, method, progress)
     findings = {}
     for name in dict.fromkeys(layers):
@@ -214,8 +204,8 @@ def conclude(
     discovery = Discovery(
         task=samples.task,
         variable=samples.variable,
-        snapshots=len(samples.unit_numbers),
-        runs=len(np.unique(samples.unit_runs)),
+        snapshots=len(samples.block_numbers),
+        runs=len(np.unique(samples.block_runs)),
         seeds=tuple(one.seed for one in trained),
         surviving=GroupName.of(found.subgroup),
         irreps=_irrep_findings(evidence, shown, seed_of_row, found.subgroup, method),
@@ -232,7 +222,7 @@ def conclude(
 
 def _surviving(evidence: Evidence, method: Method, progress: Progress = SILENT):
     if method.exact:
-        return exact_subgroup(evidence.units.mean(axis=0))
+        return exact_subgroup(evidence.blocks.mean(axis=0))
     return surviving_subgroup(evidence, method.significance, progress)
 
 
@@ -251,15 +241,15 @@ def _irrep_findings(
     by_seed = {name: [p[seed_of_row == s].mean() for s in dict.fromkeys(seed_of_row)] for name, p in power.items()}
     spreads = None if method.exact else power_spreads(evidence, method.significance)
     p_values = {} if method.exact else against_subgroup(evidence, _whole(), method.significance)[1]
-    blocks = to_irreps(evidence.units.mean(axis=0))
-    size = np.sqrt(sum(np.sum(x**2) for name, x in blocks.items() if name != "A1g"))
+    parts = to_irreps(evidence.blocks.mean(axis=0))
+    size = np.sqrt(sum(np.sum(x**2) for name, x in parts.items() if name != "A1g"))
     findings = {}
     for irrep in octahedral_group(GROUP).irreps:
         name, spread = irrep.name, spreads and spreads[irrep.name]
         if name == "A1g":
             broken = False
         elif method.exact:
-            broken = bool(np.linalg.norm(blocks[name]) > ROUNDING * size + NOTHING)
+            broken = bool(np.linalg.norm(parts[name]) > ROUNDING * size + NOTHING)
         else:
             broken = p_values[name] <= method.significance.false_alarm_rate
         findings[name] = IrrepFinding(
@@ -273,7 +263,7 @@ def _irrep_findings(
             p=p_values.get(name),
             broken=broken,
             persistent=name in evidence.persistent,
-            stabilizer=_component_stabilizer(blocks[name], name, surviving) if broken else None,
+            stabilizer=_component_stabilizer(parts[name], name, surviving) if broken else None,
         )
     return findings
 
@@ -351,15 +341,9 @@ def _provenance(samples: Samples, method: Method) -> dict[str, Any]:
         "irreps_in": samples.irreps_in,
         "irreps_out": samples.irreps_out,
     }
-    return {"method": asdict(method), "grid": grid, **data, **samples.notes, "versions": versions()}
+    used = {each.name: getattr(method, each.name) for each in fields(Method)}
+    return {"method": plain(used), "grid": grid, **data, **samples.notes, "versions": versions()}
 
 
 def _whole() -> Subgroup:
     return octahedral_group(GROUP).subgroup(range(octahedral_group(GROUP).order))
-
-
-def _share(progress: Progress, number: int, of: int, title: str) -> Progress:
-    """Progress of one part of ``of`` equal ones."""
-    return Progress(
-        lambda _, fraction, message: progress((number + fraction) / of, f"{title}: {message}" if message else title)
-    )

@@ -49,7 +49,7 @@ class PointNetwork(nn.Module):
     multiplied with themselves once between two such rounds. A weight matrix of the last round makes the displacement.
 
     Args:
-        reach: distance beyond which points do not see each other, in the points' units.
+        reach: distance beyond which points do not see each other, in the points' blocks.
         copies: of each irrep of :data:`PARAMETER` in the features.
         radial: functions in the radial basis.
         seed: of the weights.

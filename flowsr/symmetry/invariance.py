@@ -1,12 +1,12 @@
 """Which of the 48 elements the statistics of a velocity field are invariant under: a check without any network.
 
-**The measure.** For a statistic T, a tensor averaged over n independent units, the defect of g is ||g T - T|| / ||T||. Chance
-makes it positive even where g is kept, so its square is estimated by products of different units only,
+**The measure.** For a statistic T, a tensor averaged over n independent blocks, the defect of g is ||g T - T|| / ||T||. Chance
+makes it positive even where g is kept, so its square is estimated by products of different blocks only,
 sum_{s != t} <(g - 1) T_s, (g - 1) T_t> / n (n - 1), whose mean is ||(g - 1) <T>||^2 whatever the noise.
 
-**The test.** If the flow has the symmetry group K, turning each unit by an element of K of its own makes data as likely as
-the real ones. The length of the mean statistic, again over pairs of different units, is largest where the units agree
-without being turned; the share of random turns that do as well is a p-value, exact for any number of units (a
+**The test.** If the flow has the symmetry group K, turning each block by an element of K of its own makes data as likely as
+the real ones. The length of the mean statistic, again over pairs of different blocks, is largest where the blocks agree
+without being transformed; the share of random turns that do as well is a p-value, exact for any number of blocks (a
 randomization test: Lehmann & Romano, Testing Statistical Hypotheses, 3rd ed., section 15.2). Of the families of
 statistics the one that is furthest out counts, against the furthest out of every draw (Westfall & Young 1993).
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +24,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.symmetry.moments import Statistic, velocity_statistics
-from flowsr.symmetry.randomization import Significance
+from flowsr.symmetry.randomization import Significance, SubgroupTest, largest_kept
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class ElementDefects:
 
     Args:
         defect: (48,) ||g T - T|| / ||T||, noise taken off; 0 where it is below the noise.
-        low, high: (48,) central 90 % over bootstrap resamples of the units.
-        null_high: (48,) 95th percentile with every unit turned by a random element.
+        low, high: (48,) central 90 % over bootstrap resamples of the blocks.
+        null_high: (48,) 95th percentile with every block transformed by a random element.
     """
 
     defect: np.ndarray
@@ -54,7 +53,7 @@ class DataSymmetry:
             one or another is below 0.05 by chance: what decides is the test of whole subgroups.
         surviving: the largest subgroup that the data allow.
         p: its p-value.
-        units: independent units that were averaged and turned.
+        blocks: independent blocks that were averaged and transformed.
         false_alarm_rate: chance that a symmetry that is there is called broken.
     """
 
@@ -62,7 +61,7 @@ class DataSymmetry:
     p_values: np.ndarray
     surviving: Subgroup
     p: float
-    units: int
+    blocks: int
     false_alarm_rate: float
 
     @property
@@ -75,35 +74,12 @@ class DataSymmetry:
         """The other elements."""
         return tuple(g for g in range(len(self.p_values)) if g not in self.kept)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        operations = octahedral_group("Oh").operations
-        return {
-            "surviving": {
-                "name": self.surviving.label,
-                "schoenflies": self.surviving.schoenflies,
-                "order": self.surviving.order,
-                "elements": list(self.surviving.elements),
-                "operations": [operations[g].label for g in self.surviving.elements],
-            },
-            "p": self.p,
-            "p_per_element": self.p_values.tolist(),
-            "kept": list(self.kept),
-            "broken": list(self.broken),
-            "units": self.units,
-            "false_alarm_rate": self.false_alarm_rate,
-            "families": {
-                name: {key: getattr(found, key).tolist() for key in ("defect", "low", "high", "null_high")}
-                for name, found in self.families.items()
-            },
-        }
-
 
 def data_symmetry(
     fields: Tensor,
     grid: Grid,
     *,
-    units: np.ndarray | None = None,
+    blocks: np.ndarray | None = None,
     local: bool | None = None,
     significance: Significance = Significance(),
 ) -> DataSymmetry:
@@ -112,7 +88,7 @@ def data_symmetry(
     Args:
         fields: (samples, 3, x, y, z) velocities.
         grid: of the fields; a cube, so that every element maps it to itself.
-        units: (samples,) number of the independent unit that each belongs to, such as its run; default: each its own.
+        blocks: (samples,) number of the independent block that each belongs to, such as its run; default: each its own.
         local: see :func:`flowsr.symmetry.moments.velocity_statistics`.
         significance: rate of false alarms, draws, seed.
 
@@ -120,51 +96,58 @@ def data_symmetry(
         Defects with error bars, kept and broken elements, the surviving subgroup.
 
     Raises:
-        ValueError: fields that are not velocities on a cube, or fewer than two units.
+        ValueError: fields that are not velocities on a cube, or fewer than two blocks.
     """
     if len(set(grid.shape)) > 1:
         raise ValueError(f"the 48 elements need as many cells along every axis, got {grid.shape}")
-    units = np.arange(len(fields)) if units is None else np.asarray(units)
-    if len(np.unique(units)) < 2:
-        raise ValueError("what is chance cannot be told from one independent unit: give two or more")
+    blocks = np.arange(len(fields)) if blocks is None else np.asarray(blocks)
+    if len(np.unique(blocks)) < 2:
+        raise ValueError("what is chance cannot be told from one independent block: give two or more")
     products = {
-        name: pair_products(_unit_means(statistic, units))
+        name: pair_products(_block_means(statistic, blocks))
         for name, statistic in velocity_statistics(fields, grid, local=local).items()
     }
     return symmetry_of_products(products, significance)
 
 
 def symmetry_of_products(products: Mapping[str, np.ndarray], significance: Significance) -> DataSymmetry:
-    """:func:`data_symmetry` from K[s, t, g] (units, units, 48) of every family."""
+    """:func:`data_symmetry` from K[s, t, g] (blocks, blocks, 48) of every family."""
     group = octahedral_group("Oh")
     count = len(next(iter(products.values())))
     cyclic = {g: group.generate([g]) for g in range(group.order)}
     tests = {s.elements: subgroup_p(products, s, significance) for s in set(cyclic.values())}
     p_values = np.array([tests[cyclic[g].elements] for g in range(group.order)])
-    surviving, p = _surviving(products, tests, significance)
+
+    def test(subgroup: Subgroup) -> SubgroupTest:
+        if subgroup.elements not in tests:
+            tests[subgroup.elements] = subgroup_p(products, subgroup, significance)
+        p = tests[subgroup.elements]
+        return SubgroupTest(subgroup, p, 0.0, p > significance.false_alarm_rate)
+
+    surviving, _ = largest_kept(test)
     return DataSymmetry(
         families={name: element_defects(k, significance) for name, k in products.items()},
         p_values=p_values,
-        surviving=surviving,
-        p=p,
-        units=count,
+        surviving=surviving.subgroup,
+        p=surviving.p,
+        blocks=count,
         false_alarm_rate=significance.false_alarm_rate,
     )
 
 
 def pair_products(statistic: Statistic) -> np.ndarray:
-    """(units, units, 48): K[s, t, g] = <T_s, g T_t>, each layer in units of its own r.m.s."""
+    """(blocks, blocks, 48): K[s, t, g] = <T_s, g T_t>, each layer in units of its own r.m.s."""
     values = statistic.values
     axes = (0, *range(2, values.ndim))
     size = np.sqrt(np.mean(values**2, axis=axes, keepdims=True))
     scaled = Statistic(values / np.where(size > 0, size, 1.0), statistic.points)
     flat = scaled.values.reshape(len(values), -1)
-    turned = [scaled.turned(g).reshape(len(values), -1) for g in range(octahedral_group("Oh").order)]
-    return np.stack([flat @ t.T for t in turned], axis=-1)
+    transformed = [scaled.transformed(g).reshape(len(values), -1) for g in range(octahedral_group("Oh").order)]
+    return np.stack([flat @ t.T for t in transformed], axis=-1)
 
 
 def subgroup_p(products: Mapping[str, np.ndarray], subgroup: Subgroup, significance: Significance) -> float:
-    """p-value of a subgroup: how often units turned by random elements of it agree as well as they do unturned."""
+    """p-value of a subgroup: how often blocks transformed by random elements of it agree as well as they do unturned."""
     if subgroup.order == 1:
         return 1.0
     group = octahedral_group("Oh")
@@ -176,11 +159,11 @@ def subgroup_p(products: Mapping[str, np.ndarray], subgroup: Subgroup, significa
 
 
 def agreement_p(products: Mapping[str, np.ndarray], relative: np.ndarray) -> float:
-    """How often randomly moved units agree as well as they do unmoved, in the family that is furthest out.
+    """How often randomly moved blocks agree as well as they do unmoved, in the family that is furthest out.
 
     Args:
-        products: family -> K[s, t, g] (units, units, elements) = <T_s, g T_t>.
-        relative: (1 + draws, units, units) element g_s^-1 g_t of every pair; first that of the real data, all zero.
+        products: family -> K[s, t, g] (blocks, blocks, elements) = <T_s, g T_t>.
+        relative: (1 + draws, blocks, blocks) element g_s^-1 g_t of every pair; first that of the real data, all zero.
     """
     s, t = np.triu_indices(relative.shape[1], 1)
     values = np.stack([k[s, t][np.arange(len(s)), relative[:, s, t]].sum(axis=1) for k in products.values()], axis=1)
@@ -194,7 +177,7 @@ def element_defects(products: np.ndarray, significance: Significance) -> Element
     """Defects of one family with bootstrap and null.
 
     Args:
-        products: (units, units, 48).
+        products: (blocks, blocks, 48).
     """
     group = octahedral_group("Oh")
     count = len(products)
@@ -217,7 +200,7 @@ def element_defects(products: np.ndarray, significance: Significance) -> Element
 
 
 def _defects(products: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(48,): ||g T - T|| / ||T|| over pairs of different units, ``counts`` of each; 2 is the most there is.
+    """(48,): ||g T - T|| / ||T|| over pairs of different blocks, ``counts`` of each; 2 is the most there is.
 
     Where ||T|| is below its own standard error, that takes its place.
     """
@@ -231,25 +214,7 @@ def _defects(products: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.sqrt(np.clip(2 * (mean[0] - mean) / whole, 0, 4))
 
 
-def _unit_means(statistic: Statistic, units: np.ndarray) -> Statistic:
-    """The statistic averaged over the samples of each unit."""
-    means = [statistic.values[units == unit].mean(axis=0) for unit in np.unique(units)]
+def _block_means(statistic: Statistic, blocks: np.ndarray) -> Statistic:
+    """The statistic averaged over the samples of each block."""
+    means = [statistic.values[blocks == block].mean(axis=0) for block in np.unique(blocks)]
     return Statistic(np.stack(means), statistic.points)
-
-
-def _surviving(
-    products: Mapping[str, np.ndarray], known: dict[tuple[int, ...], float], significance: Significance
-) -> tuple[Subgroup, float]:
-    """The largest subgroup not rejected; of several as large, the one of largest p."""
-    subgroups = octahedral_group("Oh").subgroups
-    for order in sorted({s.order for s in subgroups}, reverse=True):
-        kept = []
-        for subgroup in (s for s in subgroups if s.order == order):
-            p = known.get(subgroup.elements)
-            p = subgroup_p(products, subgroup, significance) if p is None else p
-            if p > significance.false_alarm_rate:
-                kept.append((p, subgroup))
-        if kept:
-            p, best = max(kept, key=lambda pair: pair[0])
-            return best, p
-    raise AssertionError("the trivial subgroup is always kept")

@@ -37,8 +37,8 @@ class Statistic:
     values: np.ndarray
     points: np.ndarray
 
-    def turned(self, element: int) -> np.ndarray:
-        """The values that the fields turned by an element of O_h would have given."""
+    def transformed(self, element: int) -> np.ndarray:
+        """The values that the fields transformed by an element of O_h would have given."""
         matrix = octahedral_group("Oh").matrices[element]
         source = np.abs(matrix).argmax(axis=1)
         signs = matrix[np.arange(3), source]

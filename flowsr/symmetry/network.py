@@ -5,7 +5,7 @@ its layers share their filters over the group and have relaxed weights w_l(g) th
 equivariant (Wang, Walters & Smidt 2023, arXiv 2310.02299).
 
 It is trained in two steps. First the filters, with w held at 1: the strict network's loss does not change when a sample
-is turned together with its target, so these filters know nothing of the data's directions. What they leave over can only be
+is transformed together with its target, so these filters know nothing of the data's directions. What they leave over can only be
 told apart by direction; then the weights take it up (:mod:`flowsr.symmetry.weights`).
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,36 +30,52 @@ from flowsr.symmetry.tasks import Samples
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """How large the network is.
+    """The small network.
 
-    Args:
-        channels: regular channels, each with 48 values a cell.
-        hidden: group convolutions between lifting and projection.
-        kernel_size: taps along a side of the lifting and projection filters, odd.
-        filter_banks: banks per layer, each with 48 relaxed weights of its own.
-        activation: ``silu``, ``gelu`` or ``relu``.
+    Raises:
+        ValueError: a size out of its range, or an even kernel size.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
     channels: int = 4
+    """Regular channels, each with 48 values a cell."""
     hidden: int = 0
+    """Group convolutions between lifting and projection."""
     kernel_size: int = 3
+    """Taps along a side of the lifting and projection filters; odd."""
     filter_banks: int = 1
-    activation: str = "silu"
+    """Banks per layer, each with 48 relaxed weights of its own."""
+    activation: Literal["silu", "gelu", "relu"] = "silu"
+    """Between the layers."""
+
+    def __post_init__(self):
+        if min(self.channels, self.kernel_size, self.filter_banks, self.hidden + 1) < 1:
+            raise ValueError("channels, kernel_size and filter_banks are at least 1, hidden at least 0")
+        if self.kernel_size % 2 == 0:
+            raise ValueError("the kernel size must be odd")
 
 
 @dataclass(frozen=True)
 class Training:
-    """How the filters are fitted (Adam, cosine decay to nothing).
+    """How its filters are fitted (Adam, cosine decay to nothing).
 
-    Args:
-        epochs: passes over the samples.
-        batch: samples per step.
-        learning_rate: of the first step.
+    Raises:
+        ValueError: a number that is not positive.
     """
 
-    epochs: int = 30
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    epochs: int = 10
+    """Passes over the samples."""
     batch: int = 4
+    """Samples per step."""
     learning_rate: float = 1e-2
+    """Of the first step."""
+
+    def __post_init__(self):
+        if not (self.epochs > 0 and self.batch > 0 and self.learning_rate > 0):
+            raise ValueError("epochs, batch and learning_rate are positive")
 
 
 class ProbeNetwork(nn.Module):
@@ -152,17 +169,18 @@ def explained(network: ProbeNetwork, samples: Samples) -> float:
     return 1 - missed / max(float(samples.targets.double().square().sum()), 1e-300)
 
 
-def _fit(network: ProbeNetwork, samples: Samples, training: Training, progress) -> None:
+def _fit(network: ProbeNetwork, samples: Samples, training: Training, progress: Progress) -> None:
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=training.learning_rate)
     batches = -(-len(samples) // training.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(training.epochs * batches, 1))
     values = samples.targets[0].numel()
     network.train()
+    tick = progress.steps(training.epochs)
     for epoch in range(training.epochs):
         for chosen in torch.randperm(len(samples)).split(training.batch):
             optimizer.zero_grad()
             (loss(network, samples, chosen) / (len(chosen) * values)).backward()
             optimizer.step()
             schedule.step()
-        progress((epoch + 1) / training.epochs, f"epoch {epoch + 1} of {training.epochs}")
+        tick(f"epoch {epoch + 1} of {training.epochs}")

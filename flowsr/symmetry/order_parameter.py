@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from flowsr.group import Subgroup, octahedral_group, representation
 from flowsr.symmetry.equivariant import PARAMETER, PARAMETER_SIZE, parameter_slices
-from flowsr.symmetry.naming import describe
+from flowsr.symmetry.words import describe
 
 ROUND_OFF = 1e-6  # of the longest gradient: what training leaves in components that converge to zero is below
 SOLVED = 1e-12  # of the targets' mean square: a network that comes this close lacks nothing
@@ -215,13 +215,13 @@ def _standard_error(samples: np.ndarray) -> np.ndarray:
 
 
 def _null_shares(samples: np.ndarray, seed: int) -> dict[str, float]:
-    """For each irrep, how often samples turned by random elements of O_h have a mean gradient at least as long."""
+    """For each irrep, how often samples transformed by random elements of O_h have a mean gradient at least as long."""
     group = octahedral_group("Oh")
     elements = np.random.default_rng(seed).integers(group.order, size=(NULL_DRAWS, len(samples)))
     found = {}
     for irrep, part in parameter_slices().items():
-        turned = np.einsum("gij,sj->gsi", representation(irrep, group), samples[:, part])
-        null = turned[elements, np.arange(len(samples))].mean(axis=1)
+        transformed = np.einsum("gij,sj->gsi", representation(irrep, group), samples[:, part])
+        null = transformed[elements, np.arange(len(samples))].mean(axis=1)
         lengths = np.linalg.norm(null, axis=-1)
         observed = np.linalg.norm(samples[:, part].mean(axis=0))
         found[irrep] = float((1 + np.sum(lengths >= observed * (1 - 1e-9))) / (1 + NULL_DRAWS))

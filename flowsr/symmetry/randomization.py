@@ -1,6 +1,6 @@
 """Which irreps are broken and which subgroup survives, at a stated rate of false alarms.
 
-**The null.** If the flow had the symmetry group K, a snapshot turned by an element of K would be as likely as the snapshot
+**The null.** If the flow had the symmetry group K, a snapshot transformed by an element of K would be as likely as the snapshot
 itself. So independent random turns k_i of the independent snapshots i, each from K, give data sets that the real one cannot be
 told from. The weights they give are mean_i rho(k_i) x_i, x_i being what snapshot i contributes
 (:mod:`flowsr.symmetry.weights`); of a statistic that is large when K is broken, the share of random data sets that reach the
@@ -15,8 +15,8 @@ is the statistic of K. The largest of nine is compared with the largest of nine:
 
 **What is independent.** Snapshots further apart than the flow forgets count as independent, but some things a flow hardly
 forgets: the helicity of a rotating one keeps its sign through a whole run. Where the contributions to an irrep are more alike
-within runs than between them (an intraclass correlation that no shuffling of the units over the runs reaches), runs are
-turned and resampled as one in that irrep. So a few runs that happen to be right-handed are not a handedness.
+within runs than between them (an intraclass correlation that no shuffling of the blocks over the runs reaches), runs are
+transformed and resampled as one in that irrep. So a few runs that happen to be right-handed are not a handedness.
 
 **The surviving group** is the largest of the 98 subgroups that is not rejected; of several as large, the one of largest p. With
 isotropic data O_h itself is rejected with probability alpha, whatever the tests of the others say. In general the true
@@ -25,36 +25,34 @@ group is rejected with probability alpha; a larger one that is wrong is reported
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.progress import SILENT, Progress
-from flowsr.symmetry.weights import Blocks, deviation, exact_stabilizer, from_irreps, powers, projector, to_irreps
-
-FALSE_ALARM_RATE = 0.05
-DRAWS = 499
+from flowsr.symmetry.weights import Parts, deviation, exact_stabilizer, from_irreps, powers, projector, to_irreps
 
 
 @dataclass(frozen=True)
 class Significance:
     """How significance is decided.
 
-    Args:
-        false_alarm_rate: alpha.
-        draws: random data sets per subgroup, and bootstrap resamples.
-        seed: of the random turns.
-
     Raises:
-        ValueError: so few draws that no p-value could be as small as alpha.
+        ValueError: so few draws that no p-value could be as small as the rate.
     """
 
-    false_alarm_rate: float = FALSE_ALARM_RATE
-    draws: int = DRAWS
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    false_alarm_rate: float = 0.05
+    """Chance of calling isotropic data anisotropic."""
+    draws: int = 499
+    """Random data sets per subgroup, and bootstrap resamples."""
     seed: int = 0
+    """Of the random elements."""
 
     def __post_init__(self):
         if not 0 < self.false_alarm_rate < 1 or (self.draws + 1) * self.false_alarm_rate < 1:
@@ -78,18 +76,12 @@ class SubgroupTest:
     kept: bool
 
 
-def smallest_p(subgroup: Subgroup, units: int) -> float:
-    """The smallest p-value that ``units`` independent snapshots can give against a subgroup: 1 over the number of different
-    data sets, those turned as a whole being one."""
-    return float(subgroup.order) ** (1 - units)
-
-
-def least_units(false_alarm_rate: float) -> int:
+def least_blocks(false_alarm_rate: float) -> int:
     """How many independent snapshots it takes to reject a subgroup of two elements, the smallest there is."""
-    units = 1
-    while 2.0 ** (1 - units) > false_alarm_rate:
-        units += 1
-    return units
+    blocks = 1
+    while 2.0 ** (1 - blocks) > false_alarm_rate:
+        blocks += 1
+    return blocks
 
 
 PERSISTENT = 0.1  # intraclass correlation
@@ -97,12 +89,12 @@ BY_CHANCE = 0.05  # share of shuffles that may reach it; a shuffle can be the re
 SHUFFLES = 199
 
 
-def persistent_irreps(units: np.ndarray, runs: np.ndarray, seed: int = 0) -> frozenset[str]:
+def persistent_irreps(blocks: np.ndarray, runs: np.ndarray, seed: int = 0) -> frozenset[str]:
     """Irreps in which what a run prefers lasts as long as the run.
 
     Args:
-        units: (units, rows, 48) contributions to w - 1.
-        runs: (units,) number of each unit's run.
+        blocks: (blocks, rows, 48) contributions to w - 1.
+        runs: (blocks,) number of each block's run.
         seed: of the shuffles.
     """
     if len(np.unique(runs)) in (1, len(runs)):
@@ -111,7 +103,7 @@ def persistent_irreps(units: np.ndarray, runs: np.ndarray, seed: int = 0) -> fro
     labels = np.stack([runs, *(generator.permutation(runs) for _ in range(SHUFFLES))])
     pairs = (labels[:, :, None] == labels[:, None, :]) & ~np.eye(len(runs), dtype=bool)
     found = set()
-    for name, x in scaled(units).items():
+    for name, x in scaled(blocks).items():
         away = (x - x.mean(axis=0)).reshape(len(x), -1)
         inner = away @ away.T
         alike = np.einsum("suv,uv->s", pairs, inner) / pairs[0].sum() / max(np.trace(inner) / len(x), 1e-300)
@@ -125,90 +117,90 @@ class Evidence:
     """What the tests look at.
 
     Args:
-        units: (units, rows, 48) what each independent unit contributes to w - 1.
-        runs: (units,) number of each unit's run.
+        blocks: (blocks, rows, 48) what each independent block contributes to w - 1.
+        runs: (blocks,) number of each block's run.
         persistent: irreps in which only runs are independent.
     """
 
-    units: np.ndarray
+    blocks: np.ndarray
     runs: np.ndarray
     persistent: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, units: np.ndarray, runs: np.ndarray | None = None) -> Evidence:
-        """With the persistent irreps found; each unit a run of its own where no runs are given."""
-        runs = np.arange(len(units)) if runs is None else np.unique(runs, return_inverse=True)[1]
-        return cls(units, runs, persistent_irreps(units, runs))
+    def of(cls, blocks: np.ndarray, runs: np.ndarray | None = None) -> Evidence:
+        """With the persistent irreps found; each block a run of its own where no runs are given."""
+        runs = np.arange(len(blocks)) if runs is None else np.unique(runs, return_inverse=True)[1]
+        return cls(blocks, runs, persistent_irreps(blocks, runs))
 
     @cached_property
     def scaled(self) -> dict[str, np.ndarray]:
         """:func:`scaled` contributions by irrep."""
-        return scaled(self.units)
+        return scaled(self.blocks)
 
     def rows(self, chosen) -> Evidence:
         """Only some rows of weights."""
-        return Evidence(self.units[:, chosen], self.runs, self.persistent)
+        return Evidence(self.blocks[:, chosen], self.runs, self.persistent)
 
     def together(self, irrep: str) -> np.ndarray:
-        """(units,) numbers, the same for units that only count as one in an irrep."""
-        return self.runs if irrep in self.persistent else np.arange(len(self.units))
+        """(blocks,) numbers, the same for blocks that only count as one in an irrep."""
+        return self.runs if irrep in self.persistent else np.arange(len(self.blocks))
 
 
-def null_blocks(
-    blocks: Blocks, evidence: Evidence, subgroup: Subgroup, draws: int, generator: np.random.Generator
+def null_parts(
+    parts: Parts, evidence: Evidence, subgroup: Subgroup, draws: int, generator: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Weights of random data sets, what is independent turned by random elements of a subgroup.
+    """Weights of random data sets, what is independent transformed by random elements of a subgroup.
 
     Args:
-        blocks: irrep -> (units, d, columns), of ``evidence``.
+        parts: irrep -> (blocks, d, columns), of ``evidence``.
 
     Returns:
         irrep -> (draws, d, columns).
     """
     group = octahedral_group("Oh")
-    count = len(evidence.units)
+    count = len(evidence.blocks)
     random_turns = generator.choice(np.array(subgroup.elements), size=(draws, count))
     found = {}
-    for name, x in blocks.items():
+    for name, x in parts.items():
         d = x.shape[1]
         turns = random_turns[:, evidence.together(name)]
-        matrices = group.irrep(name).matrices[turns]  # (draws, units, d, d)
+        matrices = group.irrep(name).matrices[turns]  # (draws, blocks, d, d)
         left = matrices.transpose(0, 2, 1, 3).reshape(draws * d, count * d)
         found[name] = (left @ x.reshape(count * d, -1)).reshape(draws, d, -1) / count
     return found
 
 
-def scaled(units: np.ndarray) -> dict[str, np.ndarray]:
-    """Contributions of the units by irrep, every column over its r.m.s. under the null.
+def scaled(blocks: np.ndarray) -> dict[str, np.ndarray]:
+    """Contributions of the blocks by irrep, every column over its r.m.s. under the null.
 
-    The scale is the mean square over units and over the rows i of the irrep: turning any unit leaves it as it is.
+    The scale is the mean square over blocks and over the rows i of the irrep: turning any block leaves it as it is.
 
     Args:
-        units: (units, rows, 48).
+        blocks: (blocks, rows, 48).
 
     Returns:
-        irrep -> (units, d, columns), without A1g.
+        irrep -> (blocks, d, columns), without A1g.
     """
-    blocks = to_irreps(units)
+    parts = to_irreps(blocks)
     found = {}
-    for name, x in blocks.items():
+    for name, x in parts.items():
         if name != "A1g":
             size = np.sqrt(np.mean(x**2, axis=(0, 1)))
             found[name] = x / np.where(size > 0, size, 1.0)
     return found
 
 
-def statistics(blocks: Blocks, subgroup: Subgroup) -> tuple[list[str], np.ndarray]:
+def statistics(parts: Parts, subgroup: Subgroup) -> tuple[list[str], np.ndarray]:
     """Cube roots of the squared lengths that a subgroup does not leave alone.
 
     Args:
-        blocks: irrep -> (draws, d, columns).
+        parts: irrep -> (draws, d, columns).
 
     Returns:
         names of the irreps that the subgroup does not leave alone altogether, and (draws, irreps).
     """
     names, values = [], []
-    for name, x in blocks.items():
+    for name, x in parts.items():
         away = np.eye(x.shape[-2]) - projector(subgroup, name)
         if np.abs(away).max() > 1e-9:
             names.append(name)
@@ -219,10 +211,10 @@ def statistics(blocks: Blocks, subgroup: Subgroup) -> tuple[list[str], np.ndarra
 def against_subgroup(evidence: Evidence, subgroup: Subgroup, settings: Significance) -> tuple[float, dict[str, float]]:
     """p-value of a subgroup, and of every irrep in which it could be broken, corrected for their number."""
     generator = np.random.default_rng([settings.seed, *subgroup.elements])
-    blocks = evidence.scaled
-    real = {name: x.mean(axis=0, keepdims=True) for name, x in blocks.items()}
-    drawn = null_blocks(blocks, evidence, subgroup, settings.draws, generator)
-    names, values = statistics({name: np.concatenate([real[name], drawn[name]]) for name in blocks}, subgroup)
+    parts = evidence.scaled
+    real = {name: x.mean(axis=0, keepdims=True) for name, x in parts.items()}
+    drawn = null_parts(parts, evidence, subgroup, settings.draws, generator)
+    names, values = statistics({name: np.concatenate([real[name], drawn[name]]) for name in parts}, subgroup)
     if not names:
         return 1.0, {}
     spread = values.std(axis=0)
@@ -235,35 +227,46 @@ def against_subgroup(evidence: Evidence, subgroup: Subgroup, settings: Significa
 def surviving_subgroup(
     evidence: Evidence, settings: Significance, progress: Progress = SILENT
 ) -> tuple[SubgroupTest, tuple[SubgroupTest, ...]]:
+    """:func:`largest_kept` by the relaxed weights of the blocks."""
+    whole = to_irreps(evidence.blocks.mean(axis=0))
+
+    def test(subgroup: Subgroup) -> SubgroupTest:
+        p, _ = against_subgroup(evidence, subgroup, settings)
+        return SubgroupTest(subgroup, p, deviation(whole, subgroup), p > settings.false_alarm_rate)
+
+    return largest_kept(test, progress)
+
+
+def largest_kept(
+    test: Callable[[Subgroup], SubgroupTest], progress: Progress = SILENT
+) -> tuple[SubgroupTest, tuple[SubgroupTest, ...]]:
     """The largest subgroup that the data allow, and all that were held against them.
 
     Args:
-        evidence: contributions of the units.
-        settings: rate and draws.
+        test: holds one subgroup against the data; must allow the trivial one.
         progress: told the fraction done and a short message.
 
     Returns:
-        the surviving one, and every subgroup at least as large as it, largest first.
+        the surviving one (of several as large that of largest p, then of least deviation), and every subgroup at least
+        as large as it, largest first.
     """
-    whole = to_irreps(evidence.units.mean(axis=0))
-    orders = sorted({s.order for s in octahedral_group("Oh").subgroups}, reverse=True)
+    subgroups = octahedral_group("Oh").subgroups
+    orders = sorted({s.order for s in subgroups}, reverse=True)
     tried: list[SubgroupTest] = []
     for done, order in enumerate(orders):
-        for subgroup in (s for s in octahedral_group("Oh").subgroups if s.order == order):
-            p, _ = against_subgroup(evidence, subgroup, settings)
-            tried.append(SubgroupTest(subgroup, p, deviation(whole, subgroup), p > settings.false_alarm_rate))
+        tried += [test(subgroup) for subgroup in subgroups if subgroup.order == order]
         progress((done + 1) / len(orders), f"subgroups of order {order}")
         if kept := [each for each in tried if each.kept]:
-            break
-    return max(kept, key=lambda each: (each.p, -each.deviation)), tuple(tried)
+            return max(kept, key=lambda each: (each.p, -each.deviation)), tuple(tried)
+    raise AssertionError("the trivial subgroup is always kept")
 
 
 def exact_subgroup(departure: np.ndarray) -> tuple[SubgroupTest, tuple[SubgroupTest, ...]]:
     """:func:`surviving_subgroup` of weights without noise, (rows, 48): what leaves them as they are, to rounding."""
-    blocks = to_irreps(departure)
-    found = exact_stabilizer(blocks)
+    parts = to_irreps(departure)
+    found = exact_stabilizer(parts)
     larger = sorted((s for s in octahedral_group("Oh").subgroups if s.order >= found.order), key=lambda s: -s.order)
-    tried = tuple(SubgroupTest(s, None, deviation(blocks, s), s <= found) for s in larger)
+    tried = tuple(SubgroupTest(s, None, deviation(parts, s), s <= found) for s in larger)
     return next(each for each in tried if each.subgroup == found), tried
 
 
@@ -273,7 +276,7 @@ class PowerSpread:
 
     Args:
         null_mean, null_high: mean and 95th percentile over random data sets.
-        low, high: central 90 % of the basic bootstrap over the units: resampling adds its own noise to a squared length, so
+        low, high: central 90 % of the basic bootstrap over the blocks: resampling adds its own noise to a squared length, so
             the percentiles are taken as errors about the measured power and subtracted from it.
     """
 
@@ -287,14 +290,14 @@ def power_spreads(evidence: Evidence, settings: Significance) -> Mapping[str, Po
     """Null and bootstrap of the mean power of each irrep."""
     generator = np.random.default_rng(settings.seed)
     whole = octahedral_group("Oh").subgroup(range(48))
-    blocks = to_irreps(evidence.units)
-    drawn = null_blocks(blocks, evidence, whole, settings.draws, generator)
-    again = _resampled(blocks, evidence, settings.draws, generator)
+    parts = to_irreps(evidence.blocks)
+    drawn = null_parts(parts, evidence, whole, settings.draws, generator)
+    again = _resampled(parts, evidence, settings.draws, generator)
     measured, null, boot = (
-        _mean_powers(w) for w in (evidence.units.mean(axis=0), from_irreps(drawn), from_irreps(again))
+        _mean_powers(w) for w in (evidence.blocks.mean(axis=0), from_irreps(drawn), from_irreps(again))
     )
     found = {}
-    for name in blocks:
+    for name in parts:
         low, high = np.maximum(2 * measured[name] - np.quantile(boot[name], (0.95, 0.05)), 0)
         found[name] = PowerSpread(
             float(null[name].mean()), float(np.quantile(null[name], 0.95)), float(low), float(high)
@@ -302,10 +305,10 @@ def power_spreads(evidence: Evidence, settings: Significance) -> Mapping[str, Po
     return found
 
 
-def _resampled(blocks: Blocks, evidence: Evidence, draws: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def _resampled(parts: Parts, evidence: Evidence, draws: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Weights of bootstrap resamples: irrep -> (draws, d, columns)."""
     found = {}
-    for name, x in blocks.items():
+    for name, x in parts.items():
         together = evidence.together(name)
         many = together.max() + 1
         counts = generator.multinomial(many, np.full(many, 1 / many), size=draws)[:, together]

@@ -1,15 +1,77 @@
-"""What a symmetry discovery found: the numbers, as plain data that JSON can hold."""
+"""What a symmetry discovery found, network by network and in all, and how it is kept in files."""
 
 from __future__ import annotations
 
-import dataclasses
+import io
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from flowsr.errors import FlowsrError
+from flowsr.files import write_bytes_atomic
 from flowsr.group import Subgroup, octahedral_group
+from flowsr.symmetry.invariance import DataSymmetry
+from flowsr.symmetry.translation import AxisHomogeneity
+from flowsr.symmetry.weights import Scores
 
 GROUP = "Oh"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one network, of one seed, found.
+
+    Args:
+        seed: of the network.
+        scores: what each block asks of the relaxed weights.
+        errors: (48,) equivariance error of the relaxed network.
+        null_errors: (48,) that of the network whose weights come from one random data set; None for exact data.
+        shells: wavenumbers (n,) and errors (48, n), nan where a shell is empty; None where the box has none.
+        fit: share of the target's power explained, ``strict`` and ``relaxed``.
+    """
+
+    seed: int
+    scores: Scores
+    errors: np.ndarray
+    null_errors: np.ndarray | None
+    shells: tuple[np.ndarray, np.ndarray] | None
+    fit: Mapping[str, float]
+
+    def save(self, path: Path) -> Path:
+        """Write it as a NumPy archive, nothing pickled; the file appears whole or not at all."""
+        arrays = {"blocks": self.scores.blocks, "errors": self.errors}
+        arrays |= {f"gram_{name}": block for name, block in self.scores.gram.items()}
+        if self.null_errors is not None:
+            arrays["null_errors"] = self.null_errors
+        if self.shells is not None:
+            arrays["wavenumbers"], arrays["shell_errors"] = self.shells
+        rest = {"seed": self.seed, "layers": self.scores.layers, "fit": dict(self.fit)}
+        buffer = io.BytesIO()
+        np.savez(buffer, rest=np.array(json.dumps(rest)), **arrays)
+        return write_bytes_atomic(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Trained:
+        """Read it back.
+
+        Raises:
+            FlowsrError: a file that is not what :meth:`save` writes.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = dict(archive)
+            rest = json.loads(str(arrays["rest"]))
+            gram = {name.removeprefix("gram_"): block for name, block in arrays.items() if name.startswith("gram_")}
+            shells = (arrays["wavenumbers"], arrays["shell_errors"]) if "wavenumbers" in arrays else None
+            scores = Scores(arrays["blocks"], gram, tuple(rest["layers"]))
+            return cls(rest["seed"], scores, arrays["errors"], arrays.get("null_errors"), shells, rest["fit"])
+        except (OSError, ValueError, KeyError) as error:
+            raise FlowsrError("not the findings of a network", file=path, found=" ".join(str(error).split())) from None
 
 
 @dataclass(frozen=True)
@@ -87,7 +149,7 @@ class LayerFinding:
         irreps: irrep name -> finding, from this layer alone.
         stabilizer: subgroup that its weights leave.
         weights_mean, weights_std: (48,) mean and standard deviation over seeds and filter banks, element by element in
-            the order of ``octahedral_group("Oh")``. A filter turned by a, with weights w(g a), is the same layer, so the
+            the order of ``octahedral_group("Oh")``. A filter transformed by a, with weights w(g a), is the same layer, so the
             rows are first aligned with the first by the turn that makes them most alike.
     """
 
@@ -165,7 +227,7 @@ class Discovery:
     Args:
         task: ``dynamics``, ``superres`` or ``pair``.
         variable: name of the field.
-        snapshots: independent snapshots (units that the null and the bootstrap move as one).
+        snapshots: independent ones (blocks of time, that the null and the bootstrap move as one).
         runs: runs they come from.
         seeds: of the networks.
         surviving: the largest subgroup that the data allow.
@@ -195,19 +257,51 @@ class Discovery:
     fit: Mapping[str, float]
     false_alarm_rate: float
     exact: bool
-    data: Mapping[str, Any] | None = None
-    translation: Mapping[str, Any] | None = None
+    data: DataSymmetry | None = None
+    translation: Mapping[str, AxisHomogeneity] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries and lists, no NaN; keys are the names of the attributes, and ``group``."""
-        return {"group": GROUP, **_plain(dataclasses.asdict(self))}
+        return {"group": GROUP, **plain(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Discovery:
+        """The inverse of :meth:`to_json`."""
+        return _typed(cls, {key: each for key, each in value.items() if key != "group"})
 
 
-def _plain(value):
+def plain(value: Any) -> Any:
+    """What JSON can hold: dataclasses as dictionaries, arrays as lists, None for NaN and infinities."""
+    if isinstance(value, Subgroup):
+        value = GroupName.of(value)
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """The inverse of :func:`plain` for a value of a known type."""
+    arguments = get_args(kind)
+    if value is None:
+        return None
+    if kind is Subgroup:
+        return octahedral_group(GROUP).subgroup(value["elements"])
+    if kind is np.ndarray:
+        return np.array(value, dtype=np.float64)
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return kind(**{name: _typed(kinds[name], each) for name, each in value.items()})
+    if get_origin(kind) is UnionType:
+        return _typed(arguments[0], value)
+    if get_origin(kind) is tuple:
+        return tuple(_typed(arguments[0], each) for each in value)
+    if get_origin(kind) is Mapping:
+        return {name: _typed(arguments[1], each) for name, each in value.items()}
     return value

@@ -1,25 +1,75 @@
 """What the network is to learn: pairs of input and target, and which of them are independent of each other.
 
-A task turns fields into :class:`Samples`. The group acts on input and target together; a symmetry of the task is an
-element g with (g input, g target) as likely as (input, target), for every pair of the data.
+A task makes :class:`Samples` of fields: of arrays (:func:`dynamics_samples`, :func:`superres_samples`,
+:func:`pair_samples`) or of files (:func:`read_samples`). The group acts on input and target together; a symmetry of the
+task is an element g with (g input, g target) as likely as (input, target), for every pair of the data.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
+from flowsr.data import degrade, open_field
+from flowsr.data.degrade import SymmetryWarning
+from flowsr.data.field import grid_of
+from flowsr.data.independence import independent_blocks, turnover_time
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group, representation, transform_field
+from flowsr.progress import SILENT, Progress
 
-TASKS = ("dynamics", "superres", "pair")
-STRIDED = "strided"
+Task = Literal["dynamics", "superres", "pair"]
+TASKS: tuple[str, ...] = get_args(Task)
+COARSE, FINE = "coarse", "fine"
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """What is learned, and from which variables of the files.
+
+    Raises:
+        ValueError: a target without the task ``pair`` or the other way round, or a number out of its range.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    task: Task
+    """What is learned: later from earlier, fine from coarse, or target from input."""
+    variable: str = "velocity"
+    """Variable of the input."""
+    target: str | None = None
+    """Variable of the target (task pair)."""
+    operator: str = "block_mean"
+    """How fine fields are made coarse (task superres); ignored for stores that hold both."""
+    factor: int = 2
+    """Coarse cell size over fine cell size (task superres)."""
+    coarsen: int = 1
+    """Block mean before anything else: smaller fields, less to compute."""
+    step: int = 1
+    """Snapshots from input to target (task dynamics)."""
+    decorrelation_turnovers: float = 2.0
+    """Eddy turnover times after which snapshots of one run count as independent; 0: every snapshot does."""
+    turnover_time: float | None = None
+    """Eddy turnover time, in the data's unit; default: measured, and for the task pair every snapshot counts."""
+
+    def __post_init__(self):
+        if (self.task == "pair") != (self.target is not None):
+            raise ValueError("target goes with the task pair, and the task pair with a target")
+        if min(self.factor, self.coarsen, self.step) < 1:
+            raise ValueError("factor, coarsen and step are at least 1")
+        if not self.decorrelation_turnovers >= 0:
+            raise ValueError(f"decorrelation_turnovers is not negative, got {self.decorrelation_turnovers}")
+        if self.turnover_time is not None and not self.turnover_time > 0:
+            raise ValueError(f"turnover_time is positive, got {self.turnover_time}")
 
 
 @dataclass(frozen=True)
@@ -30,9 +80,9 @@ class Samples:
         inputs: (n, C, x, y, z).
         targets: (n, D, s x, s y, s z), with a whole number s.
         irreps_in, irreps_out: their field types (e3nn), of dimensions C and D.
-        units: (n,) number of the independent unit that each sample belongs to: samples of one run that lie closer in
+        blocks: (n,) number of the independent block that each sample belongs to: samples of one run that lie closer in
             time than the flow forgets have the same number. Default: each is its own.
-        runs: (n,) number of the run that each sample is from; default: each unit is its own.
+        runs: (n,) number of the run that each sample is from; default: each block is its own.
         grid: of the inputs; default: unit cells, periodic.
         task, variable: names, for the report.
         notes: what is known about the data, such as ``degrade_operator``.
@@ -45,7 +95,7 @@ class Samples:
     targets: Tensor
     irreps_in: str
     irreps_out: str
-    units: np.ndarray | None = None
+    blocks: np.ndarray | None = None
     runs: np.ndarray | None = None
     grid: Grid | None = None
     task: str = "pair"
@@ -53,10 +103,10 @@ class Samples:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.units is None:
-            object.__setattr__(self, "units", np.arange(len(self.inputs)))
+        if self.blocks is None:
+            object.__setattr__(self, "blocks", np.arange(len(self.inputs)))
         if self.runs is None:
-            object.__setattr__(self, "runs", self.units)
+            object.__setattr__(self, "runs", self.blocks)
         if self.grid is None:
             object.__setattr__(self, "grid", Grid(tuple(self.inputs.shape[-3:])))
         _check_field("input", self.inputs, self.irreps_in)
@@ -69,10 +119,10 @@ class Samples:
                 expected=f"s times {tuple(self.inputs.shape[-3:])}",
                 found=tuple(self.targets.shape[-3:]),
             )
-        lengths = [len(each) for each in (self.inputs, self.targets, self.units, self.runs)]
+        lengths = [len(each) for each in (self.inputs, self.targets, self.blocks, self.runs)]
         if len(set(lengths)) > 1:
             found = ", ".join(map(str, lengths))
-            raise FlowsrError("inputs, targets, units and runs must be as many", variable=self.task, found=found)
+            raise FlowsrError("inputs, targets, blocks and runs must be as many", variable=self.task, found=found)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -83,14 +133,14 @@ class Samples:
         return self.targets.shape[-1] // self.inputs.shape[-1]
 
     @property
-    def unit_numbers(self) -> np.ndarray:
-        """(units,) the different units, sorted."""
-        return np.unique(self.units)
+    def block_numbers(self) -> np.ndarray:
+        """(blocks,) the different blocks, sorted."""
+        return np.unique(self.blocks)
 
     @property
-    def unit_runs(self) -> np.ndarray:
-        """(units,) the run of each."""
-        _, first = np.unique(self.units, return_index=True)
+    def block_runs(self) -> np.ndarray:
+        """(blocks,) the run of each."""
+        _, first = np.unique(self.blocks, return_index=True)
         return np.asarray(self.runs)[first]
 
     def normalized(self, dtype: torch.dtype) -> Samples:
@@ -99,15 +149,16 @@ class Samples:
         return replace(self, inputs=_unit_rms(self.inputs, dtype), targets=_unit_rms(self.targets, dtype))
 
     def transformed(self, elements: Sequence[int]) -> Samples:
-        """Sample i turned by element ``elements[i]`` of O_h, input and target together; the box must be a cube."""
+        """Sample i transformed by element ``elements[i]`` of O_h, input and target together; the box must be a cube."""
         group = octahedral_group("Oh")
 
-        def turned(fields: Tensor, irreps: str) -> Tensor:
-            return torch.stack(
-                [transform_field(f, int(g), irreps, group) for f, g in zip(fields, elements, strict=True)]
-            )
+        def transformed(fields: Tensor, irreps: str) -> Tensor:
+            each = [transform_field(f, int(g), irreps, group) for f, g in zip(fields, elements, strict=True)]
+            return torch.stack(each)
 
-        return replace(self, inputs=turned(self.inputs, self.irreps_in), targets=turned(self.targets, self.irreps_out))
+        return replace(
+            self, inputs=transformed(self.inputs, self.irreps_in), targets=transformed(self.targets, self.irreps_out)
+        )
 
 
 def pair_samples(inputs, targets, irreps_in: str, irreps_out: str | None = None, **options) -> Samples:
@@ -125,7 +176,7 @@ def pair_samples(inputs, targets, irreps_in: str, irreps_out: str | None = None,
 
 
 def dynamics_samples(
-    runs: Sequence[np.ndarray | Tensor], irreps: str = "1o", *, step: int = 1, block: int = 1, **options
+    runs: Sequence[np.ndarray | Tensor], irreps: str = "1o", *, step: int = 1, pairs_per_block: int = 1, **options
 ) -> Samples:
     """From a snapshot to what has changed ``step`` snapshots later.
 
@@ -136,13 +187,13 @@ def dynamics_samples(
         runs: one (time, component, x, y, z) array for each independent run.
         irreps: field type.
         step: how many snapshots later.
-        block: how many consecutive pairs make one independent unit; as many as the flow takes to forget.
+        pairs_per_block: how many consecutive pairs make one independent block; as many as the flow takes to forget.
         options: further ones of :class:`Samples`.
 
     Raises:
         FlowsrError: runs without a pair of snapshots that far apart.
     """
-    inputs, targets, units, number = [], [], [], []
+    inputs, targets, blocks, number = [], [], [], []
     for run in runs:
         run = _with_component(torch.as_tensor(np.asarray(run)), 5)
         if len(run) <= step:
@@ -154,10 +205,10 @@ def dynamics_samples(
             )
         inputs.append(run[:-step])
         targets.append(run[step:] - run[:-step])
-        first = units[-1][-1] + 1 if units else 0
-        units.append(first + np.arange(len(run) - step) // block)
+        first = blocks[-1][-1] + 1 if blocks else 0
+        blocks.append(first + np.arange(len(run) - step) // pairs_per_block)
         number.append(np.full(len(run) - step, len(number)))
-    options = {"task": "dynamics", "units": np.concatenate(units), "runs": np.concatenate(number), **options}
+    options = {"task": "dynamics", "blocks": np.concatenate(blocks), "runs": np.concatenate(number), **options}
     return Samples(torch.cat(inputs), torch.cat(targets), irreps, irreps, **options)
 
 
@@ -183,6 +234,103 @@ def superres_samples(coarse, fine, irreps: str = "1o", **options) -> Samples:
         )
     options = {"task": "superres", **options}
     return Samples(coarse, fine - spread, irreps, irreps, **options)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One file: its fields, what belongs to them, and after how much time its snapshots are independent."""
+
+    fields: tuple[np.ndarray, ...]
+    irreps: tuple[str, str]
+    grid: Grid
+    times: np.ndarray
+    block_length: float
+    notes: dict[str, Any]
+
+
+def read_samples(paths: Sequence[Path], settings: SampleSettings, progress: Progress = SILENT) -> Samples:
+    """Samples from files: whatever :func:`flowsr.data.open_field` opens, one file a run.
+
+    Args:
+        paths: the files.
+        settings: what to make of them.
+        progress: told the fraction done and a short message.
+
+    Raises:
+        FlowsrError: a file that cannot be read or lacks the variable, runs that differ in grid or field type, or an eddy
+            turnover time that cannot be measured and was not given.
+    """
+    runs, tick = [], progress.steps(len(paths))
+    for path in map(Path, paths):
+        runs.append(_read(path, settings))
+        if (runs[-1].grid.shape, runs[-1].irreps) != (runs[0].grid.shape, runs[0].irreps):
+            raise FlowsrError(
+                "runs differ",
+                file=path,
+                expected=f"{runs[0].grid.shape} cells of {runs[0].irreps[0]}",
+                found=f"{runs[-1].grid.shape} cells of {runs[-1].irreps[0]}",
+            )
+        tick(f"read {path.name}")
+    first = runs[0]
+    counts = [max(len(run.times) - (settings.step if settings.task == "dynamics" else 0), 0) for run in runs]
+    options: dict[str, Any] = {
+        "blocks": independent_blocks(
+            [run.times[:n] for run, n in zip(runs, counts)], [run.block_length for run in runs]
+        ),
+        "grid": first.grid,
+        "task": settings.task,
+        "variable": settings.variable,
+        "notes": first.notes,
+    }
+    if settings.task == "dynamics":
+        return dynamics_samples([run.fields[0] for run in runs], first.irreps[0], step=settings.step, **options)
+    inputs, targets = (np.concatenate(each) for each in zip(*(run.fields for run in runs)))
+    options["runs"] = np.repeat(np.arange(len(runs)), counts)
+    if settings.task == "superres":
+        return superres_samples(inputs, targets, first.irreps[0], **options)
+    return pair_samples(inputs, targets, *first.irreps, **options)
+
+
+def _read(path: Path, settings: SampleSettings) -> _Run:
+    superres = settings.task == "superres"
+    both = superres and (path / COARSE).is_dir() and (path / FINE).is_dir()
+    source = open_field(path, group=FINE if both else None)
+    if settings.coarsen > 1 and not both:
+        source = degrade(source, "block_mean", settings.coarsen)
+    for name in (settings.variable, *([settings.target] if settings.target else [])):
+        if name not in source.data_vars:
+            raise FlowsrError("no such variable", file=path, expected=name, found=", ".join(map(str, source.data_vars)))
+    given, wanted, notes = source, source[settings.target or settings.variable], {}
+    if superres:
+        given = open_field(path, group=COARSE) if both else _degraded(source, settings)
+        notes = {key: given.attrs[key] for key in ("degrade_operator", "degrade_factor") if key in given.attrs}
+    inputs = given[settings.variable]
+    length = _block_length(source, settings, path)
+    return _Run(
+        fields=(inputs.values,) if settings.task == "dynamics" else (inputs.values, wanted.values),
+        irreps=(str(inputs.attrs["irreps"]), str(wanted.attrs["irreps"])),
+        grid=grid_of(given, path),
+        times=source["time"].values,
+        block_length=length,
+        notes={**notes, **({"block_length": length} if length else {})},
+    )
+
+
+def _degraded(source: xr.Dataset, settings: SampleSettings) -> xr.Dataset:
+    """Made coarse; an operator that breaks the symmetry is named in the findings, so that its warning is not needed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SymmetryWarning)
+        return degrade(source, settings.operator, settings.factor)
+
+
+def _block_length(source: xr.Dataset, settings: SampleSettings, path: Path) -> float:
+    """Time after which snapshots are independent."""
+    values, turnover = source[settings.variable], settings.turnover_time
+    if turnover is None:
+        if settings.task == "pair" or len(source["time"]) < 2 or not settings.decorrelation_turnovers:
+            return 0.0
+        turnover = turnover_time(values, grid_of(source, path), path)
+    return settings.decorrelation_turnovers * turnover
 
 
 def _with_component(fields: Tensor, dims: int = 5) -> Tensor:

@@ -5,13 +5,13 @@ a weight for every position along the axis a, constant to begin with (R. Wang, R
 group convolution for learning symmetry breaking in 3D physical systems, arXiv 2310.02299, relax translations this way).
 Instead of descending from the constant weights step by step, the weights take the one Gauss-Newton step that leads from the
 best constant ones to the least squares of the whole, with the curvature averaged over positions; the step is a mean over
-independent units, so that each has a part in it that can be moved by itself.
+independent blocks, so that each has a part in it that can be moved by itself.
 
 The banks are the terms of an equation of motion: 1 (a force, a mean profile), the field itself (damping, growth), its
 advection and its Laplacian. Beside the law, the input's own profiles along the axis, <u_c> and <u_c u_d>, are tested.
 
 The test is that of :mod:`flowsr.symmetry.invariance` with shifts along the axis in place of turns: if all places are alike,
-every unit can be shifted by a distance of its own. Between walls shifts are no symmetry of anything, and the null is what a
+every block can be shifted by a distance of its own. Between walls shifts are no symmetry of anything, and the null is what a
 homogeneous field with these correlations would give.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ class AxisHomogeneity:
         positions: (n,) cell centres.
         weights: bank -> (components, n) departure of its weights from constant ones, each in units of the r.m.s. target
             over the r.m.s. of the bank.
-        errors: bank -> (components, n) standard errors over units.
+        errors: bank -> (components, n) standard errors over blocks.
         explained: share of the target's power that weights varying along the axis explain, noise taken off.
         p_values: ``relaxed weights`` and ``profiles of the input`` -> p-value.
         homogeneous: whether both p-values together are above the false alarm rate.
@@ -56,25 +55,13 @@ class AxisHomogeneity:
     p_values: Mapping[str, float]
     homogeneous: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        return {
-            "axis": self.axis,
-            "positions": self.positions.tolist(),
-            "weights": {bank: values.tolist() for bank, values in self.weights.items()},
-            "errors": {bank: values.tolist() for bank, values in self.errors.items()},
-            "explained": self.explained,
-            "p": dict(self.p_values),
-            "homogeneous": self.homogeneous,
-        }
-
 
 def homogeneity(
     inputs: Tensor,
     targets: Tensor,
     grid: Grid,
     *,
-    units: np.ndarray | None = None,
+    blocks: np.ndarray | None = None,
     significance: Significance = Significance(),
 ) -> dict[str, AxisHomogeneity]:
     """Test each axis for homogeneity.
@@ -83,32 +70,32 @@ def homogeneity(
         inputs: (samples, C, x, y, z).
         targets: (samples, D, s x, s y, s z); finer ones are averaged onto the input's cells.
         grid: of the inputs.
-        units: (samples,) number of the independent unit each belongs to; default: each its own.
+        blocks: (samples,) number of the independent block each belongs to; default: each its own.
         significance: rate of false alarms, draws, seed.
 
     Returns:
         axis name -> finding.
 
     Raises:
-        ValueError: fewer than two units, or fields that do not fit the grid.
+        ValueError: fewer than two blocks, or fields that do not fit the grid.
     """
-    units = np.arange(len(inputs)) if units is None else np.asarray(units)
-    if len(np.unique(units)) < 2:
-        raise ValueError("what is chance cannot be told from one independent unit: give two or more")
+    blocks = np.arange(len(inputs)) if blocks is None else np.asarray(blocks)
+    if len(np.unique(blocks)) < 2:
+        raise ValueError("what is chance cannot be told from one independent block: give two or more")
     if tuple(inputs.shape[2:]) != grid.shape or len(inputs) != len(targets):
         raise ValueError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not fit the grid {grid.shape}"
         )
     inputs, targets = inputs.double(), _onto(targets.double(), grid.shape)
     names, banks = _banks(inputs, targets.shape[1], grid)
-    return {"xyz"[axis]: _along(axis, inputs, targets, names, banks, grid, units, significance) for axis in range(3)}
+    return {"xyz"[axis]: _along(axis, inputs, targets, names, banks, grid, blocks, significance) for axis in range(3)}
 
 
-def _along(axis, inputs, targets, names, banks, grid: Grid, units, significance: Significance) -> AxisHomogeneity:
+def _along(axis, inputs, targets, names, banks, grid: Grid, blocks, significance: Significance) -> AxisHomogeneity:
     """One axis; banks (samples, D, K, x, y, z)."""
     scores = [_scores(_lines(banks[:, d], axis), _lines(targets[:, d], axis)) for d in range(targets.shape[1])]
-    steps, whitened = (_unit_means(np.stack(parts, axis=1), units) for parts in zip(*scores))
-    profiles = _unit_means(_profiles(_lines(inputs, axis)), units)
+    steps, whitened = (_block_means(np.stack(parts, axis=1), blocks) for parts in zip(*scores))
+    profiles = _block_means(_profiles(_lines(inputs, axis)), blocks)
     products = {WEIGHTS: _shift_products(whitened), PROFILES: _shift_products(profiles)}
     shifts = np.random.default_rng([significance.seed, axis]).integers(
         grid.shape[axis], size=(significance.draws, len(steps))
@@ -122,7 +109,7 @@ def _along(axis, inputs, targets, names, banks, grid: Grid, units, significance:
         positions=grid.coordinates()[axis],
         weights={name: mean[:, k] for k, name in enumerate(names)},
         errors={name: error[:, k] for k, name in enumerate(names)},
-        explained=_between_units(products[WEIGHTS]) / (power * grid.shape[axis] * targets.shape[1] or 1.0),
+        explained=_between_blocks(products[WEIGHTS]) / (power * grid.shape[axis] * targets.shape[1] or 1.0),
         p_values={name: agreement_p({name: k}, relative) for name, k in products.items()},
         homogeneous=agreement_p(products, relative) > significance.false_alarm_rate,
     )
@@ -185,19 +172,19 @@ def _profiles(inputs: Tensor) -> np.ndarray:
     return (rows / rows.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp(min=1e-300)).numpy()
 
 
-def _unit_means(values: np.ndarray, units: np.ndarray) -> np.ndarray:
-    return np.stack([values[units == unit].mean(axis=0) for unit in np.unique(units)])
+def _block_means(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    return np.stack([values[blocks == block].mean(axis=0) for block in np.unique(blocks)])
 
 
 def _shift_products(values: np.ndarray) -> np.ndarray:
-    """(units, ..., n) -> (units, units, n): K[s, t, h] = sum over x of v_s(x) v_t(x - h), by Fourier transform."""
+    """(blocks, ..., n) -> (blocks, blocks, n): K[s, t, h] = sum over x of v_s(x) v_t(x - h), by Fourier transform."""
     n = values.shape[-1]
     modes = np.fft.rfft(values.reshape(len(values), -1, n), axis=-1)
     return np.fft.irfft(np.einsum("srk,trk->stk", modes, modes.conj()), n=n, axis=-1)
 
 
-def _between_units(products: np.ndarray) -> float:
-    """Mean of K[s, t, 0] over pairs of different units, not below zero."""
+def _between_blocks(products: np.ndarray) -> float:
+    """Mean of K[s, t, 0] over pairs of different blocks, not below zero."""
     count = len(products)
     whole = products[:, :, 0]
     return max(0.0, float(whole.sum() - np.trace(whole)) / (count * (count - 1)))

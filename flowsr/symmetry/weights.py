@@ -3,12 +3,12 @@
 **Why this is linear.** At the strict network the relaxed weights of all layers are 1. Let J be the derivative of the output
 with respect to them and r the error that the strict filters leave. One Gauss-Newton step takes the weights to
 
-    w = 1 + A^-1 mean_i z_i,      z_i = J_i^T r_i,      A = mean_i J_i^T J_i, averaged over the 48 turned data sets.
+    w = 1 + A^-1 mean_i z_i,      z_i = J_i^T r_i,      A = mean_i J_i^T J_i, averaged over the 48 transformed data sets.
 
 Each snapshot i contributes A^-1 z_i, and turning the snapshot by g turns its contribution: (g z)(h) = z(g^-1 h), because the
-network with turned weights is the turned network. So a data set with random turns, the null, needs no new training; and
+network with transformed weights is the transformed network. So a data set with random turns, the null, needs no new training; and
 the expected weights are invariant under every symmetry of the data, exactly. (This is Rao's score with Fisher's scoring
-step; the average over turned data sets makes A commute with the group, so by Schur's lemma it mixes neither irreps nor the
+step; the average over transformed data sets makes A commute with the group, so by Schur's lemma it mixes neither irreps nor the
 rows i within one.)
 
 **Penalties.** The step minimizes 1/2 d^T A d - z^T d + penalty(d), d = w - 1. ``symmetric`` adds
@@ -22,24 +22,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from flowsr.group import Subgroup, octahedral_group
+from flowsr.group import Subgroup, octahedral_group, split_by_irrep
 from flowsr.progress import SILENT, Progress
 from flowsr.symmetry.network import ProbeNetwork, loss
 from flowsr.symmetry.tasks import Samples
 
 ROUNDING = 1e-6  # relative to the weights' whole departure from 1
 NOTHING = 1e-9  # a departure from 1 that is rounding itself
-RIDGE = (
-    0.3  # of the mean eigenvalue in an irrep (Levenberg-Marquardt): directions the output hardly feels are mostly noise
-)
+# Of the mean eigenvalue in an irrep (Levenberg-Marquardt): directions that the output hardly feels are mostly noise.
+RIDGE = 0.3
 PROBES = 48
-PENALTIES = ("none", "symmetric", "sparse")
+Penalty = Literal["none", "symmetric", "sparse"]
+PENALTIES: tuple[str, ...] = get_args(Penalty)
 
-Blocks = Mapping[str, np.ndarray]
+Parts = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,41 +48,41 @@ class Scores:
     """What the snapshots ask of one network's relaxed weights.
 
     Args:
-        units: (units, rows, 48) float64, z summed over each independent unit's samples, over the number of samples per
-            unit on average; a row is a filter bank of a layer.
-        gram: irrep -> (rows d, rows d), the blocks of A.
+        blocks: (blocks, rows, 48) float64, z summed over each independent block's samples, over the number of samples per
+            block on average; a row is a filter bank of a layer.
+        gram: irrep -> (rows d, rows d), A, irrep by irrep.
         layers: name of each row's layer, (rows,).
     """
 
-    units: np.ndarray
-    gram: Blocks
+    blocks: np.ndarray
+    gram: Parts
     layers: tuple[str, ...]
 
 
 def measure_scores(
-    network: ProbeNetwork, samples: Samples, *, seed: int = 0, per_unit: bool = True, progress: Progress = SILENT
+    network: ProbeNetwork, samples: Samples, *, seed: int = 0, per_block: bool = True, progress: Progress = SILENT
 ) -> Scores:
-    """Gradients of the loss with respect to the relaxed weights, unit by unit, and the blocks of A.
+    """Gradients of the loss with respect to the relaxed weights, block by block, and A, irrep by irrep.
 
     Args:
         network: a strict network, its weights at 1.
         samples: what it was fitted to.
         seed: of the random probes with which A is estimated.
-        per_unit: whether units are told apart; if not, all samples are one.
+        per_block: whether blocks are told apart; if not, all samples are one.
         progress: told the fraction done and a short message.
     """
-    numbers = samples.unit_numbers if per_unit else [0]
-    members = [np.flatnonzero(samples.units == u) for u in numbers] if per_unit else [np.arange(len(samples))]
-    found = []
-    for done, chosen in enumerate(members):
-        found.append(-sum(_gradient(network, lambda c=c: loss(network, samples, c)) for c in _parts(chosen)))
-        progress((done + 1) / (len(members) + 1), f"{done + 1} of {len(members)} units")
+    numbers = samples.block_numbers if per_block else [0]
+    members = [np.flatnonzero(samples.blocks == u) for u in numbers] if per_block else [np.arange(len(samples))]
+    found, tick = [], progress.steps(len(members), "blocks")
+    for chosen in members:
+        found.append(-sum(_gradient(network, lambda c=c: loss(network, samples, c)) for c in _batches(chosen)))
+        tick()
     layers = tuple(name for name, layer in network.relaxed_layers.items() for _ in range(len(layer.relaxed_weights)))
-    units = np.stack(found) * len(members) / len(samples)
-    return Scores(units, _gram(network, samples, seed), layers)
+    blocks = np.stack(found) * len(members) / len(samples)
+    return Scores(blocks, _gram(network, samples, seed), layers)
 
 
-def _parts(chosen: np.ndarray, size: int = 8) -> list[np.ndarray]:
+def _batches(chosen: np.ndarray, size: int = 8) -> list[np.ndarray]:
     return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
 
@@ -100,7 +101,7 @@ def _gradient(network: ProbeNetwork, function: Callable[[], torch.Tensor]) -> np
 
 
 def _gram(network: ProbeNetwork, samples: Samples, seed: int) -> dict[str, np.ndarray]:
-    """Blocks of A from J^T r with random r: their second moment is J^T J. Averaging over the 48 turned data sets is the
+    """A, irrep by irrep, from J^T r with random r: their second moment is J^T J. Averaging over the 48 transformed data sets is the
     average over the row index i of each irrep."""
     device = network.projection.filters.device
     generator = torch.Generator().manual_seed(seed)
@@ -110,8 +111,8 @@ def _gram(network: ProbeNetwork, samples: Samples, seed: int) -> dict[str, np.nd
         probe = torch.randn(samples.targets[i].shape, generator=generator, dtype=samples.targets.dtype).to(device)
         field = samples.inputs[i : i + 1].to(device)
         drawn.append(_gradient(network, lambda: (network(field, samples.grid.boundary)[0] * probe).sum()))
-    blocks = to_irreps(np.stack(drawn))
-    return {name: np.einsum("nia,nib->ab", x, x) / (x.shape[0] * x.shape[1]) for name, x in blocks.items()}
+    parts = to_irreps(np.stack(drawn))
+    return {name: np.einsum("nia,nib->ab", x, x) / (x.shape[0] * x.shape[1]) for name, x in parts.items()}
 
 
 def to_irreps(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,32 +126,28 @@ def to_irreps(weights: np.ndarray) -> dict[str, np.ndarray]:
         of the weights.
     """
     group = octahedral_group("Oh")
-    transformed = np.asarray(weights, dtype=np.float64) @ group.fourier.T
-    blocks, start = {}, 0
-    for irrep in group.irreps:
-        d = irrep.dimension
-        block = transformed[..., start : start + d * d].reshape(*transformed.shape[:-1], d, d)
-        blocks[irrep.name] = np.moveaxis(block, -3, -2).reshape(*block.shape[:-3], d, -1)
-        start += d * d
-    return blocks
+    parts = {}
+    for name, part in split_by_irrep(np.asarray(weights, dtype=np.float64) @ group.fourier.T, group).items():
+        by_component = np.moveaxis(part, -3, -2)  # (..., rows, i, j) -> (..., i, rows, j)
+        parts[name] = by_component.reshape(*by_component.shape[:-2], -1)
+    return parts
 
 
-def from_irreps(blocks: Blocks) -> np.ndarray:
+def from_irreps(parts: Parts) -> np.ndarray:
     """The inverse of :func:`to_irreps`: (..., rows, 48)."""
     group = octahedral_group("Oh")
-    parts = []
+    rows = []
     for irrep in group.irreps:
-        d = irrep.dimension
-        block = np.asarray(blocks[irrep.name])
-        block = block.reshape(*block.shape[:-1], -1, d)
-        parts.append(np.moveaxis(block, -2, -3).reshape(*block.shape[:-3], block.shape[-2], d * d))
-    return np.concatenate(parts, axis=-1) @ group.fourier
+        d, part = irrep.dimension, np.asarray(parts[irrep.name])
+        by_row = np.moveaxis(part.reshape(*part.shape[:-1], -1, d), -2, -3)  # (..., i, rows j) -> (..., rows, i, j)
+        rows.append(by_row.reshape(*by_row.shape[:-2], d * d))
+    return np.concatenate(rows, axis=-1) @ group.fourier
 
 
 def departures(scores: Scores) -> np.ndarray:
-    """(units, rows, 48) what each unit contributes to w - 1, which is their mean."""
-    blocks = to_irreps(scores.units)
-    return from_irreps({name: x @ np.linalg.inv(_ridged(scores.gram[name])) for name, x in blocks.items()})
+    """(blocks, rows, 48) what each block contributes to w - 1, which is their mean."""
+    parts = to_irreps(scores.blocks)
+    return from_irreps({name: x @ np.linalg.inv(_ridged(scores.gram[name])) for name, x in parts.items()})
 
 
 def penalized(scores: Scores, penalty: str = "none", strength: float = 0.1) -> np.ndarray:
@@ -167,10 +164,10 @@ def penalized(scores: Scores, penalty: str = "none", strength: float = 0.1) -> n
         raise ValueError(
             f"penalty must be one of {', '.join(PENALTIES)}, its strength at least 0; got {penalty!r}, {strength}"
         )
-    blocks = to_irreps(scores.units.mean(axis=0))
+    parts = to_irreps(scores.blocks.mean(axis=0))
     whole = mean_eigenvalue(scores.gram)
     found = {}
-    for name, z in blocks.items():
+    for name, z in parts.items():
         gram = _ridged(scores.gram[name])
         if name == "A1g" or penalty == "none":
             found[name] = z @ np.linalg.inv(gram)
@@ -181,7 +178,7 @@ def penalized(scores: Scores, penalty: str = "none", strength: float = 0.1) -> n
     return from_irreps(found)
 
 
-def mean_eigenvalue(gram: Blocks) -> float:
+def mean_eigenvalue(gram: Parts) -> float:
     """Mean eigenvalue of A."""
     group = octahedral_group("Oh")
     traces = sum(irrep.dimension * np.trace(gram[irrep.name]) for irrep in group.irreps)
@@ -198,12 +195,12 @@ def _group_lasso(z: np.ndarray, gram: np.ndarray, threshold: float) -> np.ndarra
     if np.linalg.norm(z) <= threshold:
         return np.zeros_like(z)
     eigenvalues, vectors = np.linalg.eigh(gram)
-    turned = z @ vectors
+    transformed = z @ vectors
 
     def solution(length: float) -> np.ndarray:
-        return turned / (eigenvalues + threshold / length)
+        return transformed / (eigenvalues + threshold / length)
 
-    low, high = 0.0, float(np.linalg.norm(turned / eigenvalues)) + 1e-300
+    low, high = 0.0, float(np.linalg.norm(transformed / eigenvalues)) + 1e-300
     for _ in range(200):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if np.linalg.norm(solution(middle)) > middle else (low, middle)
@@ -216,23 +213,23 @@ def projector(subgroup: Subgroup, irrep: str) -> np.ndarray:
     return octahedral_group("Oh").irrep(irrep).matrices[list(subgroup.elements)].mean(axis=0)
 
 
-def deviation(blocks: Blocks, subgroup: Subgroup) -> float:
+def deviation(parts: Parts, subgroup: Subgroup) -> float:
     """Share of the weights' varying part (all irreps but A1g) that is not invariant under a subgroup: 0 to 1."""
-    away = sum(np.sum((x - projector(subgroup, name) @ x) ** 2) for name, x in blocks.items())
-    whole = sum(np.sum(x**2) for name, x in blocks.items() if name != "A1g")
+    away = sum(np.sum((x - projector(subgroup, name) @ x) ** 2) for name, x in parts.items())
+    whole = sum(np.sum(x**2) for name, x in parts.items() if name != "A1g")
     return float(min(away / whole, 1.0)) if whole > NOTHING**2 else 0.0
 
 
-def exact_stabilizer(blocks: Blocks, scale: float | None = None, tolerance: float = ROUNDING) -> Subgroup:
+def exact_stabilizer(parts: Parts, scale: float | None = None, tolerance: float = ROUNDING) -> Subgroup:
     """The subgroup that leaves weights as they are, to rounding.
 
     Args:
-        blocks: irrep -> (d, columns), of w - 1 or a part of it.
+        parts: irrep -> (d, columns), of w - 1 or a part of it.
         scale: what rounding is relative to; default: the length of the varying part.
         tolerance: relative to it.
     """
     group = octahedral_group("Oh")
-    varying = {name: x for name, x in blocks.items() if name != "A1g"}
+    varying = {name: x for name, x in parts.items() if name != "A1g"}
     size = np.sqrt(sum(np.sum(x**2) for x in varying.values()))
     limit = tolerance * (size if scale is None else scale) + NOTHING
     moved = np.zeros(group.order)
@@ -256,21 +253,16 @@ def powers(departure: np.ndarray) -> dict[str, np.ndarray]:
     transformed = np.asarray(departure) @ group.fourier.T
     mean = 1 + np.asarray(departure).mean(axis=-1)
     norm = group.order * np.maximum(np.abs(mean), 0.1) ** 2
-    found, start = {}, 0
-    for irrep in group.irreps:
-        size = irrep.dimension**2
-        part = np.sum(transformed[..., start : start + size] ** 2, axis=-1)
-        found[irrep.name] = np.ones_like(norm) if irrep.name == "A1g" else part / norm
-        start += size
-    return found
+    squares = {name: np.sum(part**2, axis=(-2, -1)) for name, part in split_by_irrep(transformed, group).items()}
+    return {name: np.ones_like(norm) if name == "A1g" else square / norm for name, square in squares.items()}
 
 
 def aligned(weights: np.ndarray) -> np.ndarray:
-    """(rows, 48) each row w replaced by its w(g a) most like the first row: a filter turned by a, with weights w(g a), is
+    """(rows, 48) each row w replaced by its w(g a) most like the first row: a filter transformed by a, with weights w(g a), is
     the same layer."""
     group = octahedral_group("Oh")
-    turned = weights[:, group.multiplication]  # [row, g, a] = w(g a)
+    transformed = weights[:, group.multiplication]  # [row, g, a] = w(g a)
     reference = weights[0] - weights[0].mean()
-    best = np.einsum("g,rga->ra", reference, turned).argmax(axis=1)
+    best = np.einsum("g,rga->ra", reference, transformed).argmax(axis=1)
     best[0] = 0
-    return np.stack([turned[row, :, a] for row, a in enumerate(best)])
+    return np.stack([transformed[row, :, a] for row, a in enumerate(best)])

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
-from flowsr.group import split_by_irrep
-
 ROUNDING = 5e-15
 
 
@@ -174,14 +172,3 @@ def test_an_axial_vector_is_a_handedness_times_a_polar_one(group):
     for even, odd in (("A1g", "A1u"), ("A2u", "A2g"), ("T1u", "T1g"), ("Eg", "Eu")):
         if group.name == "Oh":
             assert np.array_equal(group.irrep(even).characters * parity, group.irrep(odd).characters)
-
-
-def test_a_function_is_split_by_irrep(group):
-    """The parts are the rows of the Fourier matrix, whatever the axis; translations keep the size of each."""
-    values = np.random.default_rng(1).standard_normal((2, group.order, 3))
-    parts = split_by_irrep(np.einsum("ij,ajb->aib", group.fourier, values), group.irreps, axis=1)
-    assert [part.shape for part in parts.values()] == [(2, i.dimension**2, 3) for i in group.irreps]
-    moved = split_by_irrep(group.fourier @ left_translation(group, 5) @ values[0], group.irreps, axis=0)
-    for name, part in parts.items():
-        assert np.allclose((part[0] ** 2).sum(), (moved[name] ** 2).sum())
-    assert sum((part**2).sum() for part in parts.values()) == pytest.approx((values**2).sum())

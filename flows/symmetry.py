@@ -21,8 +21,8 @@ def discover_symmetries(settings: SymmetrySettings, fresh: bool) -> State:
         found = discover_symmetry(settings, fresh=fresh, report=report)
     create_markdown_artifact("\n\n".join(found.sentences), key=artifact_key(settings.name, "symmetry", "words"))
     rows = [
-        {"irrep": name, "power": irrep["power"], "null": irrep["null_mean"], "p": irrep["p"], "broken": irrep["broken"]}
-        for name, irrep in found.numbers["irreps"].items()
+        {"irrep": name, "power": irrep.power, "null": irrep.null_mean, "p": irrep.p, "broken": irrep.broken}
+        for name, irrep in found.discovery.irreps.items()
     ]
     create_table_artifact(rows, key=artifact_key(settings.name, "symmetry", "irreps"))
     return Completed(message=f"{found.sentences[0]} Numbers in {settings.output / 'symmetry'}")

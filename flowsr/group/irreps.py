@@ -143,3 +143,22 @@ def _written(coefficients: np.ndarray, monomials: list[tuple[int, ...]]) -> str:
             size = "" if abs(coefficient) == 1 and letters else str(abs(coefficient))
             terms.append(f"{'−' if coefficient < 0 else '+'} {size}{letters}")
     return " ".join(terms).removeprefix("+ ")
+
+
+def fourier_matrix(irreps: tuple[Irrep, ...]) -> np.ndarray:
+    """The orthogonal group Fourier transform: ``f_hat = F @ f`` for a function f on the group.
+
+    Row (irrep, i, j), in C order within each irrep, holds sqrt(d/n) rho_ij(g); column g. Orthogonality of the rows is
+    Schur's; there are sum d^2 = n of them. Left translation (L_a f)(g) = f(a^-1 g) becomes F L_a F^T = the blocks
+    rho(a) (x) 1_d. Source: J.-P. Serre, Linear Representations of Finite Groups, section 2.2, corollary 3, and 2.4.
+
+    Returns:
+        (n, n) float64, read-only.
+    """
+    rows = []
+    for irrep in irreps:
+        n, d, _ = irrep.matrices.shape
+        rows.append(np.sqrt(d / n) * irrep.matrices.reshape(n, d * d).T)
+    matrix = np.concatenate(rows)
+    matrix.setflags(write=False)
+    return matrix

@@ -66,7 +66,7 @@ def conclude(study: Study, plan: Sequence[Row], *, fresh: bool = False, progress
     Raises:
         FlowsrError: a row of the plan that is missing.
     """
-    from flowsr.report.study import write_study_report
+    from flowsr.report.pages.study import write_study_report
 
     tell = progress or (lambda fraction, message: None)
     tell(0.0, "reading rows")

@@ -1,7 +1,8 @@
 """Which symmetries does a flow break?
 
-A network that is exactly equivariant under the 48 symmetries of the cube is fitted to the data; then its relaxed weights are
-let go, and what they become says which symmetry the data do not have (Wang, Walters & Smidt 2023, arXiv 2310.02299).
+A network that is exactly equivariant under the 48 symmetries of the cube is fitted to the data; then its relaxed
+weights are let go, and what they become says which symmetry the data do not have (Wang, Walters & Smidt 2023, arXiv
+2310.02299).
 
 >>> import numpy as np
 >>> from flowsr.symmetry import Method, Training, discover
@@ -19,7 +20,14 @@ from flowsr.symmetry.network import NetworkShape, Training
 from flowsr.symmetry.order_parameter import Fitting, OrderParameter, order_parameter
 from flowsr.symmetry.randomization import Significance
 from flowsr.symmetry.result import Discovery
-from flowsr.symmetry.tasks import Samples, dynamics_samples, pair_samples, superres_samples
+from flowsr.symmetry.tasks import (
+    Samples,
+    SampleSettings,
+    dynamics_samples,
+    pair_samples,
+    read_samples,
+    superres_samples,
+)
 from flowsr.symmetry.translation import AxisHomogeneity, homogeneity
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "NetworkShape",
     "OrderParameter",
     "PointNetwork",
+    "SampleSettings",
     "Samples",
     "Significance",
     "Training",
@@ -42,5 +51,6 @@ __all__ = [
     "homogeneity",
     "order_parameter",
     "pair_samples",
+    "read_samples",
     "superres_samples",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -269,8 +269,8 @@ def _irrep_findings(
 
 
 def _component_stabilizer(block: np.ndarray, name: str, surviving: Subgroup) -> GroupName | None:
-    """What the part of the weights in one irrep leaves, noise that the surviving group does not allow taken out; None where
-    nothing is left."""
+    """What the part of the weights in one irrep leaves, noise that the surviving group does not allow taken out; None
+    where nothing is left."""
     kept = projector(surviving, name) @ block
     if np.linalg.norm(kept) <= 1e-9 * np.linalg.norm(block):
         return None
@@ -278,7 +278,8 @@ def _component_stabilizer(block: np.ndarray, name: str, surviving: Subgroup) -> 
 
 
 def _relaxation(network: ProbeNetwork, samples: Samples, departure: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """(layers, banks, 48) weights of the relaxed network, its step halved until it fits no worse than the strict one."""
+    """(layers, banks, 48) weights of the relaxed network, its step halved until it fits no worse than the strict
+    one."""
     strict = explained(network, samples)
     shape, step = network.weights().shape, 1.0
     for _ in range(6):

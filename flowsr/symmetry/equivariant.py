@@ -3,8 +3,8 @@
 Both are polynomials: linear equivariant maps, and one tensor product that makes them quadratic, as the equations of
 motion are. Both take a second input that is the same everywhere, a vector in the
 irreps :data:`PARAMETER`; with zeros there they are ordinary equivariant networks. Turning the input, the parameter and
-the output together changes nothing, to round-off, for every rotation and reflection of a point set and for the 48 of O_h
-on a grid.
+the output together changes nothing, to round-off, for every rotation and reflection of a point set and for the 48 of
+O_h on a grid.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class FieldNetwork(nn.Module):
     """Changes a field on a grid, equivariantly under O_h: e3nn's voxel convolutions (model 2104), periodic.
 
     The order parameter is a constant channel. A convolution could only add it; here it also multiplies the features, so
-    that it can act on the field: rotation turns velocities, stratification damps one component of them. One tensor product
+    that it can act on the field: rotation turns velocities, stratification damps one component of them. One tensor
+        product
     of the features with the field itself makes room for advection.
 
     Args:
@@ -155,7 +156,8 @@ class FieldNetwork(nn.Module):
 
 
 def _periodic(convolution: nn.Module, field: Tensor) -> Tensor:
-    """The convolution of a field that goes on beyond its box: wrapped by as many cells as the filter reaches, cut back."""
+    """The convolution of a field that goes on beyond its box: wrapped by as many cells as the filter reaches, cut
+    back."""
     reach = [side // 2 for side in convolution.lattice.shape[:3]]
     wrapped = nn.functional.pad(field, [r for r in reversed(reach) for _ in range(2)], mode="circular")
     found = convolution(wrapped)

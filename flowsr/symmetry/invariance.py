@@ -1,14 +1,14 @@
 """Which of the 48 elements the statistics of a velocity field are invariant under: a check without any network.
 
-**The measure.** For a statistic T, a tensor averaged over n independent blocks, the defect of g is ||g T - T|| / ||T||. Chance
-makes it positive even where g is kept, so its square is estimated by products of different blocks only,
+**The measure.** For a statistic T, a tensor averaged over n independent blocks, the defect of g is ||g T - T|| / ||T||.
+Chance makes it positive even where g is kept, so its square is estimated by products of different blocks only,
 sum_{s != t} <(g - 1) T_s, (g - 1) T_t> / n (n - 1), whose mean is ||(g - 1) <T>||^2 whatever the noise.
 
-**The test.** If the flow has the symmetry group K, turning each block by an element of K of its own makes data as likely as
-the real ones. The length of the mean statistic, again over pairs of different blocks, is largest where the blocks agree
-without being transformed; the share of random turns that do as well is a p-value, exact for any number of blocks (a
-randomization test: Lehmann & Romano, Testing Statistical Hypotheses, 3rd ed., section 15.2). Of the families of
-statistics the one that is furthest out counts, against the furthest out of every draw (Westfall & Young 1993).
+**The test.** If the flow has the symmetry group K, turning each block by an element of K of its own makes data as
+likely as the real ones. The length of the mean statistic, again over pairs of different blocks, is largest where the
+blocks agree without being transformed; the share of random turns that do as well is a p-value, exact for any number of
+blocks (a randomization test: Lehmann & Romano, Testing Statistical Hypotheses, 3rd ed., section 15.2). Of the families
+of statistics the one that is furthest out counts, against the furthest out of every draw (Westfall & Young 1993).
 
 All of it is sums over K[s, t, g] = <T_s, g T_t>, computed once.
 """
@@ -147,7 +147,8 @@ def pair_products(statistic: Statistic) -> np.ndarray:
 
 
 def subgroup_p(products: Mapping[str, np.ndarray], subgroup: Subgroup, significance: Significance) -> float:
-    """p-value of a subgroup: how often blocks transformed by random elements of it agree as well as they do unturned."""
+    """p-value of a subgroup: how often blocks transformed by random elements of it agree as well as they do
+    unturned."""
     if subgroup.order == 1:
         return 1.0
     group = octahedral_group("Oh")

@@ -1,12 +1,12 @@
 """The small relaxed network that a discovery trains, and how it is trained.
 
-It lifts the field to functions on O_h, passes an activation (and group convolutions, if asked for), and projects back. All
-its layers share their filters over the group and have relaxed weights w_l(g) that begin at 1, where the network is exactly
-equivariant (Wang, Walters & Smidt 2023, arXiv 2310.02299).
+It lifts the field to functions on O_h, passes an activation (and group convolutions, if asked for), and projects back.
+All its layers share their filters over the group and have relaxed weights w_l(g) that begin at 1, where the network is
+exactly equivariant (Wang, Walters & Smidt 2023, arXiv 2310.02299).
 
 It is trained in two steps. First the filters, with w held at 1: the strict network's loss does not change when a sample
-is transformed together with its target, so these filters know nothing of the data's directions. What they leave over can only be
-told apart by direction; then the weights take it up (:mod:`flowsr.symmetry.weights`).
+is transformed together with its target, so these filters know nothing of the data's directions. What they leave over
+can only be told apart by direction; then the weights take it up (:mod:`flowsr.symmetry.weights`).
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """Order parameters: what symmetry breaking is missing from an equivariant network's input, and its value.
 
-A strictly equivariant network cannot make anything less symmetric than what it is given: if the target breaks a symmetry
-of the input, the loss stops at a floor. This is Curie's principle, that the symmetries of the causes are found in the
-effects. Give the network a further input, the same everywhere, a vector h in the irreps 0e ... 2o, held at zero. The
-loss L(h) of the trained network is a scalar that knows the data, so its gradient at h = 0 is a vector that the symmetries
-common to input and target leave as it is, and that points to what would help. Where it is not zero it names, with its
-direction, the quantity that the input lacks: ``1e along z`` for a flow in rotation about z.
+A strictly equivariant network cannot make anything less symmetric than what it is given: if the target breaks a
+symmetry of the input, the loss stops at a floor. This is Curie's principle, that the symmetries of the causes are found
+in the effects. Give the network a further input, the same everywhere, a vector h in the irreps 0e ... 2o, held at zero.
+The loss L(h) of the trained network is a scalar that knows the data, so its gradient at h = 0 is a vector that the
+symmetries common to input and target leave as it is, and that points to what would help. Where it is not zero it names,
+with its direction, the quantity that the input lacks: ``1e along z`` for a flow in rotation about z.
 
 Source: T. E. Smidt, M. Geiger, B. K. Miller, Finding symmetry breaking order parameters with Euclidean neural networks,
 Phys. Rev. Research 3, L012002 (2021), arXiv 2007.02005.
 
 Chance breaks symmetries too: a handful of snapshots has no exact symmetry. With several samples every one has its own
 gradient, and because the network is equivariant, turning a sample by g turns its gradient by D(g), exactly. Turning
-each by a random element of O_h makes data that have every symmetry on average: what the length of the mean gradient comes
-to then is the null that the found one is held against, at no cost.
+each by a random element of O_h makes data that have every symmetry on average: what the length of the mean gradient
+comes to then is the null that the found one is held against, at no cost.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class OrderParameter:
 
     @property
     def kept(self) -> Subgroup:
-        """The largest subgroup of O_h that leaves the missing gradients as they are, within three times their errors."""
+        """The largest subgroup of O_h that leaves the missing gradients as they are, within three times their
+        errors."""
         group = octahedral_group("Oh")
         kept = set(range(group.order))
         for irrep in self.missing:

@@ -1,26 +1,28 @@
 """Which irreps are broken and which subgroup survives, at a stated rate of false alarms.
 
-**The null.** If the flow had the symmetry group K, a snapshot transformed by an element of K would be as likely as the snapshot
-itself. So independent random turns k_i of the independent snapshots i, each from K, give data sets that the real one cannot be
-told from. The weights they give are mean_i rho(k_i) x_i, x_i being what snapshot i contributes
-(:mod:`flowsr.symmetry.weights`); of a statistic that is large when K is broken, the share of random data sets that reach the
-real one's value is a p-value that is exact for any number of snapshots and any distribution: a randomization test (Lehmann &
-Romano, Testing Statistical Hypotheses, 3rd ed., section 15.2).
+**The null.** If the flow had the symmetry group K, a snapshot transformed by an element of K would be as likely as the
+snapshot itself. So independent random turns k_i of the independent snapshots i, each from K, give data sets that the
+real one cannot be told from. The weights they give are mean_i rho(k_i) x_i, x_i being what snapshot i contributes
+(:mod:`flowsr.symmetry.weights`); of a statistic that is large when K is broken, the share of random data sets that
+reach the real one's value is a p-value that is exact for any number of snapshots and any distribution: a randomization
+test (Lehmann & Romano, Testing Statistical Hypotheses, 3rd ed., section 15.2).
 
-**The statistic** of a subgroup K in one irrep is the squared length of the part of the weights that K does not leave alone,
-each column (row of weights, filter frame) in units of its own r.m.s. over the null. Its cube root is nearly normal
-(Wilson & Hilferty 1931, PNAS 17, 684); in units of its mean and deviation over the random data sets, the largest over irreps
-is the statistic of K. The largest of nine is compared with the largest of nine: that corrects for looking at all of them
-(Westfall & Young 1993).
+**The statistic** of a subgroup K in one irrep is the squared length of the part of the weights that K does not leave
+alone, each column (row of weights, filter frame) in units of its own r.m.s. over the null. Its cube root is nearly
+normal (Wilson & Hilferty 1931, PNAS 17, 684); in units of its mean and deviation over the random data sets, the largest
+over irreps is the statistic of K. The largest of nine is compared with the largest of nine: that corrects for looking
+at all of them (Westfall & Young 1993).
 
-**What is independent.** Snapshots further apart than the flow forgets count as independent, but some things a flow hardly
-forgets: the helicity of a rotating one keeps its sign through a whole run. Where the contributions to an irrep are more alike
-within runs than between them (an intraclass correlation that no shuffling of the blocks over the runs reaches), runs are
-transformed and resampled as one in that irrep. So a few runs that happen to be right-handed are not a handedness.
+**What is independent.** Snapshots further apart than the flow forgets count as independent, but some things a flow
+hardly forgets: the helicity of a rotating one keeps its sign through a whole run. Where the contributions to an irrep
+are more alike within runs than between them (an intraclass correlation that no shuffling of the blocks over the runs
+reaches), runs are transformed and resampled as one in that irrep. So a few runs that happen to be right-handed are not
+a handedness.
 
-**The surviving group** is the largest of the 98 subgroups that is not rejected; of several as large, the one of largest p. With
-isotropic data O_h itself is rejected with probability alpha, whatever the tests of the others say. In general the true
-group is rejected with probability alpha; a larger one that is wrong is reported when the data are too few to reject it.
+**The surviving group** is the largest of the 98 subgroups that is not rejected; of several as large, the one of largest
+p. With isotropic data O_h itself is rejected with probability alpha, whatever the tests of the others say. In general
+the true group is rejected with probability alpha; a larger one that is wrong is reported when the data are too few to
+reject it.
 """
 
 from __future__ import annotations
@@ -276,8 +278,8 @@ class PowerSpread:
 
     Args:
         null_mean, null_high: mean and 95th percentile over random data sets.
-        low, high: central 90 % of the basic bootstrap over the blocks: resampling adds its own noise to a squared length, so
-            the percentiles are taken as errors about the measured power and subtracted from it.
+        low, high: central 90 % of the basic bootstrap over the blocks: resampling adds its own noise to a squared
+            length, so the percentiles are taken as errors about the measured power and subtracted from it.
     """
 
     null_mean: float

@@ -124,8 +124,8 @@ class IrrepFinding:
             for A1g.
         broken: whether the irrep is above the null at the stated false alarm rate (without a null: above rounding).
         stabilizer: the subgroup that the part in this irrep leaves; None where it is not broken.
-        persistent: whether what a run prefers in this irrep lasts as long as the run, so that only runs were taken to be
-            independent.
+        persistent: whether what a run prefers in this irrep lasts as long as the run, so that only runs were taken to
+            be independent.
     """
 
     dimension: int
@@ -149,8 +149,8 @@ class LayerFinding:
         irreps: irrep name -> finding, from this layer alone.
         stabilizer: subgroup that its weights leave.
         weights_mean, weights_std: (48,) mean and standard deviation over seeds and filter banks, element by element in
-            the order of ``octahedral_group("Oh")``. A filter transformed by a, with weights w(g a), is the same layer, so the
-            rows are first aligned with the first by the turn that makes them most alike.
+            the order of ``octahedral_group("Oh")``. A filter transformed by a, with weights w(g a), is the same layer,
+            so the rows are first aligned with the first by the turn that makes them most alike.
     """
 
     irreps: Mapping[str, IrrepFinding]

@@ -22,7 +22,7 @@ from flowsr.data import degrade, open_field
 from flowsr.data.degrade import SymmetryWarning
 from flowsr.data.field import grid_of
 from flowsr.data.independence import independent_blocks, turnover_time
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, missing_variable
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group, representation, transform_field
 from flowsr.progress import SILENT, Progress
@@ -257,8 +257,8 @@ def read_samples(paths: Sequence[Path], settings: SampleSettings, progress: Prog
         progress: told the fraction done and a short message.
 
     Raises:
-        FlowsrError: a file that cannot be read or lacks the variable, runs that differ in grid or field type, or an eddy
-            turnover time that cannot be measured and was not given.
+        FlowsrError: a file that cannot be read or lacks the variable, runs that differ in grid or field type, or an
+            eddy turnover time that cannot be measured and was not given.
     """
     runs, tick = [], progress.steps(len(paths))
     for path in map(Path, paths):
@@ -299,7 +299,7 @@ def _read(path: Path, settings: SampleSettings) -> _Run:
         source = degrade(source, "block_mean", settings.coarsen)
     for name in (settings.variable, *([settings.target] if settings.target else [])):
         if name not in source.data_vars:
-            raise FlowsrError("no such variable", file=path, expected=name, found=", ".join(map(str, source.data_vars)))
+            raise missing_variable(name, source.data_vars, file=path)
     given, wanted, notes = source, source[settings.target or settings.variable], {}
     if superres:
         given = open_field(path, group=COARSE) if both else _degraded(source, settings)

@@ -1,18 +1,18 @@
 """Homogeneity: whether the same law holds at every place along an axis, by weights that may depend on the place.
 
-A convolution has the same filter everywhere. Relaxed, it is y(x) = sum_k w_k(x_a) phi_k(u)(x): filter banks phi_k, each with
-a weight for every position along the axis a, constant to begin with (R. Wang, R. Walters, T. E. Smidt, Relaxed octahedral
-group convolution for learning symmetry breaking in 3D physical systems, arXiv 2310.02299, relax translations this way).
-Instead of descending from the constant weights step by step, the weights take the one Gauss-Newton step that leads from the
-best constant ones to the least squares of the whole, with the curvature averaged over positions; the step is a mean over
-independent blocks, so that each has a part in it that can be moved by itself.
+A convolution has the same filter everywhere. Relaxed, it is y(x) = sum_k w_k(x_a) phi_k(u)(x): filter banks phi_k, each
+with a weight for every position along the axis a, constant to begin with (R. Wang, R. Walters, T. E. Smidt, Relaxed
+octahedral group convolution for learning symmetry breaking in 3D physical systems, arXiv 2310.02299, relax translations
+this way). Instead of descending from the constant weights step by step, the weights take the one Gauss-Newton step that
+leads from the best constant ones to the least squares of the whole, with the curvature averaged over positions; the
+step is a mean over independent blocks, so that each has a part in it that can be moved by itself.
 
 The banks are the terms of an equation of motion: 1 (a force, a mean profile), the field itself (damping, growth), its
 advection and its Laplacian. Beside the law, the input's own profiles along the axis, <u_c> and <u_c u_d>, are tested.
 
-The test is that of :mod:`flowsr.symmetry.invariance` with shifts along the axis in place of turns: if all places are alike,
-every block can be shifted by a distance of its own. Between walls shifts are no symmetry of anything, and the null is what a
-homogeneous field with these correlations would give.
+The test is that of :mod:`flowsr.symmetry.invariance` with shifts along the axis in place of turns: if all places are
+alike, every block can be shifted by a distance of its own. Between walls shifts are no symmetry of anything, and the
+null is what a homogeneous field with these correlations would give.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def _scores(banks: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _profiles(inputs: Tensor) -> np.ndarray:
-    """(samples, C + C (C + 1) / 2, n): <u_c> and <u_c u_d> at each position, less their mean over positions, each in units
-    of its r.m.s."""
+    """(samples, C + C (C + 1) / 2, n): <u_c> and <u_c u_d> at each position, less their mean over positions, each in
+    units of its r.m.s."""
     first, second = torch.triu_indices(inputs.shape[1], inputs.shape[1])
     rows = torch.cat([inputs.mean(-1), (inputs[:, first] * inputs[:, second]).mean(-1)], dim=1)
     rows = rows - rows.mean(dim=-1, keepdim=True)

@@ -1,20 +1,21 @@
 """Relaxed weights of a trained network, taken apart: what each snapshot asks of them, and what irreps they hold.
 
-**Why this is linear.** At the strict network the relaxed weights of all layers are 1. Let J be the derivative of the output
-with respect to them and r the error that the strict filters leave. One Gauss-Newton step takes the weights to
+**Why this is linear.** At the strict network the relaxed weights of all layers are 1. Let J be the derivative of the
+output with respect to them and r the error that the strict filters leave. One Gauss-Newton step takes the weights to
 
-    w = 1 + A^-1 mean_i z_i,      z_i = J_i^T r_i,      A = mean_i J_i^T J_i, averaged over the 48 transformed data sets.
+    w = 1 + A^-1 mean_i z_i,      z_i = J_i^T r_i,      A = mean_i J_i^T J_i, averaged over the 48 transformed data
+    sets.
 
-Each snapshot i contributes A^-1 z_i, and turning the snapshot by g turns its contribution: (g z)(h) = z(g^-1 h), because the
-network with transformed weights is the transformed network. So a data set with random turns, the null, needs no new training; and
-the expected weights are invariant under every symmetry of the data, exactly. (This is Rao's score with Fisher's scoring
-step; the average over transformed data sets makes A commute with the group, so by Schur's lemma it mixes neither irreps nor the
-rows i within one.)
+Each snapshot i contributes A^-1 z_i, and turning the snapshot by g turns its contribution: (g z)(h) = z(g^-1 h),
+because the network with transformed weights is the transformed network. So a data set with random turns, the null,
+needs no new training; and the expected weights are invariant under every symmetry of the data, exactly. (This is Rao's
+score with Fisher's scoring step; the average over transformed data sets makes A commute with the group, so by Schur's
+lemma it mixes neither irreps nor the rows i within one.)
 
 **Penalties.** The step minimizes 1/2 d^T A d - z^T d + penalty(d), d = w - 1. ``symmetric`` adds
 strength/2 sum_{rho != A1g} |d_rho|^2, as much symmetry as the data allow; ``sparse`` adds
-strength sum_{rho != A1g} sqrt(size) |d_rho| (the group lasso of Yuan & Lin 2006, J. R. Statist. Soc. B 68, 49), which sets
-whole irreps to nothing and names the fewest. Strength is in units of the mean eigenvalue of A.
+strength sum_{rho != A1g} sqrt(size) |d_rho| (the group lasso of Yuan & Lin 2006, J. R. Statist. Soc. B 68, 49), which
+sets whole irreps to nothing and names the fewest. Strength is in units of the mean eigenvalue of A.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Scores:
     """What the snapshots ask of one network's relaxed weights.
 
     Args:
-        blocks: (blocks, rows, 48) float64, z summed over each independent block's samples, over the number of samples per
-            block on average; a row is a filter bank of a layer.
+        blocks: (blocks, rows, 48) float64, z summed over each independent block's samples, over the number of samples
+            per block on average; a row is a filter bank of a layer.
         gram: irrep -> (rows d, rows d), A, irrep by irrep.
         layers: name of each row's layer, (rows,).
     """
@@ -101,8 +102,8 @@ def _gradient(network: ProbeNetwork, function: Callable[[], torch.Tensor]) -> np
 
 
 def _gram(network: ProbeNetwork, samples: Samples, seed: int) -> dict[str, np.ndarray]:
-    """A, irrep by irrep, from J^T r with random r: their second moment is J^T J. Averaging over the 48 transformed data sets is the
-    average over the row index i of each irrep."""
+    """A, irrep by irrep, from J^T r with random r: their second moment is J^T J. Averaging over the 48 transformed data
+    sets is the average over the row index i of each irrep."""
     device = network.projection.filters.device
     generator = torch.Generator().manual_seed(seed)
     drawn = []
@@ -122,8 +123,8 @@ def to_irreps(weights: np.ndarray) -> dict[str, np.ndarray]:
         weights: (..., rows, 48).
 
     Returns:
-        irrep -> (..., d, rows d): turning the data by g multiplies by rho(g) from the left. Squared norms add up to that
-        of the weights.
+        irrep -> (..., d, rows d): turning the data by g multiplies by rho(g) from the left. Squared norms add up to
+        that of the weights.
     """
     group = octahedral_group("Oh")
     parts = {}
@@ -258,8 +259,8 @@ def powers(departure: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def aligned(weights: np.ndarray) -> np.ndarray:
-    """(rows, 48) each row w replaced by its w(g a) most like the first row: a filter transformed by a, with weights w(g a), is
-    the same layer."""
+    """(rows, 48) each row w replaced by its w(g a) most like the first row: a filter transformed by a, with weights w(g
+    a), is the same layer."""
     group = octahedral_group("Oh")
     transformed = weights[:, group.multiplication]  # [row, g, a] = w(g a)
     reference = weights[0] - weights[0].mean()

@@ -134,7 +134,8 @@ def _degraded(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
 
 @lru_cache
 def operator_group(operator: str, factor: int) -> Subgroup:
-    """The subgroup of O_h, about the box's centre, that commutes with a registered degrade operator: tried on a random field.
+    """The subgroup of O_h, about the box's centre, that commutes with a registered degrade operator: tried on a random
+    field.
 
     Args:
         operator: its name.

@@ -19,7 +19,7 @@ def test_the_flow_leaves_its_words_and_its_numbers(server, tmp_path):
             "output": str(tmp_path / "found"),
             "inputs": [str(velocity_store(tmp_path / "u.zarr", fields))],
             "task": "superres",
-            "memory": 1.0,
+            "turnover_time": 0.5,
             "seeds": [0],
             "training": {"epochs": 1},
             "network": {"channels": 2},
@@ -41,7 +41,7 @@ def test_bad_data_fail_the_run_with_their_line(server, tmp_path):
             "name": "two",
             "output": str(tmp_path / "found"),
             "task": "superres",
-            "memory": 1.0,
+            "turnover_time": 0.5,
             "inputs": [str(velocity_store(tmp_path / "u.zarr", fields))],
         }
     )

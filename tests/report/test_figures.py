@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from flowsr.report import embedding, pdfs, spectra
-from flowsr.report.curves import curve_figure, curve_of
-from flowsr.report.learning import learning_figure
-from flowsr.report.scores import scores_figure
-from flowsr.report.slices import slices_figure
+from flowsr.report import html
+from flowsr.report.figures import spectra
+from flowsr.report.figures.curves import curve_figure, curve_of
+from flowsr.report.figures.learning import learning_figure
+from flowsr.report.figures.ranking import scores_figure
+from flowsr.report.figures.slices import slices_figure
 from flowsr.report.style import label_text, model_looks, plain, typeset
 from tests.report import synthetic
 
@@ -31,7 +32,7 @@ def lines_of(axes):
 def test_a_model_has_one_colour_everywhere(comparison, looks):
     figures = [
         spectra.spectra_figure(comparison, looks),
-        pdfs.pdfs_figure(comparison, looks),
+        spectra.pdfs_figure(comparison, looks),
         curve_figure(comparison, "energy_spectrum", looks),
     ]
     for figure in figures:
@@ -75,7 +76,7 @@ def test_compensated_spectrum_is_k_to_the_five_thirds_times_the_spectrum(compari
 
 
 def test_the_gaussian_has_the_variance_of_the_truth(comparison, looks):
-    axes = pdfs.pdfs_figure(comparison, looks).axes[0]
+    axes = spectra.pdfs_figure(comparison, looks).axes[0]
     (area,) = axes.collections
     outline = area.get_paths()[0].vertices
     truth = curve_of(comparison["truth"], "pdf_longitudinal")
@@ -134,14 +135,12 @@ def test_the_best_epoch_is_marked_in_both_panels(looks):
 
 def test_figures_leave_matplotlib_as_it_was(comparison, looks):
     before = dict(matplotlib.rcParams)
-    embedding.svg_markup(spectra.spectra_figure(comparison, looks), "a")
+    html.svg_markup(spectra.spectra_figure(comparison, looks), "a")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_drawings_are_deterministic_and_have_names_of_their_own(comparison, looks):
-    first, again, other = (
-        embedding.svg_markup(spectra.spectra_figure(comparison, looks), name) for name in ("a", "a", "b")
-    )
+    first, again, other = (html.svg_markup(spectra.spectra_figure(comparison, looks), name) for name in ("a", "a", "b"))
     assert first == again
     ids = [set(part.split('"')[0] for part in svg.split(' id="')[1:]) for svg in (first, other)]
     assert ids[0] and all(name.startswith("a-") for name in ids[0]) and not ids[0] & ids[1]
@@ -154,7 +153,7 @@ def test_pictures_over_the_limit_lose_colours_and_not_size(looks):
     from PIL import Image
 
     figure = slices_figure(synthetic.slices()[0], looks, ["spectral", "relaxed"])
-    full, reduced = embedding.png_bytes(figure, 60), embedding.png_bytes(figure, 60, 1000)
+    full, reduced = html.png_bytes(figure, 60), html.png_bytes(figure, 60, 1000)
     assert len(reduced) < len(full)
     assert Image.open(BytesIO(reduced)).size == Image.open(BytesIO(full)).size
 
@@ -190,5 +189,5 @@ def test_labels_that_are_not_mathematics_are_drawn_as_they_stand(text):
     for shown in (label_text(text), plain(text)):
         figure = Figure()
         figure.text(0.5, 0.5, shown)
-        assert "<svg" in embedding.svg_markup(figure, "t")
+        assert "<svg" in html.svg_markup(figure, "t")
     assert label_text("$E(k)$") == "$E(k)$"

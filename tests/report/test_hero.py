@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from flowsr.report import SliceSet, hero_figure
-from flowsr.report.hero import draw_hero
+from flowsr.report.figures.slices import draw_hero
 from tests.report import synthetic
 
 

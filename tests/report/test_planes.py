@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flowsr.grid import Grid
-from flowsr.report.planes import SliceSet, collect_slices, vorticity_magnitude
+from flowsr.report.figures.slices import SliceSet, collect_slices, vorticity_magnitude
 
 
 def box(shape, boundary=("periodic",) * 3):

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from flowsr.group import octahedral_group
-from flowsr.report.point_group import (
+from flowsr.report.figures.point_group import (
     HERMANN_MAUGUIN,
     LEFT,
     RIGHT,
@@ -106,7 +106,7 @@ def test_projection_keeps_the_rim_and_the_pole():
 
 
 def test_equal_groups_give_equal_pictures_and_the_whole_figure_can_be_drawn():
-    from flowsr.report.embedding import svg_markup
+    from flowsr.report.html import svg_markup
 
     one, two = (svg_markup(point_group_figure(subgroup("C4h [001]")), "g") for _ in "ab")
     assert one == two and RIGHT in one

@@ -8,15 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from flowsr.group import octahedral_group
-from flowsr.report.page import HowMade
-from flowsr.report.symmetry_figures import (
-    element_order,
-    irreps_figure,
-    scales_figure,
-    translation_figure,
-    weights_figure,
-)
-from flowsr.report.symmetry_page import agreement, render_symmetry_report, write_symmetry_report
+from flowsr.report.figures.symmetry import irreps_figure, scales_figure, translation_figure, weights_figure
+from flowsr.report.figures.weights import element_order
+from flowsr.report.html import HowMade
+from flowsr.report.pages.symmetry import agreement, render_symmetry_report, write_symmetry_report
+from flowsr.symmetry.invariance import DataSymmetry, ElementDefects
 from flowsr.symmetry.result import (
     Candidate,
     Discovery,
@@ -27,6 +23,7 @@ from flowsr.symmetry.result import (
     LayerFinding,
     ShellErrors,
 )
+from flowsr.symmetry.translation import AxisHomogeneity
 
 OH = octahedral_group("Oh")
 C4H = next(s for s in OH.subgroups if s.label == "C4h [001]")
@@ -62,16 +59,12 @@ def discovery(exact=False, data=D4H):
         *(Candidate(f"other {n}", 16, 0.004, 0.5, False) for n in range(20)),
         Candidate("C4h [001]", 8, 0.6, 0.01, True),
     )
-    defects = {key: list(np.linspace(0, 1, 48)) for key in ("defect", "low", "high", "null_high")}
-    found = {"surviving": GroupName.of(data), "p": 0.4, "units": 16, "families": {"Reynolds stresses": defects}}
-    profile = np.zeros((3, 8)).tolist()
-    axis = {
-        "positions": list(range(8)),
-        "weights": {"1": profile, "u": profile},
-        "errors": {"1": profile, "u": profile},
-        "explained": 0.0,
-        "p": {"relaxed weights": 0.5},
-        "homogeneous": True,
+    defects = ElementDefects(*[np.linspace(0, 1, 48)] * 4)
+    found = DataSymmetry({"Reynolds stresses": defects}, np.full(48, 0.5), data, 0.4, 16, 0.05)
+    profiles = {"1": np.zeros((3, 8)), "u": np.zeros((3, 8))}
+    axes = {
+        name: AxisHomogeneity(name, np.arange(8.0), profiles, profiles, 0.0, {"relaxed weights": 0.5}, True)
+        for name in "xyz"
     }
     return Discovery(
         task="dynamics",
@@ -90,15 +83,15 @@ def discovery(exact=False, data=D4H):
         false_alarm_rate=0.0 if exact else 0.05,
         exact=exact,
         data=None if exact else found,
-        translation=None if exact else {a: axis for a in "xyz"},
+        translation=None if exact else axes,
         sentences=("The point group C4h [001] survives.", "T1g breaks it like a rotation & more."),
-    ).to_json()
+    )
 
 
 @pytest.fixture(scope="module")
 def page():
     how = HowMade(command="flowsr symmetry rotating.yaml", config={"task": "dynamics"})
-    return render_symmetry_report(json.loads(json.dumps(discovery())), how, "rotating")
+    return render_symmetry_report(Discovery.from_json(json.loads(json.dumps(discovery().to_json()))), how, "rotating")
 
 
 def test_it_says_what_survives_and_gives_every_figure(page):
@@ -130,7 +123,7 @@ def test_data_without_noise_have_neither_null_nor_scales_and_equal_findings_give
 
 
 def test_elements_go_class_by_class():
-    order = element_order()
+    order = element_order(OH)
     assert sorted(order) == list(range(48)) and order[0] == 0
     start = 0
     for members in OH.classes:
@@ -141,7 +134,7 @@ def test_elements_go_class_by_class():
 def test_bars_are_coloured_by_what_survives():
     from matplotlib.colors import to_hex
 
-    from flowsr.report.symmetry_figures import KEPT, LOST
+    from flowsr.report.figures.symmetry import KEPT, LOST
 
     axes = weights_figure(discovery()).axes[0]
     colours = [to_hex(bar.get_facecolor()) for bar in axes.patches]
@@ -151,5 +144,5 @@ def test_bars_are_coloured_by_what_survives():
 
 
 def test_translation_has_a_panel_for_every_bank_and_axis():
-    figure = translation_figure(discovery()["translation"])
+    figure = translation_figure(discovery().translation)
     assert isinstance(figure, Figure) and len(figure.axes) == 6

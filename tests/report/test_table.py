@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from flowsr.report.pages.table import comparison_table, number
 from flowsr.report.style import model_looks
-from flowsr.report.table import comparison_table, number
 from tests.report import synthetic
 
 

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from flowsr.group import octahedral_group
-from flowsr.report.weights import RelaxedWeights, irrep_shares, summarize_weights, weights_figure, weights_sentence
+from flowsr.report.figures.weights import (
+    RelaxedWeights,
+    irrep_shares,
+    summarize_weights,
+    weights_figure,
+    weights_sentence,
+)
 
 
 def in_irrep(group, name, size, row=1):

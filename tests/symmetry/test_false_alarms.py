@@ -17,7 +17,7 @@ def alarms(rate_allowed: float, trials: int) -> int:
 
 
 def turned(x: np.ndarray, elements) -> np.ndarray:
-    """(units, rows, 48) functions on the group, each turned by an element: (g f)(h) = f(g^-1 h)."""
+    """(blocks, rows, 48) functions on the group, each turned by an element: (g f)(h) = f(g^-1 h)."""
     return np.stack([one[:, GROUP.left_quotient[g]] for one, g in zip(x, elements)])
 
 
@@ -67,7 +67,7 @@ def test_the_group_of_the_contributions_is_found(name):
 
 
 def test_what_lasts_as_long_as_a_run_is_not_taken_for_a_property_of_the_flow():
-    """Four runs, each with a handedness of its own that never changes: with snapshots as units that is a breaking."""
+    """Four runs, each with a handedness of its own that never changes: with snapshots as blocks that is a breaking."""
     generator = np.random.default_rng(4)
     runs = np.repeat(np.arange(4), 12)
     handedness = GROUP.irrep("A1u").matrices[:, 0, 0]
@@ -89,7 +89,7 @@ def test_runs_that_are_alike_are_not_persistent():
 
 
 def test_a_shuffle_that_is_the_runs_themselves_hides_nothing():
-    """Four runs of three units: one shuffle in 15,400 is the runs themselves, and one in some sixty of 199 shuffles has it."""
+    """Four runs of three blocks: one shuffle in 15,400 is the runs themselves, and one in some sixty of 199 shuffles has it."""
     generator = np.random.default_rng(6)
     runs = np.repeat(np.arange(4), 3)
     handedness = GROUP.irrep("A1u").matrices[:, 0, 0]

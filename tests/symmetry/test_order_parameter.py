@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 from flowsr.group import octahedral_group, representation, transform_field
 from flowsr.symmetry.equivariant import PARAMETER, FieldNetwork, PointNetwork, parameter_slices
-from flowsr.symmetry.naming import describe, tensor_of
 from flowsr.symmetry.order_parameter import Fitting, order_parameter, sample_gradients
+from flowsr.symmetry.words import describe, tensor_of
 
 OH = octahedral_group("Oh")
 SHARE = Fitting(iterations=40, rounds=0)

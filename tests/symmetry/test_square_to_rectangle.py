@@ -53,7 +53,7 @@ def test_only_a_and_b_of_the_four_fold_axis_survive(depth):
     shape = (9, 9, depth)
     samples = pair((2, 2, 2), (3, 1, 2), shape).normalized(torch.float64)
     network = trained_strict(samples, NETWORK, TRAINING, seed=0)
-    departure = departures(measure_scores(network, samples, per_unit=False))[0]
+    departure = departures(measure_scores(network, samples, per_block=False))[0]
     quarter = GROUP.index([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
     powers = [0]
     for _ in range(3):

@@ -14,6 +14,7 @@ from flowsr.simulate import PeriodicBox, abc
 from flowsr.symmetry.invariance import data_symmetry, element_defects, pair_products, subgroup_p
 from flowsr.symmetry.moments import Statistic, lattice_directions, velocity_statistics
 from flowsr.symmetry.randomization import Significance
+from flowsr.symmetry.result import plain
 
 OH = octahedral_group("Oh")
 CELLS = 8
@@ -46,7 +47,7 @@ def test_turning_the_statistics_is_turning_the_fields(local):
         after = velocity_statistics(turned(fields, g), GRID, local=local)
         for name, statistic in before.items():
             size = np.abs(statistic.values).max()
-            assert np.abs(after[name].values - statistic.turned(g)).max() < 1e-12 * size, name
+            assert np.abs(after[name].values - statistic.transformed(g)).max() < 1e-12 * size, name
 
 
 def test_moments_of_a_field_known_in_closed_form():
@@ -71,8 +72,8 @@ def test_helicity_shows_in_the_imaginary_part_of_the_spectra():
     energy, helicity = spectra.values[0, 0], spectra.values[0, 1]
     assert np.abs(energy).max() > 0.01 and np.abs(helicity).max() > 0.01
     inversion = OH.index(-np.eye(3))
-    assert np.allclose(spectra.turned(inversion)[0, 0], energy) and np.allclose(
-        spectra.turned(inversion)[0, 1], -helicity
+    assert np.allclose(spectra.transformed(inversion)[0, 0], energy) and np.allclose(
+        spectra.transformed(inversion)[0, 1], -helicity
     )
 
 
@@ -133,17 +134,18 @@ def test_defects_have_no_bias_from_noise():
 
 
 def test_numbers_can_be_written_as_json():
-    found = data_symmetry(noise(4), GRID, significance=QUICK, units=np.array([0, 0, 1, 2]))
-    written = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert written["units"] == 3 and len(written["p_per_element"]) == 48
-    assert sorted(written["kept"] + written["broken"]) == list(range(48))
+    found = data_symmetry(noise(4), GRID, significance=QUICK, blocks=np.array([0, 0, 1, 2]))
+    written = json.loads(json.dumps(plain(found), allow_nan=False))
+    assert written["blocks"] == 3 and len(written["p_values"]) == 48
+    assert written["surviving"]["elements"] == list(found.kept)
+    assert sorted([*found.kept, *found.broken]) == list(range(48))
 
 
 @pytest.mark.parametrize(
     "fields, grid, message",
     [
         (torch.zeros(4, 3, 8, 8, 4), Grid((8, 8, 4)), "as many cells"),
-        (torch.zeros(1, 3, 8, 8, 8), GRID, "independent unit"),
+        (torch.zeros(1, 3, 8, 8, 8), GRID, "independent block"),
         (torch.zeros(4, 1, 8, 8, 8), GRID, "velocities"),
         (torch.zeros(4, 3, 2, 2, 2), Grid((2, 2, 2)), "four|4 cells"),
     ],

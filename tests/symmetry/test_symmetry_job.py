@@ -8,18 +8,18 @@ import torch
 import yaml
 
 from flowsr.cli import main
-from flowsr.config.symmetry import dump_symmetry, load_symmetry, parse_symmetry
+from flowsr.config.symmetry import load_symmetry, parse_symmetry
 from flowsr.data import degrade, open_field
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
 from flowsr.pipeline.discovering import discover_symmetry
-from flowsr.symmetry import samples as readings
-from flowsr.symmetry.samples import Reading, read_samples
+from flowsr.symmetry import SampleSettings, Significance, data_symmetry, read_samples
+from flowsr.symmetry.result import Discovery, plain
 from tests.symmetry.maps import convolved, symmetric_kernel, white
 from tests.symmetry.stores import velocity_store
 
 GROUP = octahedral_group("Oh")
-QUICK = ["training.epochs=3", "network.channels=2", "seeds=[0, 1]", "draws=199"]
+QUICK = ["training.epochs=3", "network.channels=2", "seeds=[0, 1]", "significance.draws=199"]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,14 @@ def smooth(tmp_path_factory):
 
 def settings(tmp_path, inputs, **values):
     stated = {"name": "test", "output": str(tmp_path / "out"), "inputs": [str(path) for path in inputs], **values}
-    quick = {"training": {"epochs": 2}, "network": {"channels": 2}, "seeds": [0, 1], "draws": 199, "memory": 1.0}
+    quick = {"training": {"epochs": 2}, "network": {"channels": 2}, "seeds": [0, 1]}
+    quick |= {"significance": {"draws": 199}, "turnover_time": 0.5}
     return parse_symmetry({**quick, **stated})
 
 
 def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys):
     command = ["symmetry", *(f"--input={path}" for path in smooth), "--task=superres", f"--output={tmp_path / 'out'}"]
-    options = [f"--set={each}" for each in (*QUICK, "operator=strided", "memory=1.0")]
+    options = [f"--set={each}" for each in (*QUICK, "operator=strided", "turnover_time=0.5")]
     assert main([*command, *options]) == 0
     said = capsys.readouterr().out
     assert "the point group C3v [111] survives, 6 of the 48" in said
@@ -60,12 +61,15 @@ def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys)
     assert len(found["equivariance"]["per_shell"]["k"]) == len(
         found["equivariance"]["per_shell"]["error_by_class"]["6C4"]
     )
-    assert found["translation"]["x"]["homogeneous"] in (True, False)
-    assert found["data"]["surviving"]["order"] <= 48
+    assert {axis: each["homogeneous"] for axis, each in found["translation"].items()} == dict.fromkeys("xyz", True)
+    samples = read_samples(smooth, SampleSettings("superres", operator="strided", turnover_time=0.5))
+    data = data_symmetry(samples.inputs, samples.grid, blocks=samples.blocks, significance=Significance(draws=199))
+    assert found["data"] == plain(data) and data.blocks == 40 and data.surviving.order > 6
+    assert Discovery.from_json(found).to_json() == found
 
 
 def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_path, smooth):
-    chosen = settings(tmp_path, smooth, task="dynamics", memory=4.0, coarsen=2)
+    chosen = settings(tmp_path, smooth, task="dynamics", turnover_time=2.0, coarsen=2)
     first = discover_symmetry(chosen)
     assert not any(done.reused for done in first.steps)
     numbers = first.path.read_bytes()
@@ -81,9 +85,9 @@ def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_pa
 
 @pytest.mark.slow
 def test_what_only_the_tests_depend_on_trains_nothing_again(tmp_path, smooth):
-    chosen = {"task": "dynamics", "memory": 4.0, "coarsen": 2}
+    chosen = {"task": "dynamics", "turnover_time": 2.0, "coarsen": 2}
     discover_symmetry(settings(tmp_path, smooth, **chosen))
-    other = settings(tmp_path, smooth, **chosen, draws=99, penalty="sparse")
+    other = settings(tmp_path, smooth, **chosen, penalty="sparse")
     assert [done.reused for done in discover_symmetry(other).steps] == [True, True, False]
 
 
@@ -98,20 +102,20 @@ def test_an_ingested_store_brings_its_operator(tmp_path):
             store.write("velocity", fine["velocity"].values[time], time=time, group="fine")
             store.write("velocity", coarse["velocity"].values[time], time=time, group="coarse")
         store.publish()
-    samples = read_samples([tmp_path / "pairs.zarr"], Reading("superres", memory=1.0))
+    samples = read_samples([tmp_path / "pairs.zarr"], SampleSettings("superres", turnover_time=0.5))
     assert samples.factor == 2 and samples.notes["degrade_operator"] == "block_mean"
     means = samples.targets.unfold(-3, 2, 2).unfold(-3, 2, 2).unfold(-3, 2, 2).mean((-3, -2, -1))
     assert means.abs().max() < 1e-6
 
 
-def test_units_are_blocks_of_the_flows_memory(smooth):
-    samples = read_samples(smooth, Reading("dynamics", step=2, memory=3.0))
-    assert samples.units.tolist() == [u for u in range(12) for _ in range(3)]
-    assert samples.unit_runs.tolist() == [0] * 6 + [1] * 6
+def test_snapshots_closer_than_the_flow_forgets_are_one_block(smooth):
+    samples = read_samples(smooth, SampleSettings("dynamics", step=2, turnover_time=1.5))
+    assert samples.blocks.tolist() == [u for u in range(12) for _ in range(3)]
+    assert samples.block_runs.tolist() == [0] * 6 + [1] * 6
     u = open_field(smooth[0])["velocity"].values
     assert torch.equal(samples.targets[1], torch.from_numpy(u[3] - u[1]))
-    measured = read_samples(smooth, Reading("dynamics"))
-    assert measured.notes["memory"] > 0 and len(measured.units) == 38
+    measured = read_samples(smooth, SampleSettings("dynamics"))
+    assert measured.notes["block_length"] > 0 and len(measured.blocks) == 38
 
 
 @pytest.mark.slow
@@ -126,8 +130,8 @@ def test_a_pair_of_variables_in_one_file(tmp_path):
     both = xr.Dataset({"u": one["velocity"], "q": one["velocity"].copy(data=targets.float().numpy())}, attrs=one.attrs)
     both.to_netcdf(tmp_path / "pair.nc", engine="h5netcdf")
     chosen = settings(tmp_path, [tmp_path / "pair.nc"], task="pair", variable="u", target="q")
-    found = discover_symmetry(chosen).numbers
-    assert found["surviving"]["name"] == "C4h [001]" and found["snapshots"] == 24
+    found = discover_symmetry(chosen).discovery
+    assert found.surviving.name == "C4h [001]" and found.snapshots == 24
 
 
 def test_one_exact_pair_is_enough(tmp_path):
@@ -144,13 +148,14 @@ def test_one_exact_pair_is_enough(tmp_path):
     data = xr.Dataset(fields, coords={k: one.coords[k] for k in ("time", "x", "y", "z")}, attrs=one.attrs)
     data.to_netcdf(tmp_path / "pair.nc", engine="h5netcdf")
     chosen = settings(tmp_path, [tmp_path / "pair.nc"], task="pair", variable="a", target="b", exact=True)
-    found = discover_symmetry(chosen)
-    assert found.numbers["surviving"]["name"] == "C4v [001]" and found.numbers["false_alarm_rate"] == 0
-    assert {name for name, irrep in found.numbers["irreps"].items() if irrep["broken"]} == {"Eg", "T1u"}
-    assert all(irrep["p"] is None for irrep in found.numbers["irreps"].values())
-    assert found.numbers["data"] is None and found.numbers["translation"] is None
+    discovered = discover_symmetry(chosen)
+    found = discovered.discovery
+    assert found.surviving.name == "C4v [001]" and found.false_alarm_rate == 0
+    assert {name for name, irrep in found.irreps.items() if irrep.broken} == {"Eg", "T1u"}
+    assert all(irrep.p is None for irrep in found.irreps.values())
+    assert found.data is None and found.translation is None
     assert "free of noise" in " ".join(found.sentences)
-    assert "C4v" in found.path.with_name("report.html").read_text(encoding="utf-8")
+    assert "C4v" in discovered.path.with_name("report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_one_exact_pair_is_enough(tmp_path):
     [
         ({"task": "pair"}, "target goes with the task pair"),
         ({"inputs": None, "task": "superres"}, "give either inputs or simulate"),
-        ({"task": "superres", "draws": 10}, "cannot show a rate"),
+        ({"task": "superres", "significance": {"draws": 10}}, "cannot show a rate"),
         ({"task": "superres", "network": {"kernel_size": 2}}, "kernel size must be odd"),
         ({"task": "superres", "sedes": [0]}, "sedes"),
     ],
@@ -173,7 +178,7 @@ def test_bad_input_is_one_line(tmp_path, smooth, capsys):
     walls = velocity_store(tmp_path / "walls.zarr", white(8, 8, 0).numpy(), boundary=("periodic", "wall", "periodic"))
     output = f"--output={tmp_path / 'out'}"
     for arguments, words in (
-        ([f"--input={short}", "--task=superres", output, "--set=memory=1.0"], "too few independent snapshots"),
+        ([f"--input={short}", "--task=superres", output, "--set=turnover_time=0.5"], "too few independent snapshots"),
         ([f"--input={walls}", "--task=superres", output], "turnover time cannot be measured"),
         ([f"--input={smooth[0]}", "--task=superres", output, "--set=variable=speed"], "no such variable"),
         ([f"--input={smooth[0]}", "--task=superres", output, "--set=operator=strides"], "strides"),
@@ -189,5 +194,5 @@ def test_bad_input_is_one_line(tmp_path, smooth, capsys):
 @pytest.mark.parametrize("name", ["rotating", "kolmogorov", "isotropic", "strided"])
 def test_configurations_load_and_read_back(name):
     loaded = load_symmetry(f"configs/symmetry/{name}.yaml")
-    assert parse_symmetry(yaml.safe_load(dump_symmetry(loaded))) == loaded
-    assert loaded.simulate is not None and readings.MEMORY == 2.0
+    assert parse_symmetry(yaml.safe_load(yaml.safe_dump(loaded.as_json()))) == loaded
+    assert loaded.simulate is not None and loaded.decorrelation_turnovers == 2.0

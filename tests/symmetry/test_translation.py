@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from flowsr.grid import Grid
 from flowsr.symmetry.randomization import Significance
+from flowsr.symmetry.result import plain
 from flowsr.symmetry.translation import PROFILES, WEIGHTS, homogeneity
 
 CELLS = 8
@@ -88,11 +89,11 @@ def test_finer_targets_and_other_components():
     found = homogeneity(inputs, fine[:, :1] * 2, GRID, significance=QUICK)
     assert set(found["x"].weights) == {"1", "input 0", "input 1", "input 2"}
     assert found["x"].explained < 1e-12
-    assert json.loads(json.dumps(found["x"].to_json(), allow_nan=False))["axis"] == "x"
+    assert json.loads(json.dumps(plain(found["x"]), allow_nan=False))["axis"] == "x"
 
 
 def test_what_cannot_be_tested_is_refused():
-    with pytest.raises(ValueError, match="independent unit"):
+    with pytest.raises(ValueError, match="independent block"):
         homogeneity(noise(1), noise(1), GRID)
     with pytest.raises(ValueError, match="do not fit"):
         homogeneity(noise(3), noise(2), GRID)

@@ -44,7 +44,7 @@ def test_dynamics_finds_the_group(name, made):
         data.later - data.now,
         "1o",
         "1o",
-        units=data.runs.numpy(),
+        blocks=data.runs.numpy(),
         grid=cube(COARSE),
         task="dynamics",
         variable="velocity",
@@ -60,9 +60,9 @@ def test_superres_and_the_data_themselves_find_a_supergroup(name, made):
     data = made(name)
     coarse = torch.nn.functional.avg_pool3d(data.fine, 2)
     notes = {"degrade_operator": "block_mean", "degrade_factor": 2}
-    samples = superres_samples(coarse, data.fine, units=data.runs.numpy(), grid=cube(COARSE), notes=notes)
+    samples = superres_samples(coarse, data.fine, blocks=data.runs.numpy(), grid=cube(COARSE), notes=notes)
     found = discover_samples(samples, seeds=1, method=METHOD)
-    alone = data_symmetry(data.now, cube(COARSE), units=data.runs.numpy())
+    alone = data_symmetry(data.now, cube(COARSE), blocks=data.runs.numpy())
     print(f"{name}: superres {found.surviving.name}, statistics {alone.surviving.label}")
     truth = FLOWS[name].case.truth()
     assert truth <= found.surviving.subgroup
@@ -74,7 +74,7 @@ def test_strided_data_show_the_operator_not_the_flow(made):
     data = made("isotropic")
     notes = {"degrade_operator": "strided", "degrade_factor": 2}
     samples = superres_samples(
-        data.fine[..., ::2, ::2, ::2], data.fine, units=data.runs.numpy(), grid=cube(COARSE), notes=notes
+        data.fine[..., ::2, ::2, ::2], data.fine, blocks=data.runs.numpy(), grid=cube(COARSE), notes=notes
     )
     found = discover_samples(samples, seeds=1, method=METHOD)
     assert found.surviving.name == "C3v [111]"
@@ -84,7 +84,7 @@ def test_strided_data_show_the_operator_not_the_flow(made):
 @pytest.mark.slow
 def test_kolmogorov_flow_is_not_homogeneous_along_y_alone(made):
     data = made("Kolmogorov")
-    found = homogeneity(data.now, data.later - data.now, cube(COARSE), units=data.runs.numpy())
+    found = homogeneity(data.now, data.later - data.now, cube(COARSE), blocks=data.runs.numpy())
     assert {axis: each.homogeneous for axis, each in found.items()} == {"x": True, "y": False, "z": True}
 
 

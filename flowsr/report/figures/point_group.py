@@ -1,11 +1,12 @@
 """A point group as crystallographers draw it: a stereographic projection of its axes, mirrors and general positions.
 
 Directions of the upper half of a sphere, seen from above along the principal axis, are projected from the south pole
-onto the equatorial plane; the circle is the equator. Everything is read off the matrices of the group's elements. Symbols are those of the
-International Tables for Crystallography, volume A, sections 1.4 and 3.2: lens, triangle and square for axes of order 2,
-3 and 4, an open square with a lens for the four-fold rotoreflection, a small hole where the inversion is in the group;
-thick lines for mirrors; dots for general positions above the plane, rings for those below. Thin grey lines are the mirrors of the whole
-cubic group, so that it shows what has been lost. Positions are coloured by handedness.
+onto the equatorial plane; the circle is the equator. Everything is read off the matrices of the group's elements.
+Symbols are those of the International Tables for Crystallography, volume A, sections 1.4 and 3.2: lens, triangle and
+square for axes of order 2, 3 and 4, an open square with a lens for the four-fold rotoreflection, a small hole where the
+inversion is in the group; thick lines for mirrors; dots for general positions above the plane, rings for those below.
+Thin grey lines are the mirrors of the whole cubic group, so that it shows what has been lost. Positions are coloured by
+handedness.
 """
 
 from __future__ import annotations

@@ -15,27 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from flowsr.group import octahedral_group
+from flowsr.group import OctahedralGroup, octahedral_group, split_by_irrep
 from flowsr.report.style import FAINT, INK, SIGNED_MAP, panel_letter, plain, styled
 
 _ROW = 0.4  # inches
-
-# What the lowest polynomials of an irrep look like: textbook character tables of O and O_h.
-_TRANSFORMS_LIKE = {
-    "A2": "xyz",
-    "E": "x² − y²",
-    "T1": "a direction in space",
-    "T2": "yz, zx, xy",
-    "A2g": "x⁴ (y² − z²) + y⁴ (z² − x²) + z⁴ (x² − y²)",
-    "Eg": "x² − y²",
-    "T1g": "an axial vector, such as a rotation rate",
-    "T2g": "yz, zx, xy, such as a shear",
-    "A1u": "a handedness",
-    "A2u": "xyz",
-    "Eu": "a handedness that differs between the axes",
-    "T1u": "a polar vector, such as gravity",
-    "T2u": "x (y² − z²) and its like",
-}
 
 
 @dataclass(frozen=True)
@@ -98,11 +81,10 @@ def irrep_shares(weights: np.ndarray, group: str) -> tuple[list[str], np.ndarray
         group: ``O`` or ``Oh``.
     """
     table = octahedral_group(group)
-    transformed = weights @ table.fourier.T
-    ends = np.cumsum([irrep.dimension**2 for irrep in table.irreps])
-    power = np.stack([np.sum(block**2, axis=1) for block in np.split(transformed, ends[:-1], axis=1)], axis=1)
+    parts = split_by_irrep(weights @ table.fourier.T, table)
+    power = np.stack([np.sum(part**2, axis=(1, 2)) for part in parts.values()], axis=1)
     total = power.sum(axis=1, keepdims=True)
-    return [irrep.name for irrep in table.irreps], np.sqrt(power / np.where(total > 0, total, 1.0))
+    return list(parts), np.sqrt(power / np.where(total > 0, total, 1.0))
 
 
 def summarize_weights(relaxed: RelaxedWeights) -> WeightsSummary:
@@ -141,7 +123,7 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
     where = f"Most in {layer}, {_percent(summary.row_spreads[layer])}." if len(summary.row_spreads) > 1 else ""
     how = (
         f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, "
-        f"{_percent(summary.irrep_shares[irrep])}; it transforms like {_TRANSFORMS_LIKE[irrep]}."
+        f"{_percent(summary.irrep_shares[irrep])}; it transforms like {octahedral_group(relaxed.group).irrep(irrep).transforms_like}."
     )
     doubt = "A finite set of snapshots is never quite isotropic: a small departure need not be a property of the flow."
     return " ".join(filter(None, (departure, where, how, doubt)))
@@ -183,7 +165,7 @@ def weights_figure(relaxed: RelaxedWeights) -> Figure:
 def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: list[str], weights: np.ndarray) -> None:
     """Heat map rows x elements, the elements in their conjugacy classes."""
     table = octahedral_group(group)
-    order = [g for members in table.classes for g in sorted(members, key=lambda g: element_key(group, g))]
+    order = element_order(table)
     scale = np.sqrt(np.mean(weights**2, axis=1, keepdims=True))
     deviation = 100 * (weights - weights.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1.0)
     limit = max(float(np.abs(deviation).max()), 1e-4)
@@ -191,24 +173,9 @@ def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: lis
         deviation[:, order], aspect="auto", cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest"
     )
     axes.set_yticks(range(len(names)), [plain(name if len(name) <= 24 else name[:23] + "…") for name in names])
-    axes.set_xticks(range(len(order)), [element_text(group, g) for g in order], rotation=90, fontsize=10)
+    axes.set_xticks(range(len(order)), [element_text(table, g) for g in order], rotation=90, fontsize=10)
     axes.tick_params(length=0, top=False, right=False)
-    above = blended_transform_factory(axes.transData, axes.transAxes)
-    start = 0
-    for members, name in zip(table.classes, table.class_names):
-        axes.text(
-            start + len(members) / 2 - 0.5,
-            1.0,
-            symbol_text(name),
-            transform=above,
-            ha="center",
-            va="bottom",
-            fontsize=12.5 if len(members) > 1 else 11,
-            color=INK,
-        )
-        start += len(members)
-        if start < len(order):
-            axes.axvline(start - 0.5, color="white", linewidth=4)
+    separate_classes(axes, table, colour="white", linewidth=4)
     for row in range(1, len(names)):
         axes.axhline(row - 0.5, color="white", linewidth=1)
     axes.spines[:].set_visible(False)
@@ -234,21 +201,42 @@ def _draw_irreps(axes: Axes, group: str, weights: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def element_key(group: str, element: int) -> tuple:
-    """Sort key within a class: by axis, x before y before z, then by sense."""
-    operation = octahedral_group(group).operations[element]
-    axis = operation.axis or (0, 0, 0)
-    return tuple(-abs(n) for n in axis), tuple(-n for n in axis), operation.sense
+def element_order(group: OctahedralGroup) -> list[int]:
+    """The elements class by class, in the order of printed character tables: by axis, x before y before z, then by
+    sense."""
+
+    def key(element: int) -> tuple:
+        operation = group.operations[element]
+        axis = operation.axis or (0, 0, 0)
+        return tuple(-abs(n) for n in axis), tuple(-n for n in axis), operation.sense
+
+    return [g for members in group.classes for g in sorted(members, key=key)]
 
 
-def element_text(group: str, element: int) -> str:
+def element_text(group: OctahedralGroup, element: int) -> str:
     """Axis and sense of an element as crystallographers write them: minus signs become bars."""
-    operation = octahedral_group(group).operations[element]
+    operation = group.operations[element]
     if operation.axis is None:
         return ""
     axis = "".join(rf"\bar{{{-n}}}" if n < 0 else str(n) for n in operation.axis)
     sense = {"+": "^{+}", "-": "^{-}", "": ""}[operation.sense]
     return f"$[{axis}]{sense}$"
+
+
+def separate_classes(
+    axes: Axes, group: OctahedralGroup, *, labelled: bool = True, colour: str = "#bbbbbb", linewidth: float = 0.8
+) -> None:
+    """Lines between the conjugacy classes of elements drawn in :func:`element_order`, and their names above."""
+    above = blended_transform_factory(axes.transData, axes.transAxes)
+    start = 0
+    for members, name in zip(group.classes, group.class_names):
+        if labelled:
+            place = start + len(members) / 2 - 0.5
+            style = {"ha": "center", "va": "bottom", "fontsize": 12, "color": INK}
+            axes.text(place, 1.015, symbol_text(name), transform=above, **style)
+        start += len(members)
+        if start < group.order:
+            axes.axvline(start - 0.5, color=colour, linewidth=linewidth, zorder=1.5)
 
 
 def symbol_text(name: str) -> str:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from flowsr.compare.verdict import verdict
-from flowsr.files import write_text_atomic
-from flowsr.report import pictures
-from flowsr.report.planes import SliceSet
-from flowsr.report.style import model_looks, with_subscripts
-from flowsr.report.table import comparison_table
-from flowsr.report.weights import RelaxedWeights
+from flowsr.report.figures.slices import SliceSet
+from flowsr.report.figures.weights import RelaxedWeights
+from flowsr.report.html import HowMade, rendered, size_text, write_page
+from flowsr.report.pages import pictures
+from flowsr.report.pages.table import comparison_table
+from flowsr.report.style import model_looks
 
 log = logging.getLogger(__name__)
 _FLOW = {
@@ -35,32 +32,6 @@ _FLOW = {
     "turnover_time": Markup("Eddy turnover time <i>T</i><sub>e</sub>"),
     "eddy_turnover_time": Markup("Eddy turnover time <i>T</i><sub>e</sub>"),
 }
-
-
-@dataclass(frozen=True)
-class HowMade:
-    """What it takes to make the report again. Whatever is empty is left out of the page.
-
-    Args:
-        command: the command line.
-        config: the resolved configuration, JSON-able.
-        versions: package -> version.
-        seeds: what -> seed.
-        checksums: input -> checksum.
-        notes: further lines, label -> text (device, date, seconds).
-    """
-
-    command: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    seeds: Mapping[str, Any] = field(default_factory=dict)
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def config_text(self) -> str:
-        """The configuration as YAML."""
-        return yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True) if self.config else ""
 
 
 def write_report(
@@ -90,9 +61,7 @@ def write_report(
         ``path``.
     """
     page = render_report(comparison, slices, histories or {}, relaxed_weights, how_made)
-    path = write_text_atomic(path, page)
-    log.info("wrote %s (%d kB)", path, len(page.encode()) // 1000)
-    return path
+    return write_page(path, page)
 
 
 def render_report(
@@ -106,15 +75,8 @@ def render_report(
     looks = model_looks(comparison["models"])
     columns, rows = comparison_table(comparison, looks)
     planes = [pictures.slices(plane, comparison, looks) for plane in slices]
-    environment = Environment(
-        loader=PackageLoader("flowsr.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["subscripts"] = with_subscripts
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         comparison=comparison,
         title=_title(comparison),
         facts=_facts(comparison),
@@ -136,11 +98,6 @@ def render_report(
 
 def _title(comparison: Mapping) -> str:
     return f"{size_text(comparison['coarse_shape'])} to {size_text(comparison['fine_shape'])}"
-
-
-def size_text(shape: Sequence[int]) -> str:
-    """``64³`` for a cube, ``32 × 65 × 32`` otherwise."""
-    return f"{shape[0]}³" if len(set(shape)) == 1 and len(shape) == 3 else " × ".join(str(n) for n in shape)
 
 
 def _with_emphasis(sentence: str) -> Markup:

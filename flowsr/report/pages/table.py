@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flowsr.compare.ranking import best_in_column, mean_of
+from flowsr.report.html import count, number
 from flowsr.report.style import ModelLook
 
 _AIMS = {
@@ -68,7 +69,7 @@ def comparison_table(comparison: Mapping, looks: Mapping[str, ModelLook]) -> tup
             look.colour,
             "network" if look.trained else "interpolation",
             tuple(_score(models[name], key, name in best[key]) for key in metrics)
-            + (Cell(_count(models[name].get("parameters"))), Cell(number(models[name].get("seconds"), 2))),
+            + (Cell(count(models[name].get("parameters"))), Cell(number(models[name].get("seconds"), 2))),
         )
         for name, look in looks.items()
     ]
@@ -85,24 +86,3 @@ def _score(model: Mapping, key: str, best: bool) -> Cell:
         return Cell("–")
     several = len(score.get("values") or []) > 1
     return Cell(number(mean), number(spread, 2) if several and spread else "", best)
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number to ``digits`` significant digits, powers of ten only where they are needed."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding
-    if exponent < -4 or exponent > 5:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}·10{_superscript(int(exponent))}".replace("-", "−")
-    return f"{value:.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
-
-
-def _superscript(exponent: int) -> str:
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def _count(value: int | None) -> str:
-    return "–" if not value else f"{int(value):,}".replace(",", "\u2009")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from flowsr.compare.findings import AHEAD, BEHIND, LEVEL
 from flowsr.compare.study_table import (
     count,
@@ -24,13 +22,10 @@ from flowsr.compare.study_table import (
     slope_text,
     study_verdict,
 )
-from flowsr.files import write_text_atomic
-from flowsr.report import pictures
-from flowsr.report.page import HowMade, size_text
-from flowsr.report.pictures import Picture
-from flowsr.report.study_figures import elsewhere_figure, learning_curves_figure, ranking_figure
-from flowsr.report.style import ModelLook, model_looks, with_subscripts
-from flowsr.report.table import number
+from flowsr.report.figures.ranking import elsewhere_figure, learning_curves_figure, ranking_figure
+from flowsr.report.html import HowMade, Picture, number, rendered, size_text, write_page
+from flowsr.report.pages import pictures
+from flowsr.report.style import ModelLook, model_looks
 
 log = logging.getLogger(__name__)
 _KINDS = {AHEAD: "ahead", BEHIND: "behind", LEVEL: "level"}
@@ -83,23 +78,14 @@ def write_study_report(
         ``path``.
     """
     page = render_study(results, config, versions)
-    path = write_text_atomic(path, page)
-    log.info("wrote %s (%d kB)", path, len(page.encode()) // 1000)
-    return path
+    return write_page(path, page)
 
 
 def render_study(results: Mapping, config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """The page as text; arguments as in :func:`write_study_report`."""
     looks = model_looks(results["models"])
-    environment = Environment(
-        loader=PackageLoader("flowsr.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["subscripts"] = with_subscripts
-    return environment.get_template("study.html").render(
+    return rendered(
+        "study.html",
         results=results,
         budget=_budget(results),
         verdict=study_verdict(results),

@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from flowsr.compare.ranking import mean_of
 from flowsr.compare.verdict import BEYOND_CUTOFF, NRMSE, best_of
-from flowsr.report.curves import curve_figure, has_curve
-from flowsr.report.embedding import data_address, png_bytes, svg_markup
-from flowsr.report.learning import learning_figure
-from flowsr.report.pdfs import LONGITUDINAL, TRANSVERSE, pdfs_figure
-from flowsr.report.planes import SliceSet
-from flowsr.report.scores import scores_figure
-from flowsr.report.slices import slices_figure
-from flowsr.report.spectra import SPECTRAL_ERROR, SPECTRUM, spectra_figure
+from flowsr.report.figures.curves import curve_figure, has_curve
+from flowsr.report.figures.learning import learning_figure
+from flowsr.report.figures.ranking import scores_figure
+from flowsr.report.figures.slices import SliceSet, slices_figure
+from flowsr.report.figures.spectra import (
+    LONGITUDINAL,
+    SPECTRAL_ERROR,
+    SPECTRUM,
+    TRANSVERSE,
+    pdfs_figure,
+    spectra_figure,
+)
+from flowsr.report.figures.weights import RelaxedWeights, weights_figure, weights_sentence
+from flowsr.report.html import Picture, data_address, drawn, number, png_bytes
 from flowsr.report.style import ModelLook, with_subscripts, without_mathematics
-from flowsr.report.table import number
-from flowsr.report.weights import RelaxedWeights, weights_figure, weights_sentence
 
 SLICE_BYTES = 700_000
 MOST_NETWORKS_IN_SLICES = 4
 _FIGURED_CURVES = {SPECTRUM, SPECTRAL_ERROR, LONGITUDINAL, TRANSVERSE}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure ready for the page: drawing (SVG element) or photo (``data:`` address), alternative text, caption."""
-
-    alt: str
-    caption: Markup | str
-    drawing: Markup | None = None
-    photo: str | None = None
-    wide: bool = True
-
-
-def drawn(figure: Figure, name: str, alt: str, caption: str | Markup, wide: bool = True) -> Picture:
-    """A figure as a drawing of the page; ``name`` is unique in it."""
-    return Picture(alt=alt, caption=caption, drawing=svg_markup(figure, name), wide=wide)
 
 
 def shown_models(plane: SliceSet, comparison: Mapping) -> list[str]:

@@ -1,0 +1,178 @@
+"""What every page shares: one template environment, figures as text of the page, numbers as text, whole files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from flowsr.files import write_text_atomic
+from flowsr.report.style import RC, with_subscripts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HowMade:
+    """What it takes to make the report again. Whatever is empty is left out of the page.
+
+    Args:
+        command: the command line.
+        config: the resolved configuration, JSON-able.
+        versions: package -> version.
+        seeds: what -> seed.
+        checksums: input -> checksum.
+        notes: further lines, label -> text (device, date, seconds).
+    """
+
+    command: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, Any] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config_text(self) -> str:
+        """The configuration as YAML."""
+        return yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True) if self.config else ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure ready for the page: drawing (SVG element) or photo (``data:`` address), alternative text, caption."""
+
+    alt: str
+    caption: Markup | str
+    drawing: Markup | None = None
+    photo: str | None = None
+    wide: bool = True
+
+
+def drawn(figure: Figure, name: str, alt: str, caption: str | Markup, wide: bool = True) -> Picture:
+    """A figure as a drawing of the page; ``name`` is unique in it."""
+    return Picture(alt=alt, caption=caption, drawing=svg_markup(figure, name), wide=wide)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page as text.
+
+    Args:
+        template: file name in ``flowsr/report/templates``.
+        values: names that it uses; one that is missing is an error.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("flowsr.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"subscripts": with_subscripts, "number": number}
+    return environment
+
+
+def write_page(path: str | Path, page: str) -> Path:
+    """Write a page, whole or not at all."""
+    path = write_text_atomic(path, page)
+    log.info("wrote %s (%d kB)", path, len(page.encode()) // 1000)
+    return path
+
+
+def svg_markup(figure: Figure, name: str) -> Markup:
+    """The figure as an SVG element for a page.
+
+    Identifiers are prefixed with ``name``, so that several drawings can share a page; comments, metadata, the document
+    type and name spaces (HTML knows them) are dropped, so that nothing in it looks like an address. The same figure
+    gives the same text.
+
+    Args:
+        figure: what to draw.
+        name: unique in the page; letters, digits and dashes.
+    """
+    unsaid = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    text = _saved(figure, format="svg", metadata=unsaid).decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
+    text = re.sub(r"<style[^>]*>.*?</style>\s*", "", text, flags=re.S)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r"\sxmlns(:\w+)?=\"[^\"]*\"", "", text)
+    used = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", text))
+    text = re.sub(r"\sid=\"([^\"]*)\"", lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r"(href=\"|url\()#", rf"\1#{name}-", text)
+    text = re.sub(
+        r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true" focusable="false">', text, count=1
+    )
+    return Markup(re.sub(r"\n\s*", "\n", text).strip())
+
+
+def png_bytes(figure: Figure, dots_per_inch: int = 180, limit: int | None = None) -> bytes:
+    """The figure as PNG, in 256 colours of its own where full colour would exceed ``limit`` bytes."""
+    png = _saved(figure, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    if limit is None or len(png) <= limit:
+        return png
+    reduced = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
+    return reduced.getvalue()
+
+
+def _saved(figure: Figure, **options) -> bytes:
+    """What ``savefig`` writes under the common settings; letters that the fonts lack become boxes, silently."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()
+
+
+def data_address(png: bytes) -> str:
+    """PNG bytes as a ``data:`` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """``64³`` for a cube, ``32 × 65 × 32`` otherwise."""
+    return f"{shape[0]}³" if len(set(shape)) == 1 and len(shape) == 3 else " × ".join(str(n) for n in shape)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to ``digits`` significant digits, powers of ten only where they are needed."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding
+    if exponent < -4 or exponent > 5:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}·10{_superscript(int(exponent))}".replace("-", "−")
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
+
+
+def _superscript(exponent: int) -> str:
+    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def count(value: int | None) -> str:
+    """A whole number, thousands apart; a dash for none."""
+    return "–" if not value else f"{int(value):,}".replace(",", "\u2009")

@@ -219,6 +219,8 @@ class FieldMetric(PooledMetric):
     def each(self, prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, Any]:
         """What ``compute()`` gives for every snapshot alone, (batch, ...), leaving what is held as it is.
 
+        Abscissae that differ between snapshots (wall distances in wall units) are (batch, n) too.
+
         Arguments and errors as in :meth:`update`.
         """
         measured, axes = self.measure_batch(prediction, target, grid)
@@ -420,6 +422,8 @@ def remember(function: FieldFunction[T], field: Tensor, grid: Grid, value: T) ->
 
 
 def _stacked(values: list[Tensor | Curve]) -> Tensor | Curve:
-    if isinstance(values[0], Curve):
-        return Curve(values[0].x, torch.stack([value.y for value in values if isinstance(value, Curve)]))
-    return torch.stack([value for value in values if isinstance(value, Tensor)])
+    curves = [value for value in values if isinstance(value, Curve)]
+    if not curves:
+        return torch.stack([value for value in values if isinstance(value, Tensor)])
+    x, same = curves[0].x, all(torch.equal(curve.x, curves[0].x) for curve in curves)
+    return Curve(x if same else torch.stack([curve.x for curve in curves]), torch.stack([curve.y for curve in curves]))

@@ -44,6 +44,12 @@ def assert_same(found, expected, **tolerance):
             torch.testing.assert_close(one, other, equal_nan=True, **tolerance)
 
 
+def of_snapshot(value, number):
+    if isinstance(value, Curve):
+        return Curve(value.x if value.x.ndim == 1 else value.x[number], value.y[number])
+    return value[number]
+
+
 def test_all_promised_metrics_are_registered():
     scalars = {key for _, metric in METRICS.items() for key in metric.scalars}
     curves = {key for _, metric in METRICS.items() for key in metric.curves}
@@ -80,6 +86,20 @@ def test_metric_does_not_change_when_both_fields_are_turned(name, grid):
 def test_every_metric_pays_what_it_owes(name):
     """Pooling, tiles, units, symmetry, and results that are what the class announces."""
     check_metric(build(name), tolerance=COUNTED.get(name, 1e-10))
+
+
+@pytest.mark.parametrize("name", FIELD_METRICS)
+def test_each_snapshot_s_own_results_are_those_of_the_metric_called_on_it(name):
+    grid = a_grid_for(name)
+    prediction, target = snapshots(grid, 2)
+    metric = build(name)
+    together = metric.each(prediction, target, grid)
+    assert not any(getattr(metric, state).any() for state in metric.states)
+    for number in range(2):
+        one = slice(number, number + 1)
+        alone = build(name)(prediction[one], target[one], grid)
+        found = {key: of_snapshot(value, number) for key, value in together.items()}
+        assert_same(found, alone, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", FIELD_METRICS)

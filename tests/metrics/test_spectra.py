@@ -17,7 +17,7 @@ from flowsr.metrics import (
     spectral_error,
     spectral_error_per_wavenumber,
 )
-from flowsr.metrics.spectra import compensated_spectrum, dissipation_spectrum, shell_dissipation, shells_of
+from flowsr.metrics.spectra import compensated_spectrum, dissipation_spectrum, shell_dissipation, shell_sums, shells_of
 from tests.metrics.fields import CHANNEL, CUBE, UNEQUAL, abc, field_of_spectrum, noise, taylor_green, wave
 
 
@@ -194,3 +194,13 @@ def test_peak_of_dissipation_of_one_scale():
     field, k = wave(UNEQUAL, (2, 1, 0), [1.0, 0.0, 0.0])
     result = METRICS["spectral_ranges"]()(field, field + noise(UNEQUAL), UNEQUAL)
     assert abs(result["dissipation_peak"].item() - k.norm().item()) <= 1
+
+
+def test_sums_over_shells_of_two_fields_and_their_derivative():
+    one, other = noise(UNEQUAL, 1), noise(UNEQUAL, 2)
+    assert shell_sums(one, UNEQUAL, other).sum().item() == pytest.approx((one * other).sum(1).mean().item(), rel=1e-12)
+    torch.testing.assert_close(shell_sums(one, UNEQUAL, other), shell_sums(other, UNEQUAL, one), rtol=1e-12, atol=0)
+    bound = shell_sums(one, UNEQUAL, power=1).square()
+    assert (bound <= shell_sums(one, UNEQUAL) * shell_sums(one, UNEQUAL, power=2) * (1 + 1e-12)).all()
+    shell_sums(one.requires_grad_(), UNEQUAL).sum().backward()  # of <u.u>: 2 u / cells
+    torch.testing.assert_close(one.grad, 2 * one.detach() / math.prod(UNEQUAL.shape), rtol=1e-10, atol=1e-15)

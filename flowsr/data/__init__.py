@@ -14,9 +14,8 @@ from flowsr.data.readers.hdf5 import Hdf5Reader, write_hdf5
 from flowsr.data.readers.jhtdb import CutoutReader, StoreReader
 from flowsr.data.readers.netcdf import Netcdf3Reader
 from flowsr.data.readers.openfoam import OpenfoamReader
-from flowsr.data.readers.vtk import VtkReader
+from flowsr.data.readers.vtk import VtkReader, XdmfReader
 from flowsr.data.readers.well import WellReader
-from flowsr.data.readers.xdmf import XdmfReader
 from flowsr.data.readers.zarr import ZarrReader
 from flowsr.data.store import FieldStore, create_store, store_checksum
 

@@ -293,7 +293,6 @@ def changed(path, old, new):
         (lambda p: changed(p, b"0.1 0.2 0.3", b"inf 1 1"), "not three numbers; variable: Spacing"),
         (lambda p: changed(p, b"1 2 3", b"1 2 nan"), "not three numbers; variable: Origin"),
         (lambda p: changed(p, b"1 2 3", b"1 2"), "not three numbers; variable: Origin"),
-        (lambda p: changed(p, b"<CellData>", b"<A>" * 99_999 + b"</A>" * 99_999 + b"<CellData>"), "nested too deep"),
     ],
 )
 def test_files_that_are_no_field(tmp_path, change, line):
@@ -301,6 +300,36 @@ def test_files_that_are_no_field(tmp_path, change, line):
     with pytest.raises(FlowsrError, match=line) as raised:
         open_field(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("depth", [99_999, 2_000_000])
+def test_elements_deep_in_one_another_end_no_more_than_a_process_of_their_own(tmp_path, depth):
+    path = changed(xml(tmp_path / "a.vti"), b"<CellData>", b"<A>" * depth + b"</A>" * depth + b"<CellData>")
+    try:
+        assert_same(open_field(path))
+    except FlowsrError as error:
+        assert "damaged or not readable" in str(error) and "ended the process" in error.found
+
+
+def test_a_count_beyond_all_memory_is_one_line(tmp_path):
+    path = changed(
+        legacy(tmp_path / "a.vtk", binary=True, kind="RECTILINEAR_GRID"),
+        b"X_COORDINATES 5",
+        b"X_COORDINATES 9223372036854775807",
+    )
+    with pytest.raises(FlowsrError, match="a.vtk: ") as raised:
+        open_field(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_part_of_a_large_array_is_read_alone(tmp_path, monkeypatch):
+    from flowsr.data.readers import vtk
+
+    monkeypatch.setattr(vtk, "LARGEST_WHOLE", 100)
+    for path in (xml(tmp_path / "a.vti", first=(7, -2, 3)), legacy(tmp_path / "a.vtk")):
+        assert_same(open_field(path))
+    nodes = open_field(xml(tmp_path / "b.vti", "PointData", first=(7, -2, 3)))
+    assert_same(nodes, tuple(n + 1 for n in SIDES))
 
 
 def test_a_file_cut_anywhere_is_refused_or_whole(tmp_path):

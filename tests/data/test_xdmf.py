@@ -115,6 +115,29 @@ def test_vectors_joined_from_their_components_and_snapshots_out_of_one_array(tmp
     assert_same(open_field(tmp_path / "slab.xdmf"))
 
 
+def test_a_part_of_a_large_array_is_read_alone(tmp_path, monkeypatch):
+    from flowsr.data.readers import vtk
+
+    monkeypatch.setattr(vtk, "LARGEST_WHOLE", 100)
+    for inline in (False, True):
+        assert_same(open_field(xdmf(tmp_path / "a.xdmf", inline=inline)))
+
+
+def test_arrays_made_of_one_another_without_end_are_refused(tmp_path):
+    path = xdmf(tmp_path / "a.xdmf", inline=True, collection=False)
+    levels = '<DataItem Name="d0" Dimensions="1" Format="XML">1</DataItem>'
+    for n in range(1, 40):
+        two = f'<DataItem Reference="XML">/Xdmf/Domain/DataItem[{n}]</DataItem>' * 2
+        levels += f'<DataItem ItemType="Function" Function="JOIN($0, $1)">{two}</DataItem>'
+    attribute = (
+        '<Attribute Name="deep"><DataItem Reference="XML">/Xdmf/Domain/DataItem[40]</DataItem></Attribute></Grid>'
+    )
+    text = path.read_text().replace("<Domain>", f"<Domain>{levels}").replace("</Grid>", attribute)
+    path.write_text(text.replace('Name="deep"', 'Name="deep" Center="Cell"'))
+    with pytest.raises(FlowsrError, match="arrays made of too many others; variable: deep"):
+        open_field(path)
+
+
 def test_references_and_times_of_the_collection(tmp_path):
     path = xdmf(tmp_path / "a.xdmf")
     text = path.read_text()

@@ -1,40 +1,35 @@
-"""XDMF: an XML file that says what arrays in HDF5 files (or in the XML itself) are; uniform and rectilinear grids.
+"""What an XDMF file says, by the XML parser and h5py: its grids and their attributes. Run in the quarantine.
 
-The XML is read with the standard library and the arrays with h5py, part by part. XDMF counts (z, y, x), also in the
-origin and spacing of a uniform grid, and puts values at nodes unless it says ``Center="Cell"``. Facts: the XDMF model and
-format, www.xdmf.org.
+XDMF counts (z, y, x), also in the origin and spacing of a uniform grid, and puts values at nodes unless it has
+``Center="Cell"``. Its numbers are in the XML or in HDF5 files beside it. Facts: XDMF model and format, www.xdmf.org.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import h5py
 import numpy as np
-import xarray as xr
 
-from flowsr.data.field import SPACE
-from flowsr.data.readers.base import LONGEST_COORDINATE, READERS, Reader, Request
-from flowsr.data.readers.described import hdf5_array
-from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
-from flowsr.data.readers.structured import CELLS, NODES, STATED, Structured, centers_of, structured_dataset
 from flowsr.errors import FlowsrError
 
-HEAD = 4096
 # Numbers inside the XML are a few; a large field belongs into HDF5.
 LARGEST_XML = 1 << 28
+LONGEST_COORDINATE = 1 << 24
+# Elements that refer to one another, at most, on the way to an array.
+MOST_ITEMS = 256
+SPACE = "xyz"
+CELLS, NODES = "cells", "nodes"
 UNIFORM = ("3dcorectmesh", "corectmesh")
 RECTILINEAR = ("3drectmesh", "rectmesh")
 COUNTS = {"scalar": 1, "vector": 3, "tensor6": 6, "tensor": 9}
 # XDMF has xx xy xz yy yz zz where VTK, and what follows here, has xx yy zz xy yz xz.
-TENSOR6 = np.eye(6)[[0, 3, 5, 1, 4, 2]]
+TENSOR6 = [0, 3, 5, 1, 4, 2]
 DTYPES = {
     ("float", 4): "f4",
     ("float", 8): "f8",
@@ -48,55 +43,64 @@ DTYPES = {
 JOIN = re.compile(r"join\s*\(\s*\$\d+\s*(?:[,;]\s*\$\d+\s*)*\)", re.IGNORECASE)
 
 
-@READERS.register("xdmf")
-class XdmfReader(Reader):
-    """One structured grid at one or several times in a .xdmf or .xmf file."""
-
-    signs = "an XDMF file"
-    takes = STATED
-
-    def recognizes(self, path: Path) -> bool:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
-            return re.search(rb"<Xdmf\b", file.read(HEAD)) is not None
-
-    def open(self, path: Path, request: Request) -> xr.Dataset:
-        light = _Light(path, _root(str(path), *_state(path)))
-        grids = [_Grid(light, element) for element in light.grids()]
-        place = _place(grids[0], request.group, path)
-        times, grids = _ordered(light.times(grids), grids, path)
-        names = _common([{a.name for a in g.attributes if a.place == place} for g in grids])
-        arrays = {name: Join([_field(g, name, place) for g in grids]) for name in names}
-        for grid in grids[1:]:
-            _check_same(grids[0], grid, path)
-        axes = {name: centers_of(line, place) for name, line in zip(SPACE, grids[0].lines)}
-        others = sorted({f"{a.name} (at {a.place})" for g in grids for a in g.attributes if a.place != place})
-        others += sorted({name for g in grids for name in g.others})
-        others += sorted({a.name for g in grids for a in g.attributes if a.place == place} - set(names))
-        return structured_dataset(Structured(path, times, axes, arrays, place, others), request.layout)
+Slices = tuple[slice, ...]
 
 
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
+@dataclass(frozen=True)
+class Item:
+    """An array that an XDMF file describes: ``read`` gives the part that one slice an axis asks for."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[Slices], np.ndarray]
 
 
-@lru_cache(maxsize=2)
-def _root(path: str, size: int, modified: int) -> ElementTree.Element:
-    """The XML of a file; entities, which can blow up to any size or name other files, are refused."""
-    if size > LARGEST_XML:
-        raise FlowsrError("XML too large", file=path, expected=f"{LARGEST_XML} bytes or less", found=size)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = re.search(rb"<!ENTITY|<(?:\w+:)?include\b", content, re.IGNORECASE)
-        if found:
-            raise FlowsrError(
-                "XML that includes other text", file=path, expected="no entities, no xi:include", found=found[0]
-            )
-    try:
-        return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise FlowsrError("damaged or not readable", file=path, found=f"XML: {error}") from None
+def describe(path: str, place: str | None) -> dict:
+    """The grid of a file, its times, and the attributes that are there at all of them.
+
+    Args:
+        place: ``cells`` or ``nodes``; default: cells, where there are attributes.
+
+    Returns:
+        ``lines``: (n + 1,) coordinates of the nodes along x, y, z; ``times``, and ``grids``, the number in the file of
+        each time's grid; ``place``; ``arrays``: name to ``place``, ``count`` of components and ``dtype``; ``left_out``;
+        ``files``: the HDF5 files that the numbers are in.
+    """
+    light = _Light(Path(path))
+    grids = [_Grid(light, element) for element in light.grids()]
+    place = _place(grids[0], place, light.path)
+    times = light.times(grids)
+    here = [{a.name: a for a in grid.attributes if a.place == place} for grid in grids]
+    names = sorted(set.intersection(*map(set, here)))
+    arrays = {}
+    for name in names:
+        items = [grid.array(name, place) for grid in grids]
+        dtype = np.result_type(*(item.dtype for item in items)) if items[0].dtype.kind in "fiub" else items[0].dtype
+        arrays[name] = {"place": place, "count": here[0][name].count, "dtype": dtype.str}
+    if any(not all(map(np.array_equal, grids[0].lines, grid.lines)) for grid in grids):
+        raise FlowsrError("the grid changes in time", file=path, expected="one grid")
+    left_out = sorted({f"{a.name} (at {a.place})" for g in grids for a in g.attributes if a.place != place})
+    left_out += sorted({name for g in grids for name in g.others})
+    left_out += sorted(set().union(*here) - set(names))
+    order = np.argsort(times, kind="stable")
+    found = {"lines": grids[0].lines, "times": times[order].tolist(), "grids": order.tolist(), "place": place}
+    return {**found, "arrays": arrays, "left_out": left_out, "files": sorted(light.files)}
+
+
+def values(path: str, grid: int, name: str, place: str, box: list[list[int]] | None) -> np.ndarray:
+    """(component, x, y, z) of an attribute of one of the grids, or of its values in a box.
+
+    Args:
+        grid: its number in the file.
+        box: first value and the one after the last along x, y, z; None for all.
+    """
+    light = _Light(Path(path))
+    chosen = _Grid(light, list(light.grids())[grid])
+    item = chosen.array(name, place)
+    slices = [slice(0, n) for n in item.shape] if box is None else [slice(*ends) for ends in reversed(box)]
+    found = item.read((*slices, slice(None))[: len(item.shape)])
+    found = (found[..., None] if found.ndim == 3 else found).transpose(3, 2, 1, 0)
+    return found[TENSOR6] if len(found) == 6 else found
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ class _Attribute:
 class _Light:
     """The XML of a file and what its references mean."""
 
-    def __init__(self, path: Path, root: ElementTree.Element):
-        self.path, self.root = path, root
+    def __init__(self, path: Path):
+        self.path, self.root, self.files, self.items = path, _root(path), set(), 0
 
     def grids(self) -> list[ElementTree.Element]:
         """The uniform (single) grids, one a time."""
@@ -177,46 +181,56 @@ class _Light:
             )
         return numbers
 
-    def array(self, item: ElementTree.Element, name: str) -> LazyArray:
-        """The lazy array of a DataItem."""
-        item = self.meant(item)
-        kind = item.get("ItemType", "Uniform").lower()
-        if kind == "function" and JOIN.fullmatch((item.get("Function") or "").strip()):
-            parts = [self.array(part, name) for part in item.findall("DataItem")]
-            return Stack(parts, len(parts[0].shape))
+    def array(self, element: ElementTree.Element, name: str) -> Item:
+        """The array of a DataItem."""
+        self.items += 1
+        if self.items > MOST_ITEMS * (1 + len(self.root.findall(".//Grid"))):
+            raise FlowsrError("arrays made of too many others", file=self.path, variable=name)
+        element = self.meant(element)
+        kind = element.get("ItemType", "Uniform").lower()
+        if kind == "function" and JOIN.fullmatch((element.get("Function") or "").strip()):
+            return self._joined([self.array(part, name) for part in element.findall("DataItem")], name)
         if kind == "hyperslab":
-            return self._slab(item, name)
+            return self._slab(element, name)
         if kind != "uniform":
             raise FlowsrError(
                 "not an array",
                 file=self.path,
                 variable=name,
                 expected="ItemType Uniform, HyperSlab or JOIN of some",
-                found=f"{item.get('ItemType')} {item.get('Function', '')}".strip(),
+                found=f"{element.get('ItemType')} {element.get('Function', '')}".strip(),
             )
-        shape = _whole_numbers(item.get("Dimensions"), self.path, name)
-        form = item.get("Format", "XML").upper()
-        if form == "XML":
-            return InlineArray(self.path, name, self._place_of(item), shape, _dtype(item, self.path, name))
-        if form != "HDF":
+        shape = _whole_numbers(element.get("Dimensions"), self.path, name)
+        form = element.get("Format", "XML").upper()
+        if form == "HDF":
+            return self._hdf(element, name, shape)
+        if form != "XML":
             raise FlowsrError("not an array", file=self.path, variable=name, expected="Format HDF or XML", found=form)
-        array = self._hdf(item, name)
-        if array.shape == shape:
-            return array
-        if _squeezed(array.shape) != _squeezed(shape):
-            raise FlowsrError(
-                "XDMF and HDF5 disagree", file=array.file, variable=array.variable, expected=shape, found=array.shape
-            )
-        axes = [str(n) for n in range(len(array.shape))]
-        kept = [a for a, n in zip(axes, array.shape) if n != 1]
-        squeezed = View(array, axes, {a: array.shape[int(a)] for a in kept}, {a: 0 for a in axes if a not in kept})
-        wanted, left = {}, iter(kept)
-        for number, n in enumerate(shape):
-            wanted[f"new {number}" if n == 1 else next(left)] = n
-        return View(squeezed, kept, wanted)
+        dtype = np.dtype(_dtype(element, self.path, name))
+        return Item(shape, dtype, lambda part: self._inline(element, name, shape, dtype)[part])
 
-    def _hdf(self, item: ElementTree.Element, name: str) -> LazyArray:
-        file, colon, inner = (item.text or "").strip().partition(":")
+    def _inline(self, element: ElementTree.Element, name: str, shape, dtype) -> np.ndarray:
+        found = np.array((element.text or "").split(), dtype=dtype)
+        if found.size != math.prod(shape):
+            expected = f"{math.prod(shape)} numbers"
+            raise FlowsrError(
+                "size and shape disagree", file=self.path, variable=name, expected=expected, found=found.size
+            )
+        return found.reshape(shape)
+
+    def _joined(self, parts: list[Item], name: str) -> Item:
+        shapes = {part.shape for part in parts}
+        if len(shapes) != 1:
+            raise FlowsrError("arrays of different shapes", file=self.path, variable=name, found=sorted(shapes))
+        dtype = np.result_type(*(part.dtype for part in parts))
+        return Item(
+            (*parts[0].shape, len(parts)),
+            dtype,
+            lambda part: np.stack([p.read(part[:-1]) for p in parts[part[-1]]], -1),
+        )
+
+    def _hdf(self, element: ElementTree.Element, name: str, shape: tuple[int, ...]) -> Item:
+        file, colon, inner = (element.text or "").strip().partition(":")
         path = (self.path.parent / file).resolve()
         if not colon or not path.is_relative_to(self.path.parent.resolve()):
             raise FlowsrError(
@@ -224,7 +238,7 @@ class _Light:
                 file=self.path,
                 variable=name,
                 expected="data.h5:/name beside the XDMF file",
-                found=(item.text or "").strip()[:200],
+                found=(element.text or "").strip()[:200],
             )
         if not path.is_file():
             raise FlowsrError(
@@ -232,18 +246,32 @@ class _Light:
             )
         if not h5py.is_hdf5(path):
             raise FlowsrError("not an HDF5 file", file=path, variable=name, expected="HDF5, as the XDMF file says")
-        return hdf5_array(path, inner)
+        self.files.add(str(path))
+        with h5py.File(path, "r") as opened:
+            found = _dataset(opened, inner, path)
+            stored, dtype = found.shape or (), found.dtype
+        # Axes of length 1 may be left out, or put in, on either side.
+        kept, long = [n for n in stored if n != 1], [axis for axis, n in enumerate(shape) if n != 1]
+        if kept != [shape[axis] for axis in long]:
+            raise FlowsrError("XDMF and HDF5 disagree", file=path, variable=inner, expected=shape, found=stored)
 
-    def _slab(self, item: ElementTree.Element, name: str) -> LazyArray:
+        def read(part: Slices) -> np.ndarray:
+            asked = iter([part[axis] for axis in long])
+            with h5py.File(path, "r") as opened:
+                values = _dataset(opened, inner, path)[tuple(0 if n == 1 else next(asked) for n in stored)]
+            return np.reshape(values, [len(range(n)[s]) for n, s in zip(shape, part)])
+
+        return Item(shape, dtype, read)
+
+    def _slab(self, element: ElementTree.Element, name: str) -> Item:
         """One place along the first axes of an array: a snapshot out of many."""
-        parts = item.findall("DataItem")
+        parts = element.findall("DataItem")
         source = self.array(parts[1], name) if len(parts) == 2 else None
         numbers = np.array((self.meant(parts[0]).text or "").split(), dtype=int) if source is not None else np.empty(0)
         if source is None or numbers.size != 3 * len(source.shape):
             raise FlowsrError("not a hyperslab", file=self.path, variable=name, expected="start, stride, count an axis")
-        fixed = {}
-        axes = [str(n) for n in range(len(source.shape))]
-        for axis, start, stride, count, side in zip(axes, *numbers.reshape(3, -1), source.shape):
+        fixed: dict[int, int] = {}
+        for axis, (start, stride, count, side) in enumerate(zip(*numbers.reshape(3, -1), source.shape)):
             if count == 1 and side > 1 and 0 <= start < side:
                 fixed[axis] = int(start)
             elif (start, stride, count) != (0, 1, side):
@@ -254,10 +282,32 @@ class _Light:
                     expected="one place of it, or all of it",
                     found=f"start {start}, stride {stride}, count {count} of {side}",
                 )
-        return View(source, axes, {a: n for a, n in zip(axes, source.shape) if a not in fixed}, fixed)
+        axes = range(len(source.shape))
 
-    def _place_of(self, item: ElementTree.Element) -> int:
-        return next(n for n, element in enumerate(self.root.iter("DataItem")) if element is item)
+        def read(part: Slices) -> np.ndarray:
+            asked = iter(part)
+            whole = source.read(tuple(slice(fixed[a], fixed[a] + 1) if a in fixed else next(asked) for a in axes))
+            return whole.squeeze(axis=tuple(fixed))
+
+        return Item(tuple(n for axis, n in enumerate(source.shape) if axis not in fixed), source.dtype, read)
+
+
+def _dataset(file: h5py.File, inner: str, path: Path) -> h5py.Dataset:
+    """A dataset of an open file, by a path along which nothing leads out of the file."""
+    node = file
+    for part in inner.strip("/").split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise FlowsrError("a link into another file", file=path, variable=inner, expected="data in this file")
+        if link is None:
+            found = ", ".join(node) if isinstance(node, h5py.Group) else "an array"
+            raise FlowsrError("no such array", file=path, variable=inner, found=found or "nothing")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset) or Path(node.file.filename).resolve() != path:
+        raise FlowsrError("no such array", file=path, variable=inner, found="a group, or an array of another file")
+    if node.external or node.is_virtual:
+        raise FlowsrError("its numbers are in another file", file=path, variable=inner, expected="data in this file")
+    return node
 
 
 class _Grid:
@@ -290,7 +340,7 @@ class _Grid:
             raise FlowsrError("an incomplete grid", file=self.path, variable=self.element.get("Name"), expected=tag)
         return self.light.meant(element)
 
-    def _lines(self, geometry: ElementTree.Element) -> tuple[np.ndarray, ...]:
+    def _lines(self, geometry: ElementTree.Element) -> list[np.ndarray]:
         kind = (geometry.get("GeometryType") or geometry.get("Type") or "").upper()
         items = geometry.findall("DataItem")
         wanted = {"ORIGIN_DXDYDZ": [3, 3], "VXVYVZ": list(self.nodes)}.get(kind)
@@ -313,11 +363,11 @@ class _Grid:
                     expected=length,
                     found=array.shape,
                 )
-            values.append(np.ravel(array.load((slice(None),) * len(array.shape))).astype(float))
+            values.append(np.ravel(array.read((slice(None),) * len(array.shape))).astype(float))
         if kind == "VXVYVZ":
-            return tuple(values)
+            return values
         low, step = values[0][::-1], values[1][::-1]
-        return tuple(o + d * np.arange(n) for o, d, n in zip(low, step, self.nodes))
+        return [o + d * np.arange(n) for o, d, n in zip(low, step, self.nodes)]
 
     def _attribute(self, element: ElementTree.Element) -> _Attribute | None:
         """What an attribute is; None where it is no field."""
@@ -328,24 +378,37 @@ class _Grid:
         known = place is not None and count is not None and item is not None
         return _Attribute(str(element.get("Name")), place, count, item) if known else None
 
+    def array(self, name: str, place: str) -> Item:
+        """(z, y, x), or (z, y, x, component), of an attribute."""
+        attribute = next(a for a in self.attributes if a.name == name and a.place == place)
+        array = self.light.array(attribute.item, name)
+        sides = tuple(n - (place == CELLS) for n in self.nodes)[::-1]
+        if array.shape != (*sides, *([attribute.count] if len(array.shape) == 4 or attribute.count > 1 else [])):
+            raise FlowsrError(
+                "shape and grid disagree",
+                file=self.path,
+                variable=name,
+                expected=f"{sides} (z, y, x) and {attribute.count} components",
+                found=array.shape,
+            )
+        return array
 
-def _field(grid: _Grid, name: str, place: str) -> LazyArray:
-    """(1, component, x, y, z) of an attribute."""
-    attribute = next(a for a in grid.attributes if a.name == name and a.place == place)
-    array = grid.light.array(attribute.item, name)
-    sides = tuple(n - (place == CELLS) for n in grid.nodes)
-    wanted = {"time": 1, "component": attribute.count, **dict(zip(SPACE, sides))}
-    stored = (*sides[::-1], *([attribute.count] if len(array.shape) == 4 else []))
-    if array.shape != stored or (attribute.count > 1 and len(stored) == 3):
+
+def _root(path: Path) -> ElementTree.Element:
+    """The XML of a file; entities, which can blow up to any size or name other files, are refused."""
+    size = path.stat().st_size
+    if size > LARGEST_XML:
+        raise FlowsrError("XML too large", file=path, expected=f"{LARGEST_XML} bytes or less", found=size)
+    content = path.read_bytes()
+    found = re.search(rb"<!ENTITY|<(?:\w+:)?include\b", content, re.IGNORECASE)
+    if found:
         raise FlowsrError(
-            "shape and grid disagree",
-            file=grid.path,
-            variable=name,
-            expected=f"{sides[::-1]} (z, y, x) and {attribute.count} components",
-            found=array.shape,
+            "XML that includes other text", file=path, expected="no entities, no xi:include", found=found[0]
         )
-    view = View(array, (*SPACE[::-1], "component")[: len(stored)], wanted)
-    return Mixed(view, TENSOR6) if attribute.count == 6 else view
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise FlowsrError("damaged or not readable", file=path, found=f"XML: {error}") from None
 
 
 def _place(grid: _Grid, group: str | None, path: Path) -> str:
@@ -356,42 +419,6 @@ def _place(grid: _Grid, group: str | None, path: Path) -> str:
     if place not in places:
         raise FlowsrError("no such group", file=path, variable=group, expected=" or ".join(sorted(places)))
     return place
-
-
-def _ordered(times: np.ndarray, grids: list, path: Path):
-    order = np.argsort(times, kind="stable")
-    return times[order], [grids[n] for n in order]
-
-
-def _common(names: list[set[str]]) -> list[str]:
-    return sorted(set.intersection(*names))
-
-
-def _check_same(first: _Grid, other: _Grid, path: Path) -> None:
-    if not all(np.array_equal(a, b) for a, b in zip(first.lines, other.lines)):
-        raise FlowsrError("the grid changes in time", file=path, expected="one grid")
-
-
-class InlineArray(LazyArray):
-    """Numbers in the XML itself; what was parsed is kept while the file does not change."""
-
-    def __init__(self, path: Path, name: str, place: int, shape, dtype):
-        super().__init__(shape, dtype, path, name)
-        self.place = place
-
-    def load(self, index):
-        items = _root(str(self.file), *_state(self.file)).iter("DataItem")
-        text = next(element.text for n, element in enumerate(items) if n == self.place) or ""
-        values = np.array(text.split(), dtype=self.dtype)
-        if values.size != math.prod(self.shape):
-            raise FlowsrError(
-                "size and shape disagree",
-                file=self.file,
-                variable=self.variable,
-                expected=f"{math.prod(self.shape)} numbers",
-                found=values.size,
-            )
-        return values.reshape(self.shape)[index]
 
 
 def _whole_numbers(text: str | None, path: Path, name: str) -> tuple[int, ...]:
@@ -408,7 +435,3 @@ def _dtype(item: ElementTree.Element, path: Path, name: str) -> str:
             "not numbers", file=path, variable=name, expected=", ".join(f"{k} {n}" for k, n in DTYPES), found=key
         )
     return DTYPES[key]
-
-
-def _squeezed(shape) -> tuple[int, ...]:
-    return tuple(n for n in shape if n != 1)

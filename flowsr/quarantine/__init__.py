@@ -1,0 +1,160 @@
+"""A stranger's file is first looked at in a process of its own: one that crashes its library, or lies, ends only that.
+
+:func:`first_look` runs a named function there and hands back what it found: plain values, and arrays that are mapped
+from the disk. The modules beside this one are such functions; they import nothing of flowsr but its error, so that the
+process starts in half a second, once; it forks for each look.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowsr.errors import FlowsrError, unreadable
+
+# Seconds that a look may take, and bytes of the file a second beyond that: VTK reads text some twenty times as fast.
+PATIENCE = 60
+SLOWEST = 500_000
+# Bytes of memory that a look may take: these, and so many times the file.
+MEMORY = 4 << 30
+TIMES_THE_FILE = 8
+# Arrays below this many bytes are read at once, larger ones are mapped.
+SMALL = 1 << 20
+
+
+def first_look(
+    path: str | os.PathLike, function: str, *arguments, seconds: float | None = None, memory: int | None = None
+) -> Any:
+    """Run a function on a file in a disposable process with limits, and return what it returns.
+
+    Args:
+        path: the file or folder; the function's first argument.
+        function: ``module:name`` of it. Its module is imported in the process, with everything that it imports.
+        arguments: what it is called with besides, as JSON can say it.
+        seconds: that it may take, on the clock and of the processor; default: a minute, and more for a large file.
+        memory: bytes of address space it may take; default: 4 GiB and eight times the file.
+
+    Returns:
+        Numbers, texts, None, lists, dicts with text as keys, and numpy arrays, read-only where they are large: their
+        numbers lie in a file without a name, which is gone with the last array of it.
+
+    Raises:
+        FlowsrError: the function's own, or one line for whatever else it raised, for a process that was ended (by a
+            crash, or for want of memory), and for one that came to no end.
+    """
+    path = Path(path)
+    size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
+    seconds = PATIENCE + size / SLOWEST if seconds is None else seconds
+    memory = MEMORY + TIMES_THE_FILE * size if memory is None else memory
+    folder = Path(tempfile.mkdtemp(prefix="flowsr-look-"))
+    try:
+        request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder), "paths": sys.path}
+        code = _process().ask({**request, "seconds": seconds, "memory": memory})
+        if code != 0:
+            raise unreadable(_ending(code, seconds), path)
+        answer = json.loads((folder / "answer.json").read_text())
+        if "raised" in answer:
+            raise unreadable(answer["raised"], path)
+        if "refused" in answer:
+            error = FlowsrError(answer["refused"].pop("line"))
+            error.__dict__.update(answer["refused"])
+            raise error
+        return _with_arrays(answer["value"], folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_installed(package: str, file, extra: str) -> None:
+    """Refuse a file whose library is not there.
+
+    Raises:
+        FlowsrError: saying what to install.
+    """
+    try:
+        there = find_spec(package) is not None
+    except ValueError:
+        there = False
+    if not there:
+        raise FlowsrError(
+            f"read with {package}, which is not installed", file=file, hint=f"pip install 'flowsr[{extra}]'"
+        )
+
+
+def _ending(code: int | None, seconds: float) -> str:
+    if code is None:
+        return "no process to look at it in"
+    if code in (-getattr(signal, "SIGALRM", 0), -getattr(signal, "SIGXCPU", 0)):
+        return f"no end after {seconds:.0f} s"
+    what = signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
+    return f"its library ended the process: {what}"
+
+
+def _with_arrays(value, folder: Path):
+    """What the process wrote, with its arrays in their places."""
+    if isinstance(value, list):
+        return [_with_arrays(item, folder) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"npy"}:
+        file = folder / f"{value['npy']}.npy"
+        return np.load(file, mmap_mode="r" if file.stat().st_size > SMALL else None, allow_pickle=False)
+    return {name: _with_arrays(item, folder) for name, item in value.items()}
+
+
+class _Process:
+    """The process that forks for each look; it reads nothing of a stranger itself."""
+
+    def __init__(self):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self.popen = subprocess.Popen(
+            [sys.executable, "-I", str(Path(__file__).with_name("child.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        self.lock = threading.Lock()
+
+    def ask(self, request: dict) -> int | None:
+        """How the look ended: 0, an exit status, minus a signal; None where the process itself is gone."""
+        with self.lock:
+            try:
+                self.popen.stdin.write(json.dumps(request).encode() + b"\n")
+                self.popen.stdin.flush()
+                return json.loads(self.popen.stdout.readline())
+            except (OSError, ValueError):  # it was ended from outside; the next look has a new one
+                _forget()
+                return None
+
+
+_started: _Process | None = None
+
+
+def _process() -> _Process:
+    global _started
+    if _started is None:
+        try:
+            _started = _Process()
+        except OSError as error:
+            raise FlowsrError("no process to look at files in", found=error.strerror) from None
+    return _started
+
+
+def _forget() -> None:
+    global _started
+    _started = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # a worker of this process does not share its looks

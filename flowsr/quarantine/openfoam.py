@@ -1,0 +1,265 @@
+"""What VTK makes of an OpenFOAM case whose mesh is a box of bricks. Run in the quarantine.
+
+VTK ends the process where a case claims more faces than there is memory for, or names a cell that does not exist.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet
+from vtkmodules.vtkIOGeometry import vtkOpenFOAMReader
+
+from flowsr.errors import FlowsrError
+from flowsr.quarantine.vtk import SPACE, listening, numbers
+
+MESH = Path("constant") / "polyMesh"
+CONTROL = Path("system") / "controlDict"
+TIME = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?")
+CLASS = re.compile(rb"class\s+vol(Scalar|Vector|SymmTensor|Tensor)Field\s*;")
+COUNTS = {b"Scalar": 1, b"Vector": 3, b"SymmTensor": 6, b"Tensor": 9}
+PATCH = re.compile(r"([\w.:\-]+)\s*\{([^{}]*)\}")
+PATCH_TYPE = re.compile(r"\btype\s+(\w+)\s*;")
+LIST = re.compile(rb"(?m)^\s*(\d+)\s*\(")
+KINDS = {"wall": "wall", "cyclic": "periodic"}
+HEAD = 4096
+HEXAHEDRON = 12
+# Of a coordinate's largest size: float32, which VTK keeps points in, rounds to 6e-8 of it.
+TOLERANCE = 1e-6
+
+
+def describe(case: str) -> dict:
+    """The mesh of a case and its fields at cells.
+
+    Returns:
+        ``lines``: (n + 1,) coordinates of the nodes along x, y, z; ``order``: (cell,) number in the case of each cell
+        of the box, x slowest; ``boundary`` of each axis, None where the patches do not decide it; ``times`` and their
+        ``folders``; ``arrays``: name to the count of components of the fields that are there at all times;
+        ``left_out``.
+    """
+    root = Path(case)
+    _check_parts(root)
+    folders = _time_folders(root)
+    stored = [_fields(folder) for folder in folders]
+    everywhere = {name: count for name, count in stored[0].items() if all(s.get(name) == count for s in stored)}
+    left_out = sorted({f"{name} (not at all times)" for s in stored for name in s if name not in everywhere})
+    if not everywhere:
+        raise FlowsrError(
+            "no field at all times", file=case, expected="a vol...Field", found=", ".join(left_out) or "none"
+        )
+    names = [folder.name for folder in folders]
+    fields = {"times": [float(n) for n in names], "folders": names, "arrays": everywhere, "left_out": left_out}
+    return {**fields, **_mesh(root)}
+
+
+def values(case: str, time: float, name: str) -> np.ndarray:
+    """(cell, component) of a field at a time, as the case numbers its cells."""
+    with listening(case, name):
+        reader = _reader(Path(case))
+        reader.SetCellArrayStatus(name, 1)
+        reader.DisableAllPatchArrays()
+        reader.SetPatchArrayStatus("internalMesh", 1)
+        reader.UpdateTimeStep(time)
+        grid = _block(reader.GetOutput(), "vtkUnstructuredGrid")
+        array = None if grid is None else grid.GetCellData().GetArray(name)
+        if array is None:
+            raise FlowsrError("damaged or not readable", file=case, variable=name, found=f"no values at time {time:g}")
+        return numbers(array)
+
+
+def _reader(case: Path):
+    """VTK's reader of a case; no array is chosen."""
+    reader = vtkOpenFOAMReader()
+    reader.SetFileName(str(case / CONTROL))
+    reader.SkipZeroTimeOff()
+    reader.CreateCellToPointOff()
+    reader.UpdateInformation()
+    reader.DisableAllCellArrays()
+    reader.DisableAllPointArrays()
+    reader.DisableAllLagrangianArrays()
+    return reader
+
+
+def _mesh(case: Path) -> dict:
+    _check_labels(case)
+    with listening(case):
+        reader = _reader(case)
+        reader.EnableAllPatchArrays()
+        reader.Update()
+        output = reader.GetOutput()
+        grid = _block(output, "vtkUnstructuredGrid")
+        if grid is None or grid.GetNumberOfCells() == 0:
+            raise FlowsrError("no cells in this mesh", file=case)
+        kinds = set(np.ravel(numbers(grid.GetDistinctCellTypesArray())).tolist())
+        if kinds != {HEXAHEDRON}:
+            raise FlowsrError(
+                "not a box of bricks",
+                file=case,
+                expected="hexahedra",
+                found=f"VTK cell types {sorted(kinds)}",
+                hint="sample the fields on a uniform grid",
+            )
+        corners = numbers(grid.GetCells().GetConnectivityArray()).reshape(-1, 8)
+        lines, order = _sorted_box(numbers(grid.GetPoints().GetData()), corners, case)
+        return {"lines": lines, "order": order, "boundary": _boundary(case, output, lines)}
+
+
+def _check_parts(case: Path) -> None:
+    if not (case / MESH).is_dir() and (case / "processor0").is_dir():
+        raise FlowsrError("a case in pieces", file=case, expected=str(MESH), hint="run reconstructPar first")
+    for part in (CONTROL, *(MESH / name for name in ("points", "faces", "owner", "neighbour", "boundary"))):
+        if not any((case / name).is_file() for name in (part, f"{part}.gz")):
+            raise FlowsrError("an incomplete case", file=case, expected=str(part), found="nothing")
+
+
+def _time_folders(case: Path) -> list[Path]:
+    """Folders named after a time that hold fields, in the order of the times."""
+    folders = [p for p in case.iterdir() if p.is_dir() and TIME.fullmatch(p.name) and _fields(p)]
+    if not folders:
+        raise FlowsrError("no field in this case", file=case, expected="time folders with vol...Fields")
+    return sorted(folders, key=lambda p: float(p.name))
+
+
+def _fields(folder: Path) -> dict[str, int]:
+    """Name and number of components of the cell fields in a time folder, by the headers of its files."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if not path.is_file():
+            continue
+        try:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+                said = CLASS.search(file.read(HEAD))
+        except (OSError, EOFError):
+            continue
+        if said:
+            found[path.name.removesuffix(".gz")] = COUNTS[said[1]]
+    return found
+
+
+def _check_labels(case: Path) -> None:
+    """Refuse cells numbered beyond the number of faces, for each of which VTK would make room."""
+    faces = None
+    for part in ("owner", "neighbour"):
+        path = case / MESH / part
+        try:
+            whole = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name(f"{part}.gz").read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise FlowsrError("damaged or not readable", file=path, found=error) from None
+        begin = LIST.search(whole, whole.find(b"}") + 1)
+        labels = _labels(whole, begin) if begin is not None else ()
+        if not len(labels) or len(labels) < int(begin[1]):
+            return  # VTK says what is wrong with it
+        faces = len(labels) if faces is None else faces
+        if not -1 <= labels.min() <= labels.max() < faces:
+            raise FlowsrError(
+                "no such cell",
+                file=path,
+                expected=f"numbers below {faces}, that of the faces",
+                found=f"{labels.min()} to {labels.max()}",
+            )
+
+
+def _labels(whole: bytes, begin: re.Match) -> np.ndarray:
+    """The numbers of a list of labels, as many as are there; none where its text has something else in it."""
+    head, count = whole[: begin.start()], int(begin[1])
+    if re.search(rb"format\s+binary", head):
+        dtype = np.dtype((">" if b"MSB" in head else "<") + ("i8" if b"label=64" in head else "i4"))
+        return np.frombuffer(whole, dtype, min(count, (len(whole) - begin.end()) // dtype.itemsize), begin.end())
+    try:
+        return np.fromstring(whole[begin.end() : whole.find(b")", begin.end())], dtype=np.int64, sep=" ")
+    except ValueError:
+        return np.empty(0, np.int64)
+
+
+def _block(output, kind: str):
+    for number in range(output.GetNumberOfBlocks()):
+        if output.GetBlock(number) is not None and output.GetBlock(number).IsA(kind):
+            return output.GetBlock(number)
+    return None
+
+
+def _sorted_box(points: np.ndarray, corners: np.ndarray, case) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Coordinates of the planes between cells, and the cells' numbers in the order of the box.
+
+    Args:
+        points: (point, 3).
+        corners: (cell, 8) numbers of points.
+
+    Raises:
+        FlowsrError: cells that are no bricks, or that do not fill a box row by row.
+    """
+    lines, places = [], []
+    for axis in range(3):
+        values = points[:, axis].astype(float)[corners]
+        low, high = values.min(axis=1), values.max(axis=1)
+        slack = TOLERANCE * float(np.abs(values).max())
+        skew = np.minimum(values - low[:, None], high[:, None] - values).max()
+        line = _planes(np.concatenate([low, high]), slack)
+        place = np.clip(np.searchsorted(line, (low + high) / 2) - 1, 0, max(0, len(line) - 2))
+        off = max(np.abs(line[place] - low).max(), np.abs(line[np.minimum(place + 1, len(line) - 1)] - high).max())
+        if not max(skew, off) <= 2 * slack or len(line) < 2:
+            raise FlowsrError(
+                "not a box of bricks",
+                file=case,
+                variable=SPACE[axis],
+                expected="cells between parallel planes",
+                found=f"corners {max(skew, off):.3g} off them",
+                hint="sample the fields on a uniform grid",
+            )
+        lines.append(line)
+        places.append(place)
+    sides = tuple(len(line) - 1 for line in lines)
+    if np.prod(sides) != len(corners):
+        raise FlowsrError(
+            "not a box of bricks",
+            file=case,
+            expected=f"{' x '.join(map(str, sides))} cells",
+            found=len(corners),
+            hint="sample the fields on a uniform grid",
+        )
+    box = np.ravel_multi_index(places, sides)
+    order = np.full(len(corners), -1)
+    order[box] = np.arange(len(corners))
+    if (order < 0).any():
+        raise FlowsrError("not a box of bricks", file=case, expected="one cell a place", found="cells that overlap")
+    return tuple(lines), order
+
+
+def _planes(values: np.ndarray, slack: float) -> np.ndarray:
+    """The distinct numbers among some that are equal to round-off."""
+    values = np.unique(values)
+    starts = np.flatnonzero(np.diff(values, prepend=-np.inf) > 2 * slack)
+    return np.array([part.mean() for part in np.split(values, starts[1:])])
+
+
+def _boundary(case: Path, output, lines) -> tuple[str | None, ...]:
+    """Walls and cyclic sides as the patches say; None where an axis has patches of several kinds or of none known."""
+    path = case / MESH / "boundary"
+    whole = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name("boundary.gz").read_bytes())
+    text = whole.decode("utf-8", "replace")
+    types = {name: found[1] for name, inside in PATCH.findall(text) if (found := PATCH_TYPE.search(inside))}
+    sides: dict[tuple[int, int], set[str | None]] = {}
+    patches = _block(output, "vtkMultiBlockDataSet")
+    for number in range(patches.GetNumberOfBlocks() if patches is not None else 0):
+        block = patches.GetBlock(number)
+        name = patches.GetMetaData(number).Get(vtkCompositeDataSet.NAME())
+        if block is None or not block.GetNumberOfPoints():
+            continue
+        for side in _sides_of(block.GetBounds(), lines):
+            sides.setdefault(side, set()).add(KINDS.get(types.get(name)))
+    kinds = [sides.get((axis, 0), set()) | sides.get((axis, 1), set()) for axis in range(3)]
+    return tuple(next(iter(k)) if len(k) == 1 else None for k in kinds)
+
+
+def _sides_of(bounds, lines) -> list[tuple[int, int]]:
+    """The sides (axis, end) of the box that a patch lies in."""
+    found = []
+    for axis, line in enumerate(lines):
+        slack = 2 * TOLERANCE * float(np.abs(line).max())
+        if bounds[2 * axis + 1] - bounds[2 * axis] <= slack:
+            found += [(axis, end) for end in (0, 1) if abs(bounds[2 * axis] - line[-end]) <= slack]
+    return found or [(axis, end) for axis in range(3) for end in (0, 1)]

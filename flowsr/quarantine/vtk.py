@@ -1,0 +1,372 @@
+"""What VTK makes of a file: its structured grid, and the values of its arrays. Run in the quarantine.
+
+VTK says nothing where a file ends early or has too few coordinates, and leaves memory that nobody has written in the
+place of what is missing; both are checked here first.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from vtkmodules import vtkCommonCore, vtkIOLegacy, vtkIOXML
+from vtkmodules.util.numpy_support import get_vtk_to_numpy_typemap, vtk_to_numpy
+from vtkmodules.vtkCommonDataModel import vtkDataObject
+
+from flowsr.errors import FlowsrError
+
+#: Name of the text in which :class:`flowsr.data.convert.VtkTarget` keeps what VTK has no place for.
+OWN_WORDS = "flowsr"
+PIECE = re.compile(rb"<Piece[^>]*?\bExtent\s*=\s*[\"']([-\d\s]+)[\"'].*?(<(Coordinates|Points)\b.*?</\3>)", re.DOTALL)
+TIME_NAMES = ("TimeValue", "TIME", "time")
+HEAD = 4096
+SPACE = "xyz"
+#: Kind of grid, as a file names it, to VTK's reader.
+KINDS = {
+    "ImageData": vtkIOXML.vtkXMLImageDataReader,
+    "RectilinearGrid": vtkIOXML.vtkXMLRectilinearGridReader,
+    "StructuredGrid": vtkIOXML.vtkXMLStructuredGridReader,
+    "STRUCTURED_POINTS": vtkIOLegacy.vtkStructuredPointsReader,
+    "RECTILINEAR_GRID": vtkIOLegacy.vtkRectilinearGridReader,
+    "STRUCTURED_GRID": vtkIOLegacy.vtkStructuredGridReader,
+}
+# VTK's compressors make at most this many bytes of one (zlib 1032).
+GREATEST_RATIO = 1100
+# Points of a grid are those of a box when they are off by less than this share of its sides; float32 keeps 1e-7.
+BOX_TOLERANCE = 1e-5
+IGNORED = ("vtkGhostType", "vtkOriginalCellIds", "vtkOriginalPointIds")
+CELLS, NODES = "cells", "nodes"
+
+
+def describe(path: str, kind: str) -> dict:
+    """The grid of a file and what arrays it has; of a legacy file, which is read whole, also their values.
+
+    Args:
+        kind: one of :data:`KINDS`.
+
+    Returns:
+        ``extent``: first and last node along x, y, z, and ``lines``, the coordinates of the nodes; ``time`` of the
+        snapshot, 0 where the file does not say; ``words``: the text that flowsr wrote for itself, or None; ``arrays``:
+        ``name``, ``place`` (cells or nodes), ``count`` of components, ``dtype`` and, of a legacy file, ``values``
+        (component, x, y, z) of each.
+    """
+    if kind.isupper():
+        return _describe_legacy(Path(path), kind)
+    _check_xml(Path(path))
+    with listening(path):
+        reader = _reader(path, kind)
+        reader.UpdateInformation()
+    information = reader.GetOutputInformation(0)
+    arrays = list(_arrays_in(information))
+    extent = _checked_extent(information.Get(reader.GetExecutive().WHOLE_EXTENT()) or (), arrays, Path(path))
+    direction = information.Get(vtkDataObject.DIRECTION()) if kind == "ImageData" else None
+    if direction is not None and not np.array_equal(np.reshape(direction, (3, 3)), np.eye(3)):
+        raise FlowsrError(
+            "a turned grid", file=path, variable="Direction", expected="x, y, z along the axes", found=direction
+        )
+    _select(reader, None, None)
+    with listening(path):
+        # An image's grid is in its header: one cell of it is enough to read.
+        reader.UpdateExtent(extent if kind != "ImageData" else [e for low in extent[::2] for e in (low, low + 1)])
+        output = reader.GetOutput()
+        return {"extent": extent, "lines": _lines(output, extent, path), "arrays": arrays, **_field_data(output)}
+
+
+def values(path: str, kind: str, name: str, place: str, extent: list[int], box: list[list[int]] | None) -> np.ndarray:
+    """(component, x, y, z) of an array of an XML file, or of the values in a box.
+
+    Args:
+        extent: the file's, as :func:`describe` says.
+        box: first value and the one after the last along x, y, z; None for all.
+    """
+    if box is not None:
+        cells = place == CELLS
+        extent = [first + e for first, (low, high) in zip(extent[::2], box) for e in (low, high - 1 + cells)]
+    with listening(path, name):
+        reader = _reader(path, kind)
+        reader.UpdateInformation()
+        _select(reader, name, place)
+        reader.UpdateExtent(extent)
+        return _values_of(reader.GetOutput(), name, place, extent, path)
+
+
+def _describe_legacy(path: Path, kind: str) -> dict:
+    whole = _read_legacy(path, kind)
+    extent = _checked_extent(whole.GetExtent(), [], path)
+    arrays = list(_arrays_of(whole))
+    with open(path, "rb") as file:
+        if b"ASCII" in file.read(HEAD).upper():
+            _check_all_there(path, kind, whole, arrays)
+    for array in arrays:
+        array["values"] = _values_of(whole, array["name"], array["place"], extent, path)
+    return {"extent": extent, "lines": _lines(whole, extent, path), "arrays": arrays, **_field_data(whole)}
+
+
+def _check_xml(path: Path) -> None:
+    """Refuse a file that is cut short, or whose origin or spacing is no number, for which VTK takes its own."""
+    size = path.stat().st_size
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if b"</VTKFile>" not in content[max(0, size - HEAD) :]:
+            raise FlowsrError("cut short", file=path, expected="</VTKFile> at its end", found=f"an end at byte {size}")
+        end = content.find(b"<AppendedData")
+        end = end if end >= 0 else size
+        image = re.compile(rb"<ImageData\b[^>]*>").search(content, 0, end)
+        said = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image[0]) if image else []
+        for key, text in said:
+            if not _threenumbers(text.decode("utf-8", "replace")):
+                found = repr(text.decode("utf-8", "replace"))[:80]
+                raise FlowsrError("not three numbers", file=path, variable=key.decode(), found=found)
+        for claim in re.compile(rb'NumberOf(?:Tuples|Components)\s*=\s*["\']\s*(\d+)').finditer(content, 0, end):
+            if int(claim[1][:20]) > GREATEST_RATIO * size:  # VTK's own number would overflow, and be another
+                raise FlowsrError("claims more numbers than it can hold", file=path, found=claim[1].decode()[:40])
+        _check_coordinates(content, end, path)
+
+
+def _threenumbers(text: str) -> bool:
+    try:
+        values = np.array(text.split(), dtype=float)
+    except ValueError:
+        return False
+    return values.size == 3 and bool(np.isfinite(values).all())
+
+
+def _check_coordinates(content: mmap.mmap, end: int, path: Path) -> None:
+    """Refuse coordinates or points that are not as many as the nodes; VTK fills up with whatever is in memory."""
+    for piece in PIECE.finditer(content, 0, end):
+        extent = [int(word) for word in piece[1].split()]
+        nodes = _sides(extent, NODES)
+        items = ElementTree.fromstring(piece[2]).findall("DataArray")
+        wanted = [3 * int(np.prod(nodes, dtype=object))] if piece[2].startswith(b"<Points") else list(nodes)
+        found = [_count(item, content, end) for item in items]
+        if found != wanted:
+            raise FlowsrError(
+                "coordinates and grid disagree",
+                file=path,
+                variable="Coordinates",
+                expected=f"{wanted} numbers for the extent {extent}",
+                found=found,
+            )
+
+
+def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:
+    """How many numbers an XML array has, by its text or by the length that stands before its bytes."""
+    head = content[: min(end, HEAD)]
+    word = np.dtype("u8" if b'header_type="UInt64"' in head else "u4")
+    word = word.newbyteorder(">" if b'"BigEndian"' in head else "<")
+    if item.get("format") == "ascii":
+        return len((item.text or "").split())
+    encoded = True
+    if item.get("format") == "appended":
+        start = content.find(b"_", end) + 1 + int(item.get("offset"))
+        encoded = b'encoding="raw"' not in content[end : end + HEAD].split(b">", 1)[0]
+        first = content[start : start + 4 * word.itemsize]
+    else:
+        first = (item.text or "").strip()[:44].encode()
+    # Before the bytes stands their length or, where they are compressed, the number of blocks, the length of each and
+    # that of the last, each a ``word``; the first 44 characters of base64 hold those three.
+    words = np.frombuffer(
+        b64decode(first[: len(first) // 4 * 4])[: 3 * word.itemsize] if encoded else first[: 3 * word.itemsize], word
+    )
+    blocks, size, last = (int(n) for n in (*words, 0, 0)[:3])
+    length = ((blocks - 1) * size + (last or size) if blocks else 0) if b"compressor=" in head else blocks
+    return 8 * length // int(re.sub(r"\D", "", item.get("type", "")) or 8)
+
+
+def _reader(path: str | Path, kind: str):
+    reader = KINDS[kind]()
+    reader.SetFileName(str(path))
+    return reader
+
+
+def _read_legacy(path: Path, kind: str, content: bytes | None = None, heard: bool = True):
+    """A legacy file, or ``content`` in its place, as VTK reads it; its complaints count where they are ``heard``."""
+    with listening(path, heard=heard):
+        reader = _reader(path, kind)
+        if content is not None:
+            reader.ReadFromInputStringOn()
+            reader.SetBinaryInputString(content, len(content))
+        for name in ("Scalars", "Vectors", "Normals", "Tensors", "ColorScalars", "TCoords", "Fields"):
+            getattr(reader, f"ReadAll{name}On")()
+        reader.Update()
+        return reader.GetOutput()
+
+
+def _check_all_there(path: Path, kind: str, found, arrays: list[dict]) -> None:
+    """Refuse a file of text that ends before its numbers do.
+
+    VTK says nothing then and leaves memory that nobody has written in the place of the missing numbers. So the file is
+    read again with sevens and with threes after its end: a file that lacks no numbers never gets to them.
+    """
+    count = sum(a["count"] for a in arrays) * max(found.GetNumberOfCells(), found.GetNumberOfPoints())
+    content = path.read_bytes()
+    padded = [_read_legacy(path, kind, content + tail * (count + HEAD), heard=False) for tail in (b" 7", b" 3")]
+    for array in arrays:
+        one, other = (numbers(_data_of(read, array["place"]).GetArray(array["name"])) for read in padded)
+        if not np.array_equal(one, other, equal_nan=np.dtype(array["dtype"]).kind == "f"):
+            raise FlowsrError(
+                "cut short",
+                file=path,
+                variable=array["name"],
+                expected=f"{one.size} numbers",
+                found="an end before the last",
+            )
+
+
+def _data_of(output, place: str):
+    return output.GetCellData() if place == CELLS else output.GetPointData()
+
+
+def _select(reader, name: str | None, place: str | None) -> None:
+    for at, selection in ((CELLS, reader.GetCellDataArraySelection()), (NODES, reader.GetPointDataArraySelection())):
+        selection.DisableAllArrays()
+        if name is not None and at == place:
+            selection.EnableArray(name)
+
+
+def _array(name: str | None, place: str, count: int, vtk_type: int) -> Iterator[dict]:
+    """What is said of an array that holds numbers; nothing of others."""
+    kinds = get_vtk_to_numpy_typemap()
+    if name and name not in IGNORED and vtk_type in kinds:
+        yield {"name": name, "place": place, "count": count, "dtype": np.dtype(kinds[vtk_type]).str}
+
+
+def _arrays_in(information) -> Iterator[dict]:
+    """Arrays of an XML file, which its header describes."""
+    objects = vtkDataObject
+    for place, key in ((CELLS, objects.CELL_DATA_VECTOR()), (NODES, objects.POINT_DATA_VECTOR())):
+        vector = information.Get(key) if information.Has(key) else None
+        for number in range(vector.GetNumberOfInformationObjects() if vector is not None else 0):
+            item = vector.GetInformationObject(number)
+            count = item.Get(objects.FIELD_NUMBER_OF_COMPONENTS()) or 1
+            yield from _array(item.Get(objects.FIELD_NAME()), place, count, item.Get(objects.FIELD_ARRAY_TYPE()))
+
+
+def _arrays_of(output) -> Iterator[dict]:
+    """Arrays of what was read of a legacy file."""
+    for place in (CELLS, NODES):
+        data = _data_of(output, place)
+        for array in filter(None, map(data.GetArray, range(data.GetNumberOfArrays()))):
+            yield from _array(array.GetName(), place, array.GetNumberOfComponents(), array.GetDataType())
+
+
+def _checked_extent(extent, arrays: list[dict], path: Path) -> list[int]:
+    if len(extent) != 6 or any(high <= low for low, high in zip(extent[::2], extent[1::2])):
+        raise FlowsrError(
+            "not a grid of three axes",
+            file=path,
+            variable="WholeExtent",
+            expected="two nodes or more a side",
+            found=tuple(extent) or "none",
+        )
+    for array in arrays:
+        values = array["count"] * int(np.prod(_sides(extent, array["place"]), dtype=object))
+        if values * np.dtype(array["dtype"]).itemsize > GREATEST_RATIO * path.stat().st_size:
+            raise FlowsrError(
+                "claims more numbers than it can hold",
+                file=path,
+                variable=array["name"],
+                expected=f"at most {GREATEST_RATIO} times {path.stat().st_size} bytes",
+                found=f"{values} numbers",
+            )
+    return [int(e) for e in extent]
+
+
+def _sides(extent, place: str) -> tuple[int, ...]:
+    return tuple(high - low + (place == NODES) for low, high in zip(extent[::2], extent[1::2]))
+
+
+def _lines(output, extent: list[int], path: str | Path) -> list[np.ndarray]:
+    """Coordinates of the nodes along x, y, z."""
+    if output.IsA("vtkImageData"):
+        ranges = [np.arange(first, last + 1) for first, last in zip(extent[::2], extent[1::2])]
+        return [low + step * r for low, step, r in zip(output.GetOrigin(), output.GetSpacing(), ranges)]
+    if output.IsA("vtkRectilinearGrid"):
+        return [numbers(getattr(output, f"Get{axis}Coordinates")())[:, 0].astype(float) for axis in "XYZ"]
+    sides = _sides(output.GetExtent(), NODES)
+    points = numbers(output.GetPoints().GetData()) if output.GetPoints() is not None else np.empty((0, 3))
+    if len(points) != np.prod(sides):
+        raise FlowsrError("points are missing", file=path, expected=int(np.prod(sides)), found=len(points))
+    return _box_lines(points.reshape(*sides[::-1], 3), path)
+
+
+def _box_lines(points: np.ndarray, path: str | Path) -> list[np.ndarray]:
+    """Coordinates along x, y, z of points (z, y, x, 3) that are a box's.
+
+    Raises:
+        FlowsrError: a curved or turned grid.
+    """
+    lines = []
+    for axis in range(3):
+        values = points[..., axis]
+        places = [0, 0, 0]
+        places[2 - axis] = slice(None)
+        line = values[tuple(places)].astype(float)
+        shape = [1, 1, 1]
+        shape[2 - axis] = -1
+        off = float(np.abs(values - line.reshape(shape)).max())
+        if not off <= BOX_TOLERANCE * float(np.ptp(values)):
+            raise FlowsrError(
+                "not a rectilinear grid",
+                file=path,
+                variable=SPACE[axis],
+                expected=f"one {SPACE[axis]} for all points of a plane",
+                found=f"points {off:.3g} off it",
+                hint="resample it to image data in ParaView",
+            )
+        lines.append(line)
+    return lines
+
+
+def _field_data(output) -> dict:
+    """Time of the snapshot, and flowsr's own words."""
+    fields = output.GetFieldData()
+    arrays = [fields.GetArray(name) for name in TIME_NAMES]
+    times = [a.GetTuple1(0) for a in arrays if a is not None and a.GetNumberOfValues() == 1]
+    text = fields.GetAbstractArray(OWN_WORDS)
+    there = text is not None and text.GetNumberOfValues() == 1
+    return {"time": float(times[0]) if times else 0.0, "words": text.GetVariantValue(0).ToString() if there else None}
+
+
+def _values_of(output, name: str, place: str, extent, path: str | Path) -> np.ndarray:
+    """(component, x, y, z) of an array."""
+    array, sides = _data_of(output, place).GetArray(name), _sides(extent, place)
+    count = 0 if array is None else array.GetNumberOfTuples()
+    if count != np.prod(sides):
+        raise FlowsrError("cut short", file=path, variable=name, expected=f"{np.prod(sides)} values", found=count)
+    return numbers(array).reshape(*sides[::-1], -1).transpose(3, 2, 1, 0)
+
+
+def numbers(array) -> np.ndarray:
+    """The values (tuple, component) of a VTK array, not copied where VTK keeps them as numpy does."""
+    return vtk_to_numpy(array).reshape(array.GetNumberOfTuples(), array.GetNumberOfComponents())
+
+
+@contextmanager
+def listening(file, variable: str | None = None, heard: bool = True) -> Iterator[None]:
+    """What VTK complains of in here is raised, if it is ``heard``; VTK goes on with what it has, be that half a file.
+
+    Raises:
+        FlowsrError: with the first line of what VTK said.
+    """
+    said = vtkCommonCore.vtkStringOutputWindow()
+    vtkCommonCore.vtkLogger.SetStderrVerbosity(vtkCommonCore.vtkLogger.VERBOSITY_OFF)
+    vtkCommonCore.vtkOutputWindow.SetInstance(said)
+    refused = None
+    try:
+        yield
+    except FlowsrError as error:
+        refused = error
+    output = said.GetOutput()  # bytes where VTK quotes some that are no text
+    output = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if lines and heard:
+        found = next((line for line in lines if not line.startswith(("ERROR: In", "Warning: In"))), lines[0])
+        raise FlowsrError("damaged or not readable", file=file, variable=variable, found=found.split("): ")[-1][:200])
+    if refused is not None:
+        raise refused

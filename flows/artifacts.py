@@ -6,13 +6,13 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 if TYPE_CHECKING:
+    from flowsr.compare import ComparisonResult
     from flowsr.pipeline.stages import Outcome
 
 
@@ -38,46 +38,46 @@ def publish_comparison(name: str, outcome: Outcome, picture: Path | None) -> Non
     create_markdown_artifact(image + markdown_table(outcome.comparison), page, description="Every metric")
 
 
-def publish_study(name: str, results: Mapping[str, Any], page: Path) -> None:
+def publish_study(name: str, result: ComparisonResult, page: Path) -> None:
     """Attach a study's findings to the current run: the ranking, every table, and a link to its report.
 
     Args:
         name: of the study; later runs of it become versions of the same artifacts.
-        results: the content of ``study.json``.
+        result: what was found.
         page: ``report.html``.
     """
-    from flowsr.compare.study_table import study_markdown, study_verdict
+    from flowsr.compare import markdown_table, verdict
 
     table, link, tables = (artifact_key(name, what) for what in ("comparison", "report", "tables"))
-    create_table_artifact(study_rows(results), table, description="\n\n".join(study_verdict(results)))
+    create_table_artifact(study_rows(result), table, description="\n\n".join(verdict(result)))
     create_link_artifact(page.resolve().as_uri(), "report.html", link, description="The full report")
-    create_markdown_artifact(study_markdown(results), tables, description="Every data set, every metric")
+    create_markdown_artifact(markdown_table(result), tables, description="Every data set, every metric")
 
 
-def study_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def study_rows(result: ComparisonResult) -> list[dict[str, Any]]:
     """The ranking on the study's first data set: mean, deviation over seeds, and each reference's verdict."""
-    from flowsr.compare.study_table import difference_of, ranked_models, score_of, shown_references
+    from flowsr.compare.findings import compared, ranked, score, shown_references
 
-    home, metric = results["home"], results["rank_by"]
-    label, rows = results["metrics"][metric]["label"], []
-    for name in ranked_models(results):
-        model, score = results["models"][name], score_of(results, name, home, metric)
-        row = {"model": model["label"], "parameters": model["parameters"], "multiply-adds": model["multiply_adds"]}
-        row |= {label: score["estimate"], "deviation": score["deviation"]}
-        for reference in shown_references(results):
-            found = difference_of(results, name, reference, home, metric)
-            row[f"against {reference}"] = None if found is None else found["verdict"]
-        rows.append(row)
+    home, metric, rows = result.home, result.rules.rank_by, []
+    for name in ranked(result):
+        model, row = result.models[name], result.row(name, home)
+        found = score(result, row, home, metric)
+        line = {"model": model.label, "parameters": model.parameters, "multiply-adds": model.multiply_adds}
+        line |= {result.metrics[metric].label: found.interval.estimate, "deviation": found.deviation}
+        for reference in shown_references(result):
+            difference = compared(result, row, reference, home, metric)
+            line[f"against {reference}"] = None if difference is None else difference.verdict
+        rows.append(line)
     return rows
 
 
-def comparison_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+def comparison_rows(result: ComparisonResult) -> list[dict[str, Any]]:
     """Every metric, one row for the truth and one per model, in the order of the comparison's table."""
     from flowsr.compare import csv_table
 
-    labels = {key: metric["label"] for key, metric in comparison["metrics"].items()}
+    labels = {key: metric.label for key, metric in result.metrics.items()}
     rows = []
-    for row in csv.DictReader(io.StringIO(csv_table(comparison))):
+    for row in csv.DictReader(io.StringIO(csv_table(result))):
         scores = {label: _number(row[key]) for key, label in labels.items()}
         costs = {cost: _number(row[cost]) for cost in ("parameters", "seconds")}
         rows.append({"model": row["label"], **scores, **costs})

@@ -7,7 +7,6 @@ python -m flowsr.flows.experiment configs/compare_small.yaml    # a study
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,9 +154,10 @@ def run_rows(study: Study, fresh: bool) -> State:
     config = write_text_atomic(study.output / "config.yaml", dump_study(study))
     with shown_progress(study.name, "study", STUDY_PIECES) as report:
         run_flowsr(["compare", str(config), *(["--fresh"] if fresh else [])], report)
-    results = json.loads((study.output / "compare" / "study.json").read_text(encoding="utf-8"))
+    from flowsr.compare import ComparisonResult
+
     page = study.output / "report.html"
-    publish_study(study.name, results, page)
+    publish_study(study.name, ComparisonResult.load(study.output / "compare"), page)
     return Completed(message=f"report: {page}")
 
 

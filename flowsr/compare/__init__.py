@@ -1,8 +1,17 @@
-"""Compare models on held-out snapshots: one dictionary, two tables, a verdict."""
+"""Compare models on held-out snapshots: one :class:`ComparisonResult`, and its tables and sentences."""
 
-from flowsr.compare.entry import Entry
-from flowsr.compare.job import compare
-from flowsr.compare.table import csv_table, markdown_table, screen_table
-from flowsr.compare.verdict import verdict
+from flowsr.compare.findings import verdict
+from flowsr.compare.measure import Entry, compare
+from flowsr.compare.result import ComparisonResult
+from flowsr.compare.tables import csv_table, markdown_table, screen_table, write_tables
 
-__all__ = ["Entry", "compare", "csv_table", "markdown_table", "screen_table", "verdict"]
+__all__ = [
+    "ComparisonResult",
+    "Entry",
+    "compare",
+    "csv_table",
+    "markdown_table",
+    "screen_table",
+    "verdict",
+    "write_tables",
+]

@@ -1,35 +1,24 @@
-"""What a study's board says: means, differences that are real, learning curves and their slopes."""
+"""What a comparison says, in numbers and in words: means, real differences, ranks, slopes of learning curves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from flowsr.compare.bootstrap import Interval, bootstrap, difference
-from flowsr.compare.result import Board, Key
+from flowsr.compare.bootstrap import Interval, Sample, bootstrap, difference
+from flowsr.compare.result import ComparisonResult, Row
 
 BEST_INTERPOLATION = "best_interpolation"
 AHEAD, BEHIND, LEVEL = "ahead", "behind", "no difference shown"
 ONE_BLOCK, ONE_SEED = "one block, not known", "one seed, not known"
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made.
-
-    Args:
-        confidence: share of intervals that should cover the true value.
-        resamples: draws of the bootstrap.
-    """
-
-    confidence: float = 0.95
-    resamples: int = 4000
-
-    def interval(self, samples, statistic) -> Interval:
-        return bootstrap(samples, statistic, confidence=self.confidence, resamples=self.resamples)
+NRMSE, BEYOND_CUTOFF = "nrmse", "spectral_error_beyond_cutoff"
+_WORDS = {NRMSE: "NRMSE", BEYOND_CUTOFF: "spectral error beyond the cut-off"}
+#: Fewer independent blocks than this are too few to show any but large differences.
+FEW_BLOCKS = 6
+ROUNDING = 1e-6  # differences below this are single precision's, not the models'
 
 
 @dataclass(frozen=True)
@@ -37,12 +26,12 @@ class Score:
     """A row's mean on one data set.
 
     Args:
-        key, tested_on, metric: of what.
+        row, tested_on, metric: of what.
         interval: mean over seeds and snapshots, and how sure it is.
         by_seed: mean over the snapshots for each seed.
     """
 
-    key: Key
+    row: Row
     tested_on: str
     metric: str
     interval: Interval
@@ -59,7 +48,7 @@ class Difference:
     """A row less a reference on one data set, pair by pair.
 
     Args:
-        key, tested_on, metric: of what.
+        row, tested_on, metric: of what.
         reference: as the study names it.
         against: the row that is meant.
         interval: of the difference of the means; of the distances from the truth for metrics that are best near it.
@@ -67,14 +56,21 @@ class Difference:
         verdict: ``ahead``, ``behind``, ``no difference shown``, or why nothing is known.
     """
 
-    key: Key
+    row: Row
     tested_on: str
     metric: str
     reference: str
-    against: Key
+    against: Row
     interval: Interval
     share: float
     verdict: str
+
+    @property
+    def percent(self) -> float | None:
+        """Factor that turns the difference into per cent of the reference; None where the reference is nought."""
+        if not self.interval.estimate or not self.share:
+            return None
+        return 100 * self.share / self.interval.estimate
 
 
 @dataclass(frozen=True)
@@ -83,9 +79,9 @@ class LearningCurve:
 
     Args:
         model, data, metric: of what.
-        sizes: numbers of training snapshots, increasing.
+        sizes: numbers of training snapshots, increasing; two at least.
         scores: at each.
-        slope: of log error over log n, least squares, and how sure it is; None for fewer than two sizes.
+        slope: of log error over log n, least squares, and how sure it is.
     """
 
     model: str
@@ -93,50 +89,138 @@ class LearningCurve:
     metric: str
     sizes: tuple[int, ...]
     scores: tuple[Score, ...]
-    slope: Interval | None
+    slope: Interval
 
 
-def score(board: Board, key: Key, tested_on: str, metric: str, resampling: Resampling) -> Score:
-    """Mean, spread over seeds, interval."""
-    sample = board.sample(key, tested_on, metric)
-    by_seed = tuple(float(m) for m in _by_seed(board.values(key, tested_on, metric)))
-    return Score(key, tested_on, metric, resampling.interval([sample], lambda means: means[0]), by_seed)
+def score(result: ComparisonResult, row: Row | None, tested_on: str, metric: str) -> Score | None:
+    """Mean over seeds and snapshots with its interval; None where it was not measured."""
+    if row is None or metric not in result.metrics_of(row, tested_on):
+        return None
 
+    def make() -> Score:
+        interval = _interval(result, [result.sample(row, tested_on, metric)], lambda means: means[0])
+        return Score(row, tested_on, metric, interval, _by_seed(result.by_snapshot(row, tested_on, metric)))
 
-def best_interpolation(board: Board, tested_on: str, metric: str, better: str) -> Key | None:
-    """The row without training that is best by a metric; None where there is none."""
-    keys = [
-        key
-        for key in board.keys(tested_on)
-        if board.results(key, tested_on)[0].seed is None and metric in board.metrics(key, tested_on)
-    ]
-    losses = {key: _loss(board, key, tested_on, metric, better) for key in keys}
-    losses = {key: loss for key, loss in losses.items() if math.isfinite(loss)}
-    return min(losses, key=losses.get) if losses else None
+    return result.remember(("score", row, tested_on, metric), make)
 
 
 def compared(
-    board: Board,
-    key: Key,
-    reference: str,
-    against: Key,
-    tested_on: str,
-    metric: str,
-    better: str,
-    resampling: Resampling,
-) -> Difference:
-    """One row against another on the same snapshots.
+    result: ComparisonResult, row: Row | None, reference: str, tested_on: str, metric: str
+) -> Difference | None:
+    """A row less a reference on the same snapshots; None where either is missing, or both are the same row.
 
     Args:
-        better: ``lower``, ``higher`` or ``truth``, see :class:`flowsr.metrics.Quantity`.
+        reference: name of a model, or ``best_interpolation``.
     """
-    samples = [board.sample(one, tested_on, metric, aim=better == "truth") for one in (key, against)]
-    interval = resampling.interval(samples, difference)
-    measured = samples[0].measured & samples[1].measured
-    whole = _means(samples[1].on(measured)) if measured.any() else math.nan
-    share = interval.estimate / abs(whole) if whole else math.nan
-    verdict = verdict_of(interval, higher_is_better=better == "higher")
-    return Difference(key, tested_on, metric, reference, against, interval, share, verdict)
+    if row is None or result.metrics[metric].better is None or metric not in result.metrics_of(row, tested_on):
+        return None
+    against = reference_row(result, row, reference, tested_on, metric)
+    if against is None or against == row:
+        return None
+    return result.remember(
+        ("difference", row, reference, tested_on, metric),
+        lambda: _difference(result, row, reference, against, tested_on, metric),
+    )
+
+
+def reference_row(result: ComparisonResult, row: Row, name: str, tested_on: str, metric: str) -> Row | None:
+    """The row that a reference means for a row, of its data and size where it is trained; None if there is none."""
+    if name == BEST_INTERPOLATION:
+        return best_interpolation(result, tested_on, metric)
+    rows = [one for one in result.rows(tested_on) if one.model == name and metric in result.metrics_of(one, tested_on)]
+    same = [one for one in rows if (one.data, one.size) == (row.data, row.size)]
+    whole = [one for one in rows if not one.trained or one.size == result.data[one.data].training_snapshots]
+    return next(iter(same or whole), None)
+
+
+def best_interpolation(result: ComparisonResult, tested_on: str, metric: str) -> Row | None:
+    """The row without training that is best by a metric; None where there is none."""
+
+    def make() -> Row | None:
+        better, losses = result.metrics[metric].better, {}
+        for row in result.rows(tested_on):
+            if not row.trained and metric in result.metrics_of(row, tested_on):
+                mean = _mean(result.sample(row, tested_on, metric, aim=better == "truth"))
+                losses[row] = -mean if better == "higher" else mean
+        losses = {row: loss for row, loss in losses.items() if math.isfinite(loss)}
+        return min(losses, key=losses.get) if losses else None
+
+    return result.remember(("best interpolation", tested_on, metric), make)
+
+
+def learning_curve(result: ComparisonResult, model: str, data: str, metric: str) -> LearningCurve | None:
+    """One network, trained and tested on a data set, at all its training sizes; None for fewer than two.
+
+    The slope's interval resamples blocks (together for all sizes) and seeds; it takes the straight line for granted,
+    and the training snapshots as they are.
+    """
+    rows = {row.size: row for row in result.rows(data) if row.model == model and row.data == data}
+    sizes = sorted(size for size, row in rows.items() if metric in result.metrics_of(row, data))
+    if len(sizes) < 2:
+        return None
+    logs = np.log(np.array(sizes, dtype=np.float64))
+    weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
+
+    def fitted(means: Sequence[np.ndarray]) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return sum(weight * np.log(mean) for weight, mean in zip(weights, means, strict=True))
+
+    def make() -> LearningCurve:
+        scores = tuple(score(result, rows[size], data, metric) for size in sizes)
+        slope = _interval(result, [result.sample(rows[size], data, metric) for size in sizes], fitted)
+        return LearningCurve(model, data, metric, tuple(sizes), scores, slope)
+
+    return result.remember(("learning curve", model, data, metric), make)
+
+
+def ranked(result: ComparisonResult, tested_on: str | None = None, trained_on: str | None = None) -> list[str]:
+    """Models on a data set (default: the first), the best by the comparison's metric first, those without it last."""
+    tested_on, metric = tested_on or result.home, result.rules.rank_by
+    rows = {name: result.row(name, tested_on, trained_on) for name in result.models}
+    losses = {name: _loss(result, row, tested_on, metric) for name, row in rows.items() if row is not None}
+    return sorted(losses, key=lambda name: losses[name] if math.isfinite(losses[name]) else math.inf)
+
+
+def best_in_column(result: ComparisonResult, metric: str) -> set[str]:
+    """Names of the models that are best by a metric on the first data set, with those that tie with the best."""
+    rows = {name: result.row(name, result.home) for name in result.models}
+    losses = {name: _loss(result, row, result.home, metric) for name, row in rows.items() if row is not None}
+    losses = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
+    if not losses:
+        return set()
+    least = min(losses.values())
+    texts = {name: number(result.mean(rows[name], result.home, metric)) for name in losses}
+    winner = texts[min(losses, key=losses.get)]
+    return {name for name, loss in losses.items() if loss - least <= ROUNDING or texts[name] == winner}
+
+
+def shown_references(result: ComparisonResult) -> list[str]:
+    """References that any model on the first data set can be compared with."""
+    home, metric = result.home, result.rules.rank_by
+    if metric is None:
+        return []
+    names = [name for name in result.rules.references if name == BEST_INTERPOLATION or name in result.models]
+    rows = [row for row in result.rows(home) if not row.trained or row.data == home]
+    return [
+        name
+        for name in names
+        if any(
+            against is not None and against != row
+            for row in rows
+            for against in [reference_row(result, row, name, home, metric)]
+        )
+    ]
+
+
+def reference_label(result: ComparisonResult, reference: str) -> str:
+    """What people read for a reference: a model's label, or the best interpolation."""
+    return "best interpolation" if reference == BEST_INTERPOLATION else result.models[reference].label
+
+
+def sources_of(result: ComparisonResult, tested_on: str) -> list[str]:
+    """Data sets that networks tested on ``tested_on`` were trained on, itself first."""
+    found = dict.fromkeys(row.data for row in result.rows(tested_on) if row.trained)
+    return sorted(found, key=lambda name: name != tested_on) or [tested_on]
 
 
 def verdict_of(interval: Interval, higher_is_better: bool = False) -> str:
@@ -150,43 +234,255 @@ def verdict_of(interval: Interval, higher_is_better: bool = False) -> str:
     return AHEAD if (interval.low > 0) == higher_is_better else BEHIND
 
 
-def learning_curve(
-    board: Board, keys: Mapping[int, Key], tested_on: str, metric: str, resampling: Resampling
-) -> LearningCurve:
-    """One model at several training sizes.
-
-    The slope's interval resamples blocks (together for all sizes) and seeds; it takes the straight line for granted,
-    and the training snapshots as they are.
-
-    Args:
-        keys: number of training snapshots -> row.
-    """
-    sizes = sorted(keys)
-    scores = tuple(score(board, keys[size], tested_on, metric, resampling) for size in sizes)
-    slope = None
-    if len(sizes) > 1:
-        logs = np.log(np.array(sizes, dtype=np.float64))
-        weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
-
-        def fitted(means: Sequence[np.ndarray]) -> np.ndarray:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return sum(weight * np.log(mean) for weight, mean in zip(weights, means))
-
-        slope = resampling.interval([board.sample(keys[size], tested_on, metric) for size in sizes], fitted)
-    first = keys[sizes[0]]
-    return LearningCurve(first.model, first.data, metric, tuple(sizes), scores, slope)
+def _difference(
+    result: ComparisonResult, row: Row, reference: str, against: Row, tested_on: str, metric: str
+) -> Difference:
+    better = result.metrics[metric].better
+    samples = [result.sample(one, tested_on, metric, aim=better == "truth") for one in (row, against)]
+    interval = _interval(result, samples, difference)
+    measured = samples[0].measured & samples[1].measured
+    whole = _mean(samples[1].on(measured)) if measured.any() else math.nan
+    share = interval.estimate / abs(whole) if whole else math.nan
+    verdict = verdict_of(interval, higher_is_better=better == "higher")
+    return Difference(row, tested_on, metric, reference, against, interval, share, verdict)
 
 
-def _loss(board: Board, key: Key, tested_on: str, metric: str, better: str) -> float:
-    mean = _means(board.sample(key, tested_on, metric, aim=better == "truth"))
-    return -mean if better == "higher" else mean
+def _interval(result: ComparisonResult, samples: Sequence[Sample], statistic: Callable) -> Interval:
+    rules = result.rules
+    return bootstrap(samples, statistic, confidence=rules.confidence, resamples=rules.resamples)
 
 
-def _means(sample) -> float:
+def _loss(result: ComparisonResult, row: Row, tested_on: str, metric: str | None) -> float:
+    if metric is None:
+        return math.nan
+    return result.metrics[metric].loss(result.mean(row, tested_on, metric), result.truth(tested_on, metric))
+
+
+def _mean(sample: Sample) -> float:
     return float(sample.mean(np.ones((1, sample.blocks)), np.ones((1, sample.seeds)))[0])
 
 
-def _by_seed(values: np.ndarray) -> np.ndarray:
+def _by_seed(values: np.ndarray) -> tuple[float, ...]:
     finite = np.isfinite(values)
     count = finite.sum(1)
-    return np.where(count > 0, np.where(finite, values, 0).sum(1) / np.maximum(count, 1), np.nan)
+    means = np.where(count > 0, np.where(finite, values, 0).sum(1) / np.maximum(count, 1), np.nan)
+    return tuple(float(mean) for mean in means)
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How one network stands against the best interpolation on one metric where less is better.
+
+    Args:
+        network: its name.
+        rival: name of the best interpolation on this metric.
+        value: the network's mean.
+        rival_value: the interpolation's mean.
+        snapshots_ahead: snapshots on which the network is the better of the two.
+        snapshots: snapshots on which both have a value.
+    """
+
+    network: str
+    rival: str
+    value: float
+    rival_value: float
+    snapshots_ahead: int
+    snapshots: int
+
+    @property
+    def fraction(self) -> float:
+        """Error spared, over the interpolation's error; negative where the network is behind."""
+        return 1 - self.value / self.rival_value if self.rival_value > 0 else float("nan")
+
+
+def best_of(result: ComparisonResult, metric: str, trained: bool, among: Sequence[str] | None = None) -> str | None:
+    """Name of the trained (or untrained) model with the lowest mean on the first data set; None where there is none."""
+    means = {}
+    for name in result.models if among is None else among:
+        row = result.row(name, result.home)
+        mean = math.nan if row is None else result.mean(row, result.home, metric)
+        if result.models[name].trained is trained and math.isfinite(mean):
+            means[name] = mean
+    return min(means, key=means.get) if means else None
+
+
+def leads(result: ComparisonResult, metric: str) -> list[Lead]:
+    """Every network against the best interpolation, in the comparison's order; empty where there is none to compare."""
+    rival = best_of(result, metric, trained=False)
+    if rival is None:
+        return []
+    theirs = result.by_snapshot(Row(rival), result.home, metric)[0]
+    found = []
+    for name, model in result.models.items():
+        row = result.row(name, result.home)
+        if not model.trained or row is None or not math.isfinite(result.mean(row, result.home, metric)):
+            continue
+        own = result.by_snapshot(row, result.home, metric).mean(0)
+        both = np.isfinite(own) & np.isfinite(theirs)
+        means = result.mean(row, result.home, metric), result.mean(Row(rival), result.home, metric)
+        found.append(Lead(name, rival, *means, int((own < theirs)[both].sum()), int(both.sum())))
+    return found
+
+
+def verdict(result: ComparisonResult) -> list[str]:
+    """Sentences: how much evidence there is, who is best, and which differences are real.
+
+    Of a single experiment: the mark to beat, every network against it, the best first, and whether that holds on every
+    snapshot.
+    """
+    if result.single:
+        return _of_one_experiment(result)
+    home, metric = result.home, result.rules.rank_by
+    names, label = ranked(result), result.metrics[metric].label
+    sentences = [_evidence(result)]
+    if names:
+        best = score(result, result.row(names[0], home), home, metric)
+        sentences.append(f"The best by {label} is {result.models[names[0]].label}, {with_deviation(best)}.")
+    for reference in shown_references(result):
+        sentences += _against(result, names, reference)
+    return sentences + _data_hunger(result)
+
+
+def _of_one_experiment(result: ComparisonResult) -> list[str]:
+    by_error = sorted(leads(result, NRMSE), key=lambda lead: lead.value)
+    by_spectrum = {lead.network: lead for lead in leads(result, BEYOND_CUTOFF)}
+    if not any(model.trained for model in result.models.values()):
+        return ["No network was trained: this report compares interpolations with each other."]
+    if not by_error:
+        return [
+            "There is nothing to measure the networks by: no interpolation, or no finite NRMSE, is in the comparison."
+        ]
+    labels = {name: model.label for name, model in result.models.items()}
+    sentences = [_mark(by_error[0], next(iter(by_spectrum.values()), None), labels)]
+    for lead in by_error:
+        parts = [_part(lead, NRMSE)]
+        if lead.network in by_spectrum:
+            parts.append(_part(by_spectrum[lead.network], BEYOND_CUTOFF))
+        sentences.append(f"{labels[lead.network]} is {' and '.join(parts)}.")
+    return sentences + _snapshot_by_snapshot(by_error, list(by_spectrum.values()), labels)
+
+
+def _mark(error: Lead, spectrum: Lead | None, labels: dict[str, str]) -> str:
+    """The interpolations that the networks are measured by; they may differ from one metric to the other."""
+    if spectrum is None:
+        return f"The best interpolation is {labels[error.rival]} (NRMSE {error.rival_value:.3f})."
+    if spectrum.rival == error.rival:
+        return (
+            f"The best interpolation is {labels[error.rival]} (NRMSE {error.rival_value:.3f}, {_WORDS[BEYOND_CUTOFF]} "
+            f"{spectrum.rival_value:.3f})."
+        )
+    return (
+        f"The best interpolation by NRMSE is {labels[error.rival]} ({error.rival_value:.3f}), "
+        f"by {_WORDS[BEYOND_CUTOFF]} {labels[spectrum.rival]} ({spectrum.rival_value:.3f})."
+    )
+
+
+def _part(lead: Lead, key: str) -> str:
+    """`34 % ahead on NRMSE (0.177)`."""
+    percent = round(100 * abs(lead.fraction)) if math.isfinite(lead.fraction) else 0
+    stand = "level" if percent == 0 else f"{percent} % ahead" if lead.fraction > 0 else f"{percent} % behind"
+    return f"{stand} on {_WORDS[key]} ({lead.value:.3f})"
+
+
+def _snapshot_by_snapshot(by_error: list[Lead], by_spectrum: list[Lead], labels: dict[str, str]) -> list[str]:
+    """Whether the networks are ahead on each snapshot, on both metrics or on NRMSE, and if not, on how many."""
+    counted = [lead for lead in by_error if lead.snapshots > 1]
+    if not counted:
+        return []
+    who = "Every network is" if len(by_error) > 1 else f"{labels[by_error[0].network]} is"
+    every = f"{who} ahead on every one of the {counted[0].snapshots} held-out snapshots"
+    if all(lead.snapshots_ahead == lead.snapshots for lead in counted):
+        both = by_spectrum and all(lead.snapshots_ahead == lead.snapshots for lead in by_spectrum)
+        return [every + (", on both." if both else ", on NRMSE.")]
+    shares = [f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}" for lead in counted]
+    return [f"Snapshots on which they are ahead on NRMSE: {', '.join(shares)}."]
+
+
+def _evidence(result: ComparisonResult) -> str:
+    data, seeds = result.data[result.home], len(result.seeds)
+    networks = sum(model.trained for model in result.models.values())
+    text = (
+        f"{many(networks, 'network')} with {many(seeds, 'seed')} each and "
+        f"{many(len(result.models) - networks, 'model')} without training, on "
+        f"{many(data.snapshots, 'held-out snapshot')} of {many(len(data.runs), 'run')}: "
+        f"{many(data.blocks, 'independent block')}."
+    )
+    if data.blocks < 2:
+        return text + " One block says nothing of how results vary: no difference can be called real."
+    if data.blocks < FEW_BLOCKS:
+        text += " That is few: only large differences can show."
+    if seeds == 1 and networks:
+        text += " One seed says nothing of how training varies: no network's difference can be called real."
+    return text
+
+
+def _against(result: ComparisonResult, names: Sequence[str], reference: str) -> Iterator[str]:
+    home, metric = result.home, result.rules.rank_by
+    rows = {name: result.row(name, home) for name in names}
+    found = {name: compared(result, row, reference, home, metric) for name, row in rows.items()}
+    found = {name: one for name, one in found.items() if one is not None}
+    if reference == BEST_INTERPOLATION:
+        found = {name: one for name, one in found.items() if result.models[name].trained}
+    if not found:
+        return
+    groups: dict[str, list[str]] = {}
+    for name, one in found.items():
+        groups.setdefault(one.verdict, []).append(result.models[name].label)
+    words = {AHEAD: "ahead", BEHIND: "behind", LEVEL: "no difference shown for"}
+    parts = [f"{words.get(verdict, verdict + ':')} {', '.join(labels)}" for verdict, labels in groups.items()]
+    yield f"Against {result.models[next(iter(found.values())).against.model].label}: {'; '.join(parts)}."
+
+
+def _data_hunger(result: ComparisonResult) -> list[str]:
+    """What the learning curves show on the first data set: for which networks more data helped, and for which most."""
+    home, metric = result.home, result.rules.rank_by
+    curves = [curve for model in result.models if (curve := learning_curve(result, model, home, metric)) is not None]
+    if not curves:
+        return []
+    falling = [curve for curve in curves if curve.slope.high is not None and curve.slope.high < 0]
+    label = result.metrics[metric].label
+    if not falling:
+        return [f"No network's {label} is shown to fall with more training data."]
+    falling.sort(key=lambda curve: curve.slope.estimate)
+    slopes = ", ".join(f"n^{slope_text(one.slope)} for {result.models[one.model].label}" for one in falling)
+    return [f"With more training data {label} falls like {slopes}."]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, one of what is very small; a dash for what is missing."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.0e}" if value and abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+
+
+def with_deviation(found: Score | None, digits: int = 3) -> str:
+    """``0.312 (0.004)``: the mean and the deviation over seeds, to so many digits, where there are several."""
+    if found is None or not math.isfinite(found.interval.estimate):
+        return "-"
+    deviation = found.deviation
+    text = "" if deviation is None else f" ({float(f'{deviation:.{digits - 1}e}'):g})"
+    return number(found.interval.estimate) + text
+
+
+def interval_text(interval: Interval, scale: float = 1.0, digits: int = 1) -> str:
+    """``-12.3 [-15.0, -9.6]``, times ``scale``; without an interval where none is known."""
+    if not math.isfinite(interval.estimate):
+        return "-"
+    text = f"{scale * interval.estimate:+.{digits}f}"
+    if interval.low is None or interval.high is None:
+        return text
+    ends = sorted((scale * interval.low, scale * interval.high))
+    return f"{text} [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
+
+
+def slope_text(slope: Interval) -> str:
+    """``-0.21 [-0.25, -0.17]``."""
+    return interval_text(slope, 1.0, 2)
+
+
+def many(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

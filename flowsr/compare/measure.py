@@ -1,36 +1,84 @@
-"""One row of the comparison: a model, or the truth itself, on every held-out snapshot."""
+"""Models, and the truth itself, measured on held-out snapshots."""
 
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from flowsr.compare.degrading import degrade_of
-from flowsr.compare.entry import Entry
-from flowsr.compare.runs import HeldOutRun, every_snapshot, open_upscaled, read_snapshot
-from flowsr.compare.scores import Scores, round_or_none, summary
+from flowsr.compare.findings import NRMSE
+from flowsr.compare.result import (
+    TRUTH,
+    ComparisonResult,
+    CurveKind,
+    DataSet,
+    Measured,
+    MeasuredRow,
+    Metric,
+    Row,
+    Rules,
+    rounded,
+)
+from flowsr.compare.runs import (
+    HeldOutRun,
+    degrade_of,
+    every_snapshot,
+    judged_by_all,
+    open_runs,
+    open_upscaled,
+    read_snapshot,
+)
 from flowsr.errors import FlowsrError
 from flowsr.metrics import (
     METRICS,
+    Curve,
     InputMetric,
     ModelMetric,
     PooledMetric,
     chosen_metrics,
+    cutoff_wavenumber,
     flow_statistics,
     is_channel,
+    physical_unit,
     shared_work,
 )
 from flowsr.models.base import Upscaler
+from flowsr.progress import SILENT, Progress
+from flowsr.provenance import versions
+
+log = logging.getLogger(__name__)
 
 TIMINGS = 3
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 VECTORS = ("1o", "1e", "1x1o", "1x1e")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a comparison.
+
+    Args:
+        name: key in the results.
+        label: what people read.
+        model: the model itself: timed, counted, and tested for equivariance; and called on every snapshot where there
+            are no ``stores``.
+        stores: its upscaled fields, one store per test run, in their order.
+    """
+
+    name: str
+    label: str
+    model: Upscaler
+    stores: Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +88,13 @@ class SymmetryTest:
     Args:
         snapshots: number of coarse snapshots, spread over all of them; each costs 49 calls of the model.
         precision: ``float32`` or ``float64``, of fields and weights.
+
+    Raises:
+        FlowsrError: another precision.
     """
 
-    snapshots: int
-    precision: str
+    snapshots: int = 1
+    precision: str = "float32"
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
@@ -54,8 +105,8 @@ class SymmetryTest:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every row is measured with.
+class HeldOut:
+    """The snapshots that rows are measured on, and what is measured there.
 
     Args:
         runs: the held-out runs.
@@ -67,13 +118,148 @@ class Bench:
 
     runs: Sequence[HeldOutRun]
     metrics: Sequence[str]
-    symmetry: SymmetryTest
-    device: torch.device
-    tick: Callable[[], None]
+    symmetry: SymmetryTest = SymmetryTest()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    tick: Callable[[], None] = lambda: None
+
+    @property
+    def snapshots(self) -> int:
+        return sum(run.snapshots for run in self.runs)
 
 
-def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> tuple[list[str], list[str]]:
-    """The chosen metrics that make sense for this field, and those that do not.
+def compare(
+    test_stores: Sequence[Path],
+    entries: Sequence[Entry],
+    *,
+    name: str = "",
+    variable: str = "velocity",
+    metrics: Sequence[str] | None = None,
+    equivariance_snapshots: int = 1,
+    equivariance_precision: str = "float32",
+    turnover_time: float | None = None,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> ComparisonResult:
+    """Compare models on held-out snapshots.
+
+    All models are judged on the same snapshots: where some need several coarse frames, on those with a whole window
+    about them. ``flowsr compare`` does the same row by row, and resumes; :func:`flowsr.compare.write_tables` writes the
+    files that it leaves.
+
+    Args:
+        test_stores: ingested test stores, each with groups ``coarse`` and ``fine``.
+        entries: who takes part, in the order of the result.
+        name: of the comparison, for the record.
+        variable: the field to compare.
+        metrics: registered names, or ``all``; default: the standard ones, see :func:`flowsr.metrics.chosen_metrics`.
+            Those that the field does not allow (spectra at walls) are left out.
+        equivariance_snapshots: snapshots on which the equivariance error is taken; 49 calls of the model each.
+        equivariance_precision: ``float32``, in which an exact symmetry shows as some 1e-7, or ``float64``: 1e-15, but a
+            convolution is ten times slower on a CPU.
+        turnover_time: eddy turnover time, least length of an independent block; default: each run is one block.
+        device: a torch device.
+        progress: told the fraction of snapshots done.
+
+    Raises:
+        FlowsrError: stores, models, metrics or a precision that do not fit.
+    """
+    runs = judged_by_all(open_runs(test_stores, variable), [entry.model for entry in entries])
+    check_entries(entries, len(runs))
+    tick = progress.steps((len(entries) + 1) * sum(run.snapshots for run in runs), "snapshots")
+    symmetry = SymmetryTest(equivariance_snapshots, equivariance_precision)
+    held_out = HeldOut(runs, applicable_metrics(metrics, runs[0]), symmetry, torch.device(device), tick)
+    data = replace(describe_data(runs), label=name, turnover_time=turnover_time)
+    truth = measure_truth(held_out)
+    return ComparisonResult.assemble(
+        name,
+        [measured_row(entry, "data", 0, held_out) for entry in entries],
+        {"data": truth},
+        {"data": dict.fromkeys(data.runs, turnover_time or math.inf)},
+        {"data": data},
+        {entry.name: entry.label for entry in entries},
+        rules=Rules(rank_by=rank_by(held_out.metrics)),
+        **describe_metrics(held_out.metrics, runs[0]),
+        seeds=(0,),
+        versions=versions(),
+    )
+
+
+def check_entries(entries: Sequence[Entry], runs: int) -> None:
+    """Raise FlowsrError on names used twice or reserved, or a number of stores that is not that of the runs."""
+    names = [entry.name for entry in entries]
+    for name in names:
+        if name == TRUTH or "/" in name or names.count(name) > 1:
+            expected = "unique names, without /, other than truth"
+            raise FlowsrError("a model's name stands for one row", variable=name, expected=expected)
+    for entry in entries:
+        if entry.stores is not None and len(entry.stores) != runs:
+            raise FlowsrError(
+                f"model '{entry.name}' needs one upscaled store per test run", expected=runs, found=len(entry.stores)
+            )
+
+
+def measured_row(entry: Entry, data: str, size: int, held_out: HeldOut) -> MeasuredRow:
+    """One model on the held-out snapshots of one data set; a trained one has seed 0."""
+    row = Row(entry.name, data, size, 0) if entry.model.trainable else Row(entry.name)
+    return MeasuredRow(row, {data: measure_model(entry, held_out)}, parameters=int(entry.model.parameter_count))
+
+
+def rank_by(metrics: Sequence[str]) -> str | None:
+    """NRMSE or, where it is not measured, the first scalar of which less is better; None where there is none."""
+    lower = [key for name in metrics for key, one in METRICS[name].scalars.items() if one.better == "lower"]
+    return NRMSE if NRMSE in lower else next(iter(lower), None)
+
+
+def describe_data(runs: Sequence[HeldOutRun]) -> DataSet:
+    """What is known of a data set from its held-out runs."""
+    first = runs[0]
+    return DataSet(
+        label="",
+        role="train_and_test",
+        variable=first.variable,
+        factor=first.factor,
+        operator=str(first.coarse.attrs.get("degrade_operator", "unknown")),
+        coarse_shape=tuple(first.coarse_grid.shape),
+        fine_shape=tuple(first.fine_grid.shape),
+        runs=tuple(dict.fromkeys(run.name for run in runs)),
+        cutoff_wavenumber=rounded(cutoff_wavenumber(first.fine_grid, first.factor)),
+    )
+
+
+def describe_metrics(names: Sequence[str], run: HeldOutRun) -> dict[str, dict]:
+    """``metrics`` and ``curve_kinds`` of a result: what scalars and curves mean, with units in those of the data."""
+    velocity = str(run.fine[run.variable].attrs.get("units", "1"))
+    length = str(run.fine.attrs.get("length_units", "1"))
+
+    def unit(of: str) -> str:
+        return physical_unit(of, velocity, length)
+
+    def axis(label: str, of: str) -> str:
+        return label if unit(of) == "1" else f"{label} [{unit(of)}]"
+
+    return {
+        "metrics": {
+            key: Metric(one.label, unit(one.unit), one.better, one.source, one.short)
+            for name in names
+            for key, one in METRICS[name].scalars.items()
+        },
+        "curve_kinds": {
+            key: CurveKind(
+                one.label,
+                axis(one.x_label, one.x_unit),
+                axis(one.y_label, one.y_unit),
+                one.x_scale,
+                one.y_scale,
+                one.source,
+            )
+            for name in names
+            for key, one in METRICS[name].curves.items()
+        },
+    }
+
+
+def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> list[str]:
+    """The chosen metrics that make sense for this field; the log says which do not.
 
     Args:
         names: as :func:`flowsr.metrics.chosen_metrics` takes them.
@@ -82,8 +268,10 @@ def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> tuple[li
         FlowsrError: an unknown name.
     """
     wanted = chosen_metrics(names)
-    fits = {name: _fits(METRICS[name], run) for name in wanted}
-    return [name for name in wanted if fits[name]], [name for name in wanted if not fits[name]]
+    fits = [name for name in wanted if _fits(METRICS[name], run)]
+    if left_out := [name for name in wanted if name not in fits]:
+        log.info("not defined for this field, left out: %s", ", ".join(left_out))
+    return fits
 
 
 def _fits(metric: type[PooledMetric], run: HeldOutRun) -> bool:
@@ -96,26 +284,54 @@ def _fits(metric: type[PooledMetric], run: HeldOutRun) -> bool:
     )
 
 
-def model_row(entry: Entry, bench: Bench) -> dict:
-    """Scores, cost and curves of one model, as the comparison's ``models`` holds them, without the label."""
-    model = entry.model.to(bench.device).eval()
-    scores = _field_scores(_predictions(entry, bench), bench)
-    for cls in _model_metrics(bench.metrics):
-        _add_model_scores(scores, cls, model, bench)
-    return {
-        "trained": bool(model.trainable),
-        "parameters": int(model.parameter_count),
-        "seconds": seconds_per_snapshot(model, bench.runs[0], bench.device),
-        "scalars": scores.scalars(),
-        "curves": scores.curves(),
-    }
+class _Scores:
+    """Collects each snapshot's scalars and curves."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[int, str, float]] = []
+        self.curves: dict[str, tuple[np.ndarray, list[np.ndarray]]] = {}
+
+    def add(self, number: int, found: Mapping[str, Tensor | Curve]) -> None:
+        """Take in what was found on one snapshot."""
+        for key, value in found.items():
+            if isinstance(value, Curve):
+                x, y = (axis.detach().cpu().double().numpy() for axis in value)
+                self.curves.setdefault(key, (x, []))[1].append(y)
+            else:
+                value = float(value)
+                self.scalars.append((number, key, value if math.isfinite(value) else math.nan))
+
+    def measured(self, held_out: HeldOut, **more) -> Measured:
+        curves = [pd.DataFrame({"curve": key, "x": x, "y": _mean(y)}) for key, (x, y) in self.curves.items()]
+        return Measured(
+            tuple((run.name, float(time)) for run in held_out.runs for time in run.times),
+            pd.DataFrame(self.scalars, columns=["snapshot", "metric", "value"]),
+            pd.concat(curves) if curves else pd.DataFrame(columns=["curve", "x", "y"]),
+            **more,
+        )
 
 
-def truth_row(bench: Bench) -> dict:
+def _mean(rows: list[np.ndarray]) -> np.ndarray:
+    """Mean over the snapshots in which a point is finite; NaN where it is in none."""
+    values = np.stack(rows)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    return np.where(count > 0, np.where(finite, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def measure_model(entry: Entry, held_out: HeldOut) -> Measured:
+    """One model on every held-out snapshot."""
+    model = entry.model.to(held_out.device).eval()
+    scores = _field_scores(_predictions(entry, held_out), held_out)
+    for cls in _model_metrics(held_out.metrics):
+        _add_model_scores(scores, cls, model, held_out)
+    return scores.measured(held_out, seconds=seconds_per_snapshot(model, held_out.runs[0], held_out.device))
+
+
+def measure_truth(held_out: HeldOut) -> Measured:
     """The true field's own scores and curves, and the ``flow`` it is: means over all snapshots."""
-    truths = ((run.read_fine(time), run, time) for run, time in every_snapshot(bench.runs))
-    scores = _field_scores(truths, bench)
-    return {"scalars": scores.scalars(), "curves": scores.curves(), "flow": _flow(bench)}
+    truths = ((run.read_fine(time), run, time) for run, time in every_snapshot(held_out.runs))
+    return _field_scores(truths, held_out).measured(held_out, flow=_flow(held_out))
 
 
 def seconds_per_snapshot(model: Upscaler, run: HeldOutRun, device: torch.device) -> float:
@@ -139,13 +355,13 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _predictions(entry: Entry, bench: Bench) -> Iterator[tuple[Tensor, HeldOutRun, int]]:
-    stores = [None] * len(bench.runs) if entry.stores is None else entry.stores
-    for run, store in zip(bench.runs, stores):
+def _predictions(entry: Entry, held_out: HeldOut) -> Iterator[tuple[Tensor, HeldOutRun, int]]:
+    stores = [None] * len(held_out.runs) if entry.stores is None else entry.stores
+    for run, store in zip(held_out.runs, stores):
         upscaled = None if store is None else open_upscaled(store, run)
         for number in range(run.snapshots):
             if upscaled is None:
-                yield _upscale(entry, run, number, bench.device), run, number
+                yield _upscale(entry, run, number, held_out.device), run, number
             else:
                 yield read_snapshot(upscaled, run.variable, number, store), run, number
 
@@ -158,24 +374,24 @@ def _upscale(entry: Entry, run: HeldOutRun, number: int, device: torch.device) -
         raise FlowsrError(f"model '{entry.name}' cannot upscale this field", file=run.path, found=str(error)) from error
 
 
-def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], bench: Bench) -> Scores:
-    metrics, scores = _field_metrics(bench), Scores()
-    for prediction, run, number in predictions:
-        prediction, target = prediction.to(bench.device), run.read_fine(number).to(bench.device)
+def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], held_out: HeldOut) -> _Scores:
+    metrics, scores = _field_metrics(held_out), _Scores()
+    for place, (prediction, run, number) in enumerate(predictions):
+        prediction, target = prediction.to(held_out.device), run.read_fine(number).to(held_out.device)
         with torch.no_grad(), shared_work():
             for metric in metrics:
-                scores.add(_of_one_snapshot(metric, prediction, target, run, number))
-        bench.tick()
+                scores.add(place, _of_one_snapshot(metric, prediction, target, run, number))
+        held_out.tick()
     for metric in metrics:
         if metric.ensemble:
-            scores.add({key: value for key, value in metric.compute().items() if key in metric.curves})
+            scores.add(0, {key: value for key, value in metric.compute().items() if key in metric.curves})
     return scores
 
 
-def _field_metrics(bench: Bench) -> list[PooledMetric]:
-    known = {"factor": bench.runs[0].factor, "viscosity": bench.runs[0].viscosity}
-    classes = [METRICS[name] for name in bench.metrics]
-    return [cls(**known).to(bench.device) for cls in classes if not issubclass(cls, ModelMetric)]
+def _field_metrics(held_out: HeldOut) -> list[PooledMetric]:
+    known = {"factor": held_out.runs[0].factor, "viscosity": held_out.runs[0].viscosity}
+    classes = [METRICS[name] for name in held_out.metrics]
+    return [cls(**known).to(held_out.device) for cls in classes if not issubclass(cls, ModelMetric)]
 
 
 def _of_one_snapshot(metric: PooledMetric, prediction: Tensor, target: Tensor, run: HeldOutRun, number: int) -> dict:
@@ -191,15 +407,16 @@ def _model_metrics(names: Sequence[str]) -> list[type[ModelMetric]]:
     return [cls for cls in classes if not any(issubclass(other, cls) and other is not cls for other in classes)]
 
 
-def _add_model_scores(scores: Scores, cls: type[ModelMetric], model: Upscaler, bench: Bench) -> None:
-    precision = PRECISIONS[bench.symmetry.precision]
+def _add_model_scores(scores: _Scores, cls: type[ModelMetric], model: Upscaler, held_out: HeldOut) -> None:
+    precision = PRECISIONS[held_out.symmetry.precision]
     model = in_precision(copy.deepcopy(model), precision)
-    snapshots = list(every_snapshot(bench.runs))
-    count = min(bench.symmetry.snapshots, len(snapshots))
-    for run, number in (snapshots[i * len(snapshots) // count] for i in range(count)):
-        metric = cls(irreps=model.irreps_in, irreps_out=model.irreps).to(bench.device)
-        coarse = run.read_coarse(number, model.window).to(bench.device, precision)
-        scores.add(metric(model, coarse, run.coarse_grid))
+    snapshots = list(every_snapshot(held_out.runs))
+    count = min(held_out.symmetry.snapshots, len(snapshots))
+    for place in (i * len(snapshots) // count for i in range(count)):
+        run, number = snapshots[place]
+        metric = cls(irreps=model.irreps_in, irreps_out=model.irreps).to(held_out.device)
+        coarse = run.read_coarse(number, model.window).to(held_out.device, precision)
+        scores.add(place, metric(model, coarse, run.coarse_grid))
 
 
 def in_precision(model: Upscaler, precision: torch.dtype) -> Upscaler:
@@ -213,13 +430,18 @@ def in_precision(model: Upscaler, precision: torch.dtype) -> Upscaler:
     return model._apply(converted)
 
 
-def _flow(bench: Bench) -> dict[str, float | None]:
-    first = bench.runs[0]
+def _flow(held_out: HeldOut) -> dict[str, float | None]:
+    first = held_out.runs[0]
     values: dict[str, list[float]] = {}
     if first.irreps in VECTORS:
-        for run, number in every_snapshot(bench.runs):
-            statistics_of = flow_statistics(run.read_fine(number).to(bench.device), run.fine_grid, run.viscosity)
+        for run, number in every_snapshot(held_out.runs):
+            statistics_of = flow_statistics(run.read_fine(number).to(held_out.device), run.fine_grid, run.viscosity)
             for key, value in statistics_of.items():
                 values.setdefault(key, []).append(float(value))
-    means = {key: summary(found)["mean"] for key, found in values.items()}
-    return means if first.viscosity is None else {"viscosity": round_or_none(first.viscosity), **means}
+    means = {key: _finite_mean(found) for key, found in values.items()}
+    return means if first.viscosity is None else {"viscosity": rounded(first.viscosity), **means}
+
+
+def _finite_mean(values: Iterable[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return rounded(statistics.fmean(finite)) if finite else None

@@ -1,125 +1,582 @@
-"""All rows of a study on one board: aligned on the same snapshots, cut into the same independent blocks."""
+"""What a comparison found: one long frame of values, one of curves, and a record of everything that they name.
+
+An experiment is a comparison on one data set with one seed; a study has several of both. Every table, page and file is
+a rendering of a :class:`ComparisonResult`, and what it says (means, intervals, differences, ranks) is a function of it:
+:mod:`flowsr.compare.findings`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from flowsr.compare.bootstrap import Sample
 from flowsr.data.independence import block_sums, independent_blocks
+from flowsr.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 
-#: (run, time): what makes a snapshot the same in two rows.
-Snapshot = tuple[str, float]
+TRUTH = "truth"
+TIDY_CSV, TIDY_PARQUET, CURVES_CSV, RECORDS = "tidy.csv", "tidy.parquet", "curves.csv", "records.json"
+
+#: Which row a line of a frame is of. Where nothing was trained, ``data``, ``size`` and ``seed`` are missing.
+ROW_COLUMNS = {"model": "str", "data": "str", "size": "Int64", "seed": "Int64", "tested_on": "str"}
+#: Columns of :attr:`ComparisonResult.values`, one line per snapshot and metric.
+VALUE_COLUMNS = ROW_COLUMNS | {"run": "str", "time": "float64", "block": "int64", "metric": "str", "value": "float64"}
+#: Columns of :attr:`ComparisonResult.curves`, one line per point.
+CURVE_COLUMNS = ROW_COLUMNS | {"curve": "str", "x": "float64", "y": "float64"}
+
+DIGITS = 9  # of results in JSON: more than any metric is worth, fewer than rounding noise reaches
 
 
 @dataclass(frozen=True)
-class Key:
-    """Which row: who, trained on what, on how much of it.
+class Row:
+    """A model, trained on what, on how much of it, with which seed.
 
     Args:
-        model: name in the study.
-        data: data set it was trained on; for a model that is not trained, the one it is tested on.
-        size: training snapshots; None for all of them, and for a model that is not trained.
+        model: its name in the comparison; ``truth`` is the fine reference field.
+        data: data set it was trained on; None where there is nothing to train.
+        size: training snapshots; None where there is nothing to train.
+        seed: of its training; None where there is nothing to train, and for all seeds together.
     """
 
     model: str
-    data: str
+    data: str | None = None
     size: int | None = None
+    seed: int | None = None
+
+    @property
+    def trained(self) -> bool:
+        return self.data is not None
+
+    @property
+    def all_seeds(self) -> Row:
+        """The row without its seed: what means over seeds are of."""
+        return replace(self, seed=None)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One row on one data set.
+class Fit:
+    """One training: of which row, how long, and its losses.
 
     Args:
-        key: which row.
-        seed: of its training; None for a model that is not trained.
-        tested_on: data set.
-        snapshots: run and time of each.
-        values: metric -> (snapshots,), NaN where it was not measured.
-        curves: curve -> {"x", "y"}, means over the snapshots.
+        data, size, seed: as in :class:`Row`.
+        epochs: done.
+        best_epoch: whose weights were kept, counted from 1.
+        validation_loss: at that epoch.
+        seconds: wall time of the training.
+        history: epoch, training loss and validation loss, one a line.
     """
 
-    key: Key
-    seed: int | None
-    tested_on: str
-    snapshots: tuple[Snapshot, ...]
-    values: Mapping[str, np.ndarray]
-    curves: Mapping[str, Mapping] = field(default_factory=dict)
+    data: str
+    size: int
+    seed: int
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    seconds: float
+    history: Sequence[tuple[int, float, float]]
 
 
-def spread_values(values: Sequence[float | None], snapshots: int) -> np.ndarray:
-    """(snapshots,) float64 of values measured on all snapshots, or on some spread evenly over them; elsewhere NaN."""
-    found = np.full(snapshots, np.nan)
-    count = len(values)
-    for number, value in enumerate(values):
-        found[number * snapshots // count] = np.nan if value is None else value
-    return found
-
-
-class Board:
-    """Results by row and data set.
+@dataclass(frozen=True)
+class Measured:
+    """One row on the held-out snapshots of one data set.
 
     Args:
-        results: of every row and every data set that it was tested on.
-        truths: data set -> metric -> (snapshots,) the true field's own values, and where they were taken.
-        block_lengths: data set -> run -> least length of a block in time.
-
-    Attributes:
-        snapshots: data set -> the snapshots that every row of it has, run by run in order of time.
-        blocks: data set -> (snapshots,) number of the block of each.
+        snapshots: run and time of each, as judged.
+        values: columns ``snapshot`` (index into ``snapshots``), ``metric``, ``value``; NaN where it is not finite. A
+            metric may have been taken on some of the snapshots only.
+        curves: columns ``curve``, ``x``, ``y``: means over the snapshots; NaN where there is none.
+        seconds: wall time of one snapshot; None for the truth.
+        flow: what flow it is, means over the snapshots; of the truth only.
     """
 
-    def __init__(
-        self, results: Sequence[Result], truths: Mapping[str, Result], block_lengths: Mapping[str, Mapping[str, float]]
-    ):
-        self.truths = truths
-        self._results: dict[tuple[Key, str], list[Result]] = {}
-        for result in results:
-            self._results.setdefault((result.key, result.tested_on), []).append(result)
-        self.snapshots, self.blocks = {}, {}
-        for data, truth in truths.items():
-            shared = set(truth.snapshots).intersection(*(r.snapshots for r in results if r.tested_on == data))
-            runs = list(dict.fromkeys(run for run, _ in truth.snapshots if run in {of for of, _ in shared}))
-            self.snapshots[data] = sorted(shared, key=lambda one: (runs.index(one[0]), one[1]))
-            times = [np.array([time for of, time in self.snapshots[data] if of == run]) for run in runs]
-            self.blocks[data] = independent_blocks(times, [block_lengths[data][run] for run in runs])
+    snapshots: Sequence[tuple[str, float]]
+    values: pd.DataFrame
+    curves: pd.DataFrame
+    seconds: float | None = None
+    flow: Mapping[str, float | None] = field(default_factory=dict)
 
-    def block_count(self, data: str) -> int:
-        """Independent blocks of a data set's held-out snapshots."""
-        return int(self.blocks[data].max()) + 1 if len(self.blocks[data]) else 0
+    def to_json(self) -> dict[str, Any]:
+        frames = {name: _columns(getattr(self, name)) for name in ("values", "curves")}
+        return {
+            "snapshots": [list(one) for one in self.snapshots],
+            **frames,
+            "seconds": self.seconds,
+            "flow": dict(self.flow),
+        }
 
-    def keys(self, tested_on: str) -> list[Key]:
-        """The rows that were tested on a data set."""
-        return [key for key, data in self._results if data == tested_on]
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Measured:
+        values = pd.DataFrame(kept["values"]).astype({"snapshot": "int64", "metric": "str", "value": "float64"})
+        curves = pd.DataFrame(kept["curves"]).astype({"curve": "str", "x": "float64", "y": "float64"})
+        snapshots = tuple((run, time) for run, time in kept["snapshots"])
+        return cls(snapshots, values, curves, kept["seconds"], kept["flow"])
 
-    def results(self, key: Key, tested_on: str) -> list[Result]:
-        """A row's results, one a seed."""
-        return self._results[key, tested_on]
 
-    def metrics(self, key: Key, tested_on: str) -> list[str]:
-        return list(self._results[key, tested_on][0].values)
+@dataclass(frozen=True)
+class MeasuredRow:
+    """A row on every data set that it was tested on, what it costs, and how it was trained.
 
-    def values(self, key: Key, tested_on: str, metric: str) -> np.ndarray:
-        """(seeds, snapshots) of the shared snapshots."""
-        return np.stack([self._aligned(r, metric) for r in self._results[key, tested_on]])
+    Args:
+        row: which.
+        registered: registered name of its model; empty for the truth.
+        options: of the model.
+        parameters: numbers fitted.
+        multiply_adds: work for one coarse snapshot; None where it was not counted.
+        tests: data set -> what was measured there.
+        fit: the training; None where there was none, or nothing is known of it.
+        weights_sha256: checksum of the weights.
+    """
 
-    def sample(self, key: Key, tested_on: str, metric: str, aim: bool = False) -> Sample:
+    row: Row
+    tests: Mapping[str, Measured]
+    registered: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    fit: Fit | None = None
+    weights_sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name not in ("row", "tests", "fit")}
+        tests = {data: measured.to_json() for data, measured in self.tests.items()}
+        return {"row": asdict(self.row), **kept, "fit": None if self.fit is None else asdict(self.fit), "tests": tests}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> MeasuredRow:
+        tests = {data: Measured.from_json(one) for data, one in kept["tests"].items()}
+        fit = None if kept["fit"] is None else Fit(**kept["fit"])
+        return cls(**{**kept, "row": Row(**kept["row"]), "tests": tests, "fit": fit})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the comparison: what it is and costs, on the first data set that it is on.
+
+    Args:
+        label: what people read.
+        registered: registered name.
+        options: of the registered model.
+        trained: whether there is something to train.
+        parameters: numbers fitted; None where no row of it was measured.
+        multiply_adds: work for one coarse snapshot; None where it was not counted.
+        seconds: wall time of one snapshot, the least of all rows.
+        rows: how many were measured.
+        fits: its trainings.
+    """
+
+    label: str
+    registered: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = False
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    seconds: float | None = None
+    rows: int = 0
+    fits: Sequence[Fit] = ()
+
+    @property
+    def fit_seconds(self) -> float | None:
+        """Mean wall time of a training on the largest number of snapshots."""
+        largest = max((fit.size for fit in self.fits), default=0)
+        seconds = [fit.seconds for fit in self.fits if fit.size == largest]
+        return sum(seconds) / len(seconds) if seconds else None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A scalar, see :class:`flowsr.metrics.Quantity`: ``better`` is lower, higher, truth or None; ``unit`` as stored."""
+
+    label: str
+    unit: str = "1"
+    better: str | None = None
+    source: str = ""
+    short: str | None = None
+
+    @property
+    def head(self) -> str:
+        """Label with its unit."""
+        return self.label if self.unit == "1" else f"{self.label} [{self.unit}]"
+
+    def loss(self, mean: float, aim: float) -> float:
+        """How bad a mean is, the true field's being ``aim``; NaN where nothing says what is better."""
+        losses = {"lower": mean, "higher": -mean, "truth": abs(mean - aim)}
+        return losses.get(self.better, math.nan)
+
+
+@dataclass(frozen=True)
+class CurveKind:
+    """What a curve is: see :class:`flowsr.metrics.CurveQuantity`. Labels of axes carry the data's units."""
+
+    label: str
+    x_label: str
+    y_label: str
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the comparison, and what was held out of it.
+
+    Args:
+        label: what people read.
+        role: ``train_and_test`` or ``test_only``.
+        variable: the field compared.
+        factor, operator: how its coarse fields were made of the fine ones.
+        coarse_shape, fine_shape: (x, y, z) cells.
+        runs: names of the held-out runs.
+        snapshots: how many every row was judged on.
+        blocks: of time, independent of one another, that these make.
+        training_snapshots: of the whole training set; 0 where nothing is trained on it.
+        cutoff_wavenumber: the largest wavenumber on the coarse grid.
+        turnover_time: mean eddy turnover time of its runs; None where it is not known.
+        flow: statistics of the true field, means over the snapshots.
+        sources: run -> checksum of the file it was made of.
+        licence: of the data.
+    """
+
+    label: str
+    role: str
+    variable: str
+    factor: int
+    operator: str
+    coarse_shape: Sequence[int]
+    fine_shape: Sequence[int]
+    runs: Sequence[str]
+    snapshots: int = 0
+    blocks: int = 0
+    training_snapshots: int = 0
+    cutoff_wavenumber: float | None = None
+    turnover_time: float | None = None
+    flow: Mapping[str, float | None] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a comparison was asked to say.
+
+    Args:
+        rank_by: the scalar that orders tables; None where no measured one says what is better.
+        references: models whose rows the others are compared with; ``best_interpolation`` is the best without training.
+        confidence: share of intervals that should cover the true value.
+        resamples: draws of the bootstrap.
+        decorrelation_turnovers: least length of a block of snapshots, in eddy turnover times.
+        budget: ``by``, ``like``, ``amount``, ``tolerance`` and ``free`` of the networks' equal cost; None for none.
+    """
+
+    rank_by: str | None = "nrmse"
+    references: Sequence[str] = ("best_interpolation",)
+    confidence: float = 0.95
+    resamples: int = 4000
+    decorrelation_turnovers: float = 1.0
+    budget: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonResult:
+    """Everything that a comparison found.
+
+    Args:
+        name: of the experiment or study.
+        values: frame of :data:`VALUE_COLUMNS`, on the snapshots that all rows of a data set have; the truth is a model.
+        curves: frame of :data:`CURVE_COLUMNS`.
+        models: name -> what it is, in the comparison's order, without the truth.
+        metrics: scalar -> what it is.
+        curve_kinds: curve -> what it is.
+        data: name -> what it is.
+        rules: what to say of all that.
+        seeds: of the trainings.
+        versions: package -> version.
+    """
+
+    name: str
+    values: pd.DataFrame
+    curves: pd.DataFrame
+    models: Mapping[str, Model]
+    metrics: Mapping[str, Metric]
+    curve_kinds: Mapping[str, CurveKind]
+    data: Mapping[str, DataSet]
+    rules: Rules = Rules()
+    seeds: Sequence[int] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def assemble(
+        cls,
+        name: str,
+        rows: Sequence[MeasuredRow],
+        truths: Mapping[str, Measured],
+        block_lengths: Mapping[str, Mapping[str, float]],
+        data: Mapping[str, DataSet],
+        labels: Mapping[str, str],
+        **more: Any,
+    ) -> ComparisonResult:
+        """Put rows together: lined up on the snapshots that all rows of a data set have, which are cut into blocks.
+
+        Args:
+            name: of the experiment or study.
+            rows: measured.
+            truths: data set -> the true field there.
+            block_lengths: data set -> run -> least length of a block in time.
+            data: name -> what it is; ``snapshots``, ``blocks`` and ``flow`` are filled in here.
+            labels: model -> what people read, for all models, in the comparison's order.
+            more: other fields of the result.
+        """
+        measured = [(Row(TRUTH), of, one) for of, one in truths.items()]
+        measured += [(row.row, of, one) for row in rows for of, one in row.tests.items()]
+        places = {of: _shared([one for _, on, one in measured if on == of], block_lengths[of]) for of in truths}
+        values = [_labelled(row, of, _placed(one, places[of])) for row, of, one in measured]
+        curves = [_labelled(row, of, one.curves) for row, of, one in measured]
+        described = {
+            of: replace(
+                data[of],
+                snapshots=len(places[of]),
+                blocks=places[of].block.nunique(),
+                flow=truths[of].flow,
+                runs=tuple(dict.fromkeys(run for run, _ in truths[of].snapshots)),
+            )
+            for of in data
+        }
+        return cls(
+            name,
+            _typed(pd.concat(values), VALUE_COLUMNS),
+            _typed(pd.concat(curves), CURVE_COLUMNS),
+            {model: _model(label, [row for row in rows if row.row.model == model]) for model, label in labels.items()},
+            data=described,
+            **more,
+        )
+
+    @property
+    def home(self) -> str:
+        """The data set that rankings are of: the first that is trained on, or the first of all."""
+        return next((name for name, one in self.data.items() if one.role == "train_and_test"), next(iter(self.data)))
+
+    @property
+    def single(self) -> bool:
+        """Whether this is an experiment's: one data set, one training of each network."""
+        return len(self.data) == 1 and all(len(model.fits) < 2 and model.rows < 2 for model in self.models.values())
+
+    def rows(self, tested_on: str) -> list[Row]:
+        """The rows that were tested on a data set, seeds together, without the truth."""
+        return self._rows.get(tested_on, [])
+
+    def row(self, model: str, tested_on: str, trained_on: str | None = None, size: int | None = None) -> Row | None:
+        """A model's row on a data set: trained at home and on all its snapshots, unless said otherwise."""
+        trained_on = trained_on or tested_on
+        size = size or self.data[trained_on].training_snapshots
+        row = Row(model, trained_on, size) if self.models[model].trained else Row(model)
+        return row if row in self.rows(tested_on) else None
+
+    def metrics_of(self, row: Row, tested_on: str) -> list[str]:
+        """What was measured of a row, in the order of :attr:`metrics`."""
+        return [metric for metric in self.metrics if (row.all_seeds, tested_on, metric) in self._arrays]
+
+    def by_snapshot(self, row: Row, tested_on: str, metric: str) -> np.ndarray:
+        """(seeds, snapshots) of all the data set's snapshots, run by run in order of time; NaN where not measured."""
+        seeds = self._arrays.get((row.all_seeds, tested_on, metric), {})
+        wanted = [values for seed, values in seeds.items() if row.seed is None or seed == row.seed]
+        return np.stack(wanted) if wanted else np.empty((0, len(self._places[tested_on])))
+
+    def mean(self, row: Row, tested_on: str, metric: str) -> float:
+        """Mean over all finite values, of all seeds; NaN where there is none."""
+        values = self.by_snapshot(row, tested_on, metric)
+        values = values[np.isfinite(values)]
+        return math.fsum(values) / len(values) if len(values) else math.nan
+
+    def truth(self, tested_on: str, metric: str) -> float:
+        """Mean of the true field's own values."""
+        return self.mean(Row(TRUTH), tested_on, metric)
+
+    def curve(self, row: Row, tested_on: str, curve: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """x and y, means over the seeds; NaN where a point is finite for none. None where there is no such curve."""
+        found = [one for one in self._curves.get((row.all_seeds, tested_on, curve), {}).values()]
+        if not found:
+            return None
+        y = np.stack([y for _, y in found])
+        finite = np.isfinite(y)
+        return found[0][0], np.where(finite, y, 0).sum(0) / np.where(finite.any(0), finite.sum(0), np.nan)
+
+    def sample(self, row: Row, tested_on: str, metric: str, aim: bool = False) -> Sample:
         """A row's values as the bootstrap takes them.
 
         Args:
             aim: take the distance from the true field's own value instead, for metrics that are best near the truth.
         """
-        values = self.values(key, tested_on, metric)
+        values = self.by_snapshot(row, tested_on, metric)
         if aim:
-            values = np.abs(values - self._aligned(self.truths[tested_on], metric))
-        sums, counts = block_sums(values, self.blocks[tested_on])
-        trained = self._results[key, tested_on][0].seed is not None
-        return Sample(f"{key.model} {key.data} {key.size}", sums, counts, trained)
+            values = np.abs(values - self.by_snapshot(Row(TRUTH), tested_on, metric))
+        sums, counts = block_sums(values, self._places[tested_on].block.to_numpy())
+        return Sample(f"{row.model} {row.data} {row.size}", sums, counts, row.trained)
 
-    def _aligned(self, result: Result, metric: str) -> np.ndarray:
-        place = {snapshot: number for number, snapshot in enumerate(result.snapshots)}
-        values = result.values[metric]
-        return np.array([values[place[snapshot]] for snapshot in self.snapshots[result.tested_on]])
+    def remember(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, made once for each key: intervals take time, and are shown in several places."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tidy.csv`` (and ``tidy.parquet``, where there is pyarrow), ``curves.csv`` and ``records.json``."""
+        folder = Path(folder)
+        write_text_atomic(folder / TIDY_CSV, self.values.to_csv(index=False, lineterminator="\n"))
+        write_text_atomic(folder / CURVES_CSV, self.curves.to_csv(index=False, lineterminator="\n"))
+        if find_spec("pyarrow") is not None:
+            write_bytes_atomic(folder / TIDY_PARQUET, self.values.to_parquet(index=False))
+        records = {name: value for name, value in vars(self).items() if name in _RECORDS or name in _PLAIN}
+        write_json_atomic(folder / RECORDS, plain(records))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ComparisonResult:
+        """What :meth:`save` wrote.
+
+        Raises:
+            OSError: a file that is missing.
+        """
+        folder = Path(folder)
+        kept = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
+        for name, kind in _RECORDS.items():
+            kept[name] = {key: kind(**value) for key, value in kept[name].items()}
+        for name, model in kept["models"].items():
+            kept["models"][name] = replace(model, fits=tuple(Fit(**fit) for fit in model.fits))
+        frames = {
+            name: pd.read_csv(
+                folder / file, dtype=columns, keep_default_na=False, na_values=[""], float_precision="round_trip"
+            )
+            for name, file, columns in (("values", TIDY_CSV, VALUE_COLUMNS), ("curves", CURVES_CSV, CURVE_COLUMNS))
+        }
+        return cls(**{**kept, "rules": Rules(**kept["rules"])}, **frames)
+
+    @cached_property
+    def _memory(self) -> dict[tuple, Any]:
+        return {}
+
+    @cached_property
+    def _places(self) -> dict[str, pd.DataFrame]:
+        """Data set -> run, time and block of each snapshot, in order: blocks are numbered run by run."""
+        columns = ["run", "time", "block"]
+        return {
+            of: part[columns].drop_duplicates().sort_values(["block", "time"], ignore_index=True)
+            for of, part in self.values.groupby("tested_on", sort=False)
+        }
+
+    @cached_property
+    def _arrays(self) -> dict[tuple[Row, str, str], dict[int | None, np.ndarray]]:
+        """Row, data set, metric -> seed -> (snapshots,)."""
+        found: dict[tuple[Row, str, str], dict[int | None, np.ndarray]] = {}
+        for of, part in self.values.groupby("tested_on", sort=False):
+            places = self._places[of].reset_index(names="place")
+            part = part.merge(places, on=["run", "time", "block"])
+            for (row, metric), lines in _by_row(part, "metric"):
+                values = np.full(len(places), np.nan)
+                values[lines.place] = lines.value
+                found.setdefault((row.all_seeds, of, metric), {})[row.seed] = values
+        return found
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        found: dict[str, dict[Row, None]] = {}
+        for row, of, _ in self._arrays:
+            if row.model != TRUTH:
+                found.setdefault(of, {})[row] = None
+        return {of: list(rows) for of, rows in found.items()}
+
+    @cached_property
+    def _curves(self) -> dict[tuple[Row, str, str], dict[int | None, tuple[np.ndarray, np.ndarray]]]:
+        found: dict[tuple[Row, str, str], dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
+        for of, part in self.curves.groupby("tested_on", sort=False):
+            for (row, curve), lines in _by_row(part, "curve"):
+                points = lines.x.to_numpy(), lines.y.to_numpy()
+                found.setdefault((row.all_seeds, of, curve), {})[row.seed] = points
+        return found
+
+
+_RECORDS = {"models": Model, "metrics": Metric, "curve_kinds": CurveKind, "data": DataSet}
+_PLAIN = ("name", "rules", "seeds", "versions")
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON has it: dataclasses as mappings, tuples as lists, what is NaN or infinite as None."""
+    if hasattr(value, "__dataclass_fields__"):
+        return plain(vars(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def rounded(value: float | None) -> float | None:
+    """To ``DIGITS`` significant digits; None where it is missing, NaN or infinite."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, list]:
+    return {name: plain(column.tolist()) for name, column in frame.items()}
+
+
+def _shared(measured: Iterable[Measured], block_lengths: Mapping[str, float]) -> pd.DataFrame:
+    """Run, time and block of each snapshot that all have, in order of the first one's runs and of time."""
+    first, *others = measured
+    shared = set(first.snapshots).intersection(*(one.snapshots for one in others))
+    runs = list(dict.fromkeys(run for run, _ in first.snapshots if run in {of for of, _ in shared}))
+    ordered = sorted(shared, key=lambda one: (runs.index(one[0]), one[1]))
+    times = [np.array([time for of, time in ordered if of == run]) for run in runs]
+    blocks = independent_blocks(times, [block_lengths.get(run, math.inf) for run in runs])
+    return pd.DataFrame({"run": [run for run, _ in ordered], "time": [t for _, t in ordered], "block": blocks})
+
+
+def _placed(measured: Measured, places: pd.DataFrame) -> pd.DataFrame:
+    """The values on the shared snapshots, with run, time and block, in the order of ``places``."""
+    own = pd.DataFrame(measured.snapshots, columns=["run", "time"]).reset_index(names="snapshot")
+    order = places.reset_index(names="place").merge(own, on=["run", "time"])
+    found = measured.values.merge(order, on="snapshot").sort_values("place", kind="stable")
+    return found.drop(columns=["snapshot", "place"])
+
+
+def _labelled(row: Row, tested_on: str, frame: pd.DataFrame) -> pd.DataFrame:
+    fixed = {**asdict(row), "tested_on": tested_on}
+    return frame.assign(**{name: pd.Series(fixed[name], frame.index, dtype=ROW_COLUMNS[name]) for name in ROW_COLUMNS})
+
+
+def _typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
+
+
+def _by_row(frame: pd.DataFrame, column: str):
+    """Row and metric (or curve), and their lines."""
+    for (model, data, size, seed, name), lines in frame.groupby(
+        ["model", "data", "size", "seed", column], sort=False, dropna=False
+    ):
+        trained = not pd.isna(data)
+        yield (Row(model, data, int(size), int(seed)) if trained else Row(model), name), lines
+
+
+def _model(label: str, rows: Sequence[MeasuredRow]) -> Model:
+    if not rows:
+        return Model(label)
+    first = rows[0]
+    home = next(iter(first.tests))
+    return Model(
+        label,
+        first.registered,
+        first.options,
+        first.row.trained,
+        first.parameters,
+        first.multiply_adds,
+        min(row.tests[home].seconds for row in rows if home in row.tests),
+        len(rows),
+        tuple(row.fit for row in rows if row.fit is not None),
+    )

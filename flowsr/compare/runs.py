@@ -13,9 +13,11 @@ import xarray as xr
 from torch import Tensor
 
 from flowsr.data import grid_of, open_field
+from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.grid import Grid
+from flowsr.metrics import Degrade
 from flowsr.models.base import Upscaler
 from flowsr.windows import Window, check_spacing
 
@@ -172,6 +174,23 @@ def read_snapshot(dataset: xr.Dataset, variable: str, time: int, file: Path) -> 
 def every_snapshot(runs: Sequence[HeldOutRun]) -> Iterator[tuple[HeldOutRun, int]]:
     """All runs' snapshots, in order: run and number among those judged."""
     return ((run, time) for run in runs for time in range(run.snapshots))
+
+
+def degrade_of(run: HeldOutRun) -> Degrade | None:
+    """``degrade(field, grid)`` as the run's store states it; None where it does not, or weighted with a density.
+
+    Fields are (..., x, y, z); they are degraded on the CPU, in float64 sums, and keep their dtype and device.
+    """
+    attrs = run.coarse.attrs
+    name, width = attrs.get("degrade_operator"), attrs.get("degrade_width")
+    if name not in DEGRADE_OPERATORS or "degrade_weight" in attrs:
+        return None
+    operator = DEGRADE_OPERATORS[name]() if width is None else DEGRADE_OPERATORS[name](float(width))
+
+    def degrade(field: Tensor, grid: Grid) -> Tensor:
+        return torch.from_numpy(operator(field.detach().cpu().numpy(), run.factor, grid=grid)).to(field.device)
+
+    return degrade
 
 
 def _open_run(store: Path, variable: str) -> HeldOutRun:

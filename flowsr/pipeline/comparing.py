@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowsr.compare import Entry
+from flowsr.compare import ComparisonResult, Entry, write_tables
 from flowsr.compare import compare as compare_models
+from flowsr.compare.tables import metrics_json
 from flowsr.config.schema import Experiment
 from flowsr.data import grid_of, open_field
 from flowsr.devices import resolve_device
@@ -34,19 +35,22 @@ _LABELS = {
 }
 
 
-def compare_and_report(experiment: Experiment, tests: list[Path], folder: Path, page: Path, progress: Progress) -> None:
+def compare_and_report(
+    experiment: Experiment, tests: list[Path], folder: Path, page: Path, progress: Progress
+) -> ComparisonResult:
     """Compare every baseline and network of ``experiment`` on its test stores, then write the page and the picture."""
     entries = _entries(experiment, tests)
-    comparison = compare_models(
+    result = compare_models(
         tests,
         entries,
-        folder,
-        experiment=experiment.name,
+        name=experiment.name,
         variable=experiment.ingest.variable,
         metrics=experiment.compare.metrics,
         device=resolve_device(experiment.device),
         progress=progress,
     )
+    write_tables(result, folder)
+    comparison = metrics_json(result)
     slices = _slices(experiment, tests[0], entries)
     networks = list(experiment.train.models)
     shown = {entry.name for entry in entries if entry.stores is None}

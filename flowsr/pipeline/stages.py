@@ -6,7 +6,6 @@ and records what was done (:mod:`flowsr.pipeline.steps`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flowsr.compare.result import RECORDS, ComparisonResult
 from flowsr.config.load import dump_experiment
 from flowsr.config.schema import Experiment
 from flowsr.data.pairs import SPLITS, STATISTICS, pair_stores
@@ -132,12 +132,12 @@ class Outcome:
     """What `flowsr run` ends with.
 
     Args:
-        comparison: the content of ``metrics.json``.
+        comparison: what was found.
         report: path of ``report.html``.
         steps: every step done or reused.
     """
 
-    comparison: dict[str, Any]
+    comparison: ComparisonResult
     report: Path
     steps: list[Done]
 
@@ -169,7 +169,7 @@ def compare(experiment: Experiment, *, fresh: bool = False, report: Progress = S
     step = Step(
         title="compare",
         record=folder / "run.json",
-        outputs=(folder / "metrics.json", folder / "table.csv", folder / "table.md", page),
+        outputs=(*(folder / name for name in (RECORDS, "metrics.json", "table.csv", "table.md")), page),
         scratch=(folder / "rows", folder / HERO),
         settings={**experiment.compare.model_dump(mode="json"), "variable": experiment.ingest.variable},
         inputs=inputs,
@@ -183,8 +183,7 @@ def compare(experiment: Experiment, *, fresh: bool = False, report: Progress = S
         )
 
     done = perform(step, work, fresh=fresh)
-    comparison = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return Outcome(comparison, page, [_done(done, report)])
+    return Outcome(ComparisonResult.load(folder), page, [_done(done, report)])
 
 
 def run(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:

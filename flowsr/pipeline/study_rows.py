@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 import torch
 
-from flowsr.compare.card import write_card
-from flowsr.compare.entry import Entry
-from flowsr.compare.job import kept_row
-from flowsr.compare.measure import Bench, SymmetryTest, applicable_metrics, model_row, truth_row
+from flowsr.compare.measure import Entry, HeldOut, SymmetryTest, applicable_metrics, measure_model, measure_truth
+from flowsr.compare.result import Fit, Measured, MeasuredRow, plain
+from flowsr.compare.result import Row as MeasuredOf
 from flowsr.compare.runs import HeldOutRun, judged_by_all, open_runs
+from flowsr.compare.tables import means_of, write_card
 from flowsr.config.study import Study
 from flowsr.data.pairs import read_statistics
 from flowsr.devices import resolve_device
+from flowsr.files import write_json_atomic
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS, Upscaler, load_model
 from flowsr.models.budget import multiply_adds
@@ -61,17 +63,18 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
 
     def measure() -> dict:
         model = card.build() if folder is None else load_model(folder)
-        fit = None if folder is None else _fit_of(folder)
-        return {
-            "trained": folder is not None,
-            "registered": card.model,
-            "options": card.options,
-            "parameters": model.parameter_count,
-            "multiply_adds": multiply_adds(model, coarse_grid(study, row.data)),
-            "fit": fit,
-            "weights_sha256": weights,
-            "tests": _tests(study, row, model, lambda f, message: progress(TRAINING + (1 - TRAINING) * f, message)),
-        }
+        size = row.size or read_statistics(pairs_of(study, row.data))["snapshots"]["train"]
+        of = MeasuredOf(row.model) if folder is None else MeasuredOf(row.model, row.data, size, row.seed)
+        return MeasuredRow(
+            of,
+            _tests(study, row, model, lambda f, message: progress(TRAINING + (1 - TRAINING) * f, message)),
+            card.model,
+            card.options,
+            model.parameter_count,
+            multiply_adds(model, coarse_grid(study, row.data)),
+            None if folder is None else _fit_of(folder, of),
+            weights,
+        ).to_json()
 
     key = fingerprint(
         {
@@ -84,25 +87,37 @@ def finish_row(study: Study, row: Row, width: dict[str, Any], fresh: bool, *, pr
     path = row_file(study, row)
     if fresh:
         path.unlink(missing_ok=True)
-    kept = kept_row(path, key, measure, lambda: None)
+    kept = kept_row(path, key, measure)
     if folder is not None:
-        write_card(folder, _card(study, row, kept))
+        write_card(folder, _card(study, row, MeasuredRow.from_json(kept)))
 
 
-def truth_of(study: Study, data: str) -> dict:
+def truth_of(study: Study, data: str) -> Measured:
     """The true field's own scores on a data set, kept like a row."""
     key = fingerprint({"truth": test_checksums(study, data), **_measuring(study)})
 
     def measure() -> dict:
-        runs, bench = _bench(study, data, [], None)
-        return {**truth_row(bench), **_snapshots(runs)}
+        return measure_truth(_held_out(study, data, [], None)).to_json()
 
-    return kept_row(study.output / "rows" / f"truth.{data}.json", key, measure, lambda: None)
+    return Measured.from_json(kept_row(study.output / "rows" / f"truth.{data}.json", key, measure))
+
+
+def kept_row(path: Path, key: str, measure: Callable[[], dict]) -> dict:
+    """The row under ``path`` if it was measured from the same inputs, otherwise a new one, kept there."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == key:
+            return kept["row"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    row = plain(measure())
+    write_json_atomic(path, {"key": key, "row": row})
+    return row
 
 
 def metrics_for(study: Study, run: HeldOutRun) -> list[str]:
     """The study's metrics that the field allows."""
-    return applicable_metrics(study.compare.metrics, run)[0]
+    return applicable_metrics(study.compare.metrics, run)
 
 
 def _measuring(study: Study) -> dict[str, Any]:
@@ -129,8 +144,8 @@ def _tested_on(study: Study, row: Row) -> list[str]:
     return [row.data, *(other for other in study.data if other != row.data and fits(other))]
 
 
-def _tests(study: Study, row: Row, model: Upscaler, progress: Progress) -> dict[str, dict]:
-    """Data set -> scalars, curves, seconds, and the snapshots they are of."""
+def _tests(study: Study, row: Row, model: Upscaler, progress: Progress) -> dict[str, Measured]:
+    """Data set -> what was measured there."""
     tests = {}
     names = _tested_on(study, row)
     for number, data in enumerate(names):
@@ -138,15 +153,11 @@ def _tests(study: Study, row: Row, model: Upscaler, progress: Progress) -> dict[
         def told(fraction: float, number=number, data=data) -> None:
             progress((number + fraction) / len(names), f"testing on {data}")
 
-        runs, bench = _bench(study, data, [model], told)
-        found = model_row(Entry(row.model, row.model, model), bench)
-        tests[data] = {key: found[key] for key in ("seconds", "scalars", "curves")} | _snapshots(runs)
+        tests[data] = measure_model(Entry(row.model, row.model, model), _held_out(study, data, [model], told))
     return tests
 
 
-def _bench(
-    study: Study, data: str, models: list[Upscaler], told: Callable[[float], None] | None
-) -> tuple[list[HeldOutRun], Bench]:
+def _held_out(study: Study, data: str, models: list[Upscaler], told: Callable[[float], None] | None) -> HeldOut:
     runs = judged_by_all(open_runs(test_stores(study, data), study.data[data].ingest.variable), models)
     total, done = sum(run.snapshots for run in runs), 0
 
@@ -158,38 +169,32 @@ def _bench(
 
     symmetry = SymmetryTest(study.compare.equivariance_snapshots, PRECISION)
     device = torch.device(resolve_device(study.device))
-    return runs, Bench(runs, metrics_for(study, runs[0]), symmetry, device, tick)
+    return HeldOut(runs, metrics_for(study, runs[0]), symmetry, device, tick)
 
 
-def _snapshots(runs: list[HeldOutRun]) -> dict[str, Any]:
-    """Run and time of each; splits of one run are one run."""
-    return {"snapshots": [[run.name, float(time)] for run in runs for time in run.times]}
-
-
-def _fit_of(folder: Path) -> dict[str, Any]:
+def _fit_of(folder: Path, row: MeasuredOf) -> Fit:
     history = read_history(folder / HISTORY)
     best = min(history, key=lambda line: line["validation_loss"])
-    return {
-        "epochs": len(history),
-        "best_epoch": best["epoch"] + 1,
-        "validation_loss": best["validation_loss"],
-        "seconds": history[-1]["seconds"],
-        "history": [[line["epoch"], line["train_loss"], line["validation_loss"]] for line in history],
-    }
+    return Fit(
+        row.data,
+        row.size,
+        row.seed,
+        epochs=len(history),
+        best_epoch=best["epoch"] + 1,
+        validation_loss=best["validation_loss"],
+        seconds=history[-1]["seconds"],
+        history=[(line["epoch"], line["train_loss"], line["validation_loss"]) for line in history],
+    )
 
 
-def _card(study: Study, row: Row, kept: dict) -> dict[str, Any]:
+def _card(study: Study, row: Row, kept: MeasuredRow) -> dict[str, Any]:
     """What a stranger needs to know before using the weights."""
     data, statistics = study.data[row.data], read_statistics(pairs_of(study, row.data))
-    means = {
-        name: {metric: value["mean"] for metric, value in test["scalars"].items()}
-        for name, test in kept["tests"].items()
-    }
     return {
         "name": row.model,
-        "model": kept["registered"],
-        "options": kept["options"],
-        "weights": {"file": WEIGHTS, "sha256": kept["weights_sha256"], "licence": study.licence},
+        "model": kept.registered,
+        "options": kept.options,
+        "weights": {"file": WEIGHTS, "sha256": kept.weights_sha256, "licence": study.licence},
         "data": {
             "name": row.data,
             "licence": data.licence,
@@ -203,16 +208,17 @@ def _card(study: Study, row: Row, kept: dict) -> dict[str, Any]:
             "training_snapshots": statistics["snapshots"]["train"] if row.size is None else row.size,
         },
         "training": {
-            **{name: value for name, value in kept["fit"].items() if name != "history"},
-            "seed": row.seed,
+            **{
+                name: getattr(kept.fit, name) for name in ("epochs", "best_epoch", "validation_loss", "seconds", "seed")
+            },
             "settings": {k: v for k, v in asdict(study.training_of(row.model)).items() if k != "models"},
         },
         "budget": {
             "matched": None if study.budget is None else study.budget.model_dump(mode="json"),
-            "parameters": kept["parameters"],
-            "multiply_adds": kept["multiply_adds"],
+            "parameters": kept.parameters,
+            "multiply_adds": kept.multiply_adds,
         },
-        "metrics": means,
+        "metrics": means_of(kept),
         "study": study.name,
         "versions": versions(),
     }

@@ -3,11 +3,23 @@
 import numpy as np
 import torch
 
+from flowsr.compare import compare, write_tables
+from flowsr.compare.tables import metrics_json
 from flowsr.data import create_store, field_template
 from flowsr.grid import Grid
 from flowsr.models.base import Task, Upscaler
 
 FACTOR = 2
+
+
+def compared(stores, entries, output=None, **options):
+    """What ``metrics.json`` holds after a comparison, whose files go to ``output``."""
+    result = compare(stores, entries, **options)
+    if output is not None:
+        write_tables(result, output)
+    return metrics_json(result)
+
+
 FINE = Grid((16, 12, 8), (0.25, 0.5, 0.5))
 
 

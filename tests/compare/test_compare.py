@@ -1,22 +1,20 @@
 import csv
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-from flowsr.compare import Entry, compare
+from flowsr.compare import Entry
 from flowsr.data import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.metrics import energy_spectrum, nrmse
 from flowsr.models import Task, build_model
+from flowsr.progress import Progress
 from tests.compare.stores import FACTOR, FINE, Learned, Repeated, velocity, write
+from tests.compare.stores import compared as compare
 from tests.compare.stores import test_store as make_store
 
 
@@ -60,9 +58,9 @@ def done(tests, tmp_path_factory):
         tests,
         entries(folder / "upscale"),
         folder / "compare",
-        experiment="trial",
+        name="trial",
         equivariance_precision="float64",
-        progress=lambda fraction, message: told.append((fraction, message)),
+        progress=Progress(lambda title, fraction, message: told.append((fraction, message))),
     )
     return comparison, folder, told
 
@@ -170,70 +168,6 @@ def test_csv_has_a_row_per_model_and_full_precision(done):
         assert float(row["nrmse"]) == model["scalars"]["nrmse"]["mean"]
         assert float(row["nrmse_std"]) == model["scalars"]["nrmse"]["std"]
         assert int(row["parameters"]) == model["parameters"]
-
-
-def test_equal_inputs_give_equal_results_and_nothing_is_measured_twice(tests, done, tmp_path):
-    options = {"experiment": "trial", "equivariance_precision": "float64"}
-    first = compare(tests, entries(tmp_path / "upscale"), tmp_path / "out", **options)
-    assert without_seconds(first) == without_seconds(done[0])
-    before = (tmp_path / "out/metrics.json").read_bytes()
-    again = entries(tmp_path / "upscale")
-    second = compare(tests, again, tmp_path / "out", **options)
-    assert again[0].model.calls == 0
-    assert second == first and (tmp_path / "out/metrics.json").read_bytes() == before
-
-
-def test_a_changed_model_or_store_is_measured_again_and_only_that_one(tests, tmp_path):
-    models = [Entry("a", "A", Repeated()), Entry("b", "B", Learned())]
-    compare(tests, models, tmp_path, metrics=["nrmse"])
-    with torch.no_grad():
-        models[1].model.weights[0] = 2
-    models[0].model.calls = models[1].model.calls = 0
-    changed = compare(tests, models, tmp_path, metrics=["nrmse"])
-    assert models[0].model.calls == 0 and models[1].model.calls > 0
-    assert changed["models"]["b"]["scalars"]["nrmse"]["mean"] > changed["models"]["a"]["scalars"]["nrmse"]["mean"]
-    for error in (0.2, 0.3):
-        stored = [Entry("a", "A", Repeated(), upscaled(tmp_path / "upscale", error))]
-        changed = compare(tests, stored, tmp_path, metrics=["nrmse"])
-        assert changed["models"]["a"]["scalars"]["nrmse"]["mean"] == pytest.approx(error)
-
-
-def test_a_damaged_row_is_measured_again(tests, tmp_path):
-    model = [Entry("a", "A", Repeated())]
-    first = compare(tests, model, tmp_path, metrics=["nrmse"])
-    (tmp_path / "rows/a.json").write_text('{"key": "')
-    assert without_seconds(compare(tests, model, tmp_path, metrics=["nrmse"])) == without_seconds(first)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from flowsr.compare import Entry, compare
-from tests.compare.stores import Repeated
-
-class Deadly(Repeated):
-    def forward(self, coarse, grid):
-        if self.calls == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(coarse, grid)
-
-models = [Entry("a", "A", Repeated(0.5)), Entry("b", "B", Deadly())]
-compare([Path(p) for p in {tests!r}], models, Path({out!r}), metrics=["nrmse"])
-"""
-
-
-def test_killed_and_started_again_ends_in_the_same_metrics(tests, tmp_path):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    code = KILLED.format(root=root, tests=[str(t) for t in tests], out=str(tmp_path / "out"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, timeout=120)
-    assert ended.returncode == -signal.SIGKILL
-    assert not (tmp_path / "out/metrics.json").exists() and (tmp_path / "out/rows/a.json").exists()
-    models = [Entry("a", "A", Repeated(0.5)), Entry("b", "B", Repeated())]
-    resumed = compare(tests, models, tmp_path / "out", metrics=["nrmse"])
-    assert models[0].model.calls == 0
-    assert without_seconds(resumed) == without_seconds(compare(tests, models, tmp_path / "whole", metrics=["nrmse"]))
 
 
 def test_walls_leave_out_spectra_and_scalars_leave_out_gradients(tmp_path):

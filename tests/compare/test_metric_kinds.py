@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from flowsr.compare import Entry, compare
+from flowsr.compare import Entry
 from flowsr.grid import Grid
 from flowsr.metrics import wall_profiles
 from tests.compare.stores import FACTOR, FINE, Learned, Repeated, block_mean, velocity, write
+from tests.compare.stores import compared as compare
 from tests.compare.stores import test_store as make_store
 
 CHANNEL = Grid((8, 16, 8), (0.5, 0.125, 0.25), ("periodic", "wall", "periodic"), (0.0, -1.0, 0.0))

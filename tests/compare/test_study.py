@@ -49,9 +49,7 @@ def test_every_row_is_there_once(done):
     assert len(list((folder / "rows").glob("*.json"))) == 12  # and the truth of both flows
     values = tidy(folder)
     keys = [
-        tuple(
-            row[key] for key in ("model", "trained_on", "train_snapshots", "seed", "tested_on", "run", "time", "metric")
-        )
+        tuple(row[key] for key in ("model", "data", "size", "seed", "tested_on", "run", "time", "metric"))
         for row in values
     ]
     assert len(set(keys)) == len(keys)
@@ -61,7 +59,7 @@ def test_every_row_is_there_once(done):
         for data in ("isotropic", "thicker")
     }
     whole = results["data"]["isotropic"]["train_snapshots"]
-    assert {row["train_snapshots"] for row in values if row["model"] == "cnn"} == {4, whole}
+    assert {row["size"] for row in values if row["model"] == "cnn"} == {4, whole}
 
 
 def test_the_table_is_what_the_tidy_values_say(done):
@@ -72,7 +70,7 @@ def test_the_table_is_what_the_tidy_values_say(done):
         own = [
             row
             for row in values
-            if (row["model"], row["tested_on"], row["metric"], row["train_snapshots"])
+            if (row["model"], row["tested_on"], row["metric"], row["size"])
             == (found["model"], found["tested_on"], found["metric"], size)
         ]
         by_seed = [

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsr.compare import Entry, compare
+from flowsr.compare import Entry
 from flowsr.data import create_store, field_template, open_field
 from flowsr.data.patches import OctahedralAugmentation, PatchPairs
 from flowsr.errors import FlowsrError
@@ -19,6 +19,7 @@ from flowsr.models import Task, build_model, load_model, read_card
 from flowsr.train import Network, Schedule, card_for, resolve_networks, train_model
 from flowsr.upscale import upscale_array, upscale_store
 from flowsr.windows import Window, check_spacing
+from tests.compare.stores import compared as compare
 
 COARSE = Grid((4, 6, 8), (0.5, 0.5, 0.25))
 SCHEDULE = Schedule(batch_size=2, max_epochs=1, patience=5, learning_rate=1e-2, samples_per_epoch=2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowsr.compare import Entry, compare
+from flowsr.compare import Entry
 from flowsr.config.schema import Experiment
 from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
 from flowsr.data.patches import OctahedralAugmentation
@@ -23,6 +23,7 @@ from flowsr.train import Network, Schedule, card_for, read_history, resolve_netw
 from flowsr.train.job import patch_pair
 from flowsr.train.losses import Objective
 from flowsr.upscale import upscale_store
+from tests.compare.stores import compared as compare
 
 SCHEDULE = Schedule(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, samples_per_epoch=2)
 CNN = {"width": 2, "blocks": 0}

@@ -24,7 +24,16 @@ class FlowsrError(Exception):
         hint: what to do about it.
     """
 
-    def __init__(self, message: object, *, file=None, variable=None, expected=None, found=None, hint=None):
+    def __init__(
+        self,
+        message: object,
+        *,
+        file: object = None,
+        variable: object = None,
+        expected: object = None,
+        found: object = None,
+        hint: object = None,
+    ):
         parts = [str(message)]
         for label, value in (("variable", variable), ("expected", expected), ("found", found)):
             if value is not None:
@@ -51,7 +60,7 @@ class UnknownName(FlowsrError, KeyError):
     """A name that nothing goes by: of a variable, a model, a metric, an option."""
 
 
-def missing_file(file, *, variable: str | None = None, hint: str | None = None) -> MissingFile:
+def missing_file(file: object, *, variable: str | None = None, hint: str | None = None) -> MissingFile:
     """A file, or a store, that is not there.
 
     Args:
@@ -60,14 +69,16 @@ def missing_file(file, *, variable: str | None = None, hint: str | None = None) 
     return MissingFile("no such file", file=file, variable=variable, hint=hint)
 
 
-def missing_variable(variable: str, known: Iterable[object], *, file=None) -> UnknownName:
+def missing_variable(variable: str, known: Iterable[object], *, file: object = None) -> UnknownName:
     """A variable that a file does not hold, beside those that it does."""
     names = [str(name) for name in known]
     found = ", ".join(names) or "nothing"
     return UnknownName("no such variable", file=file, variable=variable, expected=variable, found=found)
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str], *, file=None, variable=None) -> UnknownName:
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], *, file: object = None, variable: object = None
+) -> UnknownName:
     """A name that is none of the known ones, with the likeliest that was meant.
 
     Args:
@@ -79,13 +90,21 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, file=None, va
     return UnknownName(f"unknown {kind} '{name}'", file=file, variable=variable, expected=expected, hint=hint)
 
 
-def unreadable(error: object, file, variable: str | None = None) -> FlowsrError:
+def unreadable(error: object, file: object, variable: str | None = None) -> FlowsrError:
     """Bytes that a format's library cannot make sense of, in the library's words."""
     found = " ".join(str(error).split())[:200] or type(error).__name__
     return FlowsrError("damaged or not readable", file=file, variable=variable, found=found)
 
 
-def contradiction(message: str, *, file=None, variable=None, expected=None, found=None, hint=None) -> BadValue:
+def contradiction(
+    message: str,
+    *,
+    file: object = None,
+    variable: object = None,
+    expected: object = None,
+    found: object = None,
+    hint: object = None,
+) -> BadValue:
     """Two statements that cannot both hold: of a file and its manifest, of a shape and its coordinates."""
     return BadValue(message, file=file, variable=variable, expected=expected, found=found, hint=hint)
 

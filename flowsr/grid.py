@@ -7,10 +7,13 @@ an exact index permutation. An axis between walls may be stretched: then its cel
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 Triple = tuple[float, float, float]
 Centers = tuple[float, ...] | None
 BOUNDARIES = ("periodic", "wall", "open")
@@ -45,7 +48,7 @@ class Grid:
     origin: Triple = (0.0, 0.0, 0.0)
     centers: tuple[Centers, Centers, Centers] = (None, None, None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "spacing", tuple(float(d) for d in self.spacing))
         object.__setattr__(self, "boundary", tuple(str(b) for b in self.boundary))
@@ -63,7 +66,7 @@ class Grid:
     @property
     def lengths(self) -> Triple:
         """Side lengths of the box."""
-        return tuple(n * d for n, d in zip(self.shape, self.spacing))
+        return triple(n * d for n, d in zip(self.shape, self.spacing, strict=True))
 
     @property
     def periodic(self) -> bool:
@@ -73,21 +76,21 @@ class Grid:
     @property
     def stretched(self) -> tuple[bool, bool, bool]:
         """Which of the axes x, y, z have cells of different sizes."""
-        return tuple(c is not None for c in self.centers)
+        return triple(c is not None for c in self.centers)
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cell-centre coordinates along x, y, z."""
-        return tuple(self._uniform(axis, 0.5) if c is None else np.array(c) for axis, c in enumerate(self.centers))
+        return triple(self._uniform(axis, 0.5) if c is None else np.array(c) for axis, c in enumerate(self.centers))
 
     def faces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Coordinates (n + 1,) of the cells' faces along x, y, z."""
-        return tuple(self._faces(axis) for axis in range(3))
+        return triple(self._faces(axis) for axis in range(3))
 
     def widths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cell sizes (n,) along x, y, z; the volume of a cell is the product."""
-        return tuple(
+        return triple(
             np.full(n, d) if c is None else np.diff(self._faces(axis))
-            for axis, (n, d, c) in enumerate(zip(self.shape, self.spacing, self.centers))
+            for axis, (n, d, c) in enumerate(zip(self.shape, self.spacing, self.centers, strict=True))
         )
 
     def refined(self, factor: int | tuple[int, int, int]) -> Grid:
@@ -95,9 +98,9 @@ class Grid:
         factors = _per_axis(factor)
         return replace(
             self,
-            shape=tuple(n * s for n, s in zip(self.shape, factors)),
-            spacing=tuple(d / s for d, s in zip(self.spacing, factors)),
-            centers=tuple(
+            shape=triple(n * s for n, s in zip(self.shape, factors, strict=True)),
+            spacing=triple(d / s for d, s in zip(self.spacing, factors, strict=True)),
+            centers=triple(
                 None if c is None else self._split(axis, factors[axis]) for axis, c in enumerate(self.centers)
             ),
         )
@@ -111,13 +114,13 @@ class Grid:
             ValueError: a side that ``factor`` does not divide.
         """
         factors = _per_axis(factor)
-        if any(n % s for n, s in zip(self.shape, factors)):
+        if any(n % s for n, s in zip(self.shape, factors, strict=True)):
             raise ValueError(f"factor {factor} does not divide the shape {self.shape}")
         return replace(
             self,
-            shape=tuple(n // s for n, s in zip(self.shape, factors)),
-            spacing=tuple(d * s for d, s in zip(self.spacing, factors)),
-            centers=tuple(
+            shape=triple(n // s for n, s in zip(self.shape, factors, strict=True)),
+            spacing=triple(d * s for d, s in zip(self.spacing, factors, strict=True)),
+            centers=triple(
                 None if c is None else self._merged(axis, factors[axis]) for axis, c in enumerate(self.centers)
             ),
         )
@@ -130,19 +133,20 @@ class Grid:
             flipped: the new axes that run backwards.
         """
         lengths = self.lengths
-        origin = tuple(self.origin[i] + (lengths[i] - lengths[axis]) / 2 for i, axis in enumerate(source))
-        centers = []
-        for new, (start, axis) in enumerate(zip(origin, source)):
-            inside = None if self.centers[axis] is None else np.array(self.centers[axis]) - self.origin[axis]
-            if inside is not None:
-                inside = tuple(start + (lengths[axis] - inside[::-1] if new in flipped else inside))
-            centers.append(inside)
+        origin = triple(self.origin[i] + (lengths[i] - lengths[axis]) / 2 for i, axis in enumerate(source))
+
+        def centers(new: int, axis: int) -> Centers:
+            if self.centers[axis] is None:
+                return None
+            inside = np.array(self.centers[axis]) - self.origin[axis]
+            return tuple(origin[new] + (lengths[axis] - inside[::-1] if new in flipped else inside))
+
         return Grid(
-            shape=tuple(self.shape[axis] for axis in source),
-            spacing=tuple(self.spacing[axis] for axis in source),
-            boundary=tuple(self.boundary[axis] for axis in source),
+            shape=triple(self.shape[axis] for axis in source),
+            spacing=triple(self.spacing[axis] for axis in source),
+            boundary=triple(self.boundary[axis] for axis in source),
             origin=origin,
-            centers=tuple(centers),
+            centers=triple(centers(new, axis) for new, axis in enumerate(source)),
         )
 
     def _uniform(self, axis: int, offset: float) -> np.ndarray:
@@ -182,4 +186,10 @@ class Grid:
 
 
 def _per_axis(factor: int | tuple[int, int, int]) -> tuple[int, int, int]:
-    return (factor,) * 3 if np.ndim(factor) == 0 else tuple(factor)
+    return triple(factor) if isinstance(factor, Iterable) else (factor, factor, factor)
+
+
+def triple(values: Iterable[T]) -> tuple[T, T, T]:
+    """Three values, one for each of x, y, z."""
+    x, y, z = values
+    return x, y, z

@@ -101,7 +101,8 @@ def _adapted_columns(matrices: np.ndarray, irrep: Irrep, count: int) -> np.ndarr
     n, size = matrices.shape[:2]
     transfer = irrep.dimension / n * np.einsum("gi,gab->iab", irrep.matrices[:, :, 0], matrices)
     first = _orthonormal_columns(transfer[0], count)
-    return np.einsum("iab,bc->aci", transfer, first).reshape(size, count * irrep.dimension)
+    columns: np.ndarray = np.einsum("iab,bc->aci", transfer, first).reshape(size, count * irrep.dimension)
+    return columns
 
 
 def _orthonormal_columns(projector: np.ndarray, rank: int) -> np.ndarray:

@@ -11,14 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, reduce
 from operator import add
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowsr.errors import FlowsrError
-from flowsr.grid import Grid
+from flowsr.grid import Grid, triple
 from flowsr.group.octahedral import OctahedralGroup
+
+if TYPE_CHECKING:
+    from e3nn.o3 import Irreps
 
 
 @lru_cache(maxsize=64)
@@ -50,10 +54,10 @@ def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
     whole = np.rint(values)
     values = np.where(np.abs(values - whole) < 1e-12, whole + 0.0, values)
     values.setflags(write=False)
-    return values
+    return np.asarray(values)
 
 
-def _parsed(irreps: str):
+def _parsed(irreps: str) -> Irreps:
     """The string as ``e3nn.o3.Irreps``."""
     from e3nn.o3 import Irreps  # three seconds to import, and only needed here
 
@@ -90,7 +94,7 @@ def axis_action(element: int, group: OctahedralGroup) -> tuple[tuple[int, int, i
         listed in ``flipped`` are reversed. In torch: ``array.permute(source).flip(flipped)``.
     """
     matrix = group.matrices[element]
-    source = tuple(int(axis) for axis in np.abs(matrix).argmax(axis=1))
+    source = triple(int(axis) for axis in np.abs(matrix).argmax(axis=1))
     flipped = tuple(i for i in range(3) if matrix[i, source[i]] < 0)
     return source, flipped
 
@@ -207,4 +211,4 @@ def _cube_permutation(group: OctahedralGroup, side: int) -> np.ndarray:
     moved = group.matrices[group.inverse] @ doubled
     numbers = np.ravel_multi_index(tuple(np.moveaxis((moved + side - 1) // 2, 1, 0)), (side,) * 3).astype(np.int64)
     numbers.setflags(write=False)
-    return numbers
+    return np.asarray(numbers)

@@ -33,12 +33,12 @@ class Irrep:
     @property
     def dimension(self) -> int:
         """d."""
-        return self.matrices.shape[1]
+        return int(self.matrices.shape[1])
 
     @property
     def characters(self) -> np.ndarray:
         """(n,) float64: the trace for every group element, integers for O and O_h."""
-        return np.trace(self.matrices, axis1=1, axis2=2).round() + 0.0
+        return np.asarray(np.trace(self.matrices, axis1=1, axis2=2).round() + 0.0)
 
 
 # Rows: 2 z^2 - x^2 - y^2 and x^2 - y^2, normalized, as combinations of x^2, y^2, z^2.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flowsr.errors import FlowsrError
 from flowsr.group.irreps import Irrep, fourier_matrix, irreps_of
@@ -45,7 +46,7 @@ class OctahedralGroup:
     def __repr__(self) -> str:
         return f"octahedral_group({self.name!r})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, tuple[str]]:
         return octahedral_group, (self.name,)
 
     @property
@@ -57,7 +58,7 @@ class OctahedralGroup:
     def _index(self) -> dict[bytes, int]:
         return {matrix.tobytes(): g for g, matrix in enumerate(self.matrices)}
 
-    def index(self, matrix) -> int:
+    def index(self, matrix: ArrayLike) -> int:
         """Number of the element with this matrix.
 
         Args:
@@ -162,7 +163,7 @@ class OctahedralGroup:
         """The smallest subgroup that contains ``generators``."""
         return self.subgroup(generated(self.multiplication, generators))
 
-    def stabilizer(self, representation: str | np.ndarray, vector, tolerance: float = 1e-9) -> Subgroup:
+    def stabilizer(self, representation: str | np.ndarray, vector: ArrayLike, tolerance: float = 1e-9) -> Subgroup:
         """The elements that leave a vector as it is.
 
         Args:
@@ -197,7 +198,7 @@ def octahedral_group(name: str) -> OctahedralGroup:
     return OctahedralGroup(name, _frozen(matrices if name == "Oh" else matrices[: len(matrices) // 2]))
 
 
-def _frozen(values) -> np.ndarray:
+def _frozen(values: ArrayLike) -> np.ndarray:
     array = np.array(values)
     array.setflags(write=False)
     return array

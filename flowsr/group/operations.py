@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from flowsr.grid import triple
+
 Axis = tuple[int, int, int]
 
 
@@ -65,7 +67,7 @@ class Operation:
     @classmethod
     def of(cls, matrix: np.ndarray) -> Operation:
         """The operation of ``matrix`` (3, 3), integers."""
-        return cls(tuple(tuple(int(n) for n in row) for row in matrix))
+        return cls(triple(triple(int(n) for n in row) for row in matrix))
 
     @property
     def matrix(self) -> np.ndarray:
@@ -92,10 +94,10 @@ class Operation:
         powers = _powers(self.determinant * self.matrix)
         if len(powers) == 1:
             return None
-        projector = sum(powers)
+        projector = np.sum(powers, axis=0)
         column = projector[:, np.flatnonzero(np.abs(projector).sum(axis=0))[0]]
         column = column // np.gcd.reduce(column)
-        return tuple(int(n) for n in column * np.sign(column[np.flatnonzero(column)[0]]))
+        return triple(int(n) for n in column * np.sign(column[np.flatnonzero(column)[0]]))
 
     @property
     def family(self) -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowsr.kernels.expansion import expand_group
-from flowsr.kernels.padding import pad
+from flowsr.kernels.padding import Padding, pad
 from flowsr.kernels.tables import ConvolutionTables
 
 
@@ -19,14 +19,18 @@ class FilterCache:
     Only used when no gradient is wanted. A change of a parameter in place, its replacement, or another dtype or device
     makes it stale; writing through ``parameter.data`` in place cannot be seen by torch, so layers also drop the cache
     whenever they are moved or switched between training and evaluation.
+
+    Attributes:
+        filters: what is kept, if anything.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Forget the filter."""
-        self._entry = (None, None)
+        self._key: object = None
+        self.filters: Tensor | None = None
 
     def get(self, sources: tuple[Tensor, ...], dtype: torch.dtype, build: Callable[[], Tensor]) -> Tensor:
         """``build()`` cast to ``dtype``, or the same tensor as last time when ``sources`` have not changed."""
@@ -36,16 +40,14 @@ class FilterCache:
             return build()
         made_from = tuple((id(s), s.data_ptr(), s._version, s.dtype, s.device) for s in sources)
         key = (made_from, dtype, torch.is_inference_mode_enabled())  # what inference mode makes is of no use outside it
-        known, filters = self._entry
-        if key != known:
-            filters = build().to(dtype)
-            self._entry = (key, filters)
-        return filters
+        if self.filters is None or key != self._key:
+            self._key, self.filters = key, build().to(dtype)
+        return self.filters
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: object) -> FilterCache:
         return FilterCache()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[FilterCache], tuple[()]]:
         return FilterCache, ()
 
 
@@ -71,7 +73,7 @@ def expanded(
     return build() if cache is None else cache.get(parameters, convolution_dtype(features), build)
 
 
-def convolve(features: Tensor, weight: Tensor, padding: tuple[str, str, str]) -> Tensor:
+def convolve(features: Tensor, weight: Tensor, padding: Padding) -> Tensor:
     """An ordinary convolution of (batch, channels, x, y, z) that keeps the number of cells.
 
     Args:
@@ -88,7 +90,7 @@ def dense_convolution(
     filters: Tensor,
     relaxed_weights: Tensor,
     tables: ConvolutionTables,
-    padding: tuple[str, str, str],
+    padding: Padding,
     cache: FilterCache | None = None,
 ) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h), as one convolution of n channels_in channels.
@@ -104,4 +106,5 @@ def dense_convolution(
         f', (batch, channels_out, n, x, y, z).
     """
     weight = expanded(expand_group, features, (filters, relaxed_weights), tables, cache)
-    return convolve(features.flatten(1, 2), weight, padding).unflatten(1, (-1, tables.group.order))
+    result: Tensor = convolve(features.flatten(1, 2), weight, padding).unflatten(1, (-1, tables.group.order))
+    return result

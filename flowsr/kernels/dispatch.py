@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from flowsr.errors import FlowsrError
+from flowsr.grid import triple
 from flowsr.kernels.dense import FilterCache, convolution_dtype
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.registry import Registry
@@ -78,8 +79,8 @@ class Case:
             channels_out=channels_out,
             filter_banks=banks,
             taps=taps,
-            cells=tuple(features.shape[-3:]),
-            padding=tuple(padding),
+            cells=triple(features.shape[-3:]),
+            padding=padding,
             dtype=convolution_dtype(features),
             device=features.device.type,
             gradient=torch.is_grad_enabled() and (features.requires_grad or filters.requires_grad),
@@ -172,12 +173,12 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
     return Choice(best, "lowest predicted time" if len(costs) > 1 else "the only one that can", costs, refusals)
 
 
-@torch.compiler.assume_constant_result  # imports, which a traced graph could not follow
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # imports, which a traced graph could not follow
 def _load_outside_kernels() -> None:
     KERNELS.load()
 
 
-@torch.compiler.assume_constant_result  # nothing that a traced graph could ask for itself
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # nothing that a traced graph could ask for itself
 def _torch_threads() -> int:
     return torch.get_num_threads()
 

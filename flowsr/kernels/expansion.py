@@ -7,7 +7,9 @@ entries. Each is made of parts that can be derived again, so any number of deriv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,16 +21,16 @@ class _Permutation(torch.autograd.Function):
     """(rows, entries) with the entries reordered."""
 
     @staticmethod
-    def forward(values, order, inverse_order):
+    def forward(values: Tensor, order: Tensor, inverse_order: Tensor) -> Tensor:
         return values.index_select(1, order)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
         _, ctx.order, ctx.inverse_order = inputs
 
     @staticmethod
-    def backward(ctx, gradient):
-        return _Permutation.apply(gradient, ctx.inverse_order, ctx.order), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _Permutation.apply(gradient, ctx.inverse_order, ctx.order), None, None  # type: ignore[no-untyped-call]
 
 
 class _Spread(torch.autograd.Function):
@@ -38,34 +40,33 @@ class _Spread(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(filters, weights, index, places):
-        total = None
-        for bank, weight in zip(filters, weights):
+    def forward(filters: Tensor, weights: Tensor, index: Tensor, places: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for bank, weight in zip(filters, weights, strict=True):
             copies = bank.index_select(1, index.flatten()).unflatten(1, index.shape).mul_(weight[:, None])
             total = copies if total is None else total.add_(copies)
+        assert total is not None  # there is a filter bank
         return total
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
         filters, weights, ctx.index, ctx.places = inputs
         ctx.save_for_backward(filters, weights)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         filters, weights = ctx.saved_tensors
         order, entries = ctx.index.shape
         offsets = entries * torch.arange(order, device=gradient.device, dtype=ctx.index.dtype)[:, None]
-        turned_back = _Permutation.apply(
+        moved_back = _Permutation.apply(  # type: ignore[no-untyped-call]
             gradient.flatten(1), (ctx.places + offsets).flatten(), (ctx.index + offsets).flatten()
         ).unflatten(1, (order, entries))
-        for_filters = torch.bmm(weights.expand(len(turned_back), -1, -1), turned_back).transpose(0, 1)
-        for_weights = (
-            torch.matmul(turned_back, filters.permute(1, 2, 0)).sum(0).t() if ctx.needs_input_grad[1] else None
-        )
+        for_filters = torch.bmm(weights.expand(len(moved_back), -1, -1), moved_back).transpose(0, 1)
+        for_weights = torch.matmul(moved_back, filters.permute(1, 2, 0)).sum(0).t() if ctx.needs_input_grad[1] else None
         return for_filters, for_weights, None, None
 
 
-def spread(filters: Tensor, weights: Tensor, actions: list[Tensor | int], tables: ConvolutionTables) -> Tensor:
+def spread(filters: Tensor, weights: Tensor, actions: Sequence[Tensor | int], tables: ConvolutionTables) -> Tensor:
     """sum_l w_l(g) times the copy g of filter l, whose entry (a, b, ...) is the filter's entry (g^-1 a, g^-1 b, ...).
 
     Args:
@@ -85,7 +86,9 @@ def spread(filters: Tensor, weights: Tensor, actions: list[Tensor | int], tables
         forwards, places = (joint_index(list(zip(way, strides)), order, device).int() for way in (actions, backwards))
         return forwards, places
 
-    return _Spread.apply(filters, weights, *tables.remembered(tuple(sizes), build))
+    tables_of_sizes = tables.remembered(tuple(sizes), build)
+    copies: Tensor = _Spread.apply(filters, weights, *tables_of_sizes)  # type: ignore[no-untyped-call]
+    return copies
 
 
 def expand_group(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTables) -> Tensor:
@@ -99,7 +102,7 @@ def expand_group(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTa
         (channels_out n, channels_in n, k, k, k).
     """
     banks, channels_out, channels_in, order, taps = filters.shape
-    actions = [channels_in, tables.group_action, tables.tap_action]
+    actions: list[Tensor | int] = [channels_in, tables.group_action, tables.tap_action]
     copies = spread(filters.flatten(2), relaxed_weights, actions, tables)
     return copies.view(channels_out * order, channels_in * order, *(tables.kernel_size,) * 3)
 
@@ -118,8 +121,8 @@ def expand_lifting(filters: Tensor, relaxed_weights: Tensor, tables: Convolution
     rows = channels_in * dimension
     copies = spread(filters.flatten(2), relaxed_weights, [rows, tables.tap_action], tables)
     copies = copies.view(channels_out, -1, channels_in, dimension, taps)
-    turned = torch.einsum("ogcdy,ged->ogcey", copies, tables.representation.to(filters.dtype))
-    return turned.reshape(-1, rows, *(tables.kernel_size,) * 3)
+    transformed = torch.einsum("ogcdy,ged->ogcey", copies, tables.representation.to(filters.dtype))
+    return transformed.reshape(-1, rows, *(tables.kernel_size,) * 3)
 
 
 def expand_projection(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTables) -> Tensor:
@@ -133,8 +136,8 @@ def expand_projection(filters: Tensor, relaxed_weights: Tensor, tables: Convolut
         (D s^3, channels_in n, k, k, k).
     """
     banks, dimension, subvoxels, channels_in, taps = filters.shape
-    actions = [tables.subvoxel_action, channels_in, tables.tap_action]
+    actions: list[Tensor | int] = [tables.subvoxel_action, channels_in, tables.tap_action]
     copies = spread(filters.flatten(2), relaxed_weights, actions, tables)
     copies = copies.view(dimension, -1, subvoxels, channels_in, taps)
-    turned = torch.einsum("dgpcy,ged->epcgy", copies, tables.representation.to(filters.dtype))
-    return (turned / tables.group.order).reshape(dimension * subvoxels, -1, *(tables.kernel_size,) * 3)
+    transformed = torch.einsum("dgpcy,ged->epcgy", copies, tables.representation.to(filters.dtype))
+    return (transformed / tables.group.order).reshape(dimension * subvoxels, -1, *(tables.kernel_size,) * 3)

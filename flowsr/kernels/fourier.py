@@ -21,13 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flowsr.grid import triple
 from flowsr.kernels.dense import FilterCache, convolution_dtype
-from flowsr.kernels.padding import pad
+from flowsr.kernels.padding import Padding, pad
 from flowsr.kernels.tables import ConvolutionTables
 
 # Bytes of one of the two buffers that a block of voxels is gathered and transformed in: for each thread of a CPU about the
@@ -150,8 +152,8 @@ def _rows(tap_action: Tensor, inverse: Tensor) -> Tensor:
 
 def _extend(features: Tensor, width: int, edges: str, zeros: int) -> Tensor:
     """``periodic`` and ``zero`` axes continued by ``width``, ``none`` axes by ``zeros`` zeros."""
-    modes = edges.split(",")
-    inner = pad(features, width, tuple(modes))
+    modes = triple(edges.split(","))
+    inner = pad(features, width, modes)
     beyond = [zeros if mode == "none" else 0 for mode in modes]
     return F.pad(inner, [beyond[axis] for axis in (2, 2, 1, 1, 0, 0)]).contiguous()
 
@@ -274,32 +276,40 @@ def _result_shape(features: Tensor, filters: Tensor, edges: str) -> tuple[int, .
 
 
 @fourier_operator.register_fake
-def _(features, filters, fourier, tap_action, inverse, dimensions, edges):
+def _(
+    features: Tensor,
+    filters: Tensor,
+    fourier: Tensor,
+    tap_action: Tensor,
+    inverse: Tensor,
+    dimensions: Sequence[int],
+    edges: str,
+) -> Tensor:
     return features.new_empty(_result_shape(features, filters, edges))
 
 
 @fourier_gradients.register_fake
-def _(features, filters, gradient, fourier, tap_action, inverse, dimensions, edges):
+def _(features: Tensor, filters: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(features, memory_format=torch.contiguous_format), filters.new_empty(filters.shape)
 
 
-def _keep_operands(ctx, inputs, output):
+def _keep_operands(ctx: Any, inputs: Any, output: Tensor) -> None:
     features, filters, fourier, tap_action, inverse, ctx.dimensions, ctx.edges = inputs
     ctx.save_for_backward(features, filters, fourier, tap_action, inverse)
 
 
-def _operator_backward(ctx, gradient):
+def _operator_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     features, filters, *tables = ctx.saved_tensors
     gradients = fourier_gradients(features, filters, gradient, *tables, ctx.dimensions, ctx.edges)
     return *gradients, None, None, None, None, None
 
 
-def _keep_operands_and_gradient(ctx, inputs, output):
+def _keep_operands_and_gradient(ctx: Any, inputs: Any, output: object) -> None:
     features, filters, gradient, fourier, tap_action, inverse, ctx.dimensions, ctx.edges = inputs
     ctx.save_for_backward(features, filters, gradient, fourier, tap_action, inverse)
 
 
-def _gradients_backward(ctx, of_features, of_filters):
+def _gradients_backward(ctx: Any, of_features: Tensor, of_filters: Tensor) -> tuple[Tensor | None, ...]:
     """The operator is bilinear: its derivatives' derivatives are itself and its derivatives, with operands exchanged."""
     features, filters, gradient, *tables = ctx.saved_tensors
     constants = (*tables, ctx.dimensions, ctx.edges)
@@ -319,7 +329,7 @@ def fourier_convolution(
     filters: Tensor,
     relaxed_weights: Tensor,
     tables: ConvolutionTables,
-    padding: tuple[str, str, str],
+    padding: Padding,
     cache: FilterCache | None = None,
 ) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h), by one matrix product per irrep.
@@ -330,7 +340,7 @@ def fourier_convolution(
     """
     dtype = convolution_dtype(features)
     inside = [mode in ("periodic", "zero") for mode in padding]
-    walls = tuple("none" if done else mode for done, mode in zip(inside, padding))
+    walls = triple("none" if done else mode for done, mode in zip(inside, padding, strict=True))
     edges = ",".join(mode if done else "none" for done, mode in zip(inside, padding))
     strict = fourier_operator(
         pad(features, tables.halo, walls).to(dtype),
@@ -341,5 +351,5 @@ def fourier_convolution(
         [irrep.dimension for irrep in tables.group.irreps],
         edges,
     )
-    weighted = strict.unflatten(1, filters.shape[:2]) * relaxed_weights.to(dtype)[:, None, :, None, None, None]
+    weighted: Tensor = strict.unflatten(1, filters.shape[:2]) * relaxed_weights.to(dtype)[:, None, :, None, None, None]
     return weighted[:, 0] if filters.shape[0] == 1 else weighted.sum(1)

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from flowsr.group.fields import representation
 from flowsr.group.octahedral import OctahedralGroup
+from flowsr.kernels.padding import Padding
 
 
-def reference_lifting(features, filters, relaxed_weights, group, irreps, padding) -> Tensor:
+def reference_lifting(
+    features: Tensor, filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, irreps: str, padding: Padding
+) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y psi_l(g^-1 y) rho(g^-1) f(x+y).
 
     Args:
@@ -37,7 +40,9 @@ def reference_lifting(features, filters, relaxed_weights, group, irreps, padding
     return torch.stack(parts, 2)
 
 
-def reference_convolution(features, filters, relaxed_weights, group, padding) -> Tensor:
+def reference_convolution(
+    features: Tensor, filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, padding: Padding
+) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h).
 
     Args:
@@ -56,7 +61,15 @@ def reference_convolution(features, filters, relaxed_weights, group, padding) ->
     return torch.stack(parts, 2)
 
 
-def reference_projection(features, filters, relaxed_weights, group, irreps, padding, upsample=1) -> Tensor:
+def reference_projection(
+    features: Tensor,
+    filters: Tensor,
+    relaxed_weights: Tensor,
+    group: OctahedralGroup,
+    irreps: str,
+    padding: Padding,
+    upsample: int = 1,
+) -> Tensor:
     """v(x) = (1/n) sum_g sum_l w_l(g) rho(g) sum_y phi_l(g^-1 y, g^-1 p) f(x+y, g), p the sub-position of the fine cell.
 
     Args:
@@ -81,7 +94,8 @@ def reference_projection(features, filters, relaxed_weights, group, irreps, padd
 
 def _offsets(taps: int) -> list[tuple[int, int, int]]:
     half = round(taps ** (1 / 3)) // 2
-    return list(product(range(-half, half + 1), repeat=3))
+    along = range(-half, half + 1)
+    return list(product(along, along, along))
 
 
 def _taps_seen_by(group: OctahedralGroup, g: int, taps: int) -> list[int]:
@@ -90,12 +104,12 @@ def _taps_seen_by(group: OctahedralGroup, g: int, taps: int) -> list[int]:
     return [offsets.index(tuple(group.matrices[g].T @ y)) for y in offsets]
 
 
-def _neighbours(features: Tensor, taps: int, padding: tuple[str, str, str]) -> Tensor:
+def _neighbours(features: Tensor, taps: int, padding: Padding) -> Tensor:
     """f(x + y) for every y, stacked in front."""
     return torch.stack([_shift(features, y, padding) for y in _offsets(taps)])
 
 
-def _shift(features: Tensor, offset: tuple[int, int, int], padding: tuple[str, str, str]) -> Tensor:
+def _shift(features: Tensor, offset: tuple[int, int, int], padding: Padding) -> Tensor:
     """f(x + offset), by looking every cell up."""
     for axis, (step, mode) in enumerate(zip(offset, padding), start=features.dim() - 3):
         cells = features.shape[axis]

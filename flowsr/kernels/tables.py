@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,14 @@ class ConvolutionTables(nn.Module):
         ValueError: an even kernel size, a factor below 1, or irreps that e3nn cannot read.
     """
 
+    inverse: Tensor
+    group_action: Tensor
+    tap_action: Tensor
+    subvoxel_action: Tensor
+    representation: Tensor
+    invariants: Tensor
+    fourier: Tensor
+
     def __init__(self, group: OctahedralGroup, kernel_size: int, irreps: str = "0e", upsample: int = 1):
         super().__init__()
         self.group = group
@@ -49,7 +58,7 @@ class ConvolutionTables(nn.Module):
             "invariants": invariant_basis(representation(str(irreps), group)),
             "fourier": group.fourier,
         }
-        self._remembered: dict[tuple, tuple[Tensor, ...]] = {}
+        self._remembered: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
         for name, values in self._exact.items():
             self.register_buffer(name, torch.from_numpy(np.array(values)), persistent=False)
 
@@ -63,7 +72,7 @@ class ConvolutionTables(nn.Module):
         """Cells that the filter reaches beyond its centre, k // 2."""
         return self.kernel_size // 2
 
-    def remembered(self, key: tuple, build: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def remembered(self, key: tuple[int, ...], build: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """``build()``, made once for a key and kept until the tables move; made anew in a traced graph."""
         if torch.compiler.is_compiling():
             return build()
@@ -72,21 +81,20 @@ class ConvolutionTables(nn.Module):
                 self._remembered[key] = build()
         return self._remembered[key]
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_remembered": {}}
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ConvolutionTables:
         self._remembered.clear()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, values in self._exact.items():  # `layer.float()` must not round the matrices
-            moved = self._buffers[name]
-            exact = torch.from_numpy(np.array(values))
+            moved, exact = self.get_buffer(name), torch.from_numpy(np.array(values))
             if moved.dtype != exact.dtype:
                 self._buffers[name] = exact.to(moved.device)
         return self
 
 
-def joint_index(axes: list[tuple[Tensor | int, int]], order: int, device) -> Tensor:
+def joint_index(axes: list[tuple[Tensor | int, int]], order: int, device: torch.device) -> Tensor:
     """Where every entry of a rotated filter is found in the unrotated one.
 
     Args:

@@ -62,7 +62,7 @@ class GroupConv(RelaxedLayer):
             wall_padding=wall_padding,
         )
         with torch.no_grad():
-            self.filters -= self.filters.mean((2, 3, 4), keepdim=True)
+            self.filters.sub_(self.filters.mean((2, 3, 4), keepdim=True))
         self.activation = activation
         self.kernel = kernel
 

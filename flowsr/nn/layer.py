@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import pi, prod
+from typing import Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.dense import FilterCache
@@ -65,19 +67,20 @@ class RelaxedLayer(nn.Module):
         """Products that are summed for one output, of one filter bank."""
         return prod(self.filters.shape[2:])
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         self.cache.clear()
         return super().train(mode)
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.cache.clear()
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def extra_repr(self) -> str:
         return f"{self.group.name}, filters={tuple(self.filters.shape)}, relaxed={self.relaxed_weights.requires_grad}"
 
 
-def check_shape(features: torch.Tensor, expected: tuple[int, ...]) -> None:
+def check_shape(features: Tensor, expected: tuple[int, ...]) -> None:
     """
     Raises:
         ValueError: dimensions after the batch, and before x, y, z, that are not ``expected``.

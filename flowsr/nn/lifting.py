@@ -71,5 +71,7 @@ class LiftingConv(RelaxedLayer):
         _, _, channels_in, dimension, _ = self.filters.shape
         check_shape(field, (channels_in * dimension,))
         weight = expanded(expand_lifting, field, (self.filters, self.relaxed_weights), self.tables, self.cache)
-        lifted = convolve(field, weight, paddings(boundary, self.wall_padding)).unflatten(1, (-1, self.group.order))
+        lifted: Tensor = convolve(field, weight, paddings(boundary, self.wall_padding)).unflatten(
+            1, (-1, self.group.order)
+        )
         return lifted if self.bias is None else lifted + self.bias.to(lifted.dtype).view(-1, 1, 1, 1, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class SubVoxelUpsample(nn.Module):
         options: those of :class:`~flowsr.nn.GroupConv`.
     """
 
-    def __init__(self, group: OctahedralGroup, channels_in: int, channels_out: int, factor: int, **options):
+    def __init__(self, group: OctahedralGroup, channels_in: int, channels_out: int, factor: int, **options: Any):
         super().__init__()
         self.tables = ConvolutionTables(group, kernel_size=1, upsample=factor)
         self.convolution = GroupConv(group, channels_in, channels_out * factor**3, **options)

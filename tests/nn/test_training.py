@@ -86,10 +86,10 @@ def test_cached_filters_follow_every_change_of_the_weights():
     with torch.no_grad():
         first = layer(features)
         assert torch.equal(layer(features), first)
-        assert layer.cache._entry[1] is not None
-        cached = layer.cache._entry[1]
+        assert layer.cache.filters is not None
+        cached = layer.cache.filters
         layer(features)
-        assert layer.cache._entry[1] is cached
+        assert layer.cache.filters is cached
         layer.relaxed_weights.mul_(2)
         assert torch.equal(layer(features), fresh()) and not torch.equal(layer(features), first)
         layer.load_state_dict({name: torch.randn_like(value) for name, value in layer.state_dict().items()})
@@ -143,7 +143,7 @@ def test_autocast(kernel):
     network.eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(network(field), rounded)
-        assert network.lifting.cache._entry[1].dtype == torch.bfloat16
+        assert network.lifting.cache.filters.dtype == torch.bfloat16
 
 
 def assert_same_gradients(network, expected, found):

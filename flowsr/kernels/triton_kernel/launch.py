@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flowsr.grid import triple
 from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
 
 # Bytes of the workspace between the stages: this part of the field's and the result's, and at least about what the
@@ -158,7 +160,7 @@ def tile_sides(sides: Sequence[int], voxels: int) -> tuple[int, int, int]:
         open_axes = [axis for axis in (2, 1, 0) if tile[axis] < sides[axis]]
         axis = min(open_axes, key=lambda axis: tile[axis]) if open_axes else 2
         tile[axis] *= 2
-    return tuple(tile)
+    return triple(tile)
 
 
 def workspace_bytes(*fields: Tensor) -> int:
@@ -189,7 +191,7 @@ def _fitting(lines: int, lines_across: int, halo: int) -> int:
     return max(1, lines // lines_across - 2 * halo)
 
 
-def start(program, grid: tuple[int, ...], *operands, **constants) -> None:
+def start(program: Any, grid: tuple[int, ...], *operands: Any, **constants: Any) -> None:
     """Run a program on the device of its first operand."""
     device = operands[0].device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowsr.grid import triple
 from flowsr.kernels.dense import FilterCache, convolution_dtype
 from flowsr.kernels.dispatch import ACTIVATIONS
 from flowsr.kernels.fourier import fourier_convolution
@@ -46,7 +48,7 @@ class Setting:
     @property
     def edges(self) -> tuple[str, str, str]:
         """The padding of x, y, z."""
-        return tuple(self.padding.split(","))
+        return triple(self.padding.split(","))
 
     def stages(self, filters: Tensor) -> Stages:
         """The programs for these filters, (..., k^3)."""
@@ -113,7 +115,17 @@ def _convolved(
 
 
 @sign_convolution.register_fake
-def _(features, filters, relaxed_weights, bias, group, padding, activation, dtype, keep):
+def _(
+    features: Tensor,
+    filters: Tensor,
+    relaxed_weights: Tensor,
+    bias: Tensor | None,
+    group: str,
+    padding: str,
+    activation: str,
+    dtype: torch.dtype,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
     result = features.new_empty(_result_shape(features, filters), dtype=dtype)
     return result, torch.empty_like(result) if keep else result.new_empty(0)
 
@@ -147,11 +159,26 @@ def sign_convolution_gradients(
         found[0], found[1] = backward.features_and_filters(needed[0], needed[1])
     if needed[2] or needed[3]:
         found[2], found[3] = backward.weights_and_bias(needed[2])
-    return tuple(part if wanted else empty for part, wanted, empty in zip(found, needed, nothing))
+    features_, filters_, weights_, bias_ = (
+        part if wanted else empty for part, wanted, empty in zip(found, needed, nothing, strict=True)
+    )
+    return features_, filters_, weights_, bias_
 
 
 @sign_convolution_gradients.register_fake
-def _(gradient, features, filters, relaxed_weights, bias, saved, group, padding, activation, dtype, needed):
+def _(
+    gradient: Tensor,
+    features: Tensor,
+    filters: Tensor,
+    relaxed_weights: Tensor,
+    bias: Tensor | None,
+    saved: Tensor | None,
+    group: str,
+    padding: str,
+    activation: str,
+    dtype: torch.dtype,
+    needed: list[bool],
+) -> tuple[Tensor, ...]:
     sources = (features, filters, relaxed_weights, filters if bias is None else bias)
     return tuple(source.new_empty(source.shape if wanted else (0,)) for source, wanted in zip(sources, needed))
 
@@ -159,7 +186,16 @@ def _(gradient, features, filters, relaxed_weights, bias, saved, group, padding,
 class _Backward:
     """The gradients of one convolution; arguments as those of :func:`sign_convolution_gradients`."""
 
-    def __init__(self, setting: Setting, gradient, features, filters, relaxed_weights, bias, saved):
+    def __init__(
+        self,
+        setting: Setting,
+        gradient: Tensor,
+        features: Tensor,
+        filters: Tensor,
+        relaxed_weights: Tensor,
+        bias: Tensor | None,
+        saved: Tensor | None,
+    ):
         self.setting, self.stages = setting, setting.stages(filters)
         self.gradient, self.features, self.filters, self.saved = gradient, features, filters, saved
         self.relaxed_weights, self.bias = relaxed_weights, bias
@@ -178,20 +214,20 @@ class _Backward:
             slab = stages.analyze(source, box, tables.half)
             if features_wanted:
                 self._write(stages.multiply(slab, matrices, box, plain.columns), box, result, plain)
-            if filters_wanted:
+            if totals is not None:
                 stages.correlate(slab, stages.analyze(plain, box, 0), box, totals)
-        return result, self._filters(totals, adjoint.shape) if filters_wanted else result
+        return result, result if totals is None else self._filters(totals, adjoint.shape)
 
     def _sources(self) -> tuple[Source, Source, list[int]]:
         """The gradient as a field around the cells that the input was continued to, the input there, and those
         sides."""
         halo, edges = self.stages.tables.half, self.setting.edges
-        beyond = [0 if edge in DIRECT_EDGES else halo for edge in edges]
-        outside = tuple(edge if edge in DIRECT_EDGES else "zero" for edge in edges)
+        beyond = triple(0 if edge in DIRECT_EDGES else halo for edge in edges)
+        outside = triple(edge if edge in DIRECT_EDGES else "zero" for edge in edges)
         activation = self.setting.activation
         saved = None if activation == "none" else self.saved
-        source = Source(self.gradient, outside, tuple(beyond), self.weights, saved, activation)
-        plain = Source(self.features, edges, tuple(beyond))
+        source = Source(self.gradient, outside, beyond, self.weights, saved, activation)
+        plain = Source(self.features, edges, beyond)
         return source, plain, [side + 2 * more for side, more in zip(self.features.shape[-3:], beyond)]
 
     def _empty_gradient(self, plain: Source) -> Tensor:
@@ -222,7 +258,7 @@ class _Backward:
         total = totals.sum(0)[:, :, : COSETS * banks * channels_out, : COSETS * channels_in]
         apart = total.unflatten(2, (banks, COSETS, channels_out)).unflatten(5, (COSETS, channels_in))
         spectra = apart.transpose(2, 3).flatten(3, 4)
-        found = tables.adjoint(tables.filters(spectra)).view(self.filters.shape)
+        found: Tensor = tables.adjoint(tables.filters(spectra)).view(self.filters.shape)
         return found.to(self.filters.dtype).contiguous()
 
     def weights_and_bias(self, weights_wanted: bool) -> tuple[Tensor, Tensor]:
@@ -275,7 +311,7 @@ def _pieces(start: int, side: int, cells: int, beyond: int, edge: str) -> list[t
     return pieces
 
 
-def _keep(ctx, inputs, output):
+def _keep(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
     features, filters, relaxed_weights, bias, group, padding, activation, dtype, keep = inputs
     result, before = output
     ctx.set_materialize_grads(False)
@@ -284,7 +320,7 @@ def _keep(ctx, inputs, output):
     ctx.save_for_backward(features, filters, relaxed_weights, bias, (before if keep else result) if used else None)
 
 
-def _backward(ctx, gradient, _):
+def _backward(ctx: Any, gradient: Tensor | None, _: object) -> tuple[Tensor | None, ...]:
     *operands, saved = ctx.saved_tensors
     needed = list(ctx.needs_input_grad[:4])
     if gradient is None:
@@ -296,13 +332,15 @@ def _backward(ctx, gradient, _):
     return *(part if wanted else None for part, wanted in zip(found, needed)), None, None, None, None, None
 
 
-def _differentiable_gradients(gradient: Tensor, operands, needed, settings) -> list[Tensor | None]:
+def _differentiable_gradients(
+    gradient: Tensor, operands: list[Tensor], needed: list[bool], settings: tuple[str, str, str, torch.dtype]
+) -> list[Tensor | None]:
     """The gradients where their own derivatives are wanted: through the Fourier kernel, whose are of any order."""
     group, padding, activation, dtype = settings
     features, filters, relaxed_weights, bias = operands
     tables = ConvolutionTables(sign_tables(group, 1, filters.device).group, round(filters.shape[-1] ** (1 / 3)))
     with torch.enable_grad(), torch.autocast(features.device.type, enabled=False):
-        values = (features.to(dtype), filters, relaxed_weights, tables.to(filters.device), tuple(padding.split(",")))
+        values = (features.to(dtype), filters, relaxed_weights, tables.to(filters.device), triple(padding.split(",")))
         result = _finished(fourier_convolution(*values), bias, None if activation == "none" else activation)
         wanted = [operand for operand, needs in zip(operands, needed) if needs]
         found = iter(torch.autograd.grad(result, wanted, gradient, create_graph=True))
@@ -344,4 +382,5 @@ def triton_convolution(
     derived = torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in operands)
     keep = derived and activation in ("gelu", "silu")
     settings = (tables.group.name, ",".join(padding), activation or "none", dtype)
-    return sign_convolution(*operands, *settings, keep)[0]
+    result: Tensor = sign_convolution(*operands, *settings, keep)[0]
+    return result

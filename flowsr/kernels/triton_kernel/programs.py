@@ -174,11 +174,11 @@ def analyze(
             value = _times_slope(value, kept, ACTIVATION)
         if WEIGHTED:
             value *= tl.load(weights + bank * (K * COSETS) + element, mask=number < columns, other=0.0)[:, None]
-        values = values + (value,)
+        values = values + (value,)  # type: ignore[assignment]  # Triton unrolls the loop
     target = slab + number[:, None] + position[None, :] * (K * WIDTH)
     filled = (number < WIDTH)[:, None] & (position < positions)[None, :]
     for chi in tl.static_range(K):
-        total = values[0]
+        total = values[0]  # type: ignore[misc]
         for k in tl.static_range(1, K):
             if CHARACTERS[chi][k] > 0:
                 total += values[k]
@@ -344,14 +344,14 @@ def synthesize(
     for bank in tl.static_range(BANKS):
         for chi in tl.static_range(K):
             pointers = product + (bank * COSETS * channels + number)[:, None] + (position * K + chi)[None, :] * WIDTH
-            parts = parts + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)
+            parts = parts + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)  # type: ignore[assignment]
     at = (first_sample + sample).to(tl.int64) * r_sample + (first_x + x).to(tl.int64) * r_x
     at += y.to(tl.int64) * r_y + z.to(tl.int64) * r_z
     for k in tl.static_range(K):
         element = tl.load(elements + k * COSETS + coset, mask=coset < COSETS, other=0).to(tl.int64)
         value = tl.zeros((COLUMNS, ROWS), dtype=tl.float32)
         for bank in tl.static_range(BANKS):
-            strict = parts[bank * K]
+            strict = parts[bank * K]  # type: ignore[var-annotated]
             for chi in tl.static_range(1, K):
                 if CHARACTERS[chi][k] > 0:
                     strict += parts[bank * K + chi]

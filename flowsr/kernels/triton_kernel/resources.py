@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,16 +56,16 @@ class Resources:
 class _NoDevice:
     """Stands in for Triton's driver: names the target, and has no device."""
 
-    def __init__(self, target):
+    def __init__(self, target: object):
         self._target = target
 
-    def get_current_target(self):
+    def get_current_target(self) -> object:
         return self._target
 
     def get_current_device(self) -> int:
         return 0
 
-    def get_current_stream(self, device=None) -> int:
+    def get_current_stream(self, device: object = None) -> int:
         return 0
 
     def get_active_torch_device(self) -> torch.device:
@@ -72,14 +73,15 @@ class _NoDevice:
 
 
 @contextmanager
-def _compiling(capability: int) -> Iterator[list]:
+def _compiling(capability: int) -> Iterator[list[tuple[Any, dict[str, Any]]]]:
     """Programs that are started in the ``with`` block are compiled, collected, and not run."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    compiled, before = [], (launch.start, launch.capability)
+    compiled: list[tuple[Any, dict[str, Any]]] = []
+    before = launch.start, launch.capability
 
-    def compile_only(program, grid, *operands, **constants) -> None:
+    def compile_only(program: Any, grid: tuple[int, ...], *operands: Any, **constants: Any) -> None:
         compiled.append((program.warmup(*operands, grid=grid, **constants), constants))
 
     driver.set_active(_NoDevice(GPUTarget("cuda", capability, 32)))
@@ -126,7 +128,7 @@ def resources(
     return [_read(kernel, constants) for kernel, constants in different.values()]
 
 
-def _read(kernel, constants: dict) -> Resources:
+def _read(kernel: Any, constants: dict[str, Any]) -> Resources:
     from triton import knobs
 
     tools = Path(knobs.nvidia.cuobjdump.path), Path(knobs.nvidia.nvdisasm.path)
@@ -141,11 +143,17 @@ def _read(kernel, constants: dict) -> Resources:
     return Resources(
         program=kernel.metadata.name,
         warps=constants["num_warps"],
-        registers=int(re.search(r"REG:(\d+)", usage)[1]),
-        stack_bytes=int(re.search(r"STACK:(\d+)", usage)[1]),
+        registers=_number(r"REG:(\d+)", usage),
+        stack_bytes=_number(r"STACK:(\d+)", usage),
         shared_bytes=kernel.metadata.shared,
         instructions={name: len(re.findall(rf"\b{re.escape(name)}\b", code)) for name in names},
     )
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    assert found is not None, f"no {pattern} in what the tools say"
+    return int(found[1])
 
 
 def main(arguments: list[str] | None = None) -> None:

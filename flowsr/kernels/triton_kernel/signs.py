@@ -23,14 +23,16 @@ where these are 6 C wide, and every tap costs it a 48 x 48 transform where this 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowsr.grid import triple
 from flowsr.group.fields import tap_permutation
 from flowsr.group.octahedral import OctahedralGroup, octahedral_group
 
@@ -53,7 +55,7 @@ class Combination:
     @property
     def signs(self) -> tuple[int, int, int]:
         """Sign of the second neighbour along x, y, z."""
-        return tuple(-1 if self.parity >> axis & 1 else 1 for axis in range(3))
+        return triple(-1 if self.parity >> axis & 1 else 1 for axis in range(3))
 
     @property
     def pattern(self) -> int:
@@ -69,7 +71,7 @@ class Combination:
             if m:
                 row[half - m] = 0.5 * self.signs[axis]
             rows.append(row)
-        return np.einsum("x,y,z->xyz", *rows).ravel()
+        return np.asarray(np.einsum("x,y,z->xyz", *rows).ravel())
 
 
 @lru_cache
@@ -78,12 +80,12 @@ def combinations(kernel_size: int) -> tuple[Combination, ...]:
     half = kernel_size // 2
     found = []
     for parity in range(CLASSES):
-        reaches = [range(1, half + 1) if parity >> axis & 1 else range(half + 1) for axis in range(3)]
+        reaches = triple(range(1, half + 1) if parity >> axis & 1 else range(half + 1) for axis in range(3))
         found += [Combination(parity, reach) for reach in product(*reaches)]
     return tuple(found)
 
 
-def _bits(vector) -> int:
+def _bits(vector: Iterable[bool]) -> int:
     return sum(1 << axis for axis, odd in enumerate(vector) if odd)
 
 
@@ -118,7 +120,7 @@ class SignTables:
         self._load(device, elements, characters, odd)
         self._load_filter_indices(device, elements, cosets)
 
-    def _load(self, device, elements: np.ndarray, characters: np.ndarray, odd: np.ndarray) -> None:
+    def _load(self, device: torch.device | str, elements: np.ndarray, characters: np.ndarray, odd: np.ndarray) -> None:
         numbers = {_bits(axes): chi for chi, axes in enumerate(odd)}
         if self.order < CLASSES:  # without improper elements the sign of all three axes together is always +1
             numbers |= {CLASSES - 1 - bits: chi for bits, chi in numbers.items()}
@@ -134,15 +136,15 @@ class SignTables:
         self.first = tuple(sum(p < parity for p in parities) for parity in range(CLASSES + 1))
         self.steps_on_device = torch.tensor(self.steps, dtype=torch.int32, device=device)
 
-    def _load_filter_indices(self, device, elements: np.ndarray, cosets: list[int]) -> None:
+    def _load_filter_indices(self, device: torch.device | str, elements: np.ndarray, cosets: list[int]) -> None:
         group, taps = self.group, self.taps
-        turned = tap_permutation(group, self.kernel_size)
+        moved = tap_permutation(group, self.kernel_size)
         position = np.argsort(elements.ravel())
         inverse = group.inverse[cosets]
         spread = group.multiplication[inverse[:, None], elements.reshape(1, -1)][:, :, None] * taps
-        spread = spread + turned[cosets][:, None, :]
-        collect = position[group.multiplication[cosets]][:, :, None] * taps + turned[inverse][:, None, :]
-        adjoint = group.inverse[:, None] * taps + (taps - 1 - turned)
+        spread = spread + moved[cosets][:, None, :]
+        collect = position[group.multiplication[cosets]][:, :, None] * taps + moved[inverse][:, None, :]
+        adjoint = group.inverse[:, None] * taps + (taps - 1 - moved)
         self._spread, self._collect, self._adjoint = [
             torch.tensor(index.reshape(len(index), -1), device=device) for index in (spread, collect, adjoint)
         ]
@@ -177,8 +179,8 @@ class SignTables:
         by_shift = torch.einsum("sk,sbqcpo->ocpkqb", self._character_matrix.to(spectra.dtype), by_character)
         copies = (by_shift @ self._shift_matrix.to(spectra.dtype)).flatten(3)
         channels = copies.shape[:2]
-        collected = sum(copies[:, :, p].index_select(2, self._collect[p]) for p in range(COSETS))
-        return collected.view(*channels, self.group.order, self.taps)
+        parts = (copies[:, :, p].index_select(2, self._collect[p]) for p in range(COSETS))
+        return reduce(torch.add, parts).view(*channels, self.group.order, self.taps)
 
     def _exchange(self, spectra: Tensor) -> Tensor:
         """From the source's character to the result's, or back: both are the product with the parity's character."""

@@ -24,12 +24,11 @@ def slowdown(cells: int, threads: int, others: int, rounds: int, steps: int) -> 
     import torch
 
     from flowsr.grid import Grid
-    from flowsr.simulate import BoxSolver, Case, Drive, Medium, PeriodicBox
+    from flowsr.simulate import PeriodicBox, Simulation, solver_of
 
     torch.set_num_threads(threads)
     box = PeriodicBox(Grid((cells,) * 3, (2 * math.pi / cells,) * 3))
-    case = Case("forced_isotropic", Drive(viscosity=0.48 / cells), Medium())
-    solver = BoxSolver(box, case.start(box), 0.48 / cells, forces=case.forces(box))
+    solver = solver_of(Simulation(viscosity=0.48 / cells), box)
     company = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
 
     def timed() -> float:

@@ -16,17 +16,16 @@ import torch
 from timing import compare
 
 from flowsr.grid import Grid
-from flowsr.simulate import BoxSolver, Case, Drive, Medium, PeriodicBox
+from flowsr.simulate import BoxSolver, PeriodicBox, Simulation, solver_of
 
 STAGES = 4
-CASES = {"forced": Medium(), "rotating, stratified": Medium(rotation=(0, 0, 2.0), stratification=(0, 0, 1.5))}
+CASES = {"forced": {}, "rotating, stratified": {"rotation": (0, 0, 2.0), "stratification": (0, 0, 1.5)}}
 
 
-def solver_for(cells: int, medium: Medium, device: str) -> BoxSolver:
+def solver_for(cells: int, medium: dict, device: str) -> BoxSolver:
     """Forced turbulence in a cube of side 2 pi, float32."""
     box = PeriodicBox(Grid((cells,) * 3, (2 * math.pi / cells,) * 3), device=device)
-    case = Case("forced_isotropic", Drive(viscosity=0.48 / cells), medium)
-    return BoxSolver(box, case.start(box), 0.48 / cells, forces=case.forces(box), scalars=case.scalars)
+    return solver_of(Simulation(viscosity=0.48 / cells, **medium), box)
 
 
 def bare_transforms(solver: BoxSolver):

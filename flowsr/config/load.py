@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowsr.config.schema import Experiment
-from flowsr.errors import FlowsrError
+from flowsr.errors import BadValue, FlowsrError
 from flowsr.registry import suggestion
 
 T = TypeVar("T")
@@ -128,6 +128,11 @@ def first_problem(error: ValidationError, root: type, source: object) -> FlowsrE
         return FlowsrError(f"unknown key '{where}'", file=source, hint=hint)
     if problem["type"] == "missing":
         return FlowsrError(f"'{where}' is required", file=source, hint=more)
+    refused = problem.get("ctx", {}).get("error")
+    if isinstance(refused, BadValue) and refused.variable:
+        key, hint = ".".join([*map(str, problem["loc"]), refused.variable]), refused.hint or more
+        expected, found = refused.expected, refused.found
+        return FlowsrError(f"bad value for '{key}'", file=source, expected=expected, found=found, hint=hint)
     found = problem["input"]
     if problem["type"] == "value_error":  # a rule of the settings' own, which begins with the key that it is about
         problem["msg"] = problem["msg"].removeprefix("Value error, ")

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from flowsr.config.base import Settings
-from flowsr.config.simulate import SimulateSettings
 from flowsr.data.pairs import Ingest
+from flowsr.simulate.settings import Simulation
 from flowsr.train.settings import Training
 
 
@@ -40,7 +40,7 @@ class Experiment(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of initialisation and patch sampling.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; default: all cores.")
-    simulate: SimulateSettings = SimulateSettings()
+    simulate: Simulation = Simulation()
     ingest: Ingest = Ingest()
     train: Training = Training()
     upscale: UpscaleSettings = UpscaleSettings()

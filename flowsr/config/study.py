@@ -12,9 +12,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationE
 
 from flowsr.config.base import Settings
 from flowsr.config.load import STUDY_KEY, apply_overrides, first_problem, read_yaml
-from flowsr.config.simulate import SimulateSettings
 from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
+from flowsr.simulate.settings import Simulation
 from flowsr.train.settings import Network, Training
 
 #: What every model is compared with unless the study says otherwise; a name that it does not have is passed over.
@@ -30,7 +30,7 @@ class DataSettings(Settings):
     )
     label: str | None = Field(None, description="What people read; default: its name.")
     licence: str = Field("simulated here, no licence needed", description="Licence of the data, for the model cards.")
-    simulate: SimulateSettings = SimulateSettings()
+    simulate: Simulation = Simulation()
     ingest: Ingest = Ingest()
 
 

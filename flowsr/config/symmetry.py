@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from flowsr.config.load import apply_overrides, first_problem, read_yaml
-from flowsr.config.simulate import SimulateSettings
+from flowsr.simulate.settings import Simulation
 from flowsr.symmetry.discover import SEEDS, Method
 from flowsr.symmetry.tasks import SampleSettings
 
@@ -25,7 +25,7 @@ class SymmetrySettings(Method, SampleSettings):
     """Folder that everything is written to."""
     inputs: list[Path] | None = None
     """Files, one a run; default: what `simulate` makes."""
-    simulate: SimulateSettings | None = None
+    simulate: Simulation | None = None
     """Turbulence to make first, where there are no inputs."""
     seeds: tuple[int, ...] = tuple(range(SEEDS))
     """Of the networks."""

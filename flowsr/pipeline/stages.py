@@ -6,12 +6,9 @@ and records what was done (:mod:`flowsr.pipeline.steps`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from flowsr.compare.result import RECORDS, ComparisonResult
 from flowsr.config.load import dump_experiment
@@ -37,21 +34,17 @@ def simulate(
         part: other processes work at other seeds of the same experiment; its ``config.yaml`` is theirs to write.
     """
     _start(experiment, part)
-    settings = experiment.simulate.recorded()
-    use_threads(experiment.threads or (1 if np.max(settings["cells"]) <= ONE_THREAD_CELLS else None))
-    job, _ = _simulation(settings["flow"])
+    settings = experiment.simulate
+    use_threads(experiment.threads or (1 if max(settings.shape) <= ONE_THREAD_CELLS else None))
     finished = []
     for seeds in simulation_batches(experiment):
         step = _simulate_step(experiment, seeds[0])
 
         def work(step=step, seeds=seeds):
-            shared = {"device": experiment.device, "progress": _begin(report, step.title), **settings}
-            if len(seeds) == 1:
-                job(step.outputs[0], seed=seeds[0], **shared)
-            else:
-                from flowsr.simulate import simulate_batch
+            from flowsr.simulate import simulate as run
 
-                simulate_batch([_run_store(experiment, seed) for seed in seeds], seeds=seeds, **shared)
+            stores = [_run_store(experiment, seed) for seed in seeds]
+            run(stores, settings, seeds=seeds, device=experiment.device, progress=_begin(report, step.title))
 
         finished.append(_done(perform(step, work, fresh=fresh), report))
     return finished
@@ -199,20 +192,9 @@ def run(experiment: Experiment, *, fresh: bool = False, report: Progress = SILEN
 STAGES = {"simulate": simulate, "ingest": ingest, "train": train, "upscale": upscale, "compare": compare}
 
 
-def _simulation(flow: str) -> tuple[Callable[..., Path], tuple[str, ...]]:
-    """The job that simulates a flow, and the tables it writes beside the store."""
-    if flow == "channel":
-        from flowsr.simulate.channel import simulate_channel
-
-        return simulate_channel, (".csv", ".profiles.csv")
-    from flowsr.simulate import simulate_run
-
-    return simulate_run, (".csv",)
-
-
 def simulation_batches(experiment: Experiment) -> list[list[int]]:
     """The seeds that are simulated together."""
-    seeds, size = experiment.simulate.seeds, experiment.simulate.batch
+    seeds, size = list(experiment.simulate.seeds), experiment.simulate.batch
     return [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
 
@@ -222,19 +204,15 @@ def _run_store(experiment: Experiment, seed: int) -> Path:
 
 def _simulate_step(experiment: Experiment, seed: int) -> Step:
     """The step that simulates a seed, and with it the others of its batch."""
-    settings = experiment.simulate.recorded()
+    settings = experiment.simulate
     seeds = next(batch for batch in simulation_batches(experiment) if seed in batch)
     stores = [_run_store(experiment, member) for member in seeds]
-    alone = len(seeds) == 1
+    suffixes = (".csv",) if settings.channel is None else (".csv", ".profiles.csv")
     return Step(
-        title=f"simulate seed {seed}" if alone else f"simulate seeds {', '.join(map(str, seeds))}",
+        title=f"simulate seed {seed}" if len(seeds) == 1 else f"simulate seeds {', '.join(map(str, seeds))}",
         record=stores[0].with_suffix(".json"),
-        outputs=tuple(
-            output
-            for store in stores
-            for output in (store, *(store.with_suffix(suffix) for suffix in _simulation(settings["flow"])[1]))
-        ),
-        settings={**settings, "seed": seed} if alone else {**settings, "seeds": seeds},
+        outputs=tuple(output for store in stores for output in (store, *map(store.with_suffix, suffixes))),
+        settings={**settings.declared(), "seeds": seeds},
         about=_about(experiment),
     )
 

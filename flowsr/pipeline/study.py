@@ -270,7 +270,7 @@ def _simulate(study: Study, pool: Pool, fresh: bool, report: Progress) -> None:
         if data.ingest.inputs is None:
             experiment = experiment_of(study, Row("", name))
             for seeds in stages.simulation_batches(experiment):
-                part = experiment.model_copy(update={"simulate": data.simulate.model_copy(update={"seeds": seeds})})
+                part = experiment.model_copy(update={"simulate": replace(data.simulate, seeds=seeds)})
                 jobs.append(Job(f"{name}, seed {', '.join(map(str, seeds))}", _simulate_part, (part, fresh)))
     if jobs:
         pool.run(jobs, report.part("simulate"))

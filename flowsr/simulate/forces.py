@@ -1,8 +1,8 @@
 """Body forces: small objects, each of which adds itself to the right-hand side, so that any number of them add up.
 
 A force need not be solenoidal: the solver projects the sum, the pressure takes the rest. Here are the forces that drive
-isotropic turbulence; those fixed in space are in :mod:`flowsr.simulate.patterns`, those of a rotating or moving frame
-in :mod:`flowsr.simulate.frames`, those that scalars exert or feel in :mod:`flowsr.simulate.scalars`.
+isotropic turbulence, those fixed in space and those of a rotating or moving frame; those that scalars exert or feel are in
+:mod:`flowsr.simulate.scalars`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from flowsr.simulate.initial_conditions import abc, angles, coefficients_of
 from flowsr.simulate.spectral import PeriodicBox, flat_real
 
+Triple = tuple[float, float, float]
 VELOCITY = slice(0, 3)  # components of a state that are the velocity; scalars come after
 
 
@@ -114,25 +116,13 @@ class BandPower(Force):
         self._band.scatter_add(band * rate[..., None], tendency[VELOCITY])
 
 
-class HelicalPower(Force):
-    """Constant power, spent on right-handed helical waves of the large scales only.
+class HelicalPower(BandPower):
+    """Constant power, spent on right-handed helical waves of the large scales only; arguments as :class:`BandPower`.
 
     u+ = (u_band + i k x u_band / k) / 2 is the right-handed part of the velocity in 0 < |k| < cutoff (Waleffe, Phys.
     Fluids A 4, 350, 1992); f = P u+ / <u+ . u+>. Energy goes in at the rate P, and helicity with it: rotations leave
     the force as it is, reflections do not.
-
-    Args:
-        box: the Fourier space it acts in.
-        power: P, length squared per time cubed.
-        cutoff: radians per length.
-
-    Raises:
-        ValueError: no kept mode below the cutoff.
     """
-
-    def __init__(self, box: PeriodicBox, power: float, cutoff: float):
-        self._band = Band(box, cutoff)
-        self.power, self.cutoff = float(power), float(cutoff)
 
     def add(self, state: Tensor, tendency: Tensor) -> None:
         band = self._band.gather(state[VELOCITY])
@@ -226,3 +216,129 @@ class ShellEnergy(Force):
     def diagnostics(self, solver) -> dict[str, float]:
         """held_energy: kinetic energy of the held shells together."""
         return {"held_energy": float(self.shell_energies(solver.velocity).sum())}
+
+
+class Pattern(Force):
+    """A steady body force.
+
+    Args:
+        box: the Fourier space it acts in.
+        pattern: (3, Nx, Ny, Nz // 2 + 1) coefficients of its shape, without a unit.
+        amplitude: F, length per time squared.
+    """
+
+    def __init__(self, box: PeriodicBox, pattern: Tensor, amplitude: float):
+        self.box, self.pattern, self.coefficients = box, pattern, amplitude * pattern
+
+    def add(self, state: Tensor, tendency: Tensor) -> None:
+        members = tendency.dim() - 4
+        flat_real(tendency[VELOCITY]).add_(flat_real(self.coefficients if not members else self.coefficients[:, None]))
+
+    def diagnostics(self, solver) -> dict[str, float]:
+        """pattern_velocity: amplitude U of the flow that follows the force, the velocity's part along the pattern.
+
+        For Kolmogorov's force it is that of the mean profile U sin(k y), before averaging over time.
+        """
+        square = float(self.box.inner(self.pattern, self.pattern))
+        return {"pattern_velocity": float(self.box.inner(self.pattern, solver.velocity)) / square}
+
+
+def kolmogorov(box: PeriodicBox, amplitude: float, mode: int = 1) -> Pattern:
+    """F sin(k y) e_x with k = 2 pi mode / L_y: Kolmogorov flow (Meshalkin and Sinai 1961; Borue and Orszag, J. Fluid
+    Mech. 306, 293, 1996)."""
+    _, y, _ = angles(box)
+    zero = torch.zeros_like(y)
+    return Pattern(box, coefficients_of(box, torch.sin(mode * y), zero, zero), amplitude)
+
+
+def kolmogorov_fourfold(box: PeriodicBox, amplitude: float, mode: int = 1) -> Pattern:
+    """F (sin(k y) e_x + sin(k x) e_y): a quarter turn about z, followed by half a period, leaves it as it is."""
+    x, y, _ = angles(box)
+    zero = torch.zeros_like(y)
+    return Pattern(box, coefficients_of(box, torch.sin(mode * y), torch.sin(mode * x), zero), amplitude)
+
+
+def abc_force(box: PeriodicBox, amplitude: float) -> Pattern:
+    """F times the Arnold-Beltrami-Childress field with A = B = C = 1: helical (Galanti and Sulem, Phys. Fluids A 3,
+    1778, 1991).
+
+    Raises:
+        FlowsrError: a box whose sides are not equal.
+    """
+    return Pattern(box, abc(box), amplitude)
+
+
+# F = c (P^2 k)^(1/3) is the amplitude that puts about the power P into a turbulent flow. Kolmogorov flow has the friction
+# coefficient F / (k U^2) = 0.124 (Musacchio and Boffetta, Phys. Rev. E 89, 023004, 2014), and P = F U / 2; the factors of
+# the other two were measured in steady runs at 32^3 (docs/simulation.md).
+KOLMOGOROV_FRICTION = 0.124
+FOURFOLD_FACTOR = 0.62
+ABC_FACTOR = 0.335
+
+
+def kolmogorov_amplitude(power: float, wavenumber: float) -> float:
+    """Amplitude F that puts about the power P into turbulent Kolmogorov flow: (4 f)^(1/3) (P^2 k)^(1/3)."""
+    return (4 * KOLMOGOROV_FRICTION * power**2 * wavenumber) ** (1 / 3)
+
+
+def measured_amplitude(factor: float, power: float, wavenumber: float) -> float:
+    """Amplitude F = c (P^2 k)^(1/3) that puts about the power P into a flow with a measured factor c."""
+    return factor * (power**2 * wavenumber) ** (1 / 3)
+
+
+def lowest_wavenumber(box: PeriodicBox, axis: int, mode: int = 1) -> float:
+    """2 pi mode / L along an axis."""
+    return 2 * math.pi * mode / box.grid.lengths[axis]
+
+
+class Coriolis(Force):
+    """-2 Omega x u, about any axis. It does no work; the centrifugal force is part of the pressure.
+
+    Inertial waves have the frequency 2 Omega . k / k (Greenspan, The Theory of Rotating Fluids, 1968, section 4.3).
+
+    Args:
+        rotation: angular velocity Omega along x, y, z, radians per time.
+    """
+
+    drives = False
+
+    def __init__(self, rotation: Triple):
+        self.rotation = tuple(float(r) for r in rotation)
+        self.rate = math.sqrt(sum(r**2 for r in self.rotation))
+        self.frequency = 2 * self.rate
+
+    def add(self, state: Tensor, tendency: Tensor) -> None:
+        velocity, target = flat_real(state[VELOCITY]), flat_real(tendency[VELOCITY])
+        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            if self.rotation[b]:
+                target[a].add_(velocity[c], alpha=-2 * self.rotation[b])
+            if self.rotation[c]:
+                target[a].add_(velocity[b], alpha=2 * self.rotation[c])
+
+    def diagnostics(self, solver) -> dict[str, float]:
+        """rossby: omega' / (2 Omega), with omega' the RMS of a vorticity component."""
+        box, velocity = solver.box, solver.velocity
+        vorticity = math.sqrt(float(box.inner(velocity, velocity, box.k_squared)) / 3)
+        return {"rossby": vorticity / (2 * self.rate) if self.rate else math.nan}
+
+
+class UniformFlow(Force):
+    """-U . grad of velocity and scalars: the turbulence drifts with a mean stream U, which nothing changes.
+
+    The solver steps the fluctuations; the stream is added to the fields that are written.
+
+    Args:
+        box: the Fourier space it acts in.
+        velocity: U along x, y, z, length per time.
+    """
+
+    drives = False
+
+    def __init__(self, box: PeriodicBox, velocity: Triple):
+        self.mean_velocity = tuple(float(u) for u in velocity)
+        self._rate = sum(u * k for u, k in zip(self.mean_velocity, box.wavenumber)).expand(box.shape)
+
+    def add(self, state: Tensor, tendency: Tensor) -> None:
+        source, target = torch.view_as_real(state), torch.view_as_real(tendency)
+        target[..., 0].addcmul_(source[..., 1], self._rate)
+        target[..., 1].addcmul_(source[..., 0], self._rate, value=-1)

@@ -18,7 +18,7 @@ def angles(box: PeriodicBox) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(2 * math.pi / length * x for x, length in zip(box.coordinates(), box.grid.lengths))
 
 
-def _coefficients(box: PeriodicBox, u, v, w) -> Tensor:
+def coefficients_of(box: PeriodicBox, u, v, w) -> Tensor:
     """Coefficients of three components that broadcast over (x, y, z)."""
     field = torch.stack([c.expand(box.grid.shape) for c in (u, v, w)])
     return box.forward(field.to(box.dtype).to(box.device))
@@ -36,7 +36,7 @@ def taylor_green(box: PeriodicBox) -> Tensor:
     ratio = box.grid.lengths[1] / box.grid.lengths[0]
     u = torch.sin(x) * torch.cos(y) * torch.cos(z)
     v = -ratio * torch.cos(x) * torch.sin(y) * torch.cos(z)
-    return _coefficients(box, u, v, torch.zeros_like(u))
+    return coefficients_of(box, u, v, torch.zeros_like(u))
 
 
 def abc(box: PeriodicBox, a: float = 1.0, b: float = 1.0, c: float = 1.0) -> Tensor:
@@ -56,7 +56,7 @@ def abc(box: PeriodicBox, a: float = 1.0, b: float = 1.0, c: float = 1.0) -> Ten
     u = a * torch.sin(z) + c * torch.cos(y)
     v = b * torch.sin(x) + a * torch.cos(z)
     w = c * torch.sin(y) + b * torch.cos(x)
-    return _coefficients(box, u, v, w)
+    return coefficients_of(box, u, v, w)
 
 
 def random_solenoidal(box: PeriodicBox, seed: int, energy: float, k_peak: float) -> Tensor:

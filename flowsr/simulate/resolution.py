@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flowsr.errors import FlowsrError
+import numpy as np
 
+from flowsr.errors import BadValue
+
+if TYPE_CHECKING:
+    from flowsr.simulate.settings import Simulation
+
+CELLS, VISCOSITY = 64, 0.0075  # where nothing is stated
 SPHERE_RADIUS = math.sqrt(2) / 3  # k_max over cells, on a side of 2 pi
 SMALL_FACTORS = (2, 3, 5)
 
@@ -18,6 +25,7 @@ SMALL_FACTORS = (2, 3, 5)
 # Kolmogorov scaling x^(2/3), which gives 409 where the isotropic set of the Johns Hopkins data (x = 178) has 433.
 MEASURED_FACTOR, MEASURED_EXPONENT, MEASURED_TO = 8.34, 0.82, 17.2
 KOLMOGOROV_EXPONENT = 2 / 3
+LOWEST_REYNOLDS, HIGHEST_REYNOLDS = 10, 2000
 
 TURNOVER = 1.97  # T_e (k_f^2 P)^(1/3): 2.3 at k_f 2.5, P 0.1
 FASTEST = 9.0  # max of sum |u_i| over the grid, in u', at Re_lambda 50; grows slowly with it
@@ -25,6 +33,46 @@ STEADY_ENERGY = 4.3  # K (P / k_f)^(-2/3)
 
 # Seconds a step, measured on one core (benchmarks/simulate.md) at 64^3; a GPU's figure is an estimate from traffic.
 SECONDS_AT_64 = {"cpu": 0.05, "cuda": 4e-4}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The turbulence that is wanted; what is not stated otherwise is worked out from it.
+
+    Raises:
+        BadValue: numbers that are not positive, or a Reynolds number that forced turbulence in a box does not have.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    re_lambda: float | None = None
+    """Reynolds number on the Taylor scale; decides the grid."""
+    kmax_eta: float = 1.4
+    """Largest wavenumber times Kolmogorov length; for the viscosity."""
+
+    def __post_init__(self):
+        if self.re_lambda is not None and not LOWEST_REYNOLDS <= self.re_lambda <= HIGHEST_REYNOLDS:
+            expected = f"from {LOWEST_REYNOLDS} (hardly turbulent) to {HIGHEST_REYNOLDS}"
+            raise BadValue("no such turbulence", variable="re_lambda", expected=expected, found=self.re_lambda)
+        if not 0 < self.kmax_eta < math.inf:
+            raise BadValue("no resolution", variable="kmax_eta", expected="a positive number", found=self.kmax_eta)
+
+
+def resolve(settings: Simulation) -> tuple[int | tuple[int, ...], float]:
+    """Cells and viscosity of settings: as stated, or else what their target needs, or else 64 and 0.0075."""
+    target, cells, viscosity = settings.target, settings.cells, settings.viscosity
+    if cells is None:
+        cells = CELLS
+        if target is not None and target.re_lambda is not None:
+            cutoff = settings.forcing_cutoff
+            cells = [cells_for(target.re_lambda, target.kmax_eta, cutoff, length) for length in settings.lengths]
+    along = [int(n) for n in np.broadcast_to(cells, 3)]
+    if viscosity is None:
+        viscosity = VISCOSITY
+        if target is not None:
+            coarsest = min(n * 2 * math.pi / length for n, length in zip(along, settings.lengths))
+            viscosity = viscosity_for(coarsest, target.kmax_eta, settings.power)
+    return along[0] if len(set(along)) == 1 else tuple(along), viscosity
 
 
 def length_ratio(re_lambda: float) -> float:
@@ -63,17 +111,7 @@ def cells_for(re_lambda: float, kmax_eta: float, cutoff: float, length: float = 
         kmax_eta: k_max eta to reach.
         cutoff: of the forcing, radians per length.
         length: of the side.
-
-    Raises:
-        FlowsrError: a Reynolds number that forced turbulence in a box does not have.
     """
-    if not 10 <= re_lambda <= 2000:
-        raise FlowsrError(
-            "no such turbulence",
-            variable="target.re_lambda",
-            expected="from 10 (hardly turbulent) to 2000",
-            found=re_lambda,
-        )
     wanted = kmax_eta * cutoff * length_ratio(re_lambda) / SPHERE_RADIUS * length / (2 * math.pi)
     return next(n for n in range(2 * math.ceil(wanted / 2 - 0.05), 1 << 20, 2) if _smooth(n))
 

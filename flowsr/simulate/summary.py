@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from flowsr.grid import Grid
+from flowsr.simulate.diagnostics import closing, read_table
 from flowsr.simulate.spectral import PeriodicBox
-from flowsr.simulate.table import closing, read_table
 
 AVERAGED = ("reynolds_lambda", "kmax_eta", "energy", "dissipation", "injected_power", "turnover_time", "skewness")
 

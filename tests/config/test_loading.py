@@ -30,7 +30,7 @@ def test_extends_merges_key_by_key(write):
 def test_overrides_come_last_and_are_yaml(write):
     path = write("a.yaml", "name: a\noutput: out\ntrain: {max_epochs: 3}\n")
     experiment = load_experiment(path, ["train.max_epochs=20", "simulate.seeds=[4, 5]"])
-    assert experiment.train.max_epochs == 20 and experiment.simulate.seeds == [4, 5]
+    assert experiment.train.max_epochs == 20 and experiment.simulate.seeds == (4, 5)
 
 
 @pytest.mark.parametrize(

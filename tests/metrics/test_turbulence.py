@@ -6,9 +6,8 @@ import torch
 
 from flowsr.data import grid_of, open_field
 from flowsr.metrics import METRICS
-from flowsr.simulate import simulate_run
-from flowsr.simulate.channel import simulate_channel
-from flowsr.simulate.table import read_table
+from flowsr.simulate import Channel, Simulation, simulate
+from flowsr.simulate.diagnostics import read_table
 
 pytestmark = pytest.mark.slow
 
@@ -28,21 +27,8 @@ def pooled(names, store, **options):
 @pytest.fixture(scope="module")
 def isotropic(tmp_path_factory):
     """48^3, Re_lambda near 40, k_max eta 1.4."""
-    store = simulate_run(
-        tmp_path_factory.mktemp("isotropic") / "seed_000.zarr",
-        flow="forced_isotropic",
-        cells=48,
-        viscosity=0.0108,
-        power=0.1,
-        forcing_cutoff=2.5,
-        seed=0,
-        spin_up_time=8.0,
-        settle_time=2.0,
-        duration=6.0,
-        snapshot_interval=1.0,
-        cfl=0.5,
-        device="cpu",
-    )
+    settings = Simulation(cells=48, viscosity=0.0108, spin_up_time=8.0, settle_time=2.0, duration=6.0, cfl=0.5)
+    [store] = simulate(tmp_path_factory.mktemp("isotropic") / "seed_000.zarr", settings, device="cpu")
     names = ["alignment", "gradient_invariants", "subgrid_stress", "anisotropy", "helicity"]
     return pooled(names, store, factor=4)
 
@@ -89,7 +75,8 @@ def test_isotropic_forcing_gives_nearly_isotropic_stress_and_little_helicity(iso
 def channel(tmp_path_factory):
     """The minimal flow unit at Re_tau 180 for three eddy turnovers, and the solver's own profiles of every step."""
     output = tmp_path_factory.mktemp("channel") / "seed_000.zarr"
-    simulate_channel(output, spin_up_time=2.0, duration=3.0, snapshot_interval=0.1, device="cpu")
+    walls = Channel(spin_up_time=2.0, duration=3.0, snapshot_interval=0.1)
+    simulate(output, Simulation("channel", channel=walls), device="cpu")
     viscosity = float(open_field(output).attrs["viscosity"])
     return pooled(["walls"], output, viscosity=viscosity), read_table(output.with_suffix(".profiles.csv"))
 

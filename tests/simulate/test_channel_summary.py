@@ -4,7 +4,7 @@ import pytest
 from flowsr.simulate.channel import ProfileSums, profile_table
 from flowsr.simulate.channel.chebyshev import gauss_points
 from flowsr.simulate.channel.summary import folded, peak, read_heads
-from flowsr.simulate.table import closing, read_table
+from flowsr.simulate.diagnostics import closing, read_table
 
 
 def test_profiles_in_wall_units_of_a_made_up_turbulence(tmp_path):

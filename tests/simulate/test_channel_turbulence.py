@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from flowsr.simulate.channel import simulate_channel
 from flowsr.simulate.channel.summary import folded, peak
-from flowsr.simulate.table import closing, read_table
+from flowsr.simulate.diagnostics import closing, read_table
+from tests.simulate.runs import run
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def profiles(tmp_path_factory):
     """Profiles of both halves averaged, from the wall to the middle, and the table of diagnostics."""
     output = tmp_path_factory.mktemp("channel") / "seed_000.zarr"
-    simulate_channel(output, spin_up_time=3.0, duration=12.0, snapshot_interval=3.0, device="cpu")
+    run(output, {"re_tau": 180.0, "spin_up_time": 3.0, "duration": 12.0, "snapshot_interval": 3.0})
     return folded(read_table(output.with_suffix(".profiles.csv"))), read_table(output.with_suffix(".csv"))
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from flowsr.simulate import COLUMNS, BoxSolver, abc, diagnose
+from flowsr.simulate import BoxSolver, abc, diagnose
 from tests.simulate.boxes import cube, unequal
 
 
@@ -11,7 +11,6 @@ def test_statistics_of_the_abc_flow_are_the_closed_forms():
     nu = 0.02
     box = cube(12)
     row = diagnose(BoxSolver(box, abc(box), nu, time=1.5, step=7))
-    assert tuple(row) == COLUMNS
     expected = {
         "time": 1.5,
         "step": 7,
@@ -26,6 +25,7 @@ def test_statistics_of_the_abc_flow_are_the_closed_forms():
         "integral_length": math.pi / 2 * 1.5,
         "turnover_time": math.pi / 2 * 1.5,
     }
+    assert set(row) == {*expected, "cfl", "skewness"}
     for name, value in expected.items():
         assert row[name] == pytest.approx(value, rel=1e-12), name
     assert math.isnan(row["cfl"])

@@ -9,26 +9,26 @@ from flowsr.errors import FlowsrError
 from flowsr.simulate import (
     BandPower,
     BoxSolver,
-    Case,
     Coriolis,
-    Drive,
     HelicalPower,
     LinearForcing,
     MeanGradient,
-    Medium,
     Scalar,
     ShellEnergy,
+    Simulation,
     Stratification,
     UniformFlow,
     abc,
     abc_force,
     diagnose,
     helicity,
+    initial_state,
     kolmogorov,
     kolmogorov_fourfold,
     random_solenoidal,
+    solver_of,
 )
-from flowsr.simulate.patterns import kolmogorov_amplitude
+from flowsr.simulate.forces import kolmogorov_amplitude
 from tests.simulate.boxes import cube, relative, unequal
 
 BUOYANCY = Scalar("buoyancy", 0.01)
@@ -282,10 +282,8 @@ def closing(rows, gain, store):
 
 @pytest.mark.parametrize("flow", DRIVEN)
 def test_the_budgets_close(flow):
-    box, nu = cube(16, torch.float32), 0.05
-    medium = Medium(rotation=(0, 0, 1.0), stratification=(0, 0, 1.0), prandtl=0.7)
-    case = Case(flow, Drive(viscosity=nu), medium)
-    solver = BoxSolver(box, case.start(box), nu, forces=case.forces(box), scalars=case.scalars, cfl=0.8)
+    medium = {"rotation": (0, 0, 1.0), "stratification": (0, 0, 1.0), "prandtl": 0.7}
+    solver = solver_of(Simulation(flow, viscosity=0.05, cfl=0.8, **medium), cube(16, torch.float32))
     rows = [diagnose(solver)]
     while solver.time < 2.0:
         solver.advance(2.0)
@@ -297,10 +295,8 @@ def test_the_budgets_close(flow):
 
 
 def test_the_scalar_variance_budget_closes():
-    box, nu = cube(16), 0.05
-    medium = Medium(passive_scalar=True, scalar_gradient=(0, 1.0, 0), schmidt=0.7)
-    case = Case("forced_isotropic", Drive(viscosity=nu), medium)
-    solver = BoxSolver(box, case.start(box), nu, forces=case.forces(box), scalars=case.scalars, cfl=0.8)
+    medium = {"passive_scalar": True, "scalar_gradient": (0, 1.0, 0), "schmidt": 0.7}
+    solver = solver_of(Simulation(viscosity=0.05, cfl=0.8, **medium), cube(16))
     rows = [diagnose(solver)]
     while solver.time < 3.0:
         solver.advance(3.0)
@@ -321,20 +317,19 @@ def test_a_state_must_fit_its_scalars():
     with pytest.raises(ValueError, match="1 scalars have 4 components, got 3"):
         BoxSolver(box, random_state(box), 0.1, scalars=[BUOYANCY])
     with pytest.raises(FlowsrError, match="did you mean 'kolmogorov'"):
-        Case("kolmogorow")
+        Simulation("kolmogorow")
 
 
 @pytest.mark.parametrize("flow", DRIVEN)
 def test_members_of_a_batch_are_what_they_are_alone(flow):
-    box, nu = cube(12), 0.05
-    medium = Medium(
-        (0, 0, 1.0), (0, 0, 1.0), prandtl=0.7, mean_flow=(0.3, 0, 0), passive_scalar=True, scalar_gradient=(0, 1, 0)
-    )
-    cases = [Case(flow, Drive(seed, viscosity=nu), medium) for seed in range(3)]
-    starts = [case.start(box) for case in cases]
+    box = cube(12)
+    frame = {"rotation": (0, 0, 1.0), "mean_flow": (0.3, 0, 0), "stratification": (0, 0, 1.0), "prandtl": 0.7}
+    dye = {"passive_scalar": True, "scalar_gradient": (0, 1, 0)}
+    settings = Simulation(flow, viscosity=0.05, cfl=1e6, **frame, **dye)
+    starts = [initial_state(settings, box, seed) for seed in range(3)]
 
     def stepped(state):
-        solver = BoxSolver(box, state, nu, forces=cases[0].forces(box), scalars=cases[0].scalars, cfl=1e6)
+        solver = solver_of(settings, box, state=state)
         for i in range(1, 11):
             solver.advance(i * 0.05)
         return solver

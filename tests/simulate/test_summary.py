@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from flowsr.simulate import simulate_run
+from flowsr.simulate.diagnostics import closing, read_table
 from flowsr.simulate.summary import draw, shell_spectrum, time_averages
-from flowsr.simulate.table import closing, read_table
 from tests.simulate.boxes import unequal
+from tests.simulate.runs import run
 
 
 def test_a_single_wave_stands_in_its_shell():
@@ -44,22 +44,8 @@ def test_averages_weight_rows_by_their_time(tmp_path):
 
 
 def test_a_run_is_drawn(tmp_path):
-    store = simulate_run(
-        tmp_path / "run.zarr",
-        flow="decaying",
-        cells=8,
-        viscosity=0.1,
-        power=0.1,
-        forcing_cutoff=2.5,
-        seed=0,
-        cfl=1.0,
-        spin_up_time=0,
-        settle_time=0,
-        duration=0.5,
-        snapshot_interval=0.25,
-        stratification=(0, 0, 1),
-        device="cpu",
-    )
+    decaying = {"flow": "decaying", "cells": 8, "viscosity": 0.1, "duration": 0.5, "snapshot_interval": 0.25}
+    store = run(tmp_path / "run.zarr", {**decaying, "stratification": (0, 0, 1)})
     draw(store, tmp_path / "out" / "run.png")
     assert (tmp_path / "out" / "run.png").read_bytes().startswith(b"\x89PNG")
     table = read_table(store.with_suffix(".csv"))

@@ -9,7 +9,7 @@ import torch
 from flowsr.data import open_field
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
-from flowsr.simulate.channel.run import simulate_channel
+from flowsr.simulate import Channel, Simulation, exact_group, simulate
 from flowsr.symmetry import Method, Samples, Training, data_symmetry, discover_samples, homogeneity, superres_samples
 from tests.symmetry.turbulence import COARSE, FLOWS, Pairs, cube, pairs_of
 
@@ -32,7 +32,7 @@ def made():
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_group_follows_from_the_right_hand_side(name):
-    assert FLOWS[name].case.truth().label == FLOWS[name].label
+    assert exact_group(FLOWS[name].settings).label == FLOWS[name].label
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_dynamics_finds_the_group(name, made):
     )
     found = discover_samples(samples, seeds=1, method=METHOD)
     print(f"{name}: dynamics {found.surviving.name}, {[(c.name, round(c.p, 3)) for c in found.candidates if c.kept]}")
-    assert found.surviving.subgroup == FLOWS[name].case.truth()
+    assert found.surviving.subgroup == exact_group(FLOWS[name].settings)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_superres_and_the_data_themselves_find_a_supergroup(name, made):
     found = discover_samples(samples, seeds=1, method=METHOD)
     alone = data_symmetry(data.now, cube(COARSE), blocks=data.runs.numpy())
     print(f"{name}: superres {found.surviving.name}, statistics {alone.surviving.label}")
-    truth = FLOWS[name].case.truth()
+    truth = exact_group(FLOWS[name].settings)
     assert truth <= found.surviving.subgroup
     assert truth <= alone.surviving
 
@@ -91,18 +91,17 @@ def test_kolmogorov_flow_is_not_homogeneous_along_y_alone(made):
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory):
     """(time, 3, 16, 32, 16): a small channel at Re_tau 110, 20 h / u_tau long."""
-    store = simulate_channel(
-        tmp_path_factory.mktemp("channel") / "channel.zarr",
+    small = Channel(
         re_tau=110.0,
         cells=(16, 32, 16),
         lengths=(math.pi, 2.0, 1.6),
-        seed=0,
         spin_up_time=4.0,
         duration=20.0,
         snapshot_interval=0.05,
         cfl=0.6,
-        device="cpu",
     )
+    output = tmp_path_factory.mktemp("channel") / "channel.zarr"
+    [store] = simulate(output, Simulation("channel", channel=small), device="cpu")
     return open_field(store)["velocity"].values
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.simulate import BoxSolver, Case, Drive, Medium, PeriodicBox, resample
+from flowsr.simulate import BoxSolver, PeriodicBox, Simulation, resample, solver_of
 
-DRIVE = Drive(power=0.1, forcing_cutoff=2.5, viscosity=0.0287, forcing_mode=2)
+DRIVE = {"power": 0.1, "forcing_cutoff": 2.5, "viscosity": 0.0287, "forcing_mode": 2}
 FINE, COARSE = 24, 12  # cells; k_max eta is 1.4 on the fine grid at this viscosity and power
 LAG = 0.25  # between the two snapshots of a pair; the eddies turn over in 2.3
 APART = 4.0  # between pairs
@@ -22,7 +22,7 @@ class KnownFlow:
     """A flow, and how much of it a discovery needs.
 
     Args:
-        case: the flow.
+        settings: the flow.
         label: of its group.
         seeds: runs.
         spin_up: time before the first pair; in a stratified fluid layers of shear grow slowly, which hide the waves, and
@@ -30,7 +30,7 @@ class KnownFlow:
         first_seed: of the runs.
     """
 
-    case: Case
+    settings: Simulation
     label: str
     seeds: int = 32
     spin_up: float = 14.0
@@ -38,16 +38,16 @@ class KnownFlow:
 
 
 FLOWS = {
-    "isotropic": KnownFlow(Case("forced_isotropic", DRIVE), "Oh"),
-    "rotation": KnownFlow(Case("forced_isotropic", DRIVE, Medium(rotation=(0, 0, 1))), "C4h [001]"),
+    "isotropic": KnownFlow(Simulation("forced_isotropic", **DRIVE), "Oh"),
+    "rotation": KnownFlow(Simulation("forced_isotropic", **DRIVE, rotation=(0, 0, 1)), "C4h [001]"),
     "stratification": KnownFlow(
-        Case("forced_isotropic", DRIVE, Medium(stratification=(0, 0, 4))), "D4h [001]", spin_up=10.0
+        Simulation("forced_isotropic", **DRIVE, stratification=(0, 0, 4)), "D4h [001]", spin_up=10.0
     ),
-    "Kolmogorov": KnownFlow(Case("kolmogorov", DRIVE), "D2h(100)"),
+    "Kolmogorov": KnownFlow(Simulation("kolmogorov", **DRIVE), "D2h(100)"),
     "four-fold Kolmogorov": KnownFlow(
-        Case("kolmogorov_fourfold", DRIVE), "D4h [001]", seeds=80, spin_up=5.0, first_seed=1000
+        Simulation("kolmogorov_fourfold", **DRIVE), "D4h [001]", seeds=80, spin_up=5.0, first_seed=1000
     ),
-    "rotation and Kolmogorov": KnownFlow(Case("kolmogorov", DRIVE, Medium(rotation=(0, 0, 1))), "C2h [001]"),
+    "rotation and Kolmogorov": KnownFlow(Simulation("kolmogorov", **DRIVE, rotation=(0, 0, 1)), "C2h [001]"),
 }
 
 
@@ -69,12 +69,7 @@ def cube(cells: int) -> Grid:
 def pairs_of(flow: KnownFlow, count: int = 3) -> Pairs:
     """``count`` pairs of every run; the coarse grid holds the same Fourier coefficients, as many as fit."""
     box, coarse = PeriodicBox(cube(FINE)), PeriodicBox(cube(COARSE))
-    case = flow.case
-    seeds = range(flow.first_seed, flow.first_seed + flow.seeds)
-    starts = [replace(case, drive=replace(case.drive, seed=seed)).start(box) for seed in seeds]
-    solver = BoxSolver(
-        box, torch.stack(starts, dim=1), case.drive.viscosity, forces=case.forces(box), scalars=case.scalars
-    )
+    solver = solver_of(flow.settings, box, range(flow.first_seed, flow.first_seed + flow.seeds))
 
     def on_coarse() -> Tensor:
         states = [resample(solver.velocity[:, i], box, coarse) for i in range(flow.seeds)]

@@ -1,13 +1,11 @@
 """Direct numerical simulation of the plane channel: Fourier along x and z, Chebyshev between the walls."""
 
-from flowsr.simulate.channel.run import simulate_channel
 from flowsr.simulate.channel.solver import ChannelSolver, MeanDrive
 from flowsr.simulate.channel.space import ChannelSpace
 from flowsr.simulate.channel.start import PROFILES, bulk_velocity, disturbed, turbulent_profile
-from flowsr.simulate.channel.statistics import COLUMNS, PROFILE_COLUMNS, ChannelStatistics, ProfileSums, profile_table
+from flowsr.simulate.channel.statistics import PROFILE_COLUMNS, ChannelStatistics, ProfileSums, profile_table
 
 __all__ = [
-    "COLUMNS",
     "PROFILES",
     "PROFILE_COLUMNS",
     "ChannelSolver",
@@ -18,6 +16,5 @@ __all__ = [
     "bulk_velocity",
     "disturbed",
     "profile_table",
-    "simulate_channel",
     "turbulent_profile",
 ]

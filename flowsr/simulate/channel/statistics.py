@@ -12,21 +12,6 @@ from flowsr.simulate.channel.chebyshev import gauss_points, interpolation_matrix
 from flowsr.simulate.channel.solver import ChannelSolver
 from flowsr.simulate.channel.space import HALF_HEIGHT, HEIGHT, ChannelSpace
 
-COLUMNS = (
-    "time",
-    "step",
-    "cfl",
-    "energy",
-    "dissipation",
-    "injected_power",
-    "bulk_velocity",
-    "centerline_velocity",
-    "u_tau",
-    "reynolds_tau",
-    "u_rms",
-    "v_rms",
-    "w_rms",
-)
 PROFILE_COLUMNS = ("y", "y_plus", "u_plus", "uu_plus", "vv_plus", "ww_plus", "uv_plus", "viscous_plus")
 MOMENTS = ("u", "uu", "vv", "ww", "uv", "slope")
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1))
@@ -52,13 +37,13 @@ class ChannelStatistics:
         self._marks = space.evaluation(np.array([-HALF_HEIGHT, 0.0, HALF_HEIGHT]))
 
     def diagnose(self, solver: ChannelSolver) -> dict[str, float]:
-        """Statistics of the solver's present state, keyed by :data:`COLUMNS`; volume averages, in the run's units.
+        """Statistics of the solver's present state by name; volume averages, in the run's units.
 
+        - time, step, and cfl of the step last taken (NaN before the first);
         - energy K = <u.u>/2, dissipation eps = nu <|grad u|^2>, injected_power: dK/dt = injected_power - eps;
         - bulk_velocity U_b, mean of u over the channel; centerline_velocity, mean of u at y = 0;
         - u_tau = sqrt(nu |dU/dy|), the shear averaged over both walls, and reynolds_tau = u_tau h / nu;
-        - u_rms, v_rms, w_rms: fluctuations about the plane averages;
-        - cfl of the step last taken (not a number before the first).
+        - u_rms, v_rms, w_rms: fluctuations about the plane averages.
         """
         space, nu = self.space, solver.viscosity
         velocity = space.velocity(solver.state, self._faces)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowsr.simulate.table import closing, read_table
+from flowsr.simulate.diagnostics import closing, read_table
 
 ODD = ("y", "uv_plus", "viscous_plus")
 STRESSES = (("uu_plus", "u'"), ("vv_plus", "v'"), ("ww_plus", "w'"))

@@ -1,47 +1,32 @@
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from flowsr.config.schema import Experiment
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.pipeline import stages
-from flowsr.simulate import BandPower, BoxSolver, diagnose, random_solenoidal, simulate_batch
-from flowsr.simulate import job as run_module
+from flowsr.simulate import BandPower, BoxSolver, Channel, Simulation, diagnose, job, random_solenoidal, simulate
+from flowsr.simulate.diagnostics import budget_residual, read_table
 from flowsr.simulate.flows import STEADY_ENERGY
 from flowsr.simulate.spectral import resample
-from flowsr.simulate.table import budget_residual, read_table
 from tests.simulate.boxes import cube
+from tests.simulate.runs import SHORT, read
 
 SEEDS = [3, 8]
-TINY = {
-    "flow": "forced_isotropic",
-    "cells": 16,
-    "viscosity": 0.06,
-    "power": 0.1,
-    "forcing_cutoff": 2.5,
-    "spin_up_time": 1.0,
-    "settle_time": 0.2,
-    "duration": 0.6,
-    "snapshot_interval": 0.2,
-    "cfl": 0.5,
-    "device": "cpu",
-}
 
 
 def stores(folder):
     return [folder / f"seed_{seed}.zarr" for seed in SEEDS]
 
 
+def together(outputs, seeds=SEEDS, **changes):
+    return simulate(outputs, Simulation(**SHORT, **changes), seeds=seeds, device="cpu")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return simulate_batch(stores(tmp_path_factory.mktemp("batch")), seeds=SEEDS, **TINY)
-
-
-def velocity(store):
-    with xr.open_zarr(store, consolidated=False) as dataset:
-        return dataset.load()
+    return together(stores(tmp_path_factory.mktemp("batch")))
 
 
 def test_the_members_are_those_of_one_solver_that_steps_them_together(finished):
@@ -53,7 +38,7 @@ def test_the_members_are_those_of_one_solver_that_steps_them_together(finished):
         solver.advance(1.0)
     state = resample(solver.state, coarse, fine)
     solver = BoxSolver(fine, state, 0.06, forces=[BandPower(fine, 0.1, 2.5)], cfl=0.5, time=1.0, step=solver.step)
-    fields = [velocity(store) for store in finished]
+    fields = [read(store) for store in finished]
     for snapshot, time in enumerate(fields[0].time.values):
         while solver.time < time:
             solver.advance(time)
@@ -67,7 +52,7 @@ def test_the_members_are_those_of_one_solver_that_steps_them_together(finished):
 
 def test_each_store_names_its_seed_and_its_company(finished):
     for seed, store in zip(SEEDS, finished):
-        config = velocity(store).attrs["provenance"]["config"]
+        config = read(store).attrs["provenance"]["config"]
         assert (config["seed"], config["batch"]) == (seed, SEEDS)
 
 
@@ -84,7 +69,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("where", ["_save", "_write_snapshot", "_write_tables"])
 def test_interrupted_and_gone_on_with_it_ends_with_the_same_bits(finished, tmp_path, monkeypatch, where):
-    part, calls = getattr(run_module._Run, where), [0]
+    part, calls = getattr(job._Run, where), [0]
 
     def breaks_off(self, *arguments):
         calls[0] += 1
@@ -92,12 +77,12 @@ def test_interrupted_and_gone_on_with_it_ends_with_the_same_bits(finished, tmp_p
         if calls[0] in (1, 3):
             raise Interrupted
 
-    monkeypatch.setattr(run_module._Run, where, breaks_off)
-    monkeypatch.setattr(run_module, "RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(job._Run, where, breaks_off)
+    monkeypatch.setattr(job, "RESTART_SECONDS", 0.0)
     again = stores(tmp_path)
     while not all(store.exists() for store in again):
         try:
-            simulate_batch(again, seeds=SEEDS, **TINY)
+            together(again)
         except Interrupted:
             pass
     assert calls[0] > 1
@@ -119,38 +104,38 @@ def test_killed_between_two_publications_it_publishes_the_rest(finished, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(FieldStore, "publish", first_only)
         with pytest.raises(Interrupted):
-            simulate_batch(again, seeds=SEEDS, **TINY)
+            together(again)
     assert [store.exists() for store in again] == [True, False]
-    simulate_batch(again, seeds=SEEDS, **TINY)
+    together(again)
     assert [tree_checksum(store) for store in again] == [tree_checksum(store) for store in finished]
 
 
 @pytest.mark.parametrize("seeds", [[], [1], [1, 1]])
 def test_a_batch_has_one_seed_a_store(tmp_path, seeds):
     with pytest.raises(FlowsrError, match="one seed a store"):
-        simulate_batch(stores(tmp_path), seeds=seeds, **TINY)
+        together(stores(tmp_path), seeds)
+
+
+def test_channels_are_not_stepped_together(tmp_path):
+    with pytest.raises(FlowsrError, match="channels are not stepped together"):
+        simulate(stores(tmp_path), Simulation("channel", channel=Channel()), seeds=SEEDS)
 
 
 def test_an_experiment_simulates_in_batches_and_reuses_them(finished, tmp_path):
-    settings = {name: value for name, value in TINY.items() if name != "device"}
     experiment = Experiment(
-        name="batched",
-        output=tmp_path,
-        device="cpu",
-        threads=1,
-        simulate={**settings, "seeds": [*SEEDS, 5], "batch": 2},
+        name="batched", output=tmp_path, device="cpu", threads=1, simulate={**SHORT, "seeds": [*SEEDS, 5], "batch": 2}
     )
     done = stages.simulate(experiment)
     assert [step.step.title for step in done] == ["simulate seeds 3, 8", "simulate seed 5"]
     made = [tmp_path / "simulate" / f"seed_{seed:03d}.zarr" for seed in SEEDS]
     for one, other in zip(finished, made):
-        np.testing.assert_array_equal(velocity(one).velocity, velocity(other).velocity)
+        np.testing.assert_array_equal(read(one).velocity, read(other).velocity)
     assert all(step.reused for step in stages.simulate(experiment))
 
 
 def test_a_run_that_blows_up_leaves_its_table(tmp_path):
-    violent = {**TINY, "viscosity": 1e-4, "cfl": 30.0, "duration": 50.0, "snapshot_interval": 10.0}
+    violent = {**SHORT, "viscosity": 1e-4, "cfl": 30.0, "duration": 50.0, "snapshot_interval": 10.0}
     with pytest.raises(FlowsrError, match="blew up"):
-        simulate_batch(stores(tmp_path), seeds=SEEDS, **violent)
+        simulate(stores(tmp_path), Simulation(**violent), seeds=SEEDS, device="cpu")
     table = read_table(stores(tmp_path)[0].with_suffix(".csv"))
     assert len(table["time"]) >= 1 and not stores(tmp_path)[0].exists()

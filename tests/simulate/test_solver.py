@@ -6,7 +6,17 @@ import torch
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field
-from flowsr.simulate import BandPower, BoxSolver, Case, Drive, Medium, abc, diagnose, random_solenoidal, taylor_green
+from flowsr.simulate import (
+    BandPower,
+    BoxSolver,
+    Simulation,
+    abc,
+    diagnose,
+    initial_state,
+    random_solenoidal,
+    solver_of,
+    taylor_green,
+)
 from tests.simulate.boxes import cube, divergence, relative, unequal
 
 
@@ -245,11 +255,12 @@ def test_forced_turbulence_settles_where_it_should():
 
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu_with_everything_on():
-    medium = Medium((0, 0, 1), (0, 0, 1), mean_flow=(1, 0, 0), passive_scalar=True, scalar_gradient=(0, 1, 0))
+    frame = {"rotation": (0, 0, 1), "stratification": (0, 0, 1), "mean_flow": (1, 0, 0)}
+    dye = {"passive_scalar": True, "scalar_gradient": (0, 1, 0)}
     for flow in ("fixed_energy", "linear_forcing", "helical", "kolmogorov", "abc_forced"):
-        case, fields = Case(flow, Drive(viscosity=0.03), medium), []
+        settings, fields = Simulation(flow, viscosity=0.03, **frame, **dye), []
         for box in (cube(16), cube(16, device="cuda")):
-            solver = BoxSolver(box, case.start(cube(16)), 0.03, forces=case.forces(box), scalars=case.scalars)
+            solver = solver_of(settings, box, state=initial_state(settings, cube(16), 0))
             fields.append(run(solver, 0.5).state.cpu())
         assert relative(fields[1], fields[0]) < 1e-11
 

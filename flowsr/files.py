@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all, however their writer ends, and their checksums.
 
-Small files are written by :func:`write_bytes_atomic` and its like. What takes long, a store or a converted file, grows in
-a :class:`Partial`, which a writer that was killed resumes.
+Small files are written by :func:`write_bytes_atomic` and its like. What takes long, a store or a converted file, grows
+in a :class:`Partial`, which a writer that was killed resumes.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Grid:
             ),
         )
 
-    def turned(self, source: tuple[int, int, int], flipped: tuple[int, ...]) -> Grid:
+    def transformed(self, source: tuple[int, int, int], flipped: tuple[int, ...]) -> Grid:
         """The grid after a permutation and flips of its axes about the centre of the box.
 
         Args:

@@ -13,6 +13,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -39,10 +40,11 @@ class Target(ABC):
     Args:
         path: the unfinished file, under the name that the finished one will have.
         dataset: what it will hold.
+        target: where the finished file will be, to name in an error.
     """
 
-    def __init__(self, path: Path, dataset: xr.Dataset):
-        self.path, self.dataset = path, dataset
+    def __init__(self, path: Path, dataset: xr.Dataset, target: Path):
+        self.path, self.dataset, self.target = path, dataset, target
 
     @abstractmethod
     def lay_down(self) -> None:
@@ -140,7 +142,7 @@ def _walk(dataset):
 
 def _fill_file(chosen: type[Target], dataset: xr.Dataset, target: Path, fresh: bool, progress: Progress) -> Path:
     partial = Partial(target)
-    file = chosen(partial.folder / target.name, dataset)
+    file = chosen(partial.folder / target.name, dataset, target)
     partial.begin(_plan(dataset, chosen), file.lay_down, fresh=fresh, discard_other=True)
     pieces = []
     for name, time, (before, total) in _walk(dataset):
@@ -212,12 +214,26 @@ class Hdf5Target(Target):
                     file[name][:] = array.values
 
     def write(self, name, time, slab, values):
+        array, index = self.place(name, time, slab)
         with h5py.File(self.path, "r+") as file:
-            file[name][(time, ..., slab)] = values
+            file[array][index] = self.stored(values)
 
     def read(self, name, time, slab):
+        array, index = self.place(name, time, slab)
         with h5py.File(self.path, "r") as file:
-            return file[name][(time, ..., slab)]
+            return self.restored(file[array][index], is_vector(self.dataset[name].dims))
+
+    def place(self, name: str, time: int, slab: slice) -> tuple[str, tuple]:
+        """Path of the array that holds a slab, and the slab's index there."""
+        return name, (time, ..., slab)
+
+    def stored(self, values: np.ndarray) -> np.ndarray:
+        """(component, x, y, z) or (x, y, z) in the file's order of axes."""
+        return values
+
+    def restored(self, values: np.ndarray, vector: bool) -> np.ndarray:
+        """Back to (component, x, y, z), or (x, y, z)."""
+        return values
 
 
 @TARGETS.register("netcdf")
@@ -245,7 +261,7 @@ class NetcdfTarget(Hdf5Target):
 
 
 @TARGETS.register("jhtdb")
-class CutoutTarget(Target):
+class CutoutTarget(Hdf5Target):
     """HDF5 as the Johns Hopkins Turbulence Databases write cutouts: ``velocity_0001`` (nz, ny, nx, 3), one a time."""
 
     def lay_down(self):
@@ -262,25 +278,21 @@ class CutoutTarget(Target):
                 count = _cutout_components(self.dataset[name])
                 for time in range(len(times)):
                     shape = (*grid.shape[::-1], count)
-                    lay_down_array(file, self._name(name, time), shape, self.dataset[name].dtype)
+                    lay_down_array(file, self.place(name, time)[0], shape, self.dataset[name].dtype)
 
-    def write(self, name, time, slab, values):
-        values = values if values.ndim == 4 else values[None]
-        with h5py.File(self.path, "r+") as file:
-            file[self._name(name, time)][slab] = values.transpose(3, 2, 1, 0)
+    def place(self, name, time, slab=slice(None)):
+        return f"{name}_{time + 1:04d}", (slab,)
 
-    def read(self, name, time, slab):
-        with h5py.File(self.path, "r") as file:
-            values = file[self._name(name, time)][slab].transpose(3, 2, 1, 0)
-        return values if is_vector(self.dataset[name].dims) else values[0]
+    def stored(self, values):
+        return (values if values.ndim == 4 else values[None]).transpose(3, 2, 1, 0)
 
-    @staticmethod
-    def _name(name: str, time: int) -> str:
-        return f"{name}_{time + 1:04d}"
+    def restored(self, values, vector):
+        values = values.transpose(3, 2, 1, 0)
+        return values if vector else values[0]
 
 
 @TARGETS.register("well")
-class WellTarget(Target):
+class WellTarget(Hdf5Target):
     """HDF5 as The Well has it: one trajectory, scalars in t0_fields and vectors in t1_fields."""
 
     def lay_down(self):
@@ -299,25 +311,24 @@ class WellTarget(Target):
                 group.attrs.update({"sample_varying": False, "time_varying": False})
             file.create_group("scalars").attrs["field_names"] = np.array([], dtype=h5py.string_dtype())
             for group in ("t0_fields", "t1_fields", "t2_fields"):
-                names = [n for n in field_variables(self.dataset) if self._place(n).startswith(group)]
+                names = [n for n in field_variables(self.dataset) if self._path(n).startswith(group)]
                 file.create_group(group).attrs["field_names"] = np.array(names, dtype=h5py.string_dtype())
             for name in field_variables(self.dataset):
                 array = self.dataset[name]
                 sides = (1, array.sizes["time"], *array.shape[-3:], *([3] if is_vector(array.dims) else []))
-                stored = lay_down_array(file, self._place(name), sides, array.dtype)
+                stored = lay_down_array(file, self._path(name), sides, array.dtype)
                 stored.attrs.update({"sample_varying": True, "time_varying": True, "dim_varying": [True] * 3})
 
-    def write(self, name, time, slab, values):
-        moved = np.moveaxis(values, 0, -1) if values.ndim == 4 else values
-        with h5py.File(self.path, "r+") as file:
-            file[self._place(name)][0, time, :, :, slab] = moved
+    def place(self, name, time, slab):
+        return self._path(name), (0, time, slice(None), slice(None), slab)
 
-    def read(self, name, time, slab):
-        with h5py.File(self.path, "r") as file:
-            values = file[self._place(name)][0, time, :, :, slab]
-        return np.moveaxis(values, -1, 0) if values.ndim == 4 else values
+    def stored(self, values):
+        return np.moveaxis(values, 0, -1) if values.ndim == 4 else values
 
-    def _place(self, name: str) -> str:
+    def restored(self, values, vector):
+        return np.moveaxis(values, -1, 0) if vector else values
+
+    def _path(self, name: str) -> str:
         array = self.dataset[name]
         if is_vector(array.dims) and array.shape[1] != 3:
             raise FlowsrError(
@@ -335,15 +346,14 @@ class VtkTarget(Target):
     """
 
     HEADER = 8  # VTK puts the length of each array, a UInt64, before it
-    KINDS = {4: "Float32", 8: "Float64"}
+    KINDS: ClassVar = {4: "Float32", 8: "Float64"}
 
-    def __init__(self, path, dataset):
-        super().__init__(path, dataset)
-        named = path.name
+    def __init__(self, path, dataset, target):
+        super().__init__(path, dataset, target)
         if dataset.sizes["time"] != 1:
             raise FlowsrError(
                 "a VTK file holds one snapshot",
-                file=named,
+                file=target,
                 variable="time",
                 expected=1,
                 found=dataset.sizes["time"],
@@ -354,12 +364,12 @@ class VtkTarget(Target):
         suffix = path.suffix
         self.rectilinear = any(self.grid.stretched) or suffix == ".vtr"
         if any(self.grid.stretched) and suffix == ".vti":
-            raise FlowsrError("image data have no stretched axes", file=named, expected="a name that ends in .vtr")
+            raise FlowsrError("image data have no stretched axes", file=target, expected="a name that ends in .vtr")
         for name in self.names:
             if dataset[name].dtype.itemsize not in self.KINDS:
                 raise FlowsrError(
                     "VTK has no such numbers",
-                    file=named,
+                    file=target,
                     variable=name,
                     expected="float32 or float64",
                     found=dataset[name].dtype,
@@ -432,7 +442,8 @@ class VtkTarget(Target):
         return (
             f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" '
             f'byte_order="LittleEndian" header_type="UInt64">\n'
-            f'<{kind} WholeExtent="{extent}"{where}>{self._field_data()}<Piece Extent="{extent}">{cells}</Piece></{kind}>\n'
+            f'<{kind} WholeExtent="{extent}"{where}>{self._field_data()}'
+            f'<Piece Extent="{extent}">{cells}</Piece></{kind}>\n'
             f'<AppendedData encoding="raw">\n_'
         ).encode()
 
@@ -446,9 +457,9 @@ class VtkTarget(Target):
         text = json.dumps(words, default=lambda value: np.asarray(value).tolist()).encode("ascii")
         time = float(self.dataset["time"].values[0])
         return (
-            f'<FieldData><DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" format="ascii">{time!r}</DataArray>'
-            f'<Array type="String" Name="{OWN_WORDS}" NumberOfTuples="1" format="ascii">{" ".join(map(str, text))} 0</Array>'
-            "</FieldData>"
+            '<FieldData><DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" format="ascii">'
+            f'{time!r}</DataArray><Array type="String" Name="{OWN_WORDS}" NumberOfTuples="1" format="ascii">'
+            f"{' '.join(map(str, text))} 0</Array></FieldData>"
         )
 
 

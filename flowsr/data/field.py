@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import xarray as xr
@@ -30,6 +31,12 @@ SERIES_DIMS = ("time",)
 
 # A coordinate kept in float32 is off by 1e-7 of its largest value: 1e-3 of a cell for 4096 cells.
 UNIFORM_TOLERANCE = 1e-3
+
+# Symmetry of a tensor of order two, as e3nn's formulas have it.
+FORMULAS = {"none": "ij", "symmetric": "ij=ji", "antisymmetric": "ij=-ji"}
+
+#: Row-major place of each of the six components that VTK and XDMF keep of a symmetric tensor: XX YY ZZ XY YZ XZ.
+SIX = ((0,), (4,), (8,), (1, 3), (5, 7), (2, 6))
 
 # Multiplicity, degree and parity of a term of an irreps string.
 IRREP = re.compile(r"(?:(\d{1,6})x)?(\d{1,4})[eo]", re.ASCII)
@@ -144,7 +151,7 @@ def is_vector(dims: tuple) -> bool:
 def irreps_dimension(irreps: str) -> int:
     """Number of components of a field type, such as 3 for ``1o``.
 
-    The usual strings are counted here, multiplicity times 2 l + 1; e3nn, which takes 300 MB of memory, settles the rest.
+    The usual strings are counted here, multiplicity times 2 l + 1; e3nn, which takes 300 MB of memory, counts the rest.
 
     Raises:
         ValueError: not an irreps string.
@@ -155,6 +162,27 @@ def irreps_dimension(irreps: str) -> int:
     from e3nn.o3 import Irreps
 
     return Irreps(irreps).dim
+
+
+@lru_cache
+def tensor_irreps(symmetry: str) -> tuple[str, np.ndarray]:
+    """Irreps of a Cartesian tensor of two polar indices, and the orthogonal matrix to them from its nine components.
+
+    Args:
+        symmetry: ``none``, ``symmetric`` or ``antisymmetric``.
+    """
+    from e3nn.o3 import ReducedTensorProducts
+
+    indices = {"i": "1o", "j": "1o"} if symmetry == "none" else {"i": "1o"}
+    products = ReducedTensorProducts(FORMULAS[symmetry], **indices)
+    matrix = products.change_of_basis.numpy().astype(float).reshape(-1, 9)
+    return str(products.irreps_out), matrix
+
+
+def six_component_irreps() -> tuple[str, np.ndarray]:
+    """Irreps of a symmetric tensor, and the (6, 6) matrix to them from the components in the order of :data:`SIX`."""
+    irreps, matrix = tensor_irreps("symmetric")
+    return irreps, np.stack([matrix[:, places].sum(axis=1) for places in map(list, SIX)], axis=1)
 
 
 def _check_variable(dataset, name, file) -> None:
@@ -225,11 +253,11 @@ def _axis(dataset, name, boundary, file) -> _Axis:
 
 def _extent(dataset, name, centers, file) -> tuple[float, float]:
     """Where the box begins and ends along a stretched axis."""
-    stated = dataset.coords[name].attrs.get("extent")
-    if stated is None:
+    extent = dataset.coords[name].attrs.get("extent")
+    if extent is None:
         return float(1.5 * centers[0] - 0.5 * centers[1]), float(1.5 * centers[-1] - 0.5 * centers[-2])
     try:
-        low, high = (float(value) for value in np.ravel(stated))
+        low, high = (float(value) for value in np.ravel(extent))
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
     slack = 1e-6 * (centers[-1] - centers[0])
@@ -239,7 +267,7 @@ def _extent(dataset, name, centers, file) -> tuple[float, float]:
             file=file,
             variable=f"{name}.extent",
             expected=f"two numbers around {centers[0]:.6g} .. {centers[-1]:.6g}",
-            found=stated,
+            found=extent,
         )
     return min(low, float(centers[0])), max(high, float(centers[-1]))
 

@@ -1,4 +1,4 @@
-"""What counts as independent: blocks of time, splits with gaps, and the eddy turnover time that both are measured in.
+"""What counts as independent: blocks of time, splits with gaps, and the eddy turnover time that measures both.
 
 Snapshots that follow one another closely are the same flow. One number says after how many eddy turnover times they
 count as another one, ``decorrelation_turnovers``: so far apart lie training, validation and test, and so long is a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -77,7 +77,7 @@ class Split:
             positive.
     """
 
-    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
 
     train: float = 0.6
     """Share of the usable time (total less the two gaps) for training."""
@@ -103,8 +103,8 @@ class Split:
 def split_times(times, turnover_time: float, rule: Split, file=None) -> dict[str, range]:
     """Indices of the snapshots of each split.
 
-    Of all divisions into three stretches that are at least ``decorrelation_turnovers * turnover_time`` apart, the one whose
-    counts come nearest to the shares.
+    Of all divisions into three stretches that are at least ``decorrelation_turnovers * turnover_time`` apart, the one
+    whose counts come nearest to the shares.
 
     Args:
         times: (n,) increasing times, not necessarily equidistant.
@@ -147,8 +147,9 @@ def _too_short(times, gap, turnover_time, rule, file) -> FlowsrError:
     duration = times[-1] - times[0] if len(times) else 0.0
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     step = max(np.ceil(gap / interval - 1e-9) * interval, interval) if interval else gap
+    gaps = f"two gaps of {rule.decorrelation_turnovers:g} eddy turnover times of {turnover_time:.4g}"
     return FlowsrError(
-        f"the run is too short for two gaps of {rule.decorrelation_turnovers:g} eddy turnover times of {turnover_time:.4g}",
+        f"the run is too short for {gaps}",
         file=file,
         variable="time",
         expected=f"a run of {2 * step:.4g} at the least, and {2 * step / 0.6:.4g} for a split worth having",
@@ -194,7 +195,7 @@ def run_scales(moments: Sequence[SpectralMoments], viscosity: float | None, file
 
 
 def unmeasurable(file, variable: str) -> FlowsrError:
-    """The error where no turnover time can be measured and none was given; ``variable`` is the setting that gives it."""
+    """The error where no turnover time can be measured; ``variable`` is the setting that could have given it."""
     return FlowsrError(
         "the eddy turnover time cannot be measured here",
         file=file,

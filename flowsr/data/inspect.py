@@ -94,7 +94,7 @@ class FlowCheck:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` found; :meth:`lines` says it.
+    """What :func:`inspect` found; :meth:`lines` puts it in words.
 
     Args:
         file: what was opened.
@@ -124,35 +124,34 @@ class Inspection:
 
     def lines(self) -> list[str]:
         """The findings for a terminal, one thing a line."""
-        said = [f"layout      {self.reader}: {self.signs}"]
+        lines = [f"layout      {self.reader}: {self.signs}"]
         if len(self.runs) > 1:
-            said.append(f"runs        {len(self.runs)}: {self.runs[0]} .. {self.runs[-1]}; this is {self.run}")
+            lines.append(f"runs        {len(self.runs)}: {self.runs[0]} .. {self.runs[-1]}; this is {self.run}")
         first, last, count = self.times
-        said.append(f"times       {count}, from {first:.6g} to {last:.6g}")
+        lines.append(f"times       {count}, from {first:.6g} to {last:.6g}")
         for number, name in enumerate(SPACE):
-            said.append(f"{name:<12}{self._axis(number)}")
+            lines.append(f"{name:<12}{self._axis(number)}")
         for v in self.variables:
             shape = ", ".join(f"{dim} {n}" for dim, n in zip(v.dims, v.shape))
-            said.append(f"{v.name:<12}{v.irreps}, {v.dtype}, [{v.units}], ({shape})")
+            lines.append(f"{v.name:<12}{v.irreps}, {v.dtype}, [{v.units}], ({shape})")
             if v.rms is not None:
-                said.append(
-                    f"{'':<12}{v.lowest:.4g} to {v.highest:.4g}, rms {v.rms:.4g}, in {v.sampled} sampled values"
-                )
+                spread = f"{v.lowest:.4g} to {v.highest:.4g}, rms {v.rms:.4g}"
+                lines.append(f"{'':<12}{spread}, in {v.sampled} sampled values")
             if v.bad:
-                said.append(f"{'':<12}{v.bad} of {v.sampled} sampled values are NaN, infinite or missing")
+                lines.append(f"{'':<12}{v.bad} of {v.sampled} sampled values are NaN, infinite or missing")
         if self.flow is not None:
             divergence = f"{self.flow.divergence:.2g} of the gradient's size"
-            said.append(f"divergence  {divergence} (central differences, one cube)")
+            lines.append(f"divergence  {divergence} (central differences, one cube)")
             if self.flow.better_order is not None:
                 order = ", ".join(self.flow.better_order)
-                said.append(f"            CHECK THE AXES: as ({order}) it would be far less divergent")
+                lines.append(f"            CHECK THE AXES: as ({order}) it would be far less divergent")
             if self.flow.spectrum is not None:
-                said.append("spectrum    " + self.flow.spectrum.summary())
-        said += [f"{name:<12}{value}" for name, value in self.attrs.items() if isinstance(value, (str, int, float))]
+                lines.append("spectrum    " + self.flow.spectrum.summary())
+        lines += [f"{name:<12}{value}" for name, value in self.attrs.items() if isinstance(value, (str, int, float))]
         for name, value in asdict(self.data_set).items() if self.data_set is not None else ():
             if value is not None:
-                said.append(f"{name if name != 'name' else 'data set':<12}{' '.join(value.split())}")
-        return said + [f"note        {note}" for note in self.notes]
+                lines.append(f"{name if name != 'name' else 'data set':<12}{' '.join(value.split())}")
+        return lines + [f"note        {note}" for note in self.notes]
 
     def _axis(self, axis: int) -> str:
         grid = self.grid

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ import xarray as xr
 from flowsr.data.field import SPACE, grid_of, validate
 from flowsr.data.readers.base import READERS, Request, accepting, fill_defaults, read
 from flowsr.data.readers.lazy import Join, LazyArray
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, contradiction, missing_file, missing_variable
 from flowsr.files import file_checksum
 
 log = logging.getLogger(__name__)
@@ -228,10 +228,14 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
 
 
 def data_set_of(dataset: xr.Dataset) -> DataSet | None:
-    """Where a dataset comes from, where a manifest said so when it was opened."""
+    """Where a dataset, or what it was made from, comes from; None where no manifest declared it."""
     provenance = dataset.attrs.get("provenance")
-    known = provenance.get("data_set") if isinstance(provenance, dict) else None
-    return DataSet(**known) if isinstance(known, dict) else None
+    while isinstance(provenance, dict):
+        known = provenance.get("data_set")
+        if isinstance(known, dict) and known.keys() == {field.name for field in fields(DataSet)}:
+            return DataSet(**{name: value if value is None else str(value) for name, value in known.items()})
+        provenance = provenance.get("source_provenance")
+    return None
 
 
 def files_of(manifest: Manifest, path: Path, run: str) -> list[SourceFile]:
@@ -279,7 +283,7 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
         if not file.path.exists():
             fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
             hint = "; ".join(filter(None, [fetched, manifest.obtain])) or None
-            raise FlowsrError("no such file", file=file.path, hint=hint)
+            raise missing_file(file.path, hint=hint)
         check_sha256(file.path, file.sha256)
     reader, layouts = _layouts(manifest, files, path)
     group = group or manifest.group
@@ -378,8 +382,7 @@ def _layouts(manifest: Manifest, files: list[SourceFile], path: Path) -> tuple[s
 def _complete(dataset: xr.Dataset, manifest: Manifest, file: Path) -> xr.Dataset:
     missing = [name for name in manifest.variables if name not in dataset.data_vars]
     if missing:
-        found = ", ".join(map(str, dataset.data_vars)) or "none"
-        raise FlowsrError("no such variable", file=file, variable=missing[0], expected=missing[0], found=found)
+        raise missing_variable(missing[0], dataset.data_vars, file=file)
     dataset = dataset[list(manifest.variables)]
     for name, variable in manifest.variables.items():
         declared = {"irreps": variable.irreps, "units": variable.units}
@@ -398,13 +401,13 @@ def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: Path) -> No
             continue
         found = attrs.setdefault(name, value)
         if found != value and not _rounded(found, value):
-            raise FlowsrError(
-                "file and manifest disagree",
-                file=file,
-                variable=prefix + name,
-                expected=f"{value} (manifest)",
-                found=found,
-            )
+            raise disagreement(prefix + name, value, found, file)
+
+
+def disagreement(variable: str, declared, found, file) -> FlowsrError:
+    """The error where a file says something else than its manifest."""
+    expected = f"{declared} (manifest)"
+    return contradiction("file and manifest disagree", file=file, variable=variable, expected=expected, found=found)
 
 
 def _rounded(found, declared) -> bool:
@@ -418,13 +421,8 @@ def _check_grid(dataset: xr.Dataset, declared: ManifestGrid | None, file: Path) 
     if declared is None:
         return
     if grid.shape != declared.cells or not np.allclose(grid.lengths, declared.lengths, rtol=1e-4):
-        raise FlowsrError(
-            "file and manifest disagree",
-            file=file,
-            variable="grid",
-            expected=f"{declared.cells} cells over {declared.lengths} (manifest)",
-            found=f"{grid.shape} cells over {tuple(round(length, 6) for length in grid.lengths)}",
-        )
+        found = f"{grid.shape} cells over {tuple(round(length, 6) for length in grid.lengths)}"
+        raise disagreement("grid", f"{declared.cells} cells over {declared.lengths}", found, file)
 
 
 def fetch(manifest: str | os.PathLike, run: str | None = None) -> list[Path]:
@@ -478,13 +476,9 @@ def check_sha256(path: Path, sha256: str | None) -> None:
     state = path.stat()
     found = _checksum(str(path), state.st_size, state.st_mtime_ns)
     if found != sha256.lower():
-        raise FlowsrError(
-            "the checksum differs",
-            file=path,
-            variable="sha256",
-            expected=sha256,
-            found=found,
-            hint="remove the file and fetch it again, or correct the manifest",
+        hint = "remove the file and fetch it again, or correct the manifest"
+        raise contradiction(
+            "the checksum differs", file=path, variable="sha256", expected=sha256, found=found, hint=hint
         )
 
 
@@ -518,12 +512,9 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
             hint=obtain or "try again where there is a network; what has arrived is kept",
         ) from None
     except ValueError as error:
-        raise FlowsrError(
-            "the checksum differs",
-            file=target,
-            variable="sha256",
-            expected=sha256,
-            found=" ".join(str(error).split())[:120],
+        found = " ".join(str(error).split())[:120]
+        raise contradiction(
+            "the checksum differs", file=target, variable="sha256", expected=sha256, found=found
         ) from None
     if sha256 is None:
         log.warning("%s: sha256 %s, which the manifest does not state", target.name, file_checksum(target))

@@ -10,7 +10,7 @@ import xarray as xr
 from flowsr.data.field import validate
 from flowsr.data.manifest import is_manifest, open_manifest, read_manifest
 from flowsr.data.readers.base import Request, file_runs, fill_defaults, label, read
-from flowsr.errors import FlowsrError
+from flowsr.errors import missing_file
 
 
 def open_field(
@@ -33,7 +33,7 @@ def open_field(
     """
     path = Path(path)
     if not path.exists():
-        raise FlowsrError("no such file", file=path)
+        raise missing_file(path)
     if is_manifest(path):
         return open_manifest(path, run=run, group=group)
     return validate(fill_defaults(read(path, Request(group, run), reader)), file=label(path, group))
@@ -46,7 +46,7 @@ def runs_of(path: Path, reader: str | None = None) -> list[str]:
         FlowsrError: as :func:`open_field`.
     """
     if not path.exists():
-        raise FlowsrError("no such file", file=path)
+        raise missing_file(path)
     if is_manifest(path):
         return list(read_manifest(path).files)
     return file_runs(path, reader)

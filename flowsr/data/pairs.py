@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -20,11 +20,11 @@ from flowsr import __version__
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator
 from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
-from flowsr.data.manifest import DataSet, data_set_of, is_manifest, read_manifest
+from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import open_field, runs_of
 from flowsr.data.quality import BadValues
 from flowsr.data.store import create_store, store_checksum
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, contradiction, missing_variable
 from flowsr.files import write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
@@ -46,7 +46,7 @@ class Ingest:
         ValueError: a factor below one, or a width that is not positive.
     """
 
-    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
 
     inputs: list[Path] | None = None
     """Fields to ingest; default: what the simulate stage wrote."""
@@ -55,12 +55,12 @@ class Ingest:
     operator: str = "block_mean"
     """Degrade operator, by registered name."""
     factor: int | tuple[int, int, int] = 4
-    """Coarse cell size over fine cell size; three along x, y, z make pairs that can be degraded and read, not trained on."""
+    """Coarse cell size over fine cell size; three along x, y, z make pairs that can be read, not trained on."""
     weight: str | None = None
     """Scalar variable to weight with; the density gives Favre means."""
     width: float | None = None
     """Width of the top_hat in coarse cells; default 1."""
-    split: Split = Split()
+    split: Split = field(default_factory=Split)
     """Split in time, with gaps: neighbouring snapshots are the same flow."""
 
     def __post_init__(self):
@@ -141,7 +141,7 @@ class Survey:
 def ingest(
     inputs: Sequence[Path],
     output: Path,
-    settings: Ingest = Ingest(),
+    settings: Ingest | None = None,
     *,
     fresh: bool = False,
     progress: Progress = SILENT,
@@ -155,7 +155,7 @@ def ingest(
         inputs: what :func:`flowsr.data.open_field` opens. A run is named after its file; of a file or manifest with
             several runs all are taken, ``<file>_<run>``. Runs that a manifest's ``splits`` names are not split in time.
         output: folder for the pairs.
-        settings: what a pair is and how runs are split.
+        settings: what a pair is and how runs are split; default: those of :class:`Ingest`.
         fresh: replace the stores of an earlier ingest instead of using them.
         progress: told the fraction done and a short message.
 
@@ -167,7 +167,7 @@ def ingest(
             be split, or differs from the others in grid or field type; a manifest whose splits leave out a run, or
             leave nothing for one of the three; a folder with pairs of other inputs or settings.
     """
-    output = Path(output)
+    output, settings = Path(output), settings or Ingest()
     sources, surveys = runs_to_ingest(inputs), []
     for number, source in enumerate(sources):
         part = progress.share(*(SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1)))
@@ -198,7 +198,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     dataset = open_field(path, run=source.run)
     for name in settings.needed:
         if name not in dataset.data_vars:
-            raise FlowsrError("no such variable", file=path, expected=name, found=", ".join(dataset.data_vars))
+            raise missing_variable(name, dataset.data_vars, file=path)
     settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before anything is read
     grid = grid_of(dataset, path)
     # the velocity's scales split the run, whichever of its variables is learned
@@ -340,13 +340,9 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
             pairs["cell sizes"] = (first.grid.stretched, f"others, {other.grid.stretched}")
         for what, (wanted, found) in pairs.items():
             if wanted != found:
-                raise FlowsrError(
-                    f"runs differ in {what}",
-                    file=other.source.path,
-                    variable=variable,
-                    expected=f"{wanted} as in {first.source.path}",
-                    found=found,
-                )
+                expected = f"{wanted} as in {first.source.path}"
+                message = f"runs differ in {what}"
+                raise contradiction(message, file=other.source.path, variable=variable, expected=expected, found=found)
 
 
 def _same_widths(one: Grid, other: Grid) -> bool:
@@ -397,7 +393,6 @@ def _provenance(survey: Survey, split: str, settings: Ingest) -> dict:
         "source": str(survey.source.path),
         "sha256": survey.checksum,
         "source_provenance": survey.fine.attrs.get("provenance"),
-        "data_set": _as_dict(data_set_of(survey.fine)),
         "flowsr": __version__,
         "split": split,
         **settings.pairing,
@@ -425,7 +420,7 @@ def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> dict:
         "snapshots": {split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
         "split": asdict(settings.split),
         "runs": {s.run: _run_entry(s) for s in surveys},
-        "data_sets": list({d.name: _as_dict(d) for d in (data_set_of(s.fine) for s in surveys) if d}.values()),
+        "data_sets": [asdict(data_set) for data_set in dict.fromkeys(data_set_of(s.fine) for s in surveys) if data_set],
         "flowsr": __version__,
     }
 
@@ -452,10 +447,6 @@ def _grid_entry(grid: Grid) -> dict:
     }
 
 
-def _as_dict(data_set: DataSet | None) -> dict | None:
-    return None if data_set is None else asdict(data_set)
-
-
 def _mean(values: list) -> float | None:
     return None if any(v is None for v in values) else float(np.mean(values))
 
@@ -473,7 +464,7 @@ def _coarse_rms(surveys: list[Survey], output: Path, settings: Ingest, grid: Gri
 
 
 def _transfer_samples(settings: Ingest, count: int = 65) -> dict:
-    """T along an axis, against k d from 0 to pi, the fine grid's Nyquist wavenumber; lists of x, y, z where they differ.
+    """T along an axis, against k d from 0 to pi, the fine grid's Nyquist wavenumber; of x, y, z where they differ.
 
     A weighted mean has T for the weighted field, of which the weight is a part.
     """

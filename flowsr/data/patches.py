@@ -207,7 +207,7 @@ def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
     from flowsr.group.fields import axis_action
 
     group = octahedral_group(name)
-    turned = [grid.turned(*axis_action(element, group)) for element in range(group.order)]
+    turned = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
     return tuple(element for element, other in enumerate(turned) if _same_cells(grid, other))
 
 

@@ -1,4 +1,4 @@
-"""Are there numbers everywhere? Read one snapshot at a time."""
+"""NaN, infinite and missing values, found one snapshot at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BadValues:
         self.count += count
 
     def mask(self, values: np.ndarray) -> np.ndarray:
-        """Which of the values are no numbers, as the array's attributes say."""
+        """Which of the values are NaN, infinite or missing, as the array's attributes say."""
         bad = ~np.isfinite(values)
         for key in ("_FillValue", "missing_value"):
             if key in self.array.attrs:
@@ -45,11 +45,11 @@ class BadValues:
         """Raise a :class:`FlowsrError` if there were any."""
         if self.count:
             raise FlowsrError(
-                "values that are no numbers",
+                "NaN, infinite or missing values",
                 file=file,
                 variable=self.array.name,
                 expected="finite values",
-                found=f"{self.count} of {self.array.size} NaN, infinite or missing, the first at {self.first}",
+                found=f"{self.count} of {self.array.size}, the first at {self.first}",
             )
 
 

@@ -168,7 +168,7 @@ def transform_regular(features: Tensor, element: int, group: OctahedralGroup) ->
 
 def transform_grid(grid: Grid, element: int, group: OctahedralGroup) -> Grid:
     """The grid of a transformed field: its axes permuted and turned round, the centre of the box where it was."""
-    return grid.turned(*axis_action(element, group))
+    return grid.transformed(*axis_action(element, group))
 
 
 def tap_permutation(group: OctahedralGroup, kernel_size: int) -> np.ndarray:

@@ -98,7 +98,7 @@ def read_vtk(path):
 
 def test_vtk_image_data_for_paraview(tmp_path):
     path, fine = source(tmp_path, UNIFORM)
-    with pytest.raises(FlowsrError, match="one snapshot.*--time"):
+    with pytest.raises(FlowsrError, match=r"one snapshot.*--time"):
         convert(path, tmp_path / "a.vti")
     head, arrays = read_vtk(convert(path, tmp_path / "a.vti", time=1))
     box = head.find("ImageData")
@@ -167,7 +167,7 @@ def test_bytes_that_do_not_read_back_are_refused(tmp_path, monkeypatch):
 def test_what_is_there_stays_unless_asked(tmp_path):
     path, fine = source(tmp_path)
     (tmp_path / "a.h5").write_text("mine")
-    with pytest.raises(FlowsrError, match="something already.*--fresh"):
+    with pytest.raises(FlowsrError, match=r"something already.*--fresh"):
         convert(path, tmp_path / "a.h5")
     assert (tmp_path / "a.h5").read_text() == "mine"
     np.testing.assert_array_equal(
@@ -229,7 +229,7 @@ def test_inspecting_counts_what_is_no_number(tmp_path):
 
 
 def test_inspect_and_convert_at_the_command_line(tmp_path, capsys):
-    path, fine = source(tmp_path, UNIFORM)
+    path, _ = source(tmp_path, UNIFORM)
     assert main(["inspect", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "velocity" in printed and "[m/s]" not in printed and "periodic" in printed and "wall" in printed

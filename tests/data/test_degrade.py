@@ -147,7 +147,7 @@ def test_strided_warns_and_the_others_do_not():
 
 def test_what_cannot_be_degraded_is_refused():
     fine = random_field(Grid((8, 6, 4)), [0.0])
-    with pytest.raises(FlowsrError, match="unknown degrade operator 'block_men'.*did you mean 'block_mean'"):
+    with pytest.raises(FlowsrError, match=r"unknown degrade operator 'block_men'.*did you mean 'block_mean'"):
         degrade(fine, "block_men", 2)
     for factor in (3, 4, 0, -2, 1.5):
         with pytest.raises(FlowsrError, match="variable: factor"):

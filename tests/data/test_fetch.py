@@ -54,7 +54,7 @@ def test_a_file_is_fetched_and_checked(tmp_path, server):
 
 def test_a_broken_connection_is_resumed(tmp_path, server):
     server.breaks = 1
-    with pytest.raises(FlowsrError, match="cannot be fetched.*127.0.0.1.*what has arrived is kept"):
+    with pytest.raises(FlowsrError, match=r"cannot be fetched.*127.0.0.1.*what has arrived is kept"):
         fetch_url(server.url, tmp_path / "a.bin", SHA256)
     assert not (tmp_path / "a.bin").exists()
     kept = (tmp_path / ".a.bin.partial").stat().st_size
@@ -65,13 +65,13 @@ def test_a_broken_connection_is_resumed(tmp_path, server):
 
 
 def test_other_bytes_than_stated_are_refused_and_not_kept(tmp_path, server):
-    with pytest.raises(FlowsrError, match="the checksum differs.*expected: 0000"):
+    with pytest.raises(FlowsrError, match=r"the checksum differs.*expected: 0000"):
         fetch_url(server.url, tmp_path / "a.bin", "0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_network_is_one_line_that_says_what_to_do(tmp_path):
-    with pytest.raises(FlowsrError, match="cannot be fetched.*ask Ann") as caught:
+    with pytest.raises(FlowsrError, match=r"cannot be fetched.*ask Ann") as caught:
         fetch_url("http://127.0.0.1:9/a.bin", tmp_path / "a.bin", None, obtain="ask Ann")
     assert "\n" not in str(caught.value) and not (tmp_path / "a.bin").exists()
 
@@ -80,7 +80,7 @@ def test_no_network_is_one_line_that_says_what_to_do(tmp_path):
     "url", ["http://a.org/b", "file:///etc/passwd", "ftp://a.org/b", "s3://a/b", "https:///b", "b", "javascript:1"]
 )
 def test_schemes_that_are_not_fetched(url):
-    with pytest.raises(FlowsrError, match="a URL that is not fetched.*https"):
+    with pytest.raises(FlowsrError, match=r"a URL that is not fetched.*https"):
         check_url(url, "a")
     check_url("https://a.org/b", "a")
 
@@ -103,7 +103,7 @@ def manifest(folder, **stated):
 
 def test_opening_never_fetches_and_says_how(tmp_path):
     path = manifest(tmp_path, url="https://example.invalid/a.npy")
-    with pytest.raises(FlowsrError, match="no such file; fetch it with flowsr.data.fetch.*ask Ann"):
+    with pytest.raises(FlowsrError, match=r"no such file; fetch it with flowsr.data.fetch.*ask Ann"):
         open_field(path)
     with pytest.raises(FlowsrError, match="a URL that is not fetched"):
         fetch(manifest(tmp_path, url="file:///etc/passwd"))
@@ -116,7 +116,7 @@ def test_a_file_is_opened_only_with_the_stated_checksum(tmp_path):
     right = hashlib.sha256((tmp_path / "a.npy").read_bytes()).hexdigest()
     assert open_field(manifest(tmp_path, sha256=right.upper()))["velocity"].shape == (1, 3, 2, 3, 4)
     assert fetch(manifest(tmp_path, sha256=right)) == [tmp_path / "a.npy"]
-    with pytest.raises(FlowsrError, match="the checksum differs.*expected: 1111"):
+    with pytest.raises(FlowsrError, match=r"the checksum differs.*expected: 1111"):
         open_field(manifest(tmp_path, sha256="1" * 64))
     with pytest.raises(FlowsrError, match="bad value for"):
         open_field(manifest(tmp_path, sha256="short"))

@@ -10,8 +10,8 @@ import yaml
 import zarr
 
 from flowsr.data import check_finite, grid_of, open_field
+from flowsr.data.field import tensor_irreps
 from flowsr.data.readers.base import recognized
-from flowsr.data.tensors import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
 from flowsr.group.fields import representation

@@ -139,7 +139,7 @@ def test_a_case_is_inspected_and_converted_and_its_foam_file_is_the_case(tmp_pat
 
 
 def test_symmetric_tensors_have_their_components_in_place(tmp_path):
-    from flowsr.data.tensors import six_component_irreps
+    from flowsr.data.field import six_component_irreps
 
     root = case(tmp_path / "a")
     order = np.random.default_rng(0).permutation(X * Y * Z)

@@ -118,9 +118,9 @@ def test_again_changes_nothing_and_progress_rises(ingested):
 def test_other_settings_need_fresh(tmp_path):
     inputs = runs(tmp_path)
     ingest(inputs, tmp_path / "pairs", SMALL)
-    with pytest.raises(FlowsrError, match="other data or settings.*--fresh"):
+    with pytest.raises(FlowsrError, match=r"other data or settings.*--fresh"):
         ingest(inputs, tmp_path / "pairs", replace(SMALL, operator="spectral_cutoff"))
-    with pytest.raises(FlowsrError, match="pairs of another ingest.*seed_1"):
+    with pytest.raises(FlowsrError, match=r"pairs of another ingest.*seed_1"):
         ingest(inputs[:1], tmp_path / "pairs", SMALL)
     ingest(inputs[:1], tmp_path / "pairs", replace(SMALL, operator="spectral_cutoff"), fresh=True)
     assert pair_stores(tmp_path / "pairs", "test") == [tmp_path / "pairs" / "test" / "seed_0.zarr"]
@@ -160,18 +160,18 @@ def test_bad_inputs_leave_nothing_behind(tmp_path, spoil, line):
 def test_requests_that_cannot_be_met(tmp_path):
     inputs = runs(tmp_path)
     output = tmp_path / "pairs"
-    with pytest.raises(FlowsrError, match="no such variable.*expected: pressure; found: velocity"):
+    with pytest.raises(FlowsrError, match=r"no such variable.*expected: pressure; found: velocity"):
         ingest(inputs, output, replace(SMALL, variable="pressure"))
     with pytest.raises(FlowsrError, match="cannot be coarsened"):
         ingest(inputs, output, Ingest(factor=3))
-    with pytest.raises(FlowsrError, match="seed_0.zarr.*too short"):
+    with pytest.raises(FlowsrError, match=r"seed_0.zarr.*too short"):
         ingest(inputs, output, Ingest(factor=2, split=Split(decorrelation_turnovers=50.0)))
     with pytest.raises(FlowsrError, match="two inputs of the same name"):
         ingest([inputs[0], inputs[0]], output, SMALL)
     with pytest.raises(FlowsrError, match="nothing to ingest"):
         ingest([], output, SMALL)
     other = store_field(random_field(Grid((8, 8, 8)), TIMES), tmp_path / "other.zarr")
-    with pytest.raises(FlowsrError, match="other.zarr.*runs differ in shape"):
+    with pytest.raises(FlowsrError, match=r"other.zarr.*runs differ in shape"):
         ingest([inputs[0], other], output, SMALL)
     with pytest.raises(FlowsrError, match="no finished ingest here"):
         read_statistics(output)
@@ -231,7 +231,7 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
     assert read_statistics(tmp_path / "wide")["width"] == 2
     assert open_field(pair_store(tmp_path / "wide", "test", "a"), group="coarse").attrs["degrade_width"] == 2
     for wrong, line in (
-        ({"weight": "temperature"}, "no such variable; expected: temperature"),
+        ({"weight": "temperature"}, "no such variable; variable: temperature"),
         ({"weight": "velocity"}, "no such weight"),
         ({"width": 2}, "only a top_hat has a width"),
         ({"factor": (2, 2)}, "cannot be coarsened by this factor"),

@@ -1,6 +1,7 @@
 import gc
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_memory_and_handles_stay_put(periodic):
 
     def measure():
         gc.collect()
-        resident = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return resident, len(os.listdir("/proc/self/fd"))
 
     for index in range(30):
@@ -173,7 +174,7 @@ def test_patches_that_do_not_fit_are_refused(periodic, tmp_path):
         with pytest.raises(FlowsrError, match="does not fit along"):
             PatchPairs(stores, patch=patch, samples=1, seed=0)
     walled, _, _ = pair(tmp_path / "a.zarr", ("periodic", "wall", "periodic"))
-    with pytest.raises(FlowsrError, match="does not fit along y.*1 to 2"):
+    with pytest.raises(FlowsrError, match=r"does not fit along y.*1 to 2"):
         PatchPairs([walled], patch=4, halo=2, samples=1, seed=0)
     with pytest.raises(FlowsrError, match="stores differ in their grid"):
         PatchPairs([stores[0], walled], samples=1, seed=0)
@@ -232,5 +233,5 @@ def test_memory_does_not_grow_over_10_000_draws(periodic):
 def test_a_halo_longer_than_the_box_is_refused(periodic):
     stores = [store for store, _, _ in periodic]
     for patch in (None, 2):
-        with pytest.raises(FlowsrError, match="a halo longer than the box along .; variable: patch_halo; .*found: 99"):
+        with pytest.raises(FlowsrError, match=r"a halo longer than the box along .; variable: patch_halo; .*found: 99"):
             PatchPairs(stores, patch=patch, halo=99, samples=1, seed=0)

@@ -101,7 +101,7 @@ def test_turning_moves_the_centers_with_the_axis():
     grid = Grid((4, 6, 2), (0.5, 0.5, 0.5), ("wall", "wall", "open"), centers=(None, (0.1, 0.4, 1, 1.5, 2, 2.5), None))
     for element in range(OH.order):
         source, flipped = axis_action(element, OH)
-        turned = grid.turned(source, flipped)
+        turned = grid.transformed(source, flipped)
         new = source.index(1)
         want = grid.widths()[1][::-1] if new in flipped else grid.widths()[1]
         np.testing.assert_allclose(turned.widths()[new], want, atol=1e-12)
@@ -133,5 +133,5 @@ def test_where_the_file_is_silent_the_box_ends_half_a_step_beyond_the_centers():
 def test_an_extent_that_does_not_hold_the_cells(extent):
     dataset = field_template(channel(), [0.0])
     dataset["y"].attrs["extent"] = extent
-    with pytest.raises(FlowsrError, match="variable: y.extent"):
+    with pytest.raises(FlowsrError, match=r"variable: y.extent"):
         grid_of(dataset)

@@ -198,7 +198,7 @@ def test_symmetric_tensors_become_irreps(tmp_path):
     for element, matrix in zip(representation(irreps, group), group.matrices):
         turned = matrix @ tensor @ matrix.T
         rows[:] = [turned[0, 0], turned[1, 1], turned[2, 2], turned[0, 1], turned[1, 2], turned[0, 2]]
-        from flowsr.data.tensors import six_component_irreps
+        from flowsr.data.field import six_component_irreps
 
         np.testing.assert_allclose(six_component_irreps()[1] @ rows[0], element @ value, atol=1e-12)
 

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from flowsr.data.field import SPACE
+from flowsr.data.field import SPACE, six_component_irreps, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
-from flowsr.data.tensors import six_component_irreps, tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.quarantine import check_installed, first_look
 

@@ -13,11 +13,10 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from flowsr.data.field import SPACE
+from flowsr.data.field import SPACE, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
 from flowsr.data.readers.lazy import LazyArray, Mixed, View
-from flowsr.data.tensors import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.grid import BOUNDARIES
 

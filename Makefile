@@ -7,7 +7,7 @@ ARGS ?=
 # Idle threads that spin cost a busy machine dearly.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow docs clean
+.PHONY: demo test test-slow check docs clean
 
 demo: $(READY)
 	$(BIN)/flowsr run configs/demo.yaml $(ARGS)
@@ -17,6 +17,13 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)
+
+# Form: layout, lint, types, and which module may import which. Quick; no test runs.
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
 
 # The site: essays, modules, and a gallery whose pictures are drawn on the way.
 docs: $(READY)

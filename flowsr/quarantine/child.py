@@ -23,7 +23,7 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         sys.path[:] = request["paths"]
-        with suppress(Exception):  # raised again where it is said
+        with suppress(Exception):  # raised again, and caught, in the fork
             importlib.import_module(request["function"].partition(":")[0])
         answers.write(f"{look(request)}\n")
         answers.flush()
@@ -72,8 +72,8 @@ def perform(request: dict) -> None:
         answer = {"value": plain(value, folder, [])}
     except FlowsrError as error:
         fields = ("file", "variable", "expected", "found", "hint")
-        said = {key: getattr(error, key) for key in fields}
-        answer = {"refused": {"line": str(error), **{k: v if v is None else str(v) for k, v in said.items()}}}
+        parts = {key: getattr(error, key) for key in fields}
+        answer = {"refused": {"line": str(error), **{k: v if v is None else str(v) for k, v in parts.items()}}}
     except MemoryError:
         answer = {"raised": f"it asks for more than {request['memory'] / 2**30:.0f} GiB of memory"}
     except Exception as error:  # a damaged file raises whatever its library happens to trip over

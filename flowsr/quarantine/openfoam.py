@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ CLASS = re.compile(rb"class\s+vol(Scalar|Vector|SymmTensor|Tensor)Field\s*;")
 COUNTS = {b"Scalar": 1, b"Vector": 3, b"SymmTensor": 6, b"Tensor": 9}
 PATCH = re.compile(r"([\w.:\-]+)\s*\{([^{}]*)\}")
 PATCH_TYPE = re.compile(r"\btype\s+(\w+)\s*;")
-LIST = re.compile(rb"(?m)^\s*(\d+)\s*\(")
 KINDS = {"wall": "wall", "cyclic": "periodic"}
 HEAD = 4096
 HEXAHEDRON = 12
@@ -85,7 +83,6 @@ def _reader(case: Path):
 
 
 def _mesh(case: Path) -> dict:
-    _check_labels(case)
     with listening(case):
         reader = _reader(case)
         reader.EnableAllPatchArrays()
@@ -132,47 +129,12 @@ def _fields(folder: Path) -> dict[str, int]:
             continue
         try:
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                said = CLASS.search(file.read(HEAD))
+                kind = CLASS.search(file.read(HEAD))
         except (OSError, EOFError):
             continue
-        if said:
-            found[path.name.removesuffix(".gz")] = COUNTS[said[1]]
+        if kind:
+            found[path.name.removesuffix(".gz")] = COUNTS[kind[1]]
     return found
-
-
-def _check_labels(case: Path) -> None:
-    """Refuse cells numbered beyond the number of faces, for each of which VTK would make room."""
-    faces = None
-    for part in ("owner", "neighbour"):
-        path = case / MESH / part
-        try:
-            whole = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name(f"{part}.gz").read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise FlowsrError("damaged or not readable", file=path, found=error) from None
-        begin = LIST.search(whole, whole.find(b"}") + 1)
-        labels = _labels(whole, begin) if begin is not None else ()
-        if not len(labels) or len(labels) < int(begin[1]):
-            return  # VTK says what is wrong with it
-        faces = len(labels) if faces is None else faces
-        if not -1 <= labels.min() <= labels.max() < faces:
-            raise FlowsrError(
-                "no such cell",
-                file=path,
-                expected=f"numbers below {faces}, that of the faces",
-                found=f"{labels.min()} to {labels.max()}",
-            )
-
-
-def _labels(whole: bytes, begin: re.Match) -> np.ndarray:
-    """The numbers of a list of labels, as many as are there; none where its text has something else in it."""
-    head, count = whole[: begin.start()], int(begin[1])
-    if re.search(rb"format\s+binary", head):
-        dtype = np.dtype((">" if b"MSB" in head else "<") + ("i8" if b"label=64" in head else "i4"))
-        return np.frombuffer(whole, dtype, min(count, (len(whole) - begin.end()) // dtype.itemsize), begin.end())
-    try:
-        return np.fromstring(whole[begin.end() : whole.find(b")", begin.end())], dtype=np.int64, sep=" ")
-    except ValueError:
-        return np.empty(0, np.int64)
 
 
 def _block(output, kind: str):

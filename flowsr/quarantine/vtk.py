@@ -68,7 +68,7 @@ def describe(path: str, kind: str) -> dict:
     direction = information.Get(vtkDataObject.DIRECTION()) if kind == "ImageData" else None
     if direction is not None and not np.array_equal(np.reshape(direction, (3, 3)), np.eye(3)):
         raise FlowsrError(
-            "a turned grid", file=path, variable="Direction", expected="x, y, z along the axes", found=direction
+            "a rotated grid", file=path, variable="Direction", expected="x, y, z along the axes", found=direction
         )
     _select(reader, None, None)
     with listening(path):
@@ -117,8 +117,8 @@ def _check_xml(path: Path) -> None:
         end = content.find(b"<AppendedData")
         end = end if end >= 0 else size
         image = re.compile(rb"<ImageData\b[^>]*>").search(content, 0, end)
-        said = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image[0]) if image else []
-        for key, text in said:
+        given = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image[0]) if image else []
+        for key, text in given:
             if not _threenumbers(text.decode("utf-8", "replace")):
                 found = repr(text.decode("utf-8", "replace"))[:80]
                 raise FlowsrError("not three numbers", file=path, variable=key.decode(), found=found)
@@ -230,7 +230,7 @@ def _select(reader, name: str | None, place: str | None) -> None:
 
 
 def _array(name: str | None, place: str, count: int, vtk_type: int) -> Iterator[dict]:
-    """What is said of an array that holds numbers; nothing of others."""
+    """The description of an array, if it holds numbers."""
     kinds = get_vtk_to_numpy_typemap()
     if name and name not in IGNORED and vtk_type in kinds:
         yield {"name": name, "place": place, "count": count, "dtype": np.dtype(kinds[vtk_type]).str}
@@ -299,7 +299,7 @@ def _box_lines(points: np.ndarray, path: str | Path) -> list[np.ndarray]:
     """Coordinates along x, y, z of points (z, y, x, 3) that are a box's.
 
     Raises:
-        FlowsrError: a curved or turned grid.
+        FlowsrError: a curved or rotated grid.
     """
     lines = []
     for axis in range(3):

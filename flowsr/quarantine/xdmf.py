@@ -117,19 +117,21 @@ class _Light:
     def __init__(self, path: Path):
         self.path, self.root, self.files, self.items = path, _root(path), set(), 0
 
+    def error(self, message: str, variable: str | None = None, **parts) -> FlowsrError:
+        """An error in this file."""
+        return FlowsrError(message, file=self.path, variable=variable, **parts)
+
     def grids(self) -> list[ElementTree.Element]:
         """The uniform (single) grids, one a time."""
         found = list(self._grids(self.root.find("Domain")))
         if not found:
-            raise FlowsrError("no grid in this file", file=self.path, expected="Xdmf/Domain/Grid")
+            raise self.error("no grid in this file", expected="Xdmf/Domain/Grid")
         return found
 
     def _grids(self, parent) -> Iterator[ElementTree.Element]:
         children = [] if parent is None else [self.meant(e) for e in parent if e.tag == "Grid"]
         if len(children) > 1 and parent.tag == "Domain":
-            raise FlowsrError(
-                "several grids", file=self.path, expected="one, or one temporal collection", found=len(children)
-            )
+            raise self.error("several grids", expected="one, or one temporal collection", found=len(children))
         for grid in children:
             kind = grid.get("GridType", "Uniform").lower()
             if kind == "uniform":
@@ -137,10 +139,9 @@ class _Light:
             elif kind == "collection" and grid.get("CollectionType", "Spatial").lower() == "temporal":
                 yield from self._grids(grid)
             else:
-                raise FlowsrError(
+                raise self.error(
                     "not one box at several times",
-                    file=self.path,
-                    variable=grid.get("Name"),
+                    grid.get("Name"),
                     expected="a uniform grid or a temporal collection",
                     found=f"{kind} {grid.get('CollectionType', '')}",
                 )
@@ -159,8 +160,8 @@ class _Light:
             except (SyntaxError, KeyError):
                 element = None
             if element is None:
-                raise FlowsrError("a reference to nothing", file=self.path, found=reference[:200])
-        raise FlowsrError("references that lead in circles", file=self.path, found=reference[:200])
+                raise self.error("a reference to nothing", found=reference[:200])
+        raise self.error("references that lead in circles", found=reference[:200])
 
     def times(self, grids: list[_Grid]) -> np.ndarray:
         """Times of the grids: of their own, or of the collection."""
@@ -176,16 +177,14 @@ class _Light:
         if time.get("TimeType", "Single").lower() == "hyperslab" and len(numbers) == 3:
             numbers = numbers[0] + numbers[1] * np.arange(int(min(numbers[2], len(grids))))
         if len(numbers) != len(grids):
-            raise FlowsrError(
-                "times and grids disagree", file=self.path, expected=f"{len(grids)} times", found=len(numbers)
-            )
+            raise self.error("times and grids disagree", expected=f"{len(grids)} times", found=len(numbers))
         return numbers
 
     def array(self, element: ElementTree.Element, name: str) -> Item:
         """The array of a DataItem."""
         self.items += 1
         if self.items > MOST_ITEMS * (1 + len(self.root.findall(".//Grid"))):
-            raise FlowsrError("arrays made of too many others", file=self.path, variable=name)
+            raise self.error("arrays made of too many others", name)
         element = self.meant(element)
         kind = element.get("ItemType", "Uniform").lower()
         if kind == "function" and JOIN.fullmatch((element.get("Function") or "").strip()):
@@ -193,10 +192,9 @@ class _Light:
         if kind == "hyperslab":
             return self._slab(element, name)
         if kind != "uniform":
-            raise FlowsrError(
+            raise self.error(
                 "not an array",
-                file=self.path,
-                variable=name,
+                name,
                 expected="ItemType Uniform, HyperSlab or JOIN of some",
                 found=f"{element.get('ItemType')} {element.get('Function', '')}".strip(),
             )
@@ -205,7 +203,7 @@ class _Light:
         if form == "HDF":
             return self._hdf(element, name, shape)
         if form != "XML":
-            raise FlowsrError("not an array", file=self.path, variable=name, expected="Format HDF or XML", found=form)
+            raise self.error("not an array", name, expected="Format HDF or XML", found=form)
         dtype = np.dtype(_dtype(element, self.path, name))
         return Item(shape, dtype, lambda part: self._inline(element, name, shape, dtype)[part])
 
@@ -213,15 +211,13 @@ class _Light:
         found = np.array((element.text or "").split(), dtype=dtype)
         if found.size != math.prod(shape):
             expected = f"{math.prod(shape)} numbers"
-            raise FlowsrError(
-                "size and shape disagree", file=self.path, variable=name, expected=expected, found=found.size
-            )
+            raise self.error("size and shape disagree", name, expected=expected, found=found.size)
         return found.reshape(shape)
 
     def _joined(self, parts: list[Item], name: str) -> Item:
         shapes = {part.shape for part in parts}
         if len(shapes) != 1:
-            raise FlowsrError("arrays of different shapes", file=self.path, variable=name, found=sorted(shapes))
+            raise self.error("arrays of different shapes", name, found=sorted(shapes))
         dtype = np.result_type(*(part.dtype for part in parts))
         return Item(
             (*parts[0].shape, len(parts)),
@@ -233,10 +229,9 @@ class _Light:
         file, colon, inner = (element.text or "").strip().partition(":")
         path = (self.path.parent / file).resolve()
         if not colon or not path.is_relative_to(self.path.parent.resolve()):
-            raise FlowsrError(
+            raise self.error(
                 "a file outside its folder",
-                file=self.path,
-                variable=name,
+                name,
                 expected="data.h5:/name beside the XDMF file",
                 found=(element.text or "").strip()[:200],
             )
@@ -269,16 +264,15 @@ class _Light:
         source = self.array(parts[1], name) if len(parts) == 2 else None
         numbers = np.array((self.meant(parts[0]).text or "").split(), dtype=int) if source is not None else np.empty(0)
         if source is None or numbers.size != 3 * len(source.shape):
-            raise FlowsrError("not a hyperslab", file=self.path, variable=name, expected="start, stride, count an axis")
+            raise self.error("not a hyperslab", name, expected="start, stride, count an axis")
         fixed: dict[int, int] = {}
         for axis, (start, stride, count, side) in enumerate(zip(*numbers.reshape(3, -1), source.shape)):
             if count == 1 and side > 1 and 0 <= start < side:
                 fixed[axis] = int(start)
             elif (start, stride, count) != (0, 1, side):
-                raise FlowsrError(
+                raise self.error(
                     "a part of an axis",
-                    file=self.path,
-                    variable=name,
+                    name,
                     expected="one place of it, or all of it",
                     found=f"start {start}, stride {stride}, count {count} of {side}",
                 )
@@ -318,9 +312,8 @@ class _Grid:
         topology, geometry = (self._child(tag) for tag in ("Topology", "Geometry"))
         kind = (topology.get("TopologyType") or topology.get("Type") or "").lower()
         if kind not in UNIFORM + RECTILINEAR:
-            raise FlowsrError(
+            raise self.light.error(
                 "not a grid of three axes",
-                file=self.path,
                 expected="3DCoRectMesh or 3DRectMesh",
                 found=kind or "no TopologyType",
                 hint="resample it to image data in ParaView",
@@ -328,7 +321,7 @@ class _Grid:
         text = topology.get("Dimensions") or topology.get("NumberOfElements")
         self.nodes = _whole_numbers(text, self.path, "Topology")[::-1]
         if len(self.nodes) != 3 or min(self.nodes) < 2:
-            raise FlowsrError("not a grid of three axes", file=self.path, variable="Topology", found=text)
+            raise self.light.error("not a grid of three axes", "Topology", found=text)
         self.lines = self._lines(geometry)
         found = {str(e.get("Name")): self._attribute(e) for e in element if e.tag == "Attribute"}
         self.attributes = [a for a in found.values() if a is not None]
@@ -337,7 +330,7 @@ class _Grid:
     def _child(self, tag: str) -> ElementTree.Element:
         element = self.element.find(tag)
         if element is None:
-            raise FlowsrError("an incomplete grid", file=self.path, variable=self.element.get("Name"), expected=tag)
+            raise self.light.error("an incomplete grid", self.element.get("Name"), expected=tag)
         return self.light.meant(element)
 
     def _lines(self, geometry: ElementTree.Element) -> list[np.ndarray]:
@@ -345,10 +338,9 @@ class _Grid:
         items = geometry.findall("DataItem")
         wanted = {"ORIGIN_DXDYDZ": [3, 3], "VXVYVZ": list(self.nodes)}.get(kind)
         if wanted is None or len(items) != len(wanted):
-            raise FlowsrError(
+            raise self.light.error(
                 "not a grid of three axes",
-                file=self.path,
-                variable="Geometry",
+                "Geometry",
                 expected="ORIGIN_DXDYDZ or VXVYVZ",
                 found=f"{kind}, {len(items)} arrays",
             )
@@ -356,13 +348,7 @@ class _Grid:
         for item, length in zip(items, wanted):
             array = self.light.array(item, "Geometry")
             if math.prod(array.shape) != length or length > LONGEST_COORDINATE:
-                raise FlowsrError(
-                    "coordinates and grid disagree",
-                    file=self.path,
-                    variable="Geometry",
-                    expected=length,
-                    found=array.shape,
-                )
+                raise self.light.error("coordinates and grid disagree", "Geometry", expected=length, found=array.shape)
             values.append(np.ravel(array.read((slice(None),) * len(array.shape))).astype(float))
         if kind == "VXVYVZ":
             return values
@@ -384,10 +370,9 @@ class _Grid:
         array = self.light.array(attribute.item, name)
         sides = tuple(n - (place == CELLS) for n in self.nodes)[::-1]
         if array.shape != (*sides, *([attribute.count] if len(array.shape) == 4 or attribute.count > 1 else [])):
-            raise FlowsrError(
+            raise self.light.error(
                 "shape and grid disagree",
-                file=self.path,
-                variable=name,
+                name,
                 expected=f"{sides} (z, y, x) and {attribute.count} components",
                 found=array.shape,
             )

@@ -199,10 +199,10 @@ def stray(label):
         ("constant/polyMesh/points", huge, "damaged or not readable"),
         ("constant/polyMesh/faces", huge, "damaged or not readable"),
         ("constant/polyMesh/owner", huge, "damaged or not readable"),
-        ("constant/polyMesh/owner", stray(99999999), "polyMesh/owner: no such cell.*below 434.*found: 0 to 99999999"),
-        ("constant/polyMesh/owner", stray(-37), "polyMesh/owner: no such cell.*found: -37 to 119"),
+        ("constant/polyMesh/owner", stray(99999999), "damaged or not readable"),
+        ("constant/polyMesh/owner", stray(-37), "damaged or not readable"),
         ("constant/polyMesh/owner", stray(433), "damaged|not a box|no cells"),
-        ("constant/polyMesh/neighbour", stray(99999999), "polyMesh/neighbour: no such cell"),
+        ("constant/polyMesh/neighbour", stray(99999999), "damaged or not readable"),
         ("constant/polyMesh/neighbour", stray(433), "damaged|not a box|no cells"),
         ("system/controlDict", drop, "an incomplete case"),
     ],
@@ -254,5 +254,5 @@ def test_labels_in_binary_are_checked_too(tmp_path, width):
     np.testing.assert_array_equal(open_field(root)["velocity"].values, VELOCITY)
     labels[5] = 5000
     path.write_bytes(f"{text}{len(labels)}\n(".encode() + labels.tobytes() + b")\n")
-    with pytest.raises(FlowsrError, match="no such cell.*5000"):
+    with pytest.raises(FlowsrError, match="damaged or not readable"):
         open_field(root)

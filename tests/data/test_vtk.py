@@ -284,7 +284,7 @@ def changed(path, old, new):
             "claims more numbers",
         ),
         (lambda p: changed(p, b"0 4 0 6 0 5", b"0 4 0 6 0 0"), "not a grid of three axes"),
-        (lambda p: changed(p, b"Spacing", b'Direction="0 1 0 1 0 0 0 0 1" Spacing'), "a turned grid"),
+        (lambda p: changed(p, b"Spacing", b'Direction="0 1 0 1 0 0 0 0 1" Spacing'), "a rotated grid"),
         (lambda p: changed(p, b"Float32", b"Int32"), "no field|not real|damaged"),
         (
             lambda p: changed(p, b"0.1 0.2 0.3", b"0.1 nan 3"),

@@ -218,7 +218,7 @@ def _dims_by_length(name: str, item: Found, lengths: dict[str, int], file) -> tu
     candidates = {1: SERIES_DIMS, 4: SCALAR_DIMS, 5: VECTOR_DIMS}.get(len(shape), ())
     if not candidates or any(d not in lengths for d in candidates if d != "component"):
         raise FlowsrError(
-            "dims are not named, and coordinates are missing that would settle them",
+            "dims are not named, and coordinates are missing that would tell them",
             file=file,
             variable=name,
             expected=f"dims {SCALAR_DIMS} or {VECTOR_DIMS} with their coordinates",

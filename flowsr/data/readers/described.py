@@ -62,7 +62,7 @@ class _Described:
         if times is not None:
             lengths["time"] = len(times)
         variables = {
-            name: self._variable(name, stated, dict(lengths)) for name, stated in self.layout["variables"].items()
+            name: self._variable(name, declared, dict(lengths)) for name, declared in self.layout["variables"].items()
         }
         if times is None:
             times = np.zeros(1)
@@ -74,14 +74,15 @@ class _Described:
             dataset["component"] = [str(name) for name in names]
         return dataset
 
-    def _variable(self, name: str, stated: Mapping, lengths: dict[str, int]) -> xr.Variable:
-        count = irreps_dimension(stated["irreps"])
-        paths = stated.get("path")
+    def _variable(self, name: str, declared: Mapping, lengths: dict[str, int]) -> xr.Variable:
+        count = irreps_dimension(declared["irreps"])
+        paths = declared.get("path")
         paths = name if paths is None else paths
-        axes = stated.get("axes")
+        axes = declared.get("axes")
         if isinstance(paths, str):
             lengths["component"] = count
-            return self._whole(name, self._array(paths, axes, lengths), axes, lengths, stated["irreps"])
+            view = self._view(name, self._array(paths, axes, lengths), axes, lengths, count)
+            return view.as_variable(self._dims(count), {"irreps": declared["irreps"]})
         if len(paths) != count:
             raise FlowsrError(
                 "field type and number of paths disagree",
@@ -90,16 +91,16 @@ class _Described:
                 expected=count,
                 found=len(paths),
             )
-        parts = [self._whole(name, self._array(p, axes, lengths), axes, lengths, "0e")._data.array for p in paths]
-        dims = ("time", self._component_dim(count), *SPACE)
-        return Stack(parts, 1).as_variable(dims, {"irreps": stated["irreps"]})
+        parts = [self._view(name, self._array(path, axes, lengths), axes, lengths, 1) for path in paths]
+        return Stack(parts, 1).as_variable(self._dims(count), {"irreps": declared["irreps"]})
 
-    def _whole(self, name: str, array: LazyArray, axes, lengths: dict[str, int], irreps: str) -> xr.Variable:
-        axes = self._settled(name, array, lengths) if axes is None else self._checked(name, array, axes, lengths)
+    def _view(self, name: str, array: LazyArray, axes, lengths: dict[str, int], count: int) -> View:
+        """(time, component, x, y, z), or without component where it is one."""
+        axes = self._axes_by_length(name, array, lengths) if axes is None else self._checked(name, array, axes, lengths)
         stored = dict(zip(axes, array.shape))
         if "time" in stored and "time" not in lengths:
             raise FlowsrError(
-                "the times are not stated",
+                "the times are not declared",
                 file=self.path,
                 variable=name,
                 expected="times in the manifest",
@@ -110,16 +111,15 @@ class _Described:
             raise FlowsrError(
                 "no axis for the times", file=self.path, variable=name, expected="time", found=tuple(axes)
             )
-        count = irreps_dimension(irreps)
         fixed = {"component": 0} if count == 1 and "component" in stored else None
-        dims = ("time", *SPACE)
         if count > 1:
             wanted = {"time": wanted.pop("time"), "component": count, **wanted}
-            dims = ("time", self._component_dim(count), *SPACE)
-        return View(array, axes, wanted, fixed).as_variable(dims, {"irreps": irreps})
+        return View(array, axes, wanted, fixed)
 
-    def _component_dim(self, count: int) -> str:
-        return "component" if count == 3 else f"component_{count}"
+    def _dims(self, count: int) -> tuple[str, ...]:
+        if count == 1:
+            return ("time", *SPACE)
+        return ("time", "component" if count == 3 else f"component_{count}", *SPACE)
 
     def _checked(self, name: str, array: LazyArray, axes, lengths: dict[str, int]) -> tuple[str, ...]:
         wanted = tuple(lengths.get(axis, n) for axis, n in zip(axes, array.shape))
@@ -133,8 +133,8 @@ class _Described:
             )
         return tuple(axes)
 
-    def _settled(self, name: str, array: LazyArray, lengths: dict[str, int]) -> tuple[str, ...]:
-        """The one order of axes that the lengths leave, if they leave one."""
+    def _axes_by_length(self, name: str, array: LazyArray, lengths: dict[str, int]) -> tuple[str, ...]:
+        """The one order of axes that fits the lengths, if only one does."""
         shape = array.shape
         extra = [axis for axis in ("time", "component") if lengths.get(axis, 1) > 1]
         sets = [(*chosen, *SPACE) for chosen in ([], *([e] for e in extra), extra) if len(chosen) + 3 == len(shape)]
@@ -165,26 +165,29 @@ class _Described:
         return tuple(lengths[axis] for axis in axes)
 
     def _axis(self, name: str) -> xr.Variable:
-        stated = (self.layout.get("coordinates") or {}).get(name)
-        if isinstance(stated, str):
-            array = array_in(self.path, self.prefix + stated, lambda: None, None)
+        declared = (self.layout.get("coordinates") or {}).get(name)
+        if isinstance(declared, str):
+            array = array_in(self.path, self.prefix + declared, lambda: None, None)
             return xr.Variable((name,), read_coordinate(name, array, self.path))
-        if stated is not None:
-            return xr.Variable((name,), np.array(stated, dtype=float))
+        if declared is not None:
+            return xr.Variable((name,), np.array(declared, dtype=float))
         grid = self.layout.get("grid")
         if grid is None:
             raise FlowsrError(
-                "the grid is not stated", file=self.path, variable=name, expected="coordinates or grid in the manifest"
+                "the grid is not declared",
+                file=self.path,
+                variable=name,
+                expected="coordinates or grid in the manifest",
             )
         axis = SPACE.index(name)
         step = grid["lengths"][axis] / grid["cells"][axis]
         return xr.Variable((name,), grid["origin"][axis] + (np.arange(grid["cells"][axis]) + 0.5) * step)
 
     def _times(self) -> np.ndarray | None:
-        stated = self.layout.get("times")
-        if isinstance(stated, str):
-            return read_coordinate("time", array_in(self.path, self.prefix + stated, lambda: None, None), self.path)
-        return None if stated is None else np.array(stated, dtype=float)
+        declared = self.layout.get("times")
+        if isinstance(declared, str):
+            return read_coordinate("time", array_in(self.path, self.prefix + declared, lambda: None, None), self.path)
+        return None if declared is None else np.array(declared, dtype=float)
 
 
 def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:

@@ -5,7 +5,7 @@ the coordinates ``xcoor``, ``ycoor``, ``zcoor`` and attributes that say which pa
 from 1. The stores hold one array (time, z, y, x, component) a field, and no coordinates. Points are samples of a
 spectral code; here each is the centre of a cell.
 
-What the files leave unsaid is known for the simulations in :data:`SIMULATIONS` (sizes and periods from the database's
+What the files leave out is known for the simulations in :data:`SIMULATIONS` (sizes and periods from the database's
 own configuration, viscosities from its documentation, turbulence.pha.jhu.edu); for others it is not guessed.
 """
 
@@ -96,7 +96,7 @@ class CutoutReader(Reader):
         simulation = SIMULATIONS.get(str(attrs.get("dataset")))
         _check_indices(attrs, axes, path)
         numbers = sorted({number for numbered in fields.values() for number in numbered})
-        times = _stated_times(attrs, len(numbers))
+        times = _declared_times(attrs, len(numbers))
         dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation) if times is None else times), **axes})
         for name, numbered in fields.items():
             if sorted(numbered) != numbers:
@@ -250,8 +250,8 @@ def _times(numbers: list[int], simulation: Simulation | None) -> np.ndarray:
     return np.array(numbers, dtype=float) if step is None else (np.array(numbers) - 1) * step
 
 
-def _stated_times(attrs: dict, count: int) -> np.ndarray | None:
-    """The times that flowsr states beside the numbers in a cutout of its own; None where a file has no such."""
+def _declared_times(attrs: dict, count: int) -> np.ndarray | None:
+    """The times that flowsr writes beside the numbers in a cutout of its own; None where a file has no such."""
     try:
         times = np.array(attrs[TIMES], dtype=float).ravel()
     except (KeyError, TypeError, ValueError):

@@ -102,7 +102,7 @@ def test_missing_values_of_a_cutout_are_found(tmp_path):
     path = cutout(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         file["Velocity_0002"][4, 3, 2, 1] = -999.9
-    with pytest.raises(FlowsrError, match="1 of 720.*first at time 1, component 1, x 2, y 3, z 4"):
+    with pytest.raises(FlowsrError, match=r"1 of 720.*first at time 1, component 1, x 2, y 3, z 4"):
         check_finite(open_field(path))
 
 
@@ -209,7 +209,7 @@ def well(path, *, trajectories=2, flat=True, dims=("x",), kind="PERIODIC", tenso
 def test_the_well_one_trajectory_at_a_time(tmp_path, flat, dims, kind):
     path, content = well(tmp_path / "a.hdf5", flat=flat, dims=dims, kind=kind)
     assert recognized(path) == "well"
-    with pytest.raises(FlowsrError, match="which trajectory.*0 to 1.*in a manifest: files: .*run: '0'"):
+    with pytest.raises(FlowsrError, match=r"which trajectory.*0 to 1.*in a manifest: files: .*run: '0'"):
         open_field(path)
     found = open_field(path, run="1")
     np.testing.assert_array_equal(found["velocity"].values, VELOCITY + 1000)
@@ -289,7 +289,7 @@ def blastnet(folder, *, header="hash,time,dx,dy,dz", row="{hash},0.0,1e-5,,3e-5"
 def test_blastnet_boxes(tmp_path):
     box, fields = blastnet(tmp_path)
     assert recognized(box) == "blastnet"
-    with pytest.raises(FlowsrError, match="which run.*one of 2: ab12, cd34"):
+    with pytest.raises(FlowsrError, match=r"which run.*one of 2: ab12, cd34"):
         open_field(box)
     for found in (open_field(box, run="cd34"), open_field(box / "UX_ms-1_idcd34.dat")):
         np.testing.assert_array_equal(found["velocity"].values[0], fields["cd34"][1:])
@@ -397,11 +397,11 @@ def test_components_in_arrays_of_their_own_and_coordinates_in_the_file(tmp_path)
 
 def test_a_bare_cube_is_refused_and_a_silent_manifest_too(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((8, 8, 8), "f4"))
-    with pytest.raises(FlowsrError, match="does not say what its axes are.*manifest"):
+    with pytest.raises(FlowsrError, match=r"does not say what its axes are.*manifest"):
         open_field(tmp_path / "a.npy")
     silent = {"pressure": {"irreps": "0e", "path": "a"}}
     grid = {"cells": [8, 8, 8], "lengths": [1, 1, 1]}
-    with pytest.raises(FlowsrError, match="order of the axes is ambiguous.*fits 6 orders"):
+    with pytest.raises(FlowsrError, match=r"order of the axes is ambiguous.*fits 6 orders"):
         open_field(manifest(tmp_path, "a.npy", variables=silent, grid=grid, times=None))
     np.save(tmp_path / "a.npy", np.zeros((X, Z, Y), "f4"))
     grid = {"cells": [X, Y, Z], "lengths": [1, 1, 1]}
@@ -434,7 +434,7 @@ def test_the_times_of_a_manifest_go_round_its_files(tmp_path, axis):
     found = open_field(manifest(tmp_path, ["0.npy", "1.npy"], variables=variables))
     np.testing.assert_array_equal(found["velocity"].values, VELOCITY)
     assert found["time"].values.tolist() == [0.0, 0.5]
-    with pytest.raises(FlowsrError, match="times do not go into the files.*found: 3"):
+    with pytest.raises(FlowsrError, match=r"times do not go into the files.*found: 3"):
         open_field(manifest(tmp_path, ["0.npy", "1.npy"], variables=variables, times=[0.0, 1.0, 2.0]))
     with pytest.raises(FlowsrError, match="the reader jhtdb takes the layout from the file"):
         open_field(manifest(tmp_path, "0.npy", variables=variables, reader="jhtdb"))

@@ -11,8 +11,7 @@ import yaml
 from flowsr.data import check_finite, convert, grid_of, inspect, open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-
-from .fields import random_field, store_field
+from tests.data.fields import random_field, store_field
 
 SIDES = X, Y, Z = 4, 6, 5
 STRETCHED = np.cumsum([0, 0.1, 0.2, 0.15, 0.3, 0.2, 0.1])
@@ -64,9 +63,10 @@ def xml(
 
 
 def coordinates(lines):
-    return "<Coordinates>%s</Coordinates>" % "".join(
-        f'<DataArray type="Float64" Name="{n}" format="ascii">{text(line)}</DataArray>' for n, line in zip("xyz", lines)
+    arrays = (
+        f'<DataArray type="Float64" Name="{n}" format="ascii">{text(a)}</DataArray>' for n, a in zip("xyz", lines)
     )
+    return f"<Coordinates>{''.join(arrays)}</Coordinates>"
 
 
 def legacy(path, *, binary=False, kind="STRUCTURED_POINTS", place="CELL_DATA"):
@@ -165,7 +165,7 @@ def test_structured_grids_that_are_rectilinear_and_others(tmp_path):
     found = open_field(structured(tmp_path / "a.vts", lines))
     assert_same(found)
     np.testing.assert_allclose(found["y"].values, (STRETCHED[1:] + STRETCHED[:-1]) / 2)
-    with pytest.raises(FlowsrError, match="b.vts: not a rectilinear grid; variable: x; .*0.1 off"):
+    with pytest.raises(FlowsrError, match=r"b.vts: not a rectilinear grid; variable: x; .*0.1 off"):
         open_field(structured(tmp_path / "b.vts", lines, bend=0.1))
 
 
@@ -229,7 +229,7 @@ def test_image_data_hold_no_stretched_axis_and_vtk_no_half_precision(tmp_path):
     with pytest.raises(FlowsrError, match=r"/b.vti: image data have no stretched axes.*vtr"):
         convert(tmp_path / "a.zarr", tmp_path / "b.vti")
     store_field(random_field(Grid(SIDES), [0.0], dtype="float16"), tmp_path / "c.zarr")
-    with pytest.raises(FlowsrError, match="VTK has no such numbers.*float16"):
+    with pytest.raises(FlowsrError, match=r"VTK has no such numbers.*float16"):
         convert(tmp_path / "c.zarr", tmp_path / "c.vti")
     assert not list(tmp_path.glob("*.vti"))
 
@@ -317,7 +317,7 @@ def test_a_count_beyond_all_memory_is_one_line(tmp_path):
         b"X_COORDINATES 5",
         b"X_COORDINATES 9223372036854775807",
     )
-    with pytest.raises(FlowsrError, match="a.vtk: ") as raised:
+    with pytest.raises(FlowsrError, match=r"a.vtk: ") as raised:
         open_field(path)
     assert "\n" not in str(raised.value)
 
@@ -353,7 +353,7 @@ def test_nan_is_counted_and_located(tmp_path):
     velocity = numbered()
     velocity[1, 2, 3, 4] = np.nan
     path = xml(tmp_path / "a.vti", velocity=velocity, raw=True)
-    with pytest.raises(FlowsrError, match="1 of 360.*component 1, x 2, y 3, z 4"):
+    with pytest.raises(FlowsrError, match=r"1 of 360.*component 1, x 2, y 3, z 4"):
         check_finite(open_field(path))
 
 

@@ -63,9 +63,9 @@ def mesh(root, order, kinds=CHANNEL, points=None):
     folder = root / "constant" / "polyMesh"
     folder.mkdir(parents=True)
     (folder / "points").write_text(
-        head("vectorField", "points") + listed(["(%r %r %r)" % tuple(p) for p in points.tolist()])
+        head("vectorField", "points") + listed([f"({x!r} {y!r} {z!r})" for x, y, z in points.tolist()])
     )
-    (folder / "faces").write_text(head("faceList", "faces") + listed(["4(%d %d %d %d)" % tuple(f) for f in faces]))
+    (folder / "faces").write_text(head("faceList", "faces") + listed([f"4({a} {b} {c} {d})" for a, b, c, d in faces]))
     (folder / "owner").write_text(head("labelList", "owner") + listed(list(map(str, owner))))
     (folder / "neighbour").write_text(head("labelList", "neighbour") + listed([str(f[2]) for f in inner]))
     (folder / "boundary").write_text(head("polyBoundaryMesh", "boundary") + listed(patches))
@@ -211,7 +211,7 @@ def test_damaged_cases(tmp_path, part, change, line):
     root = case(tmp_path / "a")
     change(root / part)
     with pytest.raises(FlowsrError, match=line) as raised:
-        open_field(root)["velocity"].values
+        open_field(root)["velocity"].load()
     assert "\n" not in str(raised.value)
 
 
@@ -220,11 +220,11 @@ def test_nan_and_pieces(tmp_path):
     values = VELOCITY[1].copy()
     values[1, 2, 3, 4] = np.nan
     field(root / "0.25" / "U", values, np.random.default_rng(0).permutation(X * Y * Z), "binary")
-    with pytest.raises(FlowsrError, match="1 of 720.*time 1, component 1, x 2, y 3, z 4"):
+    with pytest.raises(FlowsrError, match=r"1 of 720.*time 1, component 1, x 2, y 3, z 4"):
         check_finite(open_field(root))
     (root / "constant" / "polyMesh").rename(root / "elsewhere")
     (root / "processor0").mkdir()
-    with pytest.raises(FlowsrError, match="a case in pieces.*reconstructPar"):
+    with pytest.raises(FlowsrError, match=r"a case in pieces.*reconstructPar"):
         open_field(root)
 
 
@@ -234,7 +234,7 @@ def test_a_case_is_looked_at_once_while_it_does_not_change(tmp_path, monkeypatch
     root, looks, look = case(tmp_path / "a"), [], vtk.first_look
     monkeypatch.setattr(vtk, "first_look", lambda *a: (looks.append(a), look(*a))[1])
     for _ in range(2):
-        open_field(root)["velocity"][0].values
+        open_field(root)["velocity"][0].load()
     assert len(looks) == 2  # the mesh, one field at one time
     field(root / "0" / "U", VELOCITY[1] + 0.5, np.random.default_rng(0).permutation(X * Y * Z))
     np.testing.assert_array_equal(open_field(root)["velocity"][0].values, VELOCITY[1] + 0.5)

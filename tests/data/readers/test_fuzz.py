@@ -16,7 +16,7 @@ from scipy.io import netcdf_file
 
 from flowsr.data import check_finite, open_field
 from flowsr.errors import FlowsrError
-from tests.data.test_openfoam import VELOCITY, case
+from tests.data.readers.test_openfoam import VELOCITY, case
 
 SIDES = (3, 4, 2)
 TRUTH = np.arange(2 * 3 * 24, dtype="f4").reshape(2, 3, *SIDES)
@@ -121,7 +121,7 @@ def spoiled(file, content, name):
         del file[name]
         file[name] = h5py.SoftLink("/" + name)
     elif content.defect == "huge claim":
-        shape = tuple(10**7 if n > 3 else n for n in file[name].shape[:-1]) + (10**9,)
+        shape = (*(10**7 if n > 3 else n for n in file[name].shape[:-1]), 10**9)
         dtype = file[name].dtype
         del file[name]
         file.create_dataset(name, shape=shape, dtype=dtype, chunks=(1,) * (len(shape) - 1) + (64,))
@@ -265,7 +265,8 @@ def write_vtr(folder, content):
     if content.defect in ("huge claim", "huge chunk"):
         extent = "0 2000000 0 3000000 0 4000000"
     (folder / "a.vtr").write_bytes(
-        f'<VTKFile type="RectilinearGrid" version="1.0" byte_order="LittleEndian" header_type="UInt64"><RectilinearGrid '
+        f'<VTKFile type="RectilinearGrid" version="1.0" byte_order="LittleEndian" header_type="UInt64">'
+        f"<RectilinearGrid "
         f'WholeExtent="{extent}"><Piece Extent="{extent}"><PointData>{arrays}</PointData><Coordinates>{coordinates}'
         '</Coordinates></Piece></RectilinearGrid><AppendedData encoding="raw">_'.encode()
         + blob
@@ -292,7 +293,8 @@ def write_xdmf(folder, content):
     shape = " ".join(map(str, sides))
     for number in range(2):
         attribute = (
-            f'<Attribute Name="velocity" AttributeType="Vector" Center="Node"><DataItem Dimensions="{shape} 3" Format="HDF">'
+            f'<Attribute Name="velocity" AttributeType="Vector" Center="Node">'
+            f'<DataItem Dimensions="{shape} 3" Format="HDF">'
             f"a.h5:/u{number}</DataItem></Attribute>"
         )
         grids += (

@@ -167,7 +167,7 @@ def transform_regular(features: Tensor, element: int, group: OctahedralGroup) ->
 
 
 def transform_grid(grid: Grid, element: int, group: OctahedralGroup) -> Grid:
-    """The grid of a transformed field: its axes permuted and turned round, the centre of the box where it was."""
+    """The grid of a transformed field: its axes permuted and reversed, the centre of the box where it was."""
     return grid.transformed(*axis_action(element, group))
 
 

@@ -1,16 +1,18 @@
-"""What each kernel costs, predicted from what it multiplies and moves, at rates measured on one core; and their registration.
+"""What each kernel costs, predicted from what it multiplies and moves, at rates measured on one core; and their
+registration.
 
 Per voxel, with C_in and C_out channels, L filter banks, n group elements, k^3 taps and irreps of dimension d:
 
-- ``dense`` multiplies and adds C_in C_out n^2 k^3 times, whatever L, after gathering L C_in C_out n^2 k^3 filter entries once;
+- ``dense`` multiplies and adds C_in C_out n^2 k^3 times, whatever L, after gathering L C_in C_out n^2 k^3 filter
+  entries once;
 - ``fourier`` gathers C_in n k^3 values, transforms them with n multiply-adds each, multiplies and adds
   L C_in C_out k^3 sum d^3 times, and transforms and writes L C_out n values.
 
-A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gather and transform, and two more products. The
-rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the benchmark
-``benchmarks/conv.py``, and only their ratios decide. Several threads help ``dense`` more: ``fourier`` is a chain of short
-steps that all threads must finish together. On a device or in a precision that was not measured, ``fourier`` is only
-run when asked for: its cost there is infinite.
+A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gather and transform, and two more products.
+The rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the
+benchmark ``benchmarks/conv.py``, and only their ratios decide. Several threads help ``dense`` more: ``fourier`` is a
+chain of short steps that all threads must finish together. On a device or in a precision that was not measured,
+``fourier`` is only run when asked for: its cost there is infinite.
 """
 
 from __future__ import annotations

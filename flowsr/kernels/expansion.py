@@ -1,8 +1,8 @@
 """From the filters that are trained to the filters a convolution runs with: one copy for every group element.
 
-The copy for g is the trained filter with its entries permuted by g, times w(g) (and, next to a field, multiplied by rho).
-Nothing is interpolated. Forward is one gather; backward is one gather by the inverse permutations, and sums over g and over
-entries. Each is made of parts that can be derived again, so any number of derivatives can be taken.
+The copy for g is the trained filter with its entries permuted by g, times w(g) (and, next to a field, multiplied by
+rho). Nothing is interpolated. Forward is one gather; backward is one gather by the inverse permutations, and sums over
+g and over entries. Each is made of parts that can be derived again, so any number of derivatives can be taken.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def expand_group(filters: Tensor, relaxed_weights: Tensor, tables: ConvolutionTa
     Returns:
         (channels_out n, channels_in n, k, k, k).
     """
-    banks, channels_out, channels_in, order, taps = filters.shape
+    _, channels_out, channels_in, order, _ = filters.shape
     actions: list[Tensor | int] = [channels_in, tables.group_action, tables.tap_action]
     copies = spread(filters.flatten(2), relaxed_weights, actions, tables)
     return copies.view(channels_out * order, channels_in * order, *(tables.kernel_size,) * 3)
@@ -117,7 +117,7 @@ def expand_lifting(filters: Tensor, relaxed_weights: Tensor, tables: Convolution
     Returns:
         (channels_out n, channels_in D, k, k, k).
     """
-    banks, channels_out, channels_in, dimension, taps = filters.shape
+    _, channels_out, channels_in, dimension, taps = filters.shape
     rows = channels_in * dimension
     copies = spread(filters.flatten(2), relaxed_weights, [rows, tables.tap_action], tables)
     copies = copies.view(channels_out, -1, channels_in, dimension, taps)
@@ -135,7 +135,7 @@ def expand_projection(filters: Tensor, relaxed_weights: Tensor, tables: Convolut
     Returns:
         (D s^3, channels_in n, k, k, k).
     """
-    banks, dimension, subvoxels, channels_in, taps = filters.shape
+    _, dimension, subvoxels, channels_in, taps = filters.shape
     actions: list[Tensor | int] = [tables.subvoxel_action, channels_in, tables.tap_action]
     copies = spread(filters.flatten(2), relaxed_weights, actions, tables)
     copies = copies.view(dimension, -1, subvoxels, channels_in, taps)

@@ -1,6 +1,7 @@
 """Group convolution in the body frame, through the group Fourier transform.
 
-Write r for a tap in the frame of the input's group element h, F_r(x, h) = f(x + h r, h), and psi'_r(u) = psi(u r, u). Then
+Write r for a tap in the frame of the input's group element h, F_r(x, h) = f(x + h r, h), and psi'_r(u) = psi(u r, u).
+Then
 
     f'(x, g) = sum_y sum_h psi(g^-1 y, g^-1 h) f(x + y, h) = sum_r sum_h psi'_r(g^-1 h) F_r(x, h),
 
@@ -10,7 +11,8 @@ product per irrep rho of dimension d (k, i, j number rows and columns of rho; c,
     F'_ki(o) = sqrt(n/d) sum_r sum_c sum_j  F_r,kj(c)  psi'_r,ij(o, c)
 
 which is sum d^3 instead of n^2 multiply-adds per channel pair and tap: 64 instead of 576 for O, 128 instead of 2304 for
-O_h. Gathering f into F_r makes 27 copies of it, so that is done a block of voxels at a time, in a workspace of fixed size.
+O_h. Gathering f into F_r makes 27 copies of it, so that is done a block of voxels at a time, in a workspace of fixed
+size.
 
 The gradient for the input is the same sum with the transposed filter psi'_r^T(u) = psi(-r, u^-1) on the gathered output
 gradient, and the gradient for the filters needs that same gathered gradient next to the plain input: one gather serves
@@ -32,8 +34,8 @@ from flowsr.kernels.dense import FilterCache, convolution_dtype
 from flowsr.kernels.padding import Padding, pad
 from flowsr.kernels.tables import ConvolutionTables
 
-# Bytes of one of the two buffers that a block of voxels is gathered and transformed in: for each thread of a CPU about the
-# size of a core's caches; on a GPU enough to keep it busy.
+# Bytes of one of the two buffers that a block of voxels is gathered and transformed in: for each thread of a CPU about
+# the size of a core's caches; on a GPU enough to keep it busy.
 WORKSPACE = {"cpu": 2_700_000, "cuda": 256_000_000}
 
 MOST_THREADS = 16  # that the buffers grow with
@@ -176,7 +178,8 @@ def fourier_operator(
     """sum_y sum_h psi(g^-1 y, g^-1 h) f(x+y, h), without relaxed weights.
 
     Args:
-        features: (batch, channels_in, n, x, y, z); an axis with edge ``none`` already continued by k // 2 on both sides.
+        features: (batch, channels_in, n, x, y, z); an axis with edge ``none`` already continued by k // 2 on both
+            sides.
         filters: (channels_out, channels_in, n, k^3).
         fourier: (n, n) in the dtype of ``features``.
         tap_action, inverse: see :class:`~flowsr.kernels.tables.ConvolutionTables`.
@@ -310,7 +313,7 @@ def _keep_operands_and_gradient(ctx: Any, inputs: Any, output: object) -> None:
 
 
 def _gradients_backward(ctx: Any, of_features: Tensor, of_filters: Tensor) -> tuple[Tensor | None, ...]:
-    """The operator is bilinear: its derivatives' derivatives are itself and its derivatives, with operands exchanged."""
+    """The operator is bilinear: its second derivatives are itself and its first ones, with operands exchanged."""
     features, filters, gradient, *tables = ctx.saved_tensors
     constants = (*tables, ctx.dimensions, ctx.edges)
     for_features, for_filters = fourier_gradients(of_features, of_filters, gradient, *constants)
@@ -334,9 +337,9 @@ def fourier_convolution(
 ) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h), by one matrix product per irrep.
 
-    Every filter bank is a strict convolution; the relaxed weights are applied to its result, point by point. Arguments and
-    result as those of :func:`flowsr.kernels.dense.dense_convolution`; ``cache`` is not used, the transformed filters are
-    small.
+    Every filter bank is a strict convolution; the relaxed weights are applied to its result, point by point. Arguments
+    and result as those of :func:`flowsr.kernels.dense.dense_convolution`; ``cache`` is not used, the transformed
+    filters are small.
     """
     dtype = convolution_dtype(features)
     inside = [mode in ("periodic", "zero") for mode in padding]

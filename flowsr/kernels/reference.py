@@ -70,7 +70,8 @@ def reference_projection(
     padding: Padding,
     upsample: int = 1,
 ) -> Tensor:
-    """v(x) = (1/n) sum_g sum_l w_l(g) rho(g) sum_y phi_l(g^-1 y, g^-1 p) f(x+y, g), p the sub-position of the fine cell.
+    """v(x) = (1/n) sum_g sum_l w_l(g) rho(g) sum_y phi_l(g^-1 y, g^-1 p) f(x+y, g), p the sub-position of the fine
+    cell.
 
     Args:
         features: (batch, channels_in, n, x, y, z).

@@ -98,8 +98,8 @@ def joint_index(axes: list[tuple[Tensor | int, int]], order: int, device: torch.
     """Where every entry of a rotated filter is found in the unrotated one.
 
     Args:
-        axes: for each dimension of the rotated filter, outermost first: the group's action on it, (n, size), or its size
-            where the group leaves it alone; and the stride of that dimension in the unrotated filter.
+        axes: for each dimension of the rotated filter, outermost first: the group's action on it, (n, size), or its
+            size where the group leaves it alone; and the stride of that dimension in the unrotated filter.
         order: n.
 
     Returns:

@@ -43,14 +43,15 @@ class Task:
 class Upscaler(nn.Module):
     """Coarse field in, fine field out: ``fine = model(coarse, grid)``.
 
-    Interpolations and networks share this call, so that whatever upscales, tiles or compares need not know which it has.
-    A registered class takes a task and, by name, options of its own.
+    Interpolations and networks share this call, so that whatever upscales, tiles or compares need not know which it
+    has. A registered class takes a task and, by name, options of its own.
 
     Args:
         task: factor, field type, scale and frames.
 
     Attributes:
-        halo: coarse cells beyond a tile on each side that its result depends on; ``None`` where the whole field is needed.
+        halo: coarse cells beyond a tile on each side that its result depends on; ``None`` where the whole field is
+            needed.
         frame_spacing: step in time between the frames it was trained on; ``None`` where not known, or of no account.
         trainable: whether there is anything to fit.
         needs_periodic: whether it is for periodic boxes only.

@@ -8,8 +8,9 @@ Nearest means least squares over the volume of the box. So each is an orthogonal
 that obeys already, needs no choice of a solver, and commutes with every element of the group that R and D commute with:
 all 48. They hold to round-off, not to a tolerance, and hold in training too.
 
-A model gives a velocity and no vector potential, and needs none: where it would take one to be integrated over the whole
-box before its curl is taken, the projection gives the nearest solenoidal field at once, on walls as in Fourier space.
+A model gives a velocity and no vector potential, and needs none: where it would take one to be integrated over the
+whole box before its curl is taken, the projection gives the nearest solenoidal field at once, on walls as in Fourier
+space.
 
 Both at once, the nearest field that obeys both, is solved exactly on periodic boxes, one small system a coarse Fourier
 mode. (One projection after the other would obey only the last.) On other boxes no such splitting exists, and both
@@ -286,7 +287,7 @@ def _leray(field: Tensor, grid: Grid) -> Tensor:
 def _aliasing(
     grid: Grid, operator: str, factor: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Transfer functions along x, y, z, broadcast over the others, and G^+ (x/s, y/s, z/s, 3, 3) of every coarse mode."""
+    """Transfer functions along x, y, z, broadcast over the others; G^+ (x/s, y/s, z/s, 3, 3) of every coarse mode."""
     single = [_transfer(grid, axis, operator, factor) for axis in range(3)]
     wavenumbers = _wavenumbers(grid, torch.float64, torch.device("cpu"), real=False)
     square = sum(k**2 for k in wavenumbers)

@@ -1,9 +1,9 @@
 """Convolutional networks, as for images, in three dimensions: work on the coarse grid, one sub-voxel step at the end.
 
 No symmetry is built into them but translations. What EDSR, RCAN and RRDB share is the frame: a convolution into
-features, a body that corrects them, a convolution, a skip over both, and a sub-voxel convolution (Shi et al. 2016, arXiv
-1609.05158) that writes all parts of a coarse cell at once, whatever the factor. The originals up-sample in steps of two
-before a last convolution; here that step is one for all of them, so that the comparison is between bodies.
+features, a body that corrects them, a convolution, a skip over both, and a sub-voxel convolution (Shi et al. 2016,
+arXiv 1609.05158) that writes all parts of a coarse cell at once, whatever the factor. The originals up-sample in steps
+of two before a last convolution; here that step is one for all of them, so that the comparison is between bodies.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ class OctahedralNetwork(Network):
         channels: regular channels, each of them one value per group element.
         blocks: residual blocks of two group convolutions.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
-        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or ``zero``.
+        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
+            ``zero``.
 
     Raises:
         ValueError: channels or filter banks below 1, negative blocks, or an unknown group or padding.

@@ -15,12 +15,12 @@ from flowsr.nn.layer import ACTIVATION_GAIN, RelaxedLayer, check_shape
 class GroupConv(RelaxedLayer):
     """f'(x,g) = b + sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h).
 
-    Cohen & Welling 2016 (arXiv 1602.07576), eq. 11, relaxed as in Wang, Walters & Smidt 2023 (arXiv 2310.02299) with w on
-    the output's group index. How it is computed is chosen in :mod:`flowsr.kernels`.
+    Cohen & Welling 2016 (arXiv 1602.07576), eq. 11, relaxed as in Wang, Walters & Smidt 2023 (arXiv 2310.02299) with w
+    on the output's group index. How it is computed is chosen in :mod:`flowsr.kernels`.
 
-    Every filter starts with mean zero over all it sums. What an activation puts out has a mean, and with random filters of
-    few channels that mean takes over within a few layers and the signal fades; without it the variance stays (as in Brock
-    et al. 2021, arXiv 2101.08692, there by constraint, here at the start only).
+    Every filter starts with mean zero over all it sums. What an activation puts out has a mean, and with random filters
+    of few channels that mean takes over within a few layers and the signal fades; without it the variance stays (as in
+    Brock et al. 2021, arXiv 2101.08692, there by constraint, here at the start only).
 
     Args:
         group: O or O_h, order n.
@@ -30,7 +30,8 @@ class GroupConv(RelaxedLayer):
         relaxed: train w; otherwise it stays at 1.
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         bias: add a constant per output channel, the same for all g.
-        gain: output deviation over input deviation at the start; the default makes up for an activation before the layer.
+        gain: output deviation over input deviation at the start; the default makes up for an activation before the
+            layer.
         activation: ``relu``, ``gelu``, ``silu`` or None, applied to the result.
         kernel: force this kernel, by registered name; None lets :mod:`flowsr.kernels` choose.
     """

@@ -16,8 +16,8 @@ class LiftingConv(RelaxedLayer):
     """f'(x,g) = b + sum_l w_l(g) sum_y psi_l(g^-1 y) rho(g^-1) f(x+y).
 
     The field is seen through every rotated copy of one filter; the copy for g turns the field's components back by g
-    first. All components take part, in the combination the filter learns: nothing is projected out before. Relaxed as in
-    Wang, Walters & Smidt 2023 (arXiv 2310.02299), with w on the output's group index.
+    first. All components take part, in the combination the filter learns: nothing is projected out before. Relaxed as
+    in Wang, Walters & Smidt 2023 (arXiv 2310.02299), with w on the output's group index.
 
     Args:
         group: O or O_h, order n.

@@ -29,8 +29,8 @@ def activation(name: str) -> nn.Module:
 class RegularNorm(nn.Module):
     """f(x, c, g) scale(c) / RMS of f(x, ., .), the RMS over all channels and group elements of one voxel.
 
-    The statistics of a voxel are its own, so a field treated tile by tile gives what the whole field gives, and they run
-    over the whole group, so the norm commutes with it. (The RMS norm of Zhang & Sennrich 2019, arXiv 1910.07467.)
+    The statistics of a voxel are its own, so a field treated tile by tile gives what the whole field gives, and they
+    run over the whole group, so the norm commutes with it. (The RMS norm of Zhang & Sennrich 2019, arXiv 1910.07467.)
 
     Args:
         channels: regular channels.

@@ -18,9 +18,9 @@ from flowsr.nn.upsample import subvoxels_to_space
 class Projection(RelaxedLayer):
     """v(x) = b + (1/n) sum_g sum_l w_l(g) rho(g) sum_y phi_l(g^-1 y) f(x+y, g).
 
-    With ``upsample=s`` every cell X becomes s^3, and the sub-position p of a cell has a filter of its own that the group
-    carries along: v(X, p) = b + (1/n) sum_g sum_l w_l(g) rho(g) sum_y phi_l(g^-1 y, g^-1 p) f(X+y, g). All the work is
-    done on the coarse grid. Relaxed as in Wang, Walters & Smidt 2023 (arXiv 2310.02299).
+    With ``upsample=s`` every cell X becomes s^3, and the sub-position p of a cell has a filter of its own that the
+    group carries along: v(X, p) = b + (1/n) sum_g sum_l w_l(g) rho(g) sum_y phi_l(g^-1 y, g^-1 p) f(X+y, g). All the
+    work is done on the coarse grid. Relaxed as in Wang, Walters & Smidt 2023 (arXiv 2310.02299).
 
     The bias lies in the part of the field's representation that no element changes: a scalar gets one, a velocity none.
 
@@ -34,7 +34,8 @@ class Projection(RelaxedLayer):
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         upsample: s, cells of the result per cell and axis.
         bias: add a constant invariant field, where the representation has one.
-        gain: output deviation over input deviation at the start; the default makes up for an activation before the layer.
+        gain: output deviation over input deviation at the start; the default makes up for an activation before the
+            layer.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Fit one up-scaler to coarse / fine patches with Lightning: early stopping, best weights kept, resumable after a kill."""
+"""Fit one up-scaler to coarse / fine patches with Lightning: early stopping, best weights kept, resumable."""
 
 from __future__ import annotations
 

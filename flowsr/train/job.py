@@ -37,8 +37,8 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
         window: frames of the model.
 
     Raises:
-        FlowsrError: an unknown model, frames that cannot be, or data consistency for weighted means, which do not follow
-            from the fine field alone.
+        FlowsrError: an unknown model, frames that cannot be, or data consistency for weighted means, which do not
+            follow from the fine field alone.
     """
     statistics, options = read_statistics(pairs), dict(network.options)
     try:

@@ -1,7 +1,7 @@
 """What a fit makes small: errors of fields, gradients and spectra, and divergence. All without units.
 
-Each is the same for a pair of fields and for both of them turned by any of the 48 elements of the octahedral group, so
-that training does not prefer a direction: components and axes enter alike. (``l1`` and ``gradient_l1`` add up
+Each is the same for a pair of fields and for both of them transformed by any of the 48 elements of the octahedral
+group, so that training does not prefer a direction: components and axes enter alike. (``l1`` and ``gradient_l1`` add up
 components: that is invariant for scalars and vectors, whose components are permuted and change sign, not for 2e and
 above, for which there are ``l2`` and ``gradient_l2``.)
 """

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from flowsr.windows import Window
 
@@ -18,7 +18,7 @@ NETWORK_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 class Network:
     """One model to train: a registered name and its options."""
 
-    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     model: str
     """Registered model name (`flowsr models` lists them)."""
@@ -40,7 +40,7 @@ class Schedule:
         ValueError: no loss, a negative weight of one, or numbers that are not positive.
     """
 
-    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     patch: int | None = None
     """Coarse cells along a patch's side; default: the whole box."""

@@ -1,4 +1,4 @@
-"""A trained model over a stored field: the fine store appears whole or not at all, and a killed run goes on."""
+"""A trained model over a stored field: the fine store appears whole or not at all, and a killed run is resumed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def upscale_store(
 ) -> Path:
     """Upscale every snapshot of a stored field; with a model of several frames, every one with a whole window about it.
 
-    A store is gone on with, or used as it is, when it was made of the same content by the same weights and flowsr.
+    A store is resumed, or reused as it is, when it was made of the same content by the same weights and flowsr.
 
     Args:
         source: a coarse field that :func:`flowsr.data.open_field` can open.
@@ -60,8 +60,8 @@ def upscale_store(
 
     Raises:
         FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was
-            trained on, values that are no numbers, a target made from something else, or one that is the source, lies in it or
-            holds it.
+            trained on, NaN or infinite values, a target made from something else, or one that is the source, lies
+            in it or holds it.
     """
     if tile < 1:
         raise FlowsrError("a tile has at least one cell", variable="tile", expected="1 or more", found=tile)
@@ -137,7 +137,7 @@ def _reader(field: xr.DataArray, frames: Iterable[int], source: Path) -> Reader:
 
 
 def _frame_reader(field: xr.DataArray, time: int, source: Path) -> Reader:
-    """Reads cells of one snapshot, and refuses those that are no numbers."""
+    """Reads cells of one snapshot, and refuses those that are NaN, infinite or missing."""
     snapshot, quality = field.isel(time=time), BadValues(field)
 
     def read(cells):
@@ -147,11 +147,12 @@ def _frame_reader(field: xr.DataArray, time: int, source: Path) -> Reader:
             first = zip("xyz", cells, np.argwhere(bad)[0][-3:])
             place = ", ".join(f"{axis} {along[index]}" for axis, along, index in first)
             raise FlowsrError(
-                "values that are no numbers",
+                "NaN, infinite or missing values",
                 file=source,
                 variable=field.name,
                 expected="finite values",
-                found=f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, the first at time {time}, {place}",
+                found=f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, "
+                f"the first at time {time}, {place}",
             )
         return values if values.ndim == 4 else values[None]
 

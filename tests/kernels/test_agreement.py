@@ -175,7 +175,7 @@ def test_fourier_operators_keep_torch_s_contract():
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_expanded_filters_are_permutations(name):
-    """Copy g of a group filter holds the same numbers, at (g^-1 h, g^-1 y); the identity's copy is the filter itself."""
+    """Copy g of a group filter holds the same numbers, at (g^-1 h, g^-1 y); the identity's is the filter itself."""
     group = octahedral_group(name)
     tables = ConvolutionTables(group, 3)
     _, filters, _ = operands(group, channels=(2, 3))

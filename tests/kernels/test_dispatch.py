@@ -92,7 +92,7 @@ def test_costs_grow_with_the_work():
 
 
 def test_the_case_is_read_off_the_operands(operands):
-    features, filters, weights, tables, padding = operands
+    features, filters, _, tables, padding = operands
     case = Case.of(features, filters, tables, padding)
     threads = torch.get_num_threads()
     assert case_of(channels=1, cells=(3, 3, 3), gradient=False, threads=threads) == case

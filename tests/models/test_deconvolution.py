@@ -1,5 +1,7 @@
 """Deconvolution: exact where nothing was lost, a gain where something was, by the operators' transfer functions."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -96,7 +98,7 @@ def test_van_cittert_comes_nearer_to_its_input_with_every_step(boundary, operato
         model = build_model("deconvolved", Task(2), operator=operator, method="van_cittert", iterations=iterations)
         again = DEGRADE_OPERATORS[operator]()(model(coarse, grid)[0].numpy(), 2, boundary)
         misfits.append(np.abs(again - coarse[0].numpy()).max())
-    assert all(later < earlier for earlier, later in zip(misfits, misfits[1:])) and misfits[-1] < 0.05 * misfits[0]
+    assert all(later < earlier for earlier, later in pairwise(misfits)) and misfits[-1] < 0.05 * misfits[0]
 
 
 def test_cubic_convolution_is_exact_on_quadratics():

@@ -41,7 +41,7 @@ def test_one_bank_breaks_by_the_difference_of_its_weights(name, kind):
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_projection_with_banks_breaks_as_the_formula_says(name):
-    """The projection is linear in w: M_w(k.f) - k.M_w(f) = M_{w - k.w}(k.f), the right side from the brute-force loop."""
+    """The projection is linear in w: M_w(k.f) - k.M_w(f) = M_{w - k.w}(k.f), the right side by brute force."""
     group = group_of(name)
     layer = Projection(group, 1, "1o", filter_banks=2, upsample=2).double()
     features = random_features(group, 1, cells=(2, 3, 2), batch=1)

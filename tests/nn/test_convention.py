@@ -9,8 +9,8 @@ A still box, and in one cell, far along x, a velocity that points along x:
         . . . . ->
         . . . . .   -- x
 
-A quarter turn about z, counter-clockwise seen from +z, takes the x axis to the y axis. The cell goes up along y, and the
-arrow turns with it: now v = 1.
+A quarter turn about z, counter-clockwise seen from +z, takes the x axis to the y axis. The cell goes up along y, and
+the arrow turns with it: now v = 1.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def test_a_quarter_turn_moves_the_cell_and_turns_the_arrow():
 
 
 def test_the_lifting_filter_of_g_is_the_filter_turned_by_g():
-    """A filter that looks one cell ahead along x and reads u, in the copy of g looks along g x and reads that component."""
+    """A filter that looks one cell ahead along x and reads u, in the copy of g looks along g x, at that component."""
     group = group_of("O")
     layer = LiftingConv(group, "1o", 1, 1, bias=False)
     ahead_along_x = 2 * 9 + 1 * 3 + 1  # tap (1, 0, 0) in C order over (y_x, y_y, y_z)
@@ -57,7 +57,7 @@ def test_the_lifting_filter_of_g_is_the_filter_turned_by_g():
 
 
 def test_the_projection_writes_sub_voxels_where_the_group_takes_them():
-    """A filter that fills the sub-cell far along x with u, in the term of g fills the one along g x, with that component."""
+    """A filter that fills the sub-cell far along x with u, in the term of g fills the one along g x, with that one."""
     group = group_of("O")
     layer = Projection(group, 1, "1o", kernel_size=1, upsample=3)
     far_along_x = 2 * 9 + 1 * 3 + 1  # sub-position (2, 1, 1) of 3^3

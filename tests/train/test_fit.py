@@ -144,7 +144,7 @@ def test_a_worsening_fit_goes_on_from_its_last_epoch_not_its_best(tmp_path):
 
 def test_divergence_is_said_in_one_line(tmp_path):
     schedule = Schedule(max_epochs=3, patience=3, batch_size=2, learning_rate=1e30)
-    with pytest.raises(FlowsrError, match="diverged.*lower train.learning_rate"):
+    with pytest.raises(FlowsrError, match=r"diverged.*lower train.learning_rate"):
         fit(network(), patches(), schedule, tmp_path, device="cpu")
 
 

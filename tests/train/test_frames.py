@@ -123,10 +123,10 @@ def test_patches_hold_consecutive_frames_of_one_place_and_the_targets_fine_field
 
 def test_runs_too_short_or_of_another_step_are_refused(tmp_path):
     long, short = (write_pairs(tmp_path / f"{n}.zarr", np.arange(n)) for n in (4, 2))
-    with pytest.raises(FlowsrError, match="2.zarr.*expected: 3 or more.*found: 2 snapshots"):
+    with pytest.raises(FlowsrError, match=r"2.zarr.*expected: 3 or more.*found: 2 snapshots"):
         PatchPairs([long, short], samples=1, seed=0, frames=3)
     other = write_pairs(tmp_path / "other.zarr", 2.0 * np.arange(4))
-    with pytest.raises(FlowsrError, match="other.zarr: runs differ in the spacing of their snapshots"):
+    with pytest.raises(FlowsrError, match=r"other.zarr: runs differ in the spacing of their snapshots"):
         PatchPairs([long, other], samples=1, seed=0, frames=2)
 
 

@@ -184,13 +184,13 @@ def test_constrained_models_are_compared_copied_and_pickled(pairs, tmp_path):
 
 
 def test_models_that_need_the_whole_box_are_refused_for_patches_and_walls(pairs, tmp_path):
-    with pytest.raises(FlowsrError, match="needs whole boxes.*found: \\(2, 2, 2\\)"):
+    with pytest.raises(FlowsrError, match=r"needs whole boxes.*found: \(2, 2, 2\)"):
         fitted(pairs, tmp_path / "a", ["solenoidal"], patch=2)
     walled = write_pairs(tmp_path / "walled", ("periodic", "wall", "periodic"))
     fitted(walled, tmp_path / "b", ["solenoidal"])
     with pytest.raises(FlowsrError, match="for periodic boxes"):
         fitted(walled, tmp_path / "c", ["solenoidal", "data_consistency"])
-    with pytest.raises(FlowsrError, match="does not take these options.*one vector field"):
+    with pytest.raises(FlowsrError, match=r"does not take these options.*one vector field"):
         statistics = json.loads((pairs / "statistics.json").read_text())
         scalar = shutil.copytree(pairs, tmp_path / "scalar")
         (scalar / "statistics.json").write_text(json.dumps({**statistics, "irreps": "0e"}))
@@ -201,6 +201,6 @@ def test_weighted_means_cannot_be_kept(pairs, tmp_path):
     weighted = shutil.copytree(pairs, tmp_path / "weighted")
     statistics = json.loads((weighted / "statistics.json").read_text())
     (weighted / "statistics.json").write_text(json.dumps({**statistics, "weight": "density"}))
-    with pytest.raises(FlowsrError, match="without a weight.*found: means weighted with density"):
+    with pytest.raises(FlowsrError, match=r"without a weight.*found: means weighted with density"):
         card_for(Network("cnn", CNN, constraints=["data_consistency"]), weighted)
     card_for(Network("cnn", CNN, constraints=["solenoidal"]), weighted)

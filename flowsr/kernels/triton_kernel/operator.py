@@ -148,8 +148,8 @@ def sign_convolution_gradients(
 
     Args:
         gradient: of the result.
-        saved: the result if the activation is relu or none, and what goes into the activation otherwise; None where it is
-            needed neither for the slope of the activation nor for the relaxed weights.
+        saved: the result if the activation is relu or none, and what goes into the activation otherwise; None where it
+            is needed neither for the slope of the activation nor for the relaxed weights.
     """
     setting = Setting(group, padding, activation, dtype)
     backward = _Backward(setting, gradient, features, filters, relaxed_weights, bias, saved)

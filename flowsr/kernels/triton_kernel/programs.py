@@ -174,7 +174,7 @@ def analyze(
             value = _times_slope(value, kept, ACTIVATION)
         if WEIGHTED:
             value *= tl.load(weights + bank * (K * COSETS) + element, mask=number < columns, other=0.0)[:, None]
-        values = values + (value,)  # type: ignore[assignment]  # Triton unrolls the loop
+        values = values + (value,)  # type: ignore[assignment]  # noqa: RUF005
     target = slab + number[:, None] + position[None, :] * (K * WIDTH)
     filled = (number < WIDTH)[:, None] & (position < positions)[None, :]
     for chi in tl.static_range(K):
@@ -344,7 +344,7 @@ def synthesize(
     for bank in tl.static_range(BANKS):
         for chi in tl.static_range(K):
             pointers = product + (bank * COSETS * channels + number)[:, None] + (position * K + chi)[None, :] * WIDTH
-            parts = parts + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)  # type: ignore[assignment]
+            parts = parts + (tl.load(pointers, mask=mask, other=0.0).to(tl.float32),)  # type: ignore[assignment]  # noqa: RUF005
     at = (first_sample + sample).to(tl.int64) * r_sample + (first_x + x).to(tl.int64) * r_x
     at += y.to(tl.int64) * r_y + z.to(tl.int64) * r_z
     for k in tl.static_range(K):

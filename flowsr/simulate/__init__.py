@@ -1,4 +1,4 @@
-"""Direct numerical simulation of incompressible flow in a periodic box or between walls, for people who have no data yet."""
+"""Direct numerical simulation of incompressible flow in a periodic box or between walls, for who has no data yet."""
 
 from flowsr.simulate.diagnostics import diagnose
 from flowsr.simulate.flows import FLOWS, Flow, exact_group, forces_of, initial_state, scalars_of, solver_of

@@ -1,8 +1,8 @@
 """Body forces: small objects, each of which adds itself to the right-hand side, so that any number of them add up.
 
 A force need not be solenoidal: the solver projects the sum, the pressure takes the rest. Here are the forces that drive
-isotropic turbulence, those fixed in space and those of a rotating or moving frame; those that scalars exert or feel are in
-:mod:`flowsr.simulate.scalars`.
+isotropic turbulence, those fixed in space and those of a rotating or moving frame; those that scalars exert or feel are
+in :mod:`flowsr.simulate.scalars`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Force(ABC):
     """Anything that can add its acceleration to a right-hand side.
 
     Attributes:
-        drives: its work on the velocity is injected power; otherwise it exchanges energy with another form or does none.
+        drives: its work on the velocity is injected power; otherwise it exchanges energy with another form or does
+            none.
         closing: it looks at the sum of all others (convection included) and is therefore added last.
         frequency: of the fastest wave it makes, radians per time; the time step resolves it.
         mean_velocity: of the frame, on top of the velocity that is stepped.
@@ -268,9 +269,9 @@ def abc_force(box: PeriodicBox, amplitude: float) -> Pattern:
     return Pattern(box, abc(box), amplitude)
 
 
-# F = c (P^2 k)^(1/3) is the amplitude that puts about the power P into a turbulent flow. Kolmogorov flow has the friction
-# coefficient F / (k U^2) = 0.124 (Musacchio and Boffetta, Phys. Rev. E 89, 023004, 2014), and P = F U / 2; the factors of
-# the other two were measured in steady runs at 32^3 (docs/simulation.md).
+# F = c (P^2 k)^(1/3) is the amplitude that puts about the power P into a turbulent flow. Kolmogorov flow has the
+# friction coefficient F / (k U^2) = 0.124 (Musacchio and Boffetta, Phys. Rev. E 89, 023004, 2014), and P = F U / 2; the
+# factors of the other two were measured in steady runs at 32^3 (docs/simulation.md).
 KOLMOGOROV_FRICTION = 0.124
 FOURFOLD_FACTOR = 0.62
 ABC_FACTOR = 0.335

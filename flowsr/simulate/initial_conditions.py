@@ -106,15 +106,13 @@ def from_spectrum(box: PeriodicBox, seed: int, wavenumber: Sequence[float], ener
             "not a spectrum", variable="spectrum", expected="two rows or more of k, E(k), k increasing, both positive"
         )
     space = _double(box)
-    lowest = 2 * math.pi / max(box.grid.lengths)
-    shell = (space.k_squared.sqrt() / lowest).round().long()
+    lowest, shell = space.lowest, space.shells()
     centres = lowest * np.arange(int(shell.max()) + 1)
     inside = (centres >= k[0]) & (centres <= k[-1])
     wanted = np.where(inside, np.exp(np.interp(np.log(np.maximum(centres, k[0])), np.log(k), np.log(e))), 0.0) * lowest
     coefficients = _white_noise(space, seed)
     space.project(coefficients, space.empty(1)[0])
-    density = torch.view_as_real(coefficients).square().sum((0, -1)) * space.weight / 2
-    present = torch.zeros(len(wanted), dtype=torch.float64).index_add_(0, shell.flatten(), density.flatten())
+    present = space.shell_energies(coefficients)
     wanted = torch.from_numpy(wanted).where(present > 0, 0.0)
     if not float(wanted.sum()) > 0:
         raise FlowsrError(

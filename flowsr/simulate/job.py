@@ -144,13 +144,15 @@ class _Run(ABC):
 
     def _sample(self) -> None:
         """Add the present state to averages over time, where there are any."""
+        return None
 
     def _averages(self) -> dict[str, np.ndarray]:
         """Averages over time, as the restart file keeps them."""
         return {}
 
     def _set_averages(self, arrays: dict[str, np.ndarray]) -> None:
-        """The averages of a restart file."""
+        """Take the averages of a restart file up again."""
+        return None
 
     def complete(self) -> None:
         """Resume from the restart file, or begin, and go on to the published stores."""

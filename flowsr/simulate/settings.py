@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -60,7 +60,7 @@ PLAIN = {
 class _Checked:
     """What the settings of both solvers have in common."""
 
-    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
 
     def _set(self, name: str, value) -> None:
         object.__setattr__(self, name, value)
@@ -94,8 +94,8 @@ class Channel(_Checked):
     """Direct numerical simulation between walls at y = -1 and 1; in half heights and friction velocities.
 
     The defaults are the minimal flow unit of Jimenez and Moin (J. Fluid Mech. 225, 213, 1991) at Re_tau 180. The flow
-    has the symmetries C2v, four elements: identity, the mirrors of y and of z, and the half turn about x; with any shift
-    along x and z.
+    has the symmetries C2v, four elements: identity, the mirrors of y and of z, and the half turn about x; with any
+    shift along x and z.
 
     Raises:
         BadValue: settings that cannot be simulated.

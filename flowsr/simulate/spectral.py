@@ -56,6 +56,7 @@ class PeriodicBox:
         weight: (1, 1, Nz // 2 + 1), how often a stored mode counts in a sum over all modes.
         mask: (Nx, Ny, Nz // 2 + 1), 1 on kept modes and 0 elsewhere.
         radius: of the truncation, in cells^-1: sqrt(2)/3 or 1/3.
+        lowest: wavenumber of the longest side, radians per length.
         k_max: radius of the largest ball of wavenumbers that is kept whole.
 
     Raises:
@@ -85,6 +86,7 @@ class PeriodicBox:
         self.k_squared = k_squared.to(**place)
         self.weight = weight.to(**place)
         self.mask = mask.to(**place)
+        self.lowest = 2 * math.pi / max(grid.lengths)
         self.radius = math.sqrt(2) / 3 if dealiasing == "sphere" else 1 / 3
         self.k_max = self.radius * min(2 * math.pi / d for d in grid.spacing)
 
@@ -190,6 +192,17 @@ class PeriodicBox:
         plane = coefficients[..., 0]
         mirrored = plane.flip((-2, -1)).roll((1, 1), (-2, -1)).conj()
         plane.add_(mirrored).mul_(0.5)
+
+    def shells(self) -> Tensor:
+        """(Nx, Ny, Nz // 2 + 1) the shell of each mode, one lowest wavenumber thick, centred on its multiples."""
+        return (self.k_squared.sqrt() / self.lowest).round().long()
+
+    def shell_energies(self, coefficients: Tensor) -> Tensor:
+        """(n,) half the mean square of (component, ...) coefficients in each of the :meth:`shells`; float64."""
+        density = torch.view_as_real(coefficients).square().sum((0, -1)).mul(self.weight / 2).double()
+        shell = self.shells()
+        total = torch.zeros(int(shell.max()) + 1, dtype=torch.float64, device=self.device)
+        return total.index_add_(0, shell.flatten(), density.flatten())
 
     def inner(self, a: Tensor, b: Tensor, factor: Tensor | None = None) -> Tensor:
         """Volume average of a . b from their coefficients, each mode times ``factor``; float64, one number a member."""

@@ -1,8 +1,8 @@
 """The exact symmetry group of a flow, computed from the solver itself.
 
 An element g of O_h is a symmetry of the equation of motion du/dt = N(u) when N(g u) = g N(u) for every u. A shift of
-the origin may go with it (the turbulence does not know where the box begins), and so may a change of sign of a scalar. The
-group is found by trying all 48 on a random state, to round-off: no thinking about what a force is like.
+the origin may go with it (the turbulence does not know where the box begins), and so may a change of sign of a scalar.
+The group is found by trying all 48 on a random state, to round-off: no thinking about what a force is like.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from flowsr.simulate.channel import ChannelSpace
 
 def on_faces(space: ChannelSpace, state) -> torch.Tensor:
     """Velocity (3, Nx, Ny + 1, Nz) at cell centres along x and z and Lobatto points along y, mode by mode."""
-    nx, ny, nz = space.cells
+    _nx, _ny, _nz = space.cells
     x, _, z = space.coordinates()
     coefficients = space.velocity(state, space.evaluation(space.points)).numpy()
     wave_x = np.exp(1j * np.outer(space.kx[:, 0], x))

@@ -1,6 +1,7 @@
 """What a run in a periodic box leaves: its store, its table, its scalars."""
 
 import csv
+import itertools
 import json
 import math
 
@@ -75,9 +76,11 @@ def test_the_table_follows_the_run_and_its_budget_closes(finished):
     assert rows[-1]["energy"] == pytest.approx(float((snapshot**2).sum("component").mean() / 2), rel=1e-6)
     late = [row for row in rows if row["time"] >= 4.5]
     gain = sum(
-        (b["time"] - a["time"]) * (0.2 - a["dissipation"] - b["dissipation"]) / 2 for a, b in zip(late, late[1:])
+        (b["time"] - a["time"]) * (0.2 - a["dissipation"] - b["dissipation"]) / 2 for a, b in itertools.pairwise(late)
     )
-    spent = sum((b["time"] - a["time"]) * (a["dissipation"] + b["dissipation"]) / 2 for a, b in zip(late, late[1:]))
+    spent = sum(
+        (b["time"] - a["time"]) * (a["dissipation"] + b["dissipation"]) / 2 for a, b in itertools.pairwise(late)
+    )
     assert late[-1]["energy"] - late[0]["energy"] == pytest.approx(gain, abs=0.01 * spent)
 
 

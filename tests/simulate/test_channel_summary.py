@@ -3,8 +3,8 @@ import pytest
 
 from flowsr.simulate.channel import ProfileSums, profile_table
 from flowsr.simulate.channel.chebyshev import gauss_points
-from flowsr.simulate.channel.summary import folded, peak, read_heads
 from flowsr.simulate.diagnostics import closing, read_table
+from flowsr.simulate.summary import folded, peak, read_heads
 
 
 def test_profiles_in_wall_units_of_a_made_up_turbulence(tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flowsr.simulate.channel.summary import folded, peak
 from flowsr.simulate.diagnostics import closing, read_table
+from flowsr.simulate.summary import folded, peak
 from tests.simulate.runs import run
 
 pytestmark = pytest.mark.slow

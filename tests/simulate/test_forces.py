@@ -1,5 +1,6 @@
 """Forces: what each does in closed form, the budgets they keep, and that they add up."""
 
+import itertools
 import math
 
 import pytest
@@ -267,13 +268,13 @@ def test_a_solver_with_everything_is_of_fourth_order():
 
     exact = in_equal_steps(128)
     errors = [relative(in_equal_steps(n), exact) for n in (8, 16, 32)]
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:])]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(3.8 < order < 4.2 for order in orders), orders
 
 
 def closing(rows, gain, store):
     """|change of ``store`` less the integral of ``gain``| over what was spent; the trapezoidal rule over every step."""
-    pairs = list(zip(rows, rows[1:]))
+    pairs = list(itertools.pairwise(rows))
     integral = sum((b["time"] - a["time"]) * (gain(a) + gain(b)) / 2 for a, b in pairs)
     spent = sum((b["time"] - a["time"]) * (a["dissipation"] + b["dissipation"]) / 2 for a, b in pairs)
     assert spent > 0.05

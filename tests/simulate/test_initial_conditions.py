@@ -34,7 +34,7 @@ def test_abc_is_its_own_curl_at_the_cell_centres():
     curl = box.empty()
     box.curl(velocity, out=curl)
     assert relative(curl, velocity) < 1e-14
-    x, y, z = torch.meshgrid(centres(n), centres(n), centres(n), indexing="ij")
+    _x, y, z = torch.meshgrid(centres(n), centres(n), centres(n), indexing="ij")
     torch.testing.assert_close(box.backward(velocity)[0], z.sin() + 0.4 * y.cos(), rtol=0, atol=1e-14)
     assert float(box.inner(velocity, velocity)) / 2 == pytest.approx((1 + 0.49 + 0.16) / 2)
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -52,7 +53,7 @@ def test_abc_decays_as_a_beltrami_flow_must():
 def test_a_plane_vortex_decays_exactly_on_unequal_sides():
     """u = -d psi/dy, v = d psi/dx with psi one wave in x and y: convection is a gradient (Taylor 1923)."""
     box = unequal()
-    x, y, z = box.coordinates()
+    x, y, _z = box.coordinates()
     kx, ky = 2 * math.pi / box.grid.lengths[0], 4 * math.pi / box.grid.lengths[1]
     zero = torch.zeros(box.grid.shape, dtype=torch.float64)
     u = ky * torch.cos(kx * x) * torch.sin(ky * y) + zero
@@ -81,7 +82,7 @@ def test_the_scheme_is_of_fourth_order_in_time():
     start = random_solenoidal(box, 1, 0.5, 2.0)
     exact = in_equal_steps(start, box, 0.02, 0.5, 64)
     errors = [relative(in_equal_steps(start, box, 0.02, 0.5, n), exact) for n in (4, 8, 16)]
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:])]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(3.8 < order < 4.2 for order in orders), orders
     assert errors[-1] > 1e-10  # above round-off, or the orders would say nothing
 
@@ -110,9 +111,11 @@ def test_the_energy_budget_closes():
         rows.append(diagnose(solver))
     gain = sum(
         (b["time"] - a["time"]) * (a["injected_power"] - a["dissipation"] + b["injected_power"] - b["dissipation"]) / 2
-        for a, b in zip(rows, rows[1:])
+        for a, b in itertools.pairwise(rows)
     )
-    spent = sum((b["time"] - a["time"]) * (a["dissipation"] + b["dissipation"]) / 2 for a, b in zip(rows, rows[1:]))
+    spent = sum(
+        (b["time"] - a["time"]) * (a["dissipation"] + b["dissipation"]) / 2 for a, b in itertools.pairwise(rows)
+    )
     assert rows[-1]["energy"] - rows[0]["energy"] == pytest.approx(gain, abs=1e-2 * spent)
     assert spent > 0.1
 

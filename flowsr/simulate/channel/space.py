@@ -258,7 +258,7 @@ class ChannelSpace:
         Args:
             velocity: (3, Nx, Ny + 1, Nz) at the cell centres along x and z and the Lobatto points along y.
         """
-        nx, _, nz = self.cells
+        nx, _, _nz = self.cells
         transform = torch.fft.rfft2(velocity.to(self.device, self.dtype).transpose(1, 2), norm="forward")
         inner = nx // 2
         kept = torch.cat([transform[:, :, :inner, :-1], transform[:, :, inner + 1 :, :-1]], dim=2)

@@ -62,7 +62,7 @@ def test_the_group_of_each_flow_is_the_stated_one(flow, medium, label, order):
     assert group.label.startswith(label) and group.order == order
 
 
-def test_every_flow_has_a_truth_above():
+def test_every_flow_has_its_group_above():
     parameters = test_the_group_of_each_flow_is_the_stated_one.pytestmark[0].args[1]
     assert {flow for flow, *_ in parameters} == set(FLOWS)
 

@@ -354,9 +354,9 @@ def degrade(
             f"{operator} does not commute with the octahedral group: a network will learn its asymmetry as the flow's"
         )
         warnings.warn(message, SymmetryWarning, stacklevel=2)
-    stated = factors[0] if len(set(factors)) == 1 else list(factors)
+    kept = factors[0] if len(set(factors)) == 1 else list(factors)
     options = {"degrade_weight": weight, "degrade_width": width}
-    attrs = {**dataset.attrs, "degrade_operator": operator, "degrade_factor": stated}
+    attrs = {**dataset.attrs, "degrade_operator": operator, "degrade_factor": kept}
     attrs.update({name: value for name, value in options.items() if value is not None})
     coords = {name: coord for name, coord in dataset.coords.items() if name not in SPACE}
     coarse = xr.Dataset(coords={**coords, **axes_of(grid.coarsened(factors))}, attrs=attrs)

@@ -173,7 +173,7 @@ class PatchPairs(Dataset):
 
 
 class OctahedralAugmentation:
-    """Turns both fields of a pair by the same random element of a group.
+    """Transforms both fields of a pair by the same random element of a group.
 
     Args:
         group: ``O`` (rotations) or ``Oh`` (and reflections).
@@ -186,7 +186,7 @@ class OctahedralAugmentation:
     def __call__(
         self, coarse: Tensor, fine: Tensor, grid: Grid, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The pair, turned; all frames of the coarse field alike.
+        """The pair, transformed; all frames of the coarse field alike.
 
         Elements that would change the sides, spacings or boundaries of the patch are not drawn.
         """
@@ -197,8 +197,8 @@ class OctahedralAugmentation:
         elements = _elements_that_keep(grid, self.group)
         element = elements[int(generator.integers(len(elements)))]
         frames = coarse.unflatten(0, (-1, fine.shape[0]))
-        turned = transform_field(frames, element, self.irreps, group).flatten(0, 1)
-        return turned.contiguous(), transform_field(fine, element, self.irreps, group).contiguous()
+        coarse = transform_field(frames, element, self.irreps, group).flatten(0, 1)
+        return coarse.contiguous(), transform_field(fine, element, self.irreps, group).contiguous()
 
 
 @lru_cache
@@ -207,8 +207,8 @@ def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
     from flowsr.group.fields import axis_action
 
     group = octahedral_group(name)
-    turned = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
-    return tuple(element for element, other in enumerate(turned) if _same_cells(grid, other))
+    images = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
+    return tuple(element for element, other in enumerate(images) if _same_cells(grid, other))
 
 
 def _cut(field, spans: list[tuple[int, int]]) -> np.ndarray:

@@ -144,7 +144,7 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """The comparison in a few sentences, a line each."""
-        from flowsr.compare import verdict
+        from flowsr.compare.findings import verdict
 
         return "\n".join(verdict(self.comparison))
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from flowsr.compare import verdict
-from flowsr.compare.findings import BEYOND_CUTOFF, NRMSE, leads
+from flowsr.compare.findings import BEYOND_CUTOFF, NRMSE, leads, verdict
 from flowsr.compare.result import Metric
 from tests.compare.results import result, row
 

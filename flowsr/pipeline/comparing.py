@@ -9,7 +9,6 @@ import numpy as np
 
 from flowsr.compare import ComparisonResult, Entry, write_tables
 from flowsr.compare import compare as compare_models
-from flowsr.compare.tables import metrics_json
 from flowsr.config.schema import Experiment
 from flowsr.data import grid_of, open_field
 from flowsr.devices import resolve_device
@@ -50,20 +49,19 @@ def compare_and_report(
         progress=progress,
     )
     write_tables(result, folder)
-    comparison = metrics_json(result)
     slices = _slices(experiment, tests[0], entries)
     networks = list(experiment.train.models)
     shown = {entry.name for entry in entries if entry.stores is None}
     write_report(
         page,
-        comparison,
+        result,
         slices,
         {name: read_history(experiment.output / "train" / name / HISTORY) for name in networks},
         [weights for entry in entries if (weights := _weights(entry)) is not None],
         _how_made(experiment),
     )
-    if networks and shown and "nrmse" in comparison["metrics"] and "energy_spectrum" in comparison["curves"]:
-        hero_figure(folder / HERO, comparison, slices[0], "relaxed" if "relaxed" in networks else None)
+    if networks and shown and "nrmse" in result.metrics and "energy_spectrum" in result.curve_kinds:
+        hero_figure(folder / HERO, result, slices[0], "relaxed" if "relaxed" in networks else None)
 
 
 def _entries(experiment: Experiment, tests: list[Path]) -> list[Entry]:

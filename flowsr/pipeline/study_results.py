@@ -12,7 +12,6 @@ from flowsr.compare import ComparisonResult, screen_table, verdict, write_tables
 from flowsr.compare.measure import describe_data, describe_metrics
 from flowsr.compare.result import MeasuredRow, Rules, rounded
 from flowsr.compare.runs import open_runs
-from flowsr.compare.tables import study_json
 from flowsr.config.study import Study
 from flowsr.data.pairs import read_statistics
 from flowsr.errors import FlowsrError
@@ -20,6 +19,7 @@ from flowsr.pipeline.study import Row, pairs_of, test_stores
 from flowsr.pipeline.study_rows import metrics_for, row_file, truth_of
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
+from flowsr.report.pages.comparison import study_how_made, write_report
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,6 @@ def conclude(study: Study, plan: Sequence[Row], *, fresh: bool = False, progress
     Raises:
         FlowsrError: a row of the plan that is missing.
     """
-    from flowsr.report.pages.study import write_study_report
-
     progress(0.0, "reading rows")
     rows = [_read_row(row_file(study, row)) for row in plan]
     truths = {data: truth_of(study, data) for data in study.data}
@@ -81,7 +79,7 @@ def conclude(study: Study, plan: Sequence[Row], *, fresh: bool = False, progress
     folder, page = study.output / "compare", study.output / "report.html"
     write_tables(result, folder, progress.share(0.05, 0.9))
     progress(0.9, "drawing")
-    write_study_report(page, study_json(result), study.model_dump(mode="json"), versions())
+    write_report(page, result, how_made=study_how_made(result, study.model_dump(mode="json")))
     progress(1.0, "done")
     return StudyOutcome(result, page)
 

@@ -174,5 +174,10 @@ def _superscript(exponent: int) -> str:
 
 
 def count(value: int | None) -> str:
-    """A whole number, thousands apart; a dash for none."""
-    return "–" if not value else f"{int(value):,}".replace(",", "\u2009")
+    """A whole number, thousands apart: ``125 000``, ``12.3M``; a dash for none."""
+    if not value:
+        return "–"
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size * 10 or (value >= size and letter != "M"):
+            return f"{value / size:.3g}{letter}"
+    return f"{int(value):,}".replace(",", "\u2009")

@@ -16,6 +16,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 
+from flowsr.compare.result import Model
+
 RC = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],
     "mathtext.fontset": "stix",
@@ -94,20 +96,20 @@ class ModelLook:
     trained: bool
 
 
-def model_looks(models: Mapping[str, Mapping]) -> dict[str, ModelLook]:
+def model_looks(models: Mapping[str, Model]) -> dict[str, ModelLook]:
     """A look for each model of a comparison, in the comparison's order.
 
     The well-known names keep their colour in every report; others take the next free one.
 
     Args:
-        models: the ``models`` mapping of a comparison: name -> {"label", "trained", ...}.
+        models: those of a comparison, by name.
     """
     spare_colours = iter([(c, line) for line in _NETWORK_LINES for c in _MORE_NETWORK_COLOURS] * (1 + len(models)))
     spare_looks = iter(_BASELINE_LOOKS[len(_BASELINE_ORDER) :] * (1 + len(models)))
     looks = {}
     for name, model in models.items():
-        label = str(model.get("label") or name)
-        if model.get("trained"):
+        label = model.label or name
+        if model.trained:
             colour, line = (_NETWORK_COLOURS[name], "-") if name in _NETWORK_COLOURS else next(spare_colours)
             looks[name] = ModelLook(label, colour, line, 1.9, True)
         else:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
+from flowsr.compare.result import ComparisonResult, CurveKind, DataSet, Fit, Measured, MeasuredRow, Metric, Row, Rules
 from flowsr.grid import Grid
 from flowsr.report import HowMade, RelaxedWeights, collect_slices
 
@@ -84,17 +87,24 @@ def blurred(truth: np.ndarray, name: str, seed: int) -> np.ndarray:
     ) * random_velocity(truth.shape[1], 1000 + seed)
 
 
-def curves(field: np.ndarray) -> dict:
-    found = {
+def curves(field: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {
         "energy_spectrum": energy_spectrum(field),
         "pdf_longitudinal": density(field, 0, 0),
         "pdf_transverse": density(field, 0, 1),
     }
-    return {key: {"x": x.tolist(), "y": y.tolist()} for key, (x, y) in found.items()}
 
 
-def scalar(values) -> dict:
-    return {"mean": float(np.mean(values)), "std": float(np.std(values)), "values": [float(v) for v in values]}
+def measured(scalars: dict, curves: dict, snapshots: int, **more) -> Measured:
+    """Values of each scalar, one a snapshot, and points of each curve, as they are measured."""
+    values = [(i, name, value) for name, values in scalars.items() for i, value in enumerate(values)]
+    points = [(name, *point) for name, (x, y) in curves.items() for point in zip(x, y)]
+    return Measured(
+        tuple((f"seed_{i:03d}", 1.0) for i in range(snapshots)),
+        pd.DataFrame(values, columns=["snapshot", "metric", "value"]),
+        pd.DataFrame(points, columns=["curve", "x", "y"]),
+        **more,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -103,77 +113,89 @@ def fields(cells: int, snapshots: int) -> tuple[list[np.ndarray], dict[str, list
     return truths, {name: [blurred(truth, name, i) for i, truth in enumerate(truths)] for name in MODELS}
 
 
-def comparison(cells: int = 32, snapshots: int = 3) -> dict:
-    """A comparison as ``flowsr compare`` writes it."""
+METRICS = {
+    "nrmse": Metric("NRMSE", better="lower", source="r.m.s. error over r.m.s. of the truth"),
+    "spectral_error": Metric("Spectral error", better="lower", source="mean of |E/E_true - 1|"),
+    "spectral_error_beyond_cutoff": Metric("Spectral error, k > k_c", better="lower", source="Balla et al."),
+    "divergence": Metric("Divergence", better="lower", source="over the velocity gradient"),
+    "dissipation_captured": Metric("Dissipation captured", better="truth", source="Pope (2000), eq. 5.128"),
+    "derivative_skewness": Metric("Derivative skewness", better="truth", source="Pope (2000), sec. 6.5"),
+    "derivative_flatness": Metric("Derivative flatness", better="truth", source="Pope (2000), sec. 6.5"),
+    "equivariance_error": Metric("Equivariance error", better="lower", source="||M(gx) - gM(x)|| / ||M(x)||"),
+}
+CURVES = {
+    "energy_spectrum": CurveKind("Energy spectrum", "k", "E(k)", "log", "log"),
+    "spectral_error_per_wavenumber": CurveKind("Spectral error", "k", "relative error of E(k)", "log", "log"),
+    "pdf_longitudinal": CurveKind(
+        "Longitudinal", "longitudinal gradient / r.m.s.", "probability density", "linear", "log"
+    ),
+    "pdf_transverse": CurveKind("Transverse", "transverse gradient / r.m.s.", "probability density", "linear", "log"),
+}
+
+
+def comparison(cells: int = 32, snapshots: int = 3, seeds: int = 1) -> ComparisonResult:
+    """A comparison as it is put together from measured rows: an experiment's or, with several seeds, a study's."""
     truths, made = fields(cells, snapshots)
     k, true_spectrum = energy_spectrum(truths[0])
     beyond = k > cells / FACTOR / 2
-    models = {}
-    for index, (name, (label, trained)) in enumerate(MODELS.items()):
+    rows = []
+    for index, (name, (_, trained)) in enumerate(MODELS.items()):
         spectra = [energy_spectrum(field)[1] for field in made[name]]
         relative = [np.abs(s / energy_spectrum(t)[1] - 1) for s, t in zip(spectra, truths)]
-        models[name] = {
-            "label": label,
-            "trained": trained,
-            "parameters": 41_880 + index if trained else 0,
-            "seconds": 0.004 * 3**index,
-            "scalars": {
-                "nrmse": scalar([np.sqrt(np.mean((f - t) ** 2) / np.mean(t**2)) for f, t in zip(made[name], truths)]),
-                "spectral_error": scalar([r.mean() for r in relative]),
-                "spectral_error_beyond_cutoff": scalar([r[beyond].mean() for r in relative]),
-                "divergence": scalar([0.0] if name == "spectral" else [3e-2 / (index + 1)] * snapshots),
-                "dissipation_captured": scalar([np.sum(k**2 * s) / np.sum(k**2 * true_spectrum) for s in spectra]),
-                "derivative_skewness": scalar([-0.1 * index] * snapshots),
-                "derivative_flatness": scalar([3 + 0.2 * index] * snapshots),
-                "equivariance_error": scalar([3.1e-7 if name != "cnn" else 0.11] * snapshots),
-            },
-            "curves": curves(made[name][0])
-            | {"spectral_error_per_wavenumber": {"x": k.tolist(), "y": relative[0].tolist()}},
+        scalars = {
+            "nrmse": [np.sqrt(np.mean((f - t) ** 2) / np.mean(t**2)) for f, t in zip(made[name], truths)],
+            "spectral_error": [r.mean() for r in relative],
+            "spectral_error_beyond_cutoff": [r[beyond].mean() for r in relative],
+            "divergence": [0.0] if name == "spectral" else [3e-2 / (index + 1)] * snapshots,
+            "dissipation_captured": [np.sum(k**2 * s) / np.sum(k**2 * true_spectrum) for s in spectra],
+            "derivative_skewness": [-0.1 * index] * snapshots,
+            "derivative_flatness": [3 + 0.2 * index] * snapshots,
+            "equivariance_error": [3.1e-7 if name != "cnn" else 0.11] * snapshots,
         }
-    wavenumber = {"x_label": "k", "x_scale": "log", "y_scale": "log"}
-    gradient = {"x_scale": "linear", "y_scale": "log", "y_label": "probability density"}
-    return {
-        "experiment": "synthetic",
-        "factor": FACTOR,
-        "operator": "block_mean",
-        "coarse_shape": [cells // FACTOR] * 3,
-        "fine_shape": [cells] * 3,
-        "snapshots": snapshots,
-        "runs": ["seed_000", "seed_001", "seed_002"],
-        "cutoff_wavenumber": cells / FACTOR / 2,
-        "flow": {"viscosity": 0.0075, "reynolds_lambda": 47.3},
-        "metrics": {
-            "nrmse": metric("NRMSE", "lower", "r.m.s. error over r.m.s. of the truth"),
-            "spectral_error": metric("Spectral error", "lower", "mean of |E/E_true - 1|"),
-            "spectral_error_beyond_cutoff": metric("Spectral error, k > k_c", "lower", "Balla et al."),
-            "divergence": metric("Divergence", "lower", "over the velocity gradient"),
-            "dissipation_captured": metric("Dissipation captured", "truth", "Pope (2000), eq. 5.128"),
-            "derivative_skewness": metric("Derivative skewness", "truth", "Pope (2000), sec. 6.5"),
-            "derivative_flatness": metric("Derivative flatness", "truth", "Pope (2000), sec. 6.5"),
-            "equivariance_error": metric("Equivariance error", "lower", "||M(gx) - gM(x)|| / ||M(x)||"),
-        },
-        "models": models,
-        "truth": {
-            "label": "Truth",
-            "scalars": {
-                "dissipation_captured": scalar([1.0] * snapshots),
-                "derivative_skewness": scalar([-0.48] * snapshots),
-                "derivative_flatness": scalar([4.3] * snapshots),
-            },
-            "curves": curves(truths[0]),
-        },
-        "curves": {
-            "energy_spectrum": wavenumber | {"label": "Energy spectrum", "y_label": "E(k)"},
-            "spectral_error_per_wavenumber": wavenumber
-            | {"label": "Spectral error", "y_label": "relative error of E(k)"},
-            "pdf_longitudinal": gradient | {"label": "Longitudinal", "x_label": "longitudinal gradient / r.m.s."},
-            "pdf_transverse": gradient | {"label": "Transverse", "x_label": "transverse gradient / r.m.s."},
-        },
-    }
+        drawn = curves(made[name][0]) | {"spectral_error_per_wavenumber": (k, relative[0])}
+        for seed in range(seeds if trained else 1):
+            shaken = {key: [value * (1 + 0.02 * seed) for value in values] for key, values in scalars.items()}
+            test = measured(shaken, drawn, snapshots, seconds=0.004 * 3**index)
+            of = Row(name, "flow", 12, seed) if trained else Row(name)
+            fit = Fit("flow", 12, seed, 3, 2, 0.1, 60.0, [(0, 1.0, 1.0)]) if trained else None
+            rows.append(MeasuredRow(of, {"flow": test}, name, {}, 41_880 + index if trained else 0, 10**8, fit))
+    own = {"dissipation_captured": [1.0], "derivative_skewness": [-0.48], "derivative_flatness": [4.3]}
+    truth = measured(
+        {key: value * snapshots for key, value in own.items()},
+        curves(truths[0]),
+        snapshots,
+        flow={"viscosity": 0.0075, "reynolds_lambda": 47.3},
+    )
+    sides = {"coarse_shape": (cells // FACTOR,) * 3, "fine_shape": (cells,) * 3}
+    data = DataSet(
+        "A flow", "train_and_test", "velocity", FACTOR, "block_mean", **sides, runs=(), training_snapshots=12
+    )
+    return ComparisonResult.assemble(
+        "synthetic",
+        rows,
+        {"flow": truth},
+        {"flow": {f"seed_{i:03d}": 1.0 for i in range(snapshots)}},
+        {"flow": replace(data, cutoff_wavenumber=cells / FACTOR / 2)},
+        {name: label for name, (label, _) in MODELS.items()},
+        metrics=METRICS,
+        curve_kinds=CURVES,
+        rules=Rules(resamples=200),
+        seeds=tuple(range(seeds)),
+    )
 
 
-def metric(label: str, better: str, source: str) -> dict:
-    return {"label": label, "unit": "1", "better": better, "source": source}
+def with_values(result: ComparisonResult, model: str, metric: str, value: float) -> ComparisonResult:
+    """The comparison with another value of a metric, the same on every snapshot, for one model."""
+    frame = result.values.copy()
+    frame.loc[(frame.model == model) & (frame.metric == metric), "value"] = value
+    return replace(result, values=frame)
+
+
+def renamed(result: ComparisonResult, names: dict[str, str]) -> ComparisonResult:
+    """The comparison with other names, and labels, of some models."""
+    frames = {name: getattr(result, name).replace({"model": names}) for name in ("values", "curves")}
+    models = {names.get(k, k): replace(one, label=names.get(k, one.label)) for k, one in result.models.items()}
+    return replace(result, models=models, **frames)
 
 
 def slices(cells: int = 32, snapshots: int = 3):

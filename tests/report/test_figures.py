@@ -1,10 +1,11 @@
-import copy
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from flowsr.compare.result import TRUTH, Model, Row
 from flowsr.report import html
 from flowsr.report.figures import spectra
 from flowsr.report.figures.curves import curve_figure, curve_of
@@ -22,7 +23,7 @@ def comparison():
 
 @pytest.fixture(scope="module")
 def looks(comparison):
-    return model_looks(comparison["models"])
+    return model_looks(comparison.models)
 
 
 def lines_of(axes):
@@ -31,8 +32,8 @@ def lines_of(axes):
 
 def test_a_model_has_one_colour_everywhere(comparison, looks):
     figures = [
-        spectra.spectra_figure(comparison, looks),
-        spectra.pdfs_figure(comparison, looks),
+        spectra.spectra_figure(comparison, "flow", looks),
+        spectra.pdfs_figure(comparison, "flow", looks),
         curve_figure(comparison, "energy_spectrum", looks),
     ]
     for figure in figures:
@@ -45,23 +46,23 @@ def test_a_model_has_one_colour_everywhere(comparison, looks):
 
 
 def test_models_differ_in_colour_or_dashes():
-    models = {f"net{i}": {"label": f"n{i}", "trained": True} for i in range(6)} | {
-        f"old{i}": {"label": f"o{i}", "trained": False} for i in range(2)
-    }
-    looks = model_looks(synthetic.comparison()["models"] | models)
+    models = {f"net{i}": Model(f"n{i}", trained=True) for i in range(6)} | {f"old{i}": Model(f"o{i}") for i in range(2)}
+    looks = model_looks(synthetic.comparison().models | models)
     assert len({(look.colour, str(look.line)) for look in looks.values()}) == len(looks)
-    assert model_looks({"relaxed": {"trained": True}})["relaxed"].colour == looks["relaxed"].colour
+    assert model_looks({"relaxed": Model("", trained=True)})["relaxed"].colour == looks["relaxed"].colour
 
 
 def test_truth_is_black_and_spectra_show_the_cutoff(comparison, looks):
-    figure = spectra.spectra_figure(comparison, looks)
+    figure = spectra.spectra_figure(comparison, "flow", looks)
     energy = figure.axes[0]
     truth = lines_of(energy)["Truth"]
     assert to_hex(truth.get_color()) == "#000000"
-    np.testing.assert_allclose(truth.get_ydata(), comparison["truth"]["curves"]["energy_spectrum"]["y"])
+    np.testing.assert_allclose(truth.get_ydata(), comparison.curve(Row(TRUTH), "flow", "energy_spectrum")[1])
     assert energy.get_xscale() == energy.get_yscale() == "log"
     for axes in figure.axes:
-        assert any(np.allclose(line.get_xdata(), comparison["cutoff_wavenumber"]) for line in axes.get_lines())
+        assert any(
+            np.allclose(line.get_xdata(), comparison.data["flow"].cutoff_wavenumber) for line in axes.get_lines()
+        )
     guide = [
         line for line in energy.get_lines() if len(line.get_xdata()) == 2 and line.get_xdata()[0] != line.get_xdata()[1]
     ]
@@ -70,28 +71,28 @@ def test_truth_is_black_and_spectra_show_the_cutoff(comparison, looks):
 
 
 def test_compensated_spectrum_is_k_to_the_five_thirds_times_the_spectrum(comparison, looks):
-    energy, compensated, _ = spectra.spectra_figure(comparison, looks).axes
+    energy, compensated, _ = spectra.spectra_figure(comparison, "flow", looks).axes
     k, values = lines_of(energy)["Truth"].get_data()
     np.testing.assert_allclose(lines_of(compensated)["Truth"].get_ydata(), k ** (5 / 3) * values)
 
 
 def test_the_gaussian_has_the_variance_of_the_truth(comparison, looks):
-    axes = spectra.pdfs_figure(comparison, looks).axes[0]
+    axes = spectra.pdfs_figure(comparison, "flow", looks).axes[0]
     (area,) = axes.collections
     outline = area.get_paths()[0].vertices
-    truth = curve_of(comparison["truth"], "pdf_longitudinal")
+    truth = curve_of(comparison, Row(TRUTH), "flow", "pdf_longitudinal")
     variance = np.trapezoid(truth.x**2 * truth.y, truth.x) / np.trapezoid(truth.y, truth.x)
     assert outline[:, 1].max() == pytest.approx(1 / np.sqrt(2 * np.pi * variance), rel=0.02)
 
 
 def test_points_a_logarithm_cannot_show_are_left_out(comparison, looks):
-    broken = copy.deepcopy(comparison)
-    curve = broken["models"]["cnn"]["curves"]["energy_spectrum"]
-    curve["y"][0], curve["y"][1], curve["y"][2] = 0.0, None, float("nan")
-    broken["models"]["strict"]["curves"] = {}
-    broken["models"]["nearest"]["curves"]["energy_spectrum"] = {"x": [1.0, 2.0], "y": [None, None]}
-    lines = lines_of(spectra.spectra_figure(broken, looks).axes[0])
-    assert len(lines["Plain CNN"].get_xdata()) == len(curve["y"]) - 3
+    frame = comparison.curves[comparison.curves.model != "strict"].reset_index(drop=True)
+    spectrum = frame.curve == "energy_spectrum"
+    points = frame.index[spectrum & (frame.model == "cnn")]
+    frame.loc[points[:3], "y"] = [0.0, np.nan, np.inf]
+    frame.loc[spectrum & (frame.model == "nearest"), "y"] = np.nan
+    lines = lines_of(spectra.spectra_figure(replace(comparison, curves=frame), "flow", looks).axes[0])
+    assert len(lines["Plain CNN"].get_xdata()) == len(points) - 3
     assert "Strict octahedral" not in lines and "Nearest" not in lines
 
 
@@ -135,12 +136,14 @@ def test_the_best_epoch_is_marked_in_both_panels(looks):
 
 def test_figures_leave_matplotlib_as_it_was(comparison, looks):
     before = dict(matplotlib.rcParams)
-    html.svg_markup(spectra.spectra_figure(comparison, looks), "a")
+    html.svg_markup(spectra.spectra_figure(comparison, "flow", looks), "a")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_drawings_are_deterministic_and_have_names_of_their_own(comparison, looks):
-    first, again, other = (html.svg_markup(spectra.spectra_figure(comparison, looks), name) for name in ("a", "a", "b"))
+    first, again, other = (
+        html.svg_markup(spectra.spectra_figure(comparison, "flow", looks), name) for name in ("a", "a", "b")
+    )
     assert first == again
     ids = [set(part.split('"')[0] for part in svg.split(' id="')[1:]) for svg in (first, other)]
     assert ids[0] and all(name.startswith("a-") for name in ids[0]) and not ids[0] & ids[1]
@@ -175,8 +178,7 @@ def test_symbols_in_labels_are_set_as_mathematics(label, shown):
 
 
 def test_an_outlier_does_not_dwarf_the_rest(comparison, looks):
-    far = copy.deepcopy(comparison)
-    far["models"]["nearest"]["scalars"]["nrmse"] = {"mean": 25.5, "std": 0.0, "values": [25.5]}
+    far = synthetic.with_values(comparison, "nearest", "nrmse", 25.5)
     axes = scores_figure(far, looks, ["nrmse"]).axes[0]
     assert axes.get_xlim()[1] < 3
     assert "25.5 →" in [text.get_text() for text in axes.texts]

@@ -1,12 +1,17 @@
 import copy
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 
+from flowsr.compare.result import TRUTH, CurveKind
 from flowsr.report import HowMade, RelaxedWeights, render_report, write_report
+from flowsr.report.pages.comparison import study_how_made
 from tests.report import synthetic
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -91,10 +96,10 @@ def test_the_page_is_small_and_begins_as_a_page_should(written, text):
 
 def test_every_model_metric_and_section_is_there(page):
     compared = synthetic.comparison()
-    for model in compared["models"].values():
-        assert model["label"] in page.text
-    for metric in compared["metrics"].values():
-        assert metric["label"].replace("k_c", "k c") in page.text and metric["source"] in page.text
+    for model in compared.models.values():
+        assert model.label in page.text
+    for metric in compared.metrics.values():
+        assert metric.label.replace("k_c", "k c") in page.text and metric.source in page.text
     for heading in ("The numbers", "Scale by scale", "Velocity gradients", "Learning", "What the relaxed weights say"):
         assert heading in page.text
     assert "% ahead on NRMSE" in page.text.replace("</b>", "")
@@ -140,15 +145,13 @@ HOSTILE = '<script>alert("1")</script> $x_{$ & \' "><img src=http://evil.example
 
 
 def test_hostile_names_are_shown_and_not_obeyed():
-    compared = copy.deepcopy(synthetic.comparison())
-    compared["experiment"] = compared["operator"] = HOSTILE
-    compared["runs"] = [HOSTILE]
-    compared["flow"] = {HOSTILE: HOSTILE}
-    compared["models"][HOSTILE] = compared["models"].pop("relaxed") | {"label": HOSTILE}
-    for entry in (*compared["metrics"].values(), *compared["curves"].values()):
-        entry.update({key: HOSTILE for key in ("label", "source", "unit", "x_label", "y_label") if key in entry})
-    compared["curves"]["extra " + HOSTILE] = {"label": HOSTILE, "x_label": HOSTILE, "y_label": HOSTILE}
-    compared["models"]["cnn"]["curves"]["extra " + HOSTILE] = {"x": [1, 2], "y": [1, 3]}
+    compared = synthetic.renamed(synthetic.comparison(), {"relaxed": HOSTILE})
+    data = replace(compared.data["flow"], label=HOSTILE, operator=HOSTILE, runs=(HOSTILE,), flow={HOSTILE: HOSTILE})
+    metrics = {key: replace(one, label=HOSTILE, unit=HOSTILE, source=HOSTILE) for key, one in compared.metrics.items()}
+    kinds = {key: CurveKind(HOSTILE, HOSTILE, HOSTILE) for key in (*compared.curve_kinds, "extra " + HOSTILE)}
+    points = compared.curves[(compared.curves.model == "cnn") & (compared.curves.curve == "energy_spectrum")]
+    curves = pd.concat([compared.curves, points.assign(curve="extra " + HOSTILE)], ignore_index=True)
+    compared = replace(compared, name=HOSTILE, data={"flow": data}, metrics=metrics, curve_kinds=kinds, curves=curves)
     relaxed = RelaxedWeights(HOSTILE, "O", {HOSTILE: np.ones((1, 24)), "b": 1 + np.arange(24)[None] / 100})
     how = HowMade(
         HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}
@@ -165,16 +168,16 @@ def test_hostile_names_are_shown_and_not_obeyed():
 
 
 def test_a_bare_comparison_makes_a_page():
-    compared = synthetic.comparison() | {
-        "truth": {"label": "Truth", "scalars": {}, "curves": {}},
-        "curves": {},
-        "flow": {},
-        "cutoff_wavenumber": None,
-        "runs": [],
-    }
-    compared["models"] = {
-        name: model | {"curves": {}} for name, model in compared["models"].items() if not model["trained"]
-    }
+    compared = synthetic.comparison()
+    bare = [name for name, model in compared.models.items() if not model.trained]
+    compared = replace(
+        compared,
+        models={name: compared.models[name] for name in bare},
+        values=compared.values[compared.values.model.isin(bare)],
+        curves=compared.curves[:0],
+        curve_kinds={},
+        data={"flow": replace(compared.data["flow"], flow={}, cutoff_wavenumber=None, runs=())},
+    )
     text = render_report(compared, [], {}, [], HowMade())
     page = Page(text)
     assert "No network was trained" in page.text and len(page.every("figure")) == 1
@@ -191,9 +194,14 @@ def test_empty_histories_and_weights_are_left_out():
 
 
 def test_curves_of_further_metrics_are_drawn():
-    compared = copy.deepcopy(synthetic.comparison())
-    compared["curves"]["structure"] = {"label": "Third-order structure function", "x_label": "r", "y_label": "S3"}
-    compared["truth"]["curves"]["structure"] = {"x": [1, 2, 3], "y": [0.1, 0.2, 0.4]}
+    compared = synthetic.comparison()
+    points = compared.curves[(compared.curves.model == TRUTH) & (compared.curves.curve == "energy_spectrum")]
+    kind = CurveKind("Third-order structure function", "r", "S3")
+    compared = replace(
+        compared,
+        curve_kinds={**compared.curve_kinds, "structure": kind},
+        curves=pd.concat([compared.curves, points.assign(curve="structure")], ignore_index=True),
+    )
     page = Page(render_report(compared, [], {}, [], HowMade()))
     assert "Further statistics" in page.text and "Third-order structure function." in page.text
 
@@ -201,6 +209,18 @@ def test_curves_of_further_metrics_are_drawn():
 def test_a_report_that_fails_leaves_the_old_one(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
-    with pytest.raises(KeyError):
-        write_report(path, {"models": {}, "truth": {}})
+    with pytest.raises(UndefinedError):
+        write_report(path, synthetic.comparison(), how_made=object())
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_study_is_the_same_page_with_intervals():
+    result = synthetic.comparison(seeds=3)
+    text = render_report(result, [], {}, [], study_how_made(result, {"output": "runs/study"}))
+    page = Page(text)
+    assert_self_contained(text)
+    for words in ("Which differences are real", "Against best interpolation", "How the intervals are made", "ahead"):
+        assert words in page.text
+    assert "flowsr compare runs/study/config.yaml" in page.text and len(page.every("figure")) == 2
+    for model in result.models.values():
+        assert model.label in page.text

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from flowsr.report.pages.table import comparison_table, number
+from flowsr.report.html import number
+from flowsr.report.pages.comparison import Cell, _experiment_block
 from flowsr.report.style import model_looks
 from tests.report import synthetic
 
@@ -31,47 +32,29 @@ def test_numbers_are_rounded_to_three_digits(value, text):
     assert number(value) == text
 
 
-def table(compared):
-    columns, rows = comparison_table(compared, model_looks(compared["models"]))
-    return columns, {row.label: dict(zip((c.label for c in columns), row.cells)) for row in rows}
+def table(result):
+    block = _experiment_block(result, model_looks(result.models))
+    return block.heads, {row.label: dict(zip((head.label for head in block.heads), row.cells)) for row in block.rows}
 
 
-def scalars(**values):
-    return {key: {"mean": value, "std": 0.0, "values": [value]} for key, value in values.items()}
+def test_the_best_of_a_column_is_marked():
+    result = synthetic.with_values(synthetic.comparison(), "cnn", "derivative_skewness", -0.47)
+    _, cells = table(result)
+    for metric, best in (("NRMSE", {"Relaxed octahedral"}), ("Derivative skewness", {"Plain CNN"})):
+        marked = {label for label, row in cells.items() if row[metric].strong}
+        assert marked == best and all(cells[label][metric].kind == "best" for label in marked)
 
 
-def three(key, better, values, truth=None):
-    return {
-        "metrics": {key: {"label": key, "unit": "1", "better": better, "source": ""}},
-        "models": {name: {"label": name, "scalars": scalars(**{key: value})} for name, value in zip("abc", values)},
-        "truth": {"label": "Truth", "scalars": scalars(**{key: truth}) if truth is not None else {}},
-    }
-
-
-@pytest.mark.parametrize(
-    ("better", "values", "truth", "best"),
-    [
-        ("lower", (0.3, 0.1, 0.2), None, "b"),
-        ("higher", (0.3, 0.1, 0.2), None, "a"),
-        ("truth", (-0.3, -0.9, -0.45), -0.5, "c"),
-        ("truth", (-0.3, -0.9, -0.45), None, ""),
-        (None, (0.3, 0.1, 0.2), None, ""),
-        ("lower", (0.3, 0.10001, 0.1), None, "bc"),
-        ("lower", (3e-7, 2e-8, 0.2), None, "ab"),
-        ("truth", (3e-7, 2e-8, 0.2), 0.0, "ab"),
-        ("lower", (0.3, math.nan, 0.2), None, "c"),
-    ],
-)
-def test_the_best_of_a_column_is_marked(better, values, truth, best):
-    _, cells = table(three("m", better, values, truth))
-    assert "".join(name for name in "abc" if cells[name]["m"].best) == best
+def test_what_has_no_value_is_never_the_best():
+    _, cells = table(synthetic.with_values(synthetic.comparison(), "relaxed", "nrmse", math.nan))
+    assert cells["Relaxed octahedral"]["NRMSE"] == Cell("–") and cells["Strict octahedral"]["NRMSE"].strong
 
 
 def test_every_model_every_metric_and_the_truth_are_in_the_table():
-    compared = synthetic.comparison()
-    columns, cells = table(compared)
-    assert [c.label for c in columns][:-2] == [m["label"] for m in compared["metrics"].values()]
-    assert list(cells) == [*(m["label"] for m in compared["models"].values()), "Truth"]
+    result = synthetic.comparison()
+    heads, cells = table(result)
+    assert [head.label for head in heads][:-2] == [metric.label for metric in result.metrics.values()]
+    assert list(cells) == [*(model.label for model in result.models.values()), "Truth"]
     assert cells["Truth"]["Derivative skewness"].text == "−0.480" and cells["Truth"]["NRMSE"].text == "–"
     assert cells["Relaxed octahedral"]["Parameters"].text == "41\u2009886"
-    assert cells["Relaxed octahedral"]["NRMSE"].spread
+    assert cells["Relaxed octahedral"]["NRMSE"].under.startswith("± ")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flowsr.compare.result import TRUTH, ComparisonResult, CurveKind, Row
 from flowsr.report.style import TRUTH_COLOUR, ModelLook, plain, styled, typeset
 
 _INCHES_PER_LETTER, _INCHES_PER_HANDLE = 0.083, 0.72
@@ -24,29 +25,30 @@ class Curve:
     y: np.ndarray
 
 
-def curve_of(entry: Mapping, key: str) -> Curve | None:
-    """The curve ``key`` of a model or of the truth in a comparison; None where it is missing or has no finite point."""
-    raw = (entry.get("curves") or {}).get(key)
-    if not raw:
+def curve_of(result: ComparisonResult, row: Row | None, on: str, key: str) -> Curve | None:
+    """The curve ``key`` of a row on the data set ``on``; None where it is missing or has no finite point."""
+    found = None if row is None else result.curve(row, on, key)
+    if found is None:
         return None
-    x, y = (np.array([np.nan if v is None else v for v in raw[axis]], dtype=np.float64) for axis in ("x", "y"))
-    return Curve(x, y) if np.any(np.isfinite(x) & np.isfinite(y)) else None
+    curve = Curve(*(np.asarray(axis, dtype=np.float64) for axis in found))
+    return curve if np.any(np.isfinite(curve.x) & np.isfinite(curve.y)) else None
 
 
-def curves_of(comparison: Mapping, key: str) -> dict[str, Curve]:
-    """Every model's curve ``key``, in the comparison's order; models without it are left out."""
-    found = {name: curve_of(model, key) for name, model in comparison["models"].items()}
+def curves_of(result: ComparisonResult, key: str, on: str, names: Iterable[str]) -> dict[str, Curve]:
+    """The curve ``key`` of each of these models on a data set, in the comparison's order; those without it left out."""
+    wanted = set(names)
+    found = {name: curve_of(result, result.row(name, on), on, key) for name in result.models if name in wanted}
     return {name: curve for name, curve in found.items() if curve is not None}
 
 
-def truth_curve(comparison: Mapping, key: str) -> Curve | None:
-    """The truth's curve ``key``, or None."""
-    return curve_of(comparison["truth"], key)
+def truth_curve(result: ComparisonResult, key: str, on: str) -> Curve | None:
+    """The true field's curve ``key``, or None."""
+    return curve_of(result, Row(TRUTH), on, key)
 
 
-def has_curve(comparison: Mapping, key: str) -> bool:
+def has_curve(result: ComparisonResult, key: str, on: str) -> bool:
     """Whether any model or the truth has the curve ``key``."""
-    return bool(curves_of(comparison, key)) or truth_curve(comparison, key) is not None
+    return bool(curves_of(result, key, on, result.models)) or truth_curve(result, key, on) is not None
 
 
 def draw_curves(axes: Axes, curves: Mapping[str, Curve], truth: Curve | None, looks: Mapping[str, ModelLook]) -> None:
@@ -80,12 +82,13 @@ def _drawable(axes: Axes, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return curve.x[keep], curve.y[keep]
 
 
-def set_axes(axes: Axes, description: Mapping) -> None:
-    """Scales and labels as a comparison's ``curves`` entry describes them."""
-    axes.set_xscale(_KINDS.get(description.get("x_scale"), "linear"))
-    axes.set_yscale(_KINDS.get(description.get("y_scale"), "linear"))
-    axes.set_xlabel(typeset(str(description.get("x_label", ""))))
-    axes.set_ylabel(typeset(str(description.get("y_label", ""))))
+def set_axes(axes: Axes, kind: CurveKind | None, x_scale: str | None = None, y_scale: str | None = None) -> None:
+    """Labels and scales as the comparison describes a curve; scales that are given go before."""
+    kind = kind or CurveKind("", "", "")
+    axes.set_xscale(_KINDS.get(x_scale or kind.x_scale, "linear"))
+    axes.set_yscale(_KINDS.get(y_scale or kind.y_scale, "linear"))
+    axes.set_xlabel(typeset(kind.x_label))
+    axes.set_ylabel(typeset(kind.y_label))
 
 
 def shared_legend(figure: Figure, axes: Axes, top: float) -> None:
@@ -110,17 +113,11 @@ def shared_legend(figure: Figure, axes: Axes, top: float) -> None:
 
 
 @styled
-def curve_figure(comparison: Mapping, key: str, looks: Mapping[str, ModelLook]) -> Figure:
-    """Any curve of a comparison, as its description says; for curves that have no figure of their own.
-
-    Args:
-        comparison: see :func:`flowsr.report.write_report`.
-        key: of the curve.
-        looks: look of each model.
-    """
+def curve_figure(result: ComparisonResult, key: str, looks: Mapping[str, ModelLook]) -> Figure:
+    """Any curve of the first data set, as its description says; for curves that have no figure of their own."""
     figure = Figure(figsize=(6.4, 4.3), layout="constrained")
-    axes = figure.add_subplot()
-    set_axes(axes, comparison["curves"][key])
-    draw_curves(axes, curves_of(comparison, key), truth_curve(comparison, key), looks)
+    axes, on = figure.add_subplot(), result.home
+    set_axes(axes, result.curve_kinds[key])
+    draw_curves(axes, curves_of(result, key, on, looks), truth_curve(result, key, on), looks)
     axes.legend(fontsize=10.5, frameon=True, framealpha=0.9, edgecolor="none")
     return figure

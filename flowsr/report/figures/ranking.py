@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from flowsr.compare.findings import AHEAD, BEHIND
-from flowsr.compare.ranking import mean_of
-from flowsr.compare.study_table import difference_of, percent_of, score_of, slope_text
+from flowsr.compare.findings import AHEAD, BEHIND, Difference, LearningCurve, Score, compared, score, slope_text
+from flowsr.compare.result import ComparisonResult
 from flowsr.report.html import number
 from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, plain, styled, typeset, with_unit
 
@@ -22,28 +21,31 @@ _VERDICT_COLOURS = {AHEAD: "#00734f", BEHIND: "#b3001b"}
 
 @styled
 def ranking_figure(
-    results: Mapping, names: Sequence[str], references: Sequence[str], looks: Mapping[str, ModelLook]
+    result: ComparisonResult,
+    names: Sequence[str],
+    references: Sequence[tuple[str, str]],
+    looks: Mapping[str, ModelLook],
 ) -> Figure:
     """Panel (a): mean, interval and seeds of each model; one further panel for the differences to each reference.
 
     Args:
-        results: a study's.
+        result: of the comparison.
         names: models, from the top down.
         references: as the study names them, with a label each.
         looks: look of each model.
     """
-    home, metric = results["home"], results["rank_by"]
+    home, metric = result.home, result.rules.rank_by
     figure = Figure(figsize=(13.0, 1.25 + _ROW * len(names)), layout="constrained")
     widths = [1.25] + [1.0] * len(references)
     panels = np.atleast_1d(figure.subplots(1, 1 + len(references), sharey=True, width_ratios=widths))
     for row, name in enumerate(names):
-        _score(panels[0], row, score_of(results, name, home, metric), looks[name])
-    panels[0].set_xlabel(typeset(results["metrics"][metric]["label"]))
+        _score(panels[0], row, score(result, result.row(name, home), home, metric), looks[name])
+    panels[0].set_xlabel(typeset(result.metrics[metric].label))
     panels[0].set_xlim(left=0)
     for axes, (reference, label) in zip(panels[1:], references):
         axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
         for row, name in enumerate(names):
-            _difference(axes, row, difference_of(results, name, reference, home, metric))
+            _difference(axes, row, compared(result, result.row(name, home), reference, home, metric))
         axes.set_xlabel(f"difference to {plain(label)} [%]")
         axes.margins(x=0.12)
     panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
@@ -58,11 +60,13 @@ def ranking_figure(
 
 
 @styled
-def learning_curves_figure(results: Mapping, curves: Sequence[Mapping], looks: Mapping[str, ModelLook]) -> Figure:
+def learning_curves_figure(
+    result: ComparisonResult, curves: Sequence[LearningCurve], looks: Mapping[str, ModelLook]
+) -> Figure:
     """Error against the number of training snapshots on logarithmic axes, and the slopes with their intervals.
 
     Args:
-        results: a study's.
+        result: of the comparison.
         curves: of one data set and metric.
         looks: look of each model.
     """
@@ -70,16 +74,16 @@ def learning_curves_figure(results: Mapping, curves: Sequence[Mapping], looks: M
     figure = Figure(figsize=(13.0, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1.0])
     for shift, curve in enumerate(curves):
-        look = looks[curve["model"]]
-        x = np.array(curve["sizes"]) * 1.012 ** (shift - len(curves) / 2)
-        y = np.array([score["estimate"] for score in curve["scores"]], dtype=float)
-        ends = np.array([[score["low"], score["high"]] for score in curve["scores"]], dtype=float)
+        look = looks[curve.model]
+        x = np.array(curve.sizes) * 1.012 ** (shift - len(curves) / 2)
+        y = np.array([each.interval.estimate for each in curve.scores], dtype=float)
+        ends = np.array([[each.interval.low, each.interval.high] for each in curve.scores], dtype=float)
         left.plot(x, y, color=look.colour, linestyle=look.line, marker="o", markersize=5, label=plain(look.label))
         left.vlines(x, ends[:, 0], ends[:, 1], color=look.colour, linewidth=1.1, alpha=0.7)
-        slope = curve["slope"]
-        right.plot(slope["estimate"], shift, "o", color=look.colour, markersize=7)
-        if slope["low"] is not None:
-            right.hlines(shift, slope["low"], slope["high"], color=look.colour, linewidth=2.2, alpha=0.8)
+        slope = curve.slope
+        right.plot(slope.estimate, shift, "o", color=look.colour, markersize=7)
+        if slope.low is not None:
+            right.hlines(shift, slope.low, slope.high, color=look.colour, linewidth=2.2, alpha=0.8)
         right.annotate(
             slope_text(slope),
             (1.02, shift),
@@ -89,7 +93,7 @@ def learning_curves_figure(results: Mapping, curves: Sequence[Mapping], looks: M
             color=FAINT,
         )
     left.set(xscale="log", yscale="log")
-    sizes = sorted({size for curve in curves for size in curve["sizes"]})
+    sizes = sorted({size for curve in curves for size in curve.sizes})
     left.xaxis.set_major_locator(FixedLocator(sizes))
     left.xaxis.set_minor_locator(NullLocator())
     left.set_xticks(sizes, [str(size) for size in sizes])
@@ -97,41 +101,40 @@ def learning_curves_figure(results: Mapping, curves: Sequence[Mapping], looks: M
     left.yaxis.set_minor_formatter(lambda value, _: f"{value:.3g}")
     left.tick_params(axis="y", which="minor", labelsize=10)
     left.set_xlabel("training snapshots")
-    left.set_ylabel(typeset(results["metrics"][curves[0]["metric"]]["label"]))
+    left.set_ylabel(typeset(result.metrics[curves[0].metric].label))
     left.grid(True, which="both")
-    right.set_yticks(range(len(curves)), [plain(looks[curve["model"]].label) for curve in curves], fontsize=12)
+    right.set_yticks(range(len(curves)), [plain(looks[curve.model].label) for curve in curves], fontsize=12)
     right.invert_yaxis()
     right.axvline(0, color=INK, linewidth=0.9, zorder=1)
     right.set_xlabel("slope of log error over log snapshots")
     right.grid(True, axis="x")
     right.tick_params(axis="y", length=0)
     for tick, curve in zip(right.get_yticklabels(), curves):
-        tick.set_color(looks[curve["model"]].colour)
+        tick.set_color(looks[curve.model].colour)
     panel_letter(left, "a")
     panel_letter(right, "b")
     return figure
 
 
 @styled
-def elsewhere_figure(results: Mapping, names: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
+def elsewhere_figure(result: ComparisonResult, names: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
     """The study's metric on its first data set and on all others, for models trained on the first.
 
     Args:
-        results: a study's.
+        result: of the comparison.
         names: models, from the top down.
         looks: look of each model.
     """
-    home, metric = results["home"], results["rank_by"]
+    home, metric = result.home, result.rules.rank_by
     figure = Figure(figsize=(13.0, 1.25 + _ROW * len(names)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(results["data"]), sharey=True))
-    ordered = [home, *(data for data in results["data"] if data != home)]
+    panels = np.atleast_1d(figure.subplots(1, len(result.data), sharey=True))
+    ordered = [home, *(data for data in result.data if data != home)]
     for axes, data, letter in zip(panels, ordered, "abcdefgh"):
         for row, name in enumerate(names):
-            own = home if looks[name].trained else data
-            _score(axes, row, score_of(results, name, data, metric, data=own), looks[name])
+            _score(axes, row, score(result, result.row(name, data, home), data, metric), looks[name])
         axes.set_xlim(left=0)
-        axes.set_xlabel(typeset(results["metrics"][metric]["label"]))
-        axes.set_title(plain(results["data"][data]["label"]), fontsize=13)
+        axes.set_xlabel(typeset(result.metrics[metric].label))
+        axes.set_title(plain(result.data[data].label), fontsize=13)
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
         panel_letter(axes, letter)
@@ -142,47 +145,48 @@ def elsewhere_figure(results: Mapping, names: Sequence[str], looks: Mapping[str,
     return figure
 
 
-def _score(axes: Axes, row: int, found: Mapping | None, look: ModelLook) -> None:
+def _score(axes: Axes, row: int, found: Score | None, look: ModelLook) -> None:
     """Interval as a bar, seeds as dots, mean as a tick."""
-    if found is None or found["estimate"] is None:
+    if found is None or not np.isfinite(found.interval.estimate):
         return
-    if found["low"] is not None:
-        axes.hlines(row, found["low"], found["high"], color=look.colour, linewidth=5, alpha=0.28, zorder=2)
-    seeds = [value for value in found["by_seed"] if value is not None]
+    whole = found.interval
+    if whole.low is not None:
+        axes.hlines(row, whole.low, whole.high, color=look.colour, linewidth=5, alpha=0.28, zorder=2)
+    seeds = [value for value in found.by_seed if np.isfinite(value)]
     if len(seeds) > 1:
         axes.plot(seeds, np.full(len(seeds), row), "o", color=look.colour, markersize=4.5, alpha=0.7, mew=0, zorder=3)
-    axes.plot([found["estimate"]] * 2, [row - 0.3, row + 0.3], color=look.colour, linewidth=2.4, zorder=4)
+    axes.plot([whole.estimate] * 2, [row - 0.3, row + 0.3], color=look.colour, linewidth=2.4, zorder=4)
 
 
-def _difference(axes: Axes, row: int, found: Mapping | None) -> None:
-    if found is None or found["estimate"] is None:
+def _difference(axes: Axes, row: int, found: Difference | None) -> None:
+    if found is None or not np.isfinite(found.interval.estimate):
         return
-    scale = percent_of(found) or 1.0
-    colour = _VERDICT_COLOURS.get(found["verdict"], FAINT)
-    if found["low"] is not None:
-        axes.hlines(row, scale * found["low"], scale * found["high"], color=colour, linewidth=2.4, zorder=2)
-    axes.plot(scale * found["estimate"], row, "o", color=colour, markersize=6.5, zorder=3)
+    scale, whole = found.percent or 1.0, found.interval
+    colour = _VERDICT_COLOURS.get(found.verdict, FAINT)
+    if whole.low is not None:
+        axes.hlines(row, scale * whole.low, scale * whole.high, color=colour, linewidth=2.4, zorder=2)
+    axes.plot(scale * whole.estimate, row, "o", color=colour, markersize=6.5, zorder=3)
 
 
 @styled
-def scores_figure(comparison: Mapping, looks: Mapping[str, ModelLook], keys: Sequence[str]) -> Figure:
+def scores_figure(result: ComparisonResult, looks: Mapping[str, ModelLook], keys: Sequence[str]) -> Figure:
     """One panel per metric, one row per model.
 
     Args:
-        comparison: see :func:`flowsr.report.write_report`.
+        result: of an experiment.
         looks: look of each model.
         keys: scalar metrics, one per panel.
     """
-    names = list(comparison["models"])
+    names = list(looks)
     figure = Figure(figsize=(13.0, 1.15 + 0.36 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for axes, key, letter in zip(panels, keys, "abcdefgh"):
-        metric = comparison["metrics"].get(key, {})
-        edge = _edge([mean_of(comparison["models"][name], key) for name in names])
+        values = {name: values_of(result, name, key) for name in names}
+        edge = _edge([_finite_mean(each) for each in values.values()])
         axes.set_xlim(0, edge)
         for row, name in enumerate(names):
-            _snapshot_row(axes, row, comparison["models"][name]["scalars"].get(key), looks[name])
-        axes.set_xlabel(with_unit(typeset(str(metric.get("label") or key)), metric.get("unit")))
+            _snapshot_row(axes, row, values[name], looks[name])
+        axes.set_xlabel(with_unit(typeset(result.metrics[key].label), result.metrics[key].unit))
         axes.grid(True, axis="x")
         panel_letter(axes, letter)
     panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
@@ -201,23 +205,30 @@ def _edge(means: Sequence[float]) -> float:
     return 1.2 * min(max(finite), 3 * float(np.median(finite))) or 1.0 if finite else 1.0
 
 
-def _snapshot_row(axes: Axes, row: int, score: Mapping | None, look: ModelLook) -> None:
+def values_of(result: ComparisonResult, name: str, metric: str) -> np.ndarray:
+    """(snapshots,) of a model on the first data set, means over its seeds; NaN or nothing where it was not measured."""
+    row = result.row(name, result.home)
+    values = np.empty((0, 0)) if row is None else result.by_snapshot(row, result.home, metric)
+    return values.mean(axis=0) if len(values) else np.empty(0)
+
+
+def _finite_mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def _snapshot_row(axes: Axes, row: int, values: np.ndarray, look: ModelLook) -> None:
     """Dots for the snapshots, a thick tick at their mean, and the mean's value beside it."""
-    if not score or score.get("mean") is None or not np.isfinite(score["mean"]):
+    values, mean, edge = values[np.isfinite(values)], _finite_mean(values), axes.get_xlim()[1]
+    if not len(values):
         return
-    values = np.array([v for v in score.get("values") or [] if v is not None and np.isfinite(v)])
-    edge = axes.get_xlim()[1]
-    if score["mean"] > edge:
-        axes.hlines(row, 0, edge, color=look.colour, linewidth=5, alpha=0.22, zorder=2)
-        beyond = f"{number(score['mean'])} \N{RIGHTWARDS ARROW}"
-        axes.annotate(
-            beyond, (edge, row), (-6, 0), textcoords="offset points", ha="right", va="center", fontsize=11, color=INK
-        )
+    bar = {"color": look.colour, "linewidth": 5, "alpha": 0.22, "zorder": 2}
+    words = {"textcoords": "offset points", "va": "center", "fontsize": 11}
+    if mean > edge:
+        axes.hlines(row, 0, edge, **bar)
+        axes.annotate(f"{number(mean)} \N{RIGHTWARDS ARROW}", (edge, row), (-6, 0), ha="right", color=INK, **words)
         return
-    axes.hlines(row, 0, score["mean"], color=look.colour, linewidth=5, alpha=0.22, zorder=2)
+    axes.hlines(row, 0, mean, **bar)
     axes.plot(values, np.full(len(values), row), "o", color=look.colour, markersize=4.5, alpha=0.55, mew=0, zorder=3)
-    axes.plot([score["mean"]] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=2.6, zorder=4)
-    right = max([score["mean"], *values])
-    axes.annotate(
-        number(score["mean"]), (right, row), (8, 0), textcoords="offset points", va="center", fontsize=11, color=FAINT
-    )
+    axes.plot([mean] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=2.6, zorder=4)
+    axes.annotate(number(mean), (max([mean, *values]), row), (8, 0), color=FAINT, **words)

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from flowsr.compare.ranking import mean_of
-from flowsr.compare.verdict import NRMSE, best_of
+from flowsr.compare.findings import NRMSE, best_of
+from flowsr.compare.result import ComparisonResult
 from flowsr.files import write_bytes_atomic
 from flowsr.grid import Grid
 from flowsr.metrics.derivatives import derivative
 from flowsr.report.figures.spectra import draw_spectrum, mark_cutoff
-from flowsr.report.html import png_bytes
+from flowsr.report.html import png_bytes, size_text
 from flowsr.report.style import (
     ERROR_MAP,
     FAINT,
@@ -285,12 +285,12 @@ def _label_axes(axes, slices: SliceSet, first: bool, last_row: bool) -> None:
         axes.tick_params(labelleft=False)
 
 
-def hero_figure(path: str | Path, comparison: Mapping, slices: SliceSet, network: str | None = None) -> Path:
+def hero_figure(path: str | Path, result: ComparisonResult, slices: SliceSet, network: str | None = None) -> Path:
     """Write the picture, 1600 dots wide and below 600 kB, as PNG.
 
     Args:
         path: file to write, whole or not at all.
-        comparison: see :func:`flowsr.report.write_report`.
+        result: of the comparison.
         slices: a plane with panels of the best interpolation and of ``network``.
         network: the network shown; default: the one with the lowest NRMSE.
 
@@ -300,12 +300,12 @@ def hero_figure(path: str | Path, comparison: Mapping, slices: SliceSet, network
     Raises:
         ValueError: ``slices`` lacks the network or every interpolation.
     """
-    models = comparison["models"]
-    shown = {name: models[name] for name in slices.panels if name in models}
-    rival, network = best_of(shown, NRMSE, trained=False), network or best_of(shown, NRMSE, trained=True)
+    shown = [name for name in slices.panels if name in result.models]
+    rival = best_of(result, NRMSE, trained=False, among=shown)
+    network = network or best_of(result, NRMSE, trained=True, among=shown)
     if rival is None or network not in shown:
         raise ValueError(f"the slices hold {sorted(slices.panels)}: an interpolation and a network are needed")
-    figure = draw_hero(comparison, slices, [rival, network])
+    figure = draw_hero(result, slices, [rival, network])
     picture = png_bytes(figure, _DOTS, HERO_LIMIT)
     path = write_bytes_atomic(path, picture)
     log.info("wrote %s (%d kB)", path, len(picture) // 1000)
@@ -313,21 +313,21 @@ def hero_figure(path: str | Path, comparison: Mapping, slices: SliceSet, network
 
 
 @styled
-def draw_hero(comparison: Mapping, slices: SliceSet, names: list[str]) -> Figure:
+def draw_hero(result: ComparisonResult, slices: SliceSet, names: list[str]) -> Figure:
     """Four planes on one colour scale and the spectra of the models among them.
 
     Args:
-        comparison: see :func:`flowsr.report.write_report`.
+        result: of the comparison.
         slices: one plane.
         names: the models between the coarse field and the truth.
     """
-    looks = model_looks(comparison["models"])
+    looks = model_looks(result.models)
     figure = Figure(figsize=(_WIDE, _TALL))
     side, gap, left, bottom = 2.78, 0.09, 0.10, 0.26
-    shape = "³ cells" if len(set(comparison["fine_shape"])) == 1 else " cells"
-    coarse, fine = (_size(comparison[key]) + shape for key in ("coarse_shape", "fine_shape"))
+    data = result.data[result.home]
+    coarse, fine = (f"{size_text(shape)} cells" for shape in (data.coarse_shape, data.fine_shape))
     panels = [("Coarse input", coarse, INK, slices.coarse)]
-    panels += [(looks[n].label, _score(comparison, n), looks[n].colour, slices.panels[n]) for n in names]
+    panels += [(looks[n].label, _score(result, n), looks[n].colour, slices.panels[n]) for n in names]
     panels += [("Truth", fine, "#000000", slices.truth)]
     limits = colour_limits(slices)
     for index, (title, note, colour, values) in enumerate(panels):
@@ -352,8 +352,8 @@ def draw_hero(comparison: Mapping, slices: SliceSet, names: list[str]) -> Figure
     figure.colorbar(image, cax=bar, extend="both" if slices.signed else "max")
     bar.set_title(with_unit(slices.symbol, slices.unit), fontsize=13, loc="left", pad=8)
     spectrum = figure.add_axes(((start + 1.25) / _WIDE, 0.62 / _TALL, (_WIDE - start - 1.37) / _WIDE, 2.42 / _TALL))
-    draw_spectrum(spectrum, comparison, {name: looks[name] for name in names})
-    mark_cutoff(spectrum, comparison.get("cutoff_wavenumber"))
+    draw_spectrum(spectrum, result, result.home, {name: looks[name] for name in names})
+    mark_cutoff(spectrum, data.cutoff_wavenumber)
     spectrum.text(
         0, 1.105 * side / 2.42 - 0.148, "Energy spectrum", transform=spectrum.transAxes, fontsize=16, fontweight="bold"
     )
@@ -363,9 +363,5 @@ def draw_hero(comparison: Mapping, slices: SliceSet, names: list[str]) -> Figure
     return figure
 
 
-def _size(shape) -> str:
-    return str(shape[0]) if len(set(shape)) == 1 else "×".join(str(n) for n in shape)
-
-
-def _score(comparison: Mapping, name: str) -> str:
-    return f"NRMSE {mean_of(comparison['models'][name], NRMSE):.3f}"
+def _score(result: ComparisonResult, name: str) -> str:
+    return f"NRMSE {result.mean(result.row(name, result.home), result.home, NRMSE):.3f}"

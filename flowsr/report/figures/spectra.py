@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flowsr.compare.result import ComparisonResult
 from flowsr.report.figures.curves import Curve, curves_of, draw_curves, set_axes, shared_legend, truth_curve
 from flowsr.report.style import FAINT, INK, ModelLook, panel_letter, styled
 
@@ -19,28 +20,29 @@ _MARGIN = 30.0  # shown below the lowest resolved value of the truth
 
 
 @styled
-def spectra_figure(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Figure:
+def spectra_figure(result: ComparisonResult, on: str, looks: Mapping[str, ModelLook]) -> Figure:
     """Three panels: E(k) with the inertial-range slope, k^(5/3) E(k), and the relative error of E(k).
 
     Args:
-        comparison: see :func:`flowsr.report.write_report`.
-        looks: look of each model.
+        result: of the comparison.
+        on: data set.
+        looks: look of each model that is drawn.
     """
     figure = Figure(figsize=(13.0, 4.6))
     panels = figure.subplots(1, 3)
     figure.subplots_adjust(left=0.062, right=0.99, bottom=0.125, top=0.84, wspace=0.27)
-    spectra, truth = curves_of(comparison, SPECTRUM), truth_curve(comparison, SPECTRUM)
-    cutoff = comparison.get("cutoff_wavenumber")
+    spectra, truth = curves_of(result, SPECTRUM, on, looks), truth_curve(result, SPECTRUM, on)
+    cutoff = result.data[on].cutoff_wavenumber
 
-    draw_spectrum(panels[0], comparison, looks)
-    set_axes(panels[1], comparison["curves"].get(SPECTRUM, {}) | {"x_scale": "log", "y_scale": "log"})
+    draw_spectrum(panels[0], result, on, looks)
+    set_axes(panels[1], result.curve_kinds.get(SPECTRUM), "log", "log")
     panels[1].set_ylabel(r"$k^{5/3}\,E(k)$")
     compensated = {name: _compensated(curve) for name, curve in spectra.items()}
     draw_curves(panels[1], compensated, truth and _compensated(truth), looks)
     _limit(panels[1], _compensated(truth) if truth else None)
 
-    set_axes(panels[2], comparison["curves"].get(SPECTRAL_ERROR, {}) | {"x_scale": "log", "y_scale": "log"})
-    draw_curves(panels[2], curves_of(comparison, SPECTRAL_ERROR), None, looks)
+    set_axes(panels[2], result.curve_kinds.get(SPECTRAL_ERROR), "log", "log")
+    draw_curves(panels[2], curves_of(result, SPECTRAL_ERROR, on, looks), None, looks)
     panels[2].axhline(1.0, color=FAINT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     low, high = panels[2].get_ylim()
     panels[2].set_ylim(max(low, 1e-4), min(max(high, 1.6), 30.0))
@@ -51,12 +53,11 @@ def spectra_figure(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Figur
     return figure
 
 
-def draw_spectrum(axes: Axes, comparison: Mapping, looks: Mapping[str, ModelLook]) -> None:
+def draw_spectrum(axes: Axes, result: ComparisonResult, on: str, looks: Mapping[str, ModelLook]) -> None:
     """E(k) of the truth and of every model of ``looks``, with a k^(-5/3) guide, on logarithmic axes."""
-    set_axes(axes, comparison["curves"].get(SPECTRUM, {}) | {"x_scale": "log", "y_scale": "log"})
-    truth = truth_curve(comparison, SPECTRUM)
-    spectra = {name: curve for name, curve in curves_of(comparison, SPECTRUM).items() if name in looks}
-    draw_curves(axes, spectra, truth, looks)
+    set_axes(axes, result.curve_kinds.get(SPECTRUM), "log", "log")
+    truth = truth_curve(result, SPECTRUM, on)
+    draw_curves(axes, curves_of(result, SPECTRUM, on, looks), truth, looks)
     _limit(axes, truth)
     if truth is not None:
         _guide(axes, truth)
@@ -113,21 +114,21 @@ def _guide(axes: Axes, truth: Curve) -> None:
 
 
 @styled
-def pdfs_figure(comparison: Mapping, looks: Mapping[str, ModelLook]) -> Figure:
+def pdfs_figure(result: ComparisonResult, on: str, looks: Mapping[str, ModelLook]) -> Figure:
     """Longitudinal and transverse velocity-gradient densities on a logarithmic axis, with a Gaussian for reference.
 
     Args:
-        comparison: see :func:`flowsr.report.write_report`.
-        looks: look of each model.
+        result: of the comparison.
+        on: data set.
+        looks: look of each model that is drawn.
     """
     figure = Figure(figsize=(13.0, 4.6))
     panels = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.062, right=0.99, bottom=0.125, top=0.84, wspace=0.16)
     for axes, key, letter in zip(panels, (LONGITUDINAL, TRANSVERSE), "ab"):
-        description = comparison["curves"].get(key, {})
-        set_axes(axes, description | {"x_scale": "linear", "y_scale": "log"})
-        truth = truth_curve(comparison, key)
-        draw_curves(axes, curves_of(comparison, key), truth, looks)
+        set_axes(axes, result.curve_kinds.get(key), "linear", "log")
+        truth = truth_curve(result, key, on)
+        draw_curves(axes, curves_of(result, key, on, looks), truth, looks)
         if truth is not None:
             _gaussian(axes, truth)
         panel_letter(axes, letter)

@@ -7,6 +7,7 @@ process starts in half a second, once; it forks for each look.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,8 @@ def first_look(
     memory = MEMORY + TIMES_THE_FILE * size if memory is None else memory
     folder = Path(tempfile.mkdtemp(prefix="flowsr-look-"))
     try:
-        request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder), "paths": sys.path}
-        code = _process().ask({**request, "seconds": seconds, "memory": memory})
+        request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder)}
+        code = _process().ask({**request, "paths": sys.path, "cwd": os.getcwd(), "seconds": seconds, "memory": memory})
         if code != 0:
             raise unreadable(_ending(code, seconds), path)
         answer = json.loads((folder / "answer.json").read_text())
@@ -125,6 +127,7 @@ class _Process:
             env=environment,
         )
         self.lock = threading.Lock()
+        atexit.register(self.close)
 
     def ask(self, request: dict) -> int | None:
         """How the look ended: 0, an exit status, minus a signal; None where the process itself is gone."""
@@ -136,6 +139,15 @@ class _Process:
             except (OSError, ValueError):  # it was ended from outside; the next look has a new one
                 _forget()
                 return None
+            except BaseException:  # an answer that nobody waited for must not be taken for the next one's
+                _forget()
+                raise
+
+    def close(self) -> None:
+        """Let the process come to its end."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self.popen.stdin.close()
+            self.popen.wait(1)
 
 
 _started: _Process | None = None

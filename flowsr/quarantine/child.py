@@ -66,6 +66,7 @@ def perform(request: dict) -> None:
     from flowsr.errors import FlowsrError
 
     folder = Path(request["folder"])
+    os.chdir(request["cwd"])
     module, _, name = request["function"].partition(":")
     try:
         value = getattr(importlib.import_module(module), name)(*request["arguments"])

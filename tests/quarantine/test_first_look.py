@@ -1,6 +1,7 @@
 """A function looks at a file in a process of its own; however it ends, there is a value or one line."""
 
 import multiprocessing
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,29 @@ def test_whatever_happens_is_one_line_and_the_next_look_is_none_the_worse(look, 
     with pytest.raises(FlowsrError, match=line) as raised:
         look(name, seconds=1, memory=2 << 30)
     assert "\n" not in str(raised.value)
+    assert look("chatter") == 1
+
+
+def test_a_relative_path_is_one_of_where_the_caller_is(look, tmp_path, monkeypatch):
+    look("here")
+    monkeypatch.chdir(tmp_path)
+    assert first_look("a.txt", "strangers_functions:value", 1)["text"] == "words"
+    with pytest.raises(FlowsrError, match=r"^a\.txt: not so"):
+        first_look("a.txt", "strangers_functions:refuse")
+
+
+def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(look):
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        look("here")
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            look("sleep", seconds=2)
+    finally:
+        signal.signal(signal.SIGALRM, before)
     assert look("chatter") == 1
 
 

@@ -100,7 +100,7 @@ class XdmfReader(Reader):
         axes = {name: centers_of(line, found["place"]) for name, line in zip(SPACE, found["lines"])}
         files = [path, *map(Path, found["files"])]
         arrays = {
-            name: Join([XdmfArray(path, name, place, stored, files, axes) for place in found["grids"]])
+            name: Join([XdmfArray(path, name, grid, stored, files, axes) for grid in found["grids"]])
             for name, stored in found["arrays"].items()
         }
         times = np.array(found["times"], dtype=float)
@@ -122,7 +122,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def seen(function: str, path: Path, files: Sequence[Path], *arguments):
-    """What a function says of a file in the quarantine; said again while the files do not change.
+    """What a function finds in a file, in the quarantine; kept while the files do not change.
 
     Args:
         files: what the answer depends on.
@@ -131,7 +131,8 @@ def seen(function: str, path: Path, files: Sequence[Path], *arguments):
     return _seen(function, str(path), json.dumps(arguments), states)
 
 
-@lru_cache(maxsize=8)
+# A mesh, and a few fields of a snapshot; each takes its room in the folder for temporary files.
+@lru_cache(maxsize=4)
 def _seen(function: str, path: str, arguments: str, states: tuple):
     return first_look(path, function, *json.loads(arguments))
 

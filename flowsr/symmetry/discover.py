@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -71,11 +71,11 @@ class Method:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    network: NetworkShape = NetworkShape()
+    network: NetworkShape = field(default_factory=NetworkShape)
     """The small network."""
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
     """How its filters are fitted."""
-    significance: Significance = Significance()
+    significance: Significance = field(default_factory=Significance)
     """Rate of false alarms and number of draws."""
     exact: bool = False
     """Data without noise: no null, anything above rounding counts; float64 throughout."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.symmetry.moments import Statistic, velocity_statistics
-from flowsr.symmetry.randomization import Significance, SubgroupTest, largest_kept
+from flowsr.symmetry.randomization import STANDARD, Significance, SubgroupTest, largest_kept
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def data_symmetry(
     *,
     blocks: np.ndarray | None = None,
     local: bool | None = None,
-    significance: Significance = Significance(),
+    significance: Significance = STANDARD,
 ) -> DataSymmetry:
     """Reynolds stresses, spectra, structure functions and gradient moments of velocities under all 48 elements.
 

@@ -61,6 +61,9 @@ class Significance:
             raise ValueError(f"{self.draws} draws cannot show a rate of {self.false_alarm_rate}")
 
 
+STANDARD = Significance()
+
+
 @dataclass(frozen=True)
 class SubgroupTest:
     """A subgroup held against the data.

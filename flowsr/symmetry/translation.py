@@ -27,7 +27,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.metrics.derivatives import gradient
 from flowsr.symmetry.invariance import agreement_p
-from flowsr.symmetry.randomization import Significance
+from flowsr.symmetry.randomization import STANDARD, Significance
 
 WEIGHTS, PROFILES = "relaxed weights", "profiles of the input"
 
@@ -62,7 +62,7 @@ def homogeneity(
     grid: Grid,
     *,
     blocks: np.ndarray | None = None,
-    significance: Significance = Significance(),
+    significance: Significance = STANDARD,
 ) -> dict[str, AxisHomogeneity]:
     """Test each axis for homogeneity.
 

@@ -111,7 +111,11 @@ def _gram(network: ProbeNetwork, samples: Samples, seed: int) -> dict[str, np.nd
         i = int(torch.randint(len(samples), (), generator=generator))
         probe = torch.randn(samples.targets[i].shape, generator=generator, dtype=samples.targets.dtype).to(device)
         field = samples.inputs[i : i + 1].to(device)
-        drawn.append(_gradient(network, lambda: (network(field, samples.grid.boundary)[0] * probe).sum()))
+        drawn.append(
+            _gradient(
+                network, lambda field=field, probe=probe: (network(field, samples.grid.boundary)[0] * probe).sum()
+            )
+        )
     parts = to_irreps(np.stack(drawn))
     return {name: np.einsum("nia,nib->ab", x, x) / (x.shape[0] * x.shape[1]) for name, x in parts.items()}
 

@@ -41,7 +41,8 @@ def sentences(found: Discovery, notes: Mapping[str, Any]) -> tuple[str, ...]:
         said += [f"What survives: {survivors(surviving)}.", f"What is broken: {losses(surviving)}.", *_irreps(found)]
     said += [_evidence(found), *_persistent(found), *_degraded(found, notes)]
     said.append(
-        "A symmetry that is broken too weakly for this much data, or in a way this network cannot see, looks kept: the true "
+        "A symmetry that is broken too weakly for this much data, or in a way this network cannot see, looks kept: "
+        "the true "
         "group may be smaller than the one named."
     )
     return tuple(said)
@@ -92,7 +93,8 @@ def _evidence(found: Discovery) -> str:
     )
     runs = f" of {found.runs} run{'s' if found.runs > 1 else ''}" if found.runs < found.snapshots else ""
     return (
-        f"From {found.snapshots} independent snapshots{runs} and {networks}; data with no preferred direction would be called "
+        f"From {found.snapshots} independent snapshots{runs} and {networks}; data with no preferred direction would "
+        "be called "
         f"anisotropic in {share} of all cases.{more} {found.surviving.name} itself is not (p = {kept.p:.2g})."
     )
 
@@ -102,7 +104,8 @@ def _persistent(found: Discovery) -> list[str]:
     if not names:
         return []
     return [
-        f"What a run prefers in {_listed(names)} lasts as long as the run, so there only the {found.runs} runs count as "
+        f"What a run prefers in {_listed(names)} lasts as long as the run, so there only the {found.runs} runs count "
+        "as "
         "independent; more runs, rather than longer ones, would tell a property of the flow from one of these runs."
     ]
 
@@ -114,7 +117,8 @@ def _degraded(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
     if operator is None:
         if surviving.schoenflies == _STRIDED and found.task == "superres":
             return [
-                f"{surviving.label} is also what picking every s-th point of the fine field (x[::s]) leaves; the data do not "
+                f"{surviving.label} is also what picking every s-th point of the fine field (x[::s]) leaves; the "
+                "data do not "
                 "say how they were made coarse, so look there before the flow."
             ]
         return []

@@ -1,9 +1,10 @@
 """The phases of barium titanate: which symmetry does a transition from the cubic one break?
 
-Positions in fractions of the cubic cell, barium at its corners: Kwei, Lawson, Billinge & Cheong, J. Phys. Chem. 97, 2368 (1993),
-neutron powder diffraction, the tetragonal (P4mm) and the orthorhombic (Amm2) phase. The orthorhombic axes are those of the
-cube along x and along the face diagonals (y - z) and (y + z): the point (a, b, c) of that cell is (a, c + b, c - b) here.
-The cells' small strains are left out: on the grid of the cubic cell they change nothing of the point group.
+Positions in fractions of the cubic cell, barium at its corners: Kwei, Lawson, Billinge & Cheong, J. Phys. Chem. 97,
+2368 (1993), neutron powder diffraction, the tetragonal (P4mm) and the orthorhombic (Amm2) phase. The orthorhombic axes
+are those of the cube along x and along the face diagonals (y - z) and (y + z): the point (a, b, c) of that cell is (a,
+c + b, c - b) here. The cells' small strains are left out: on the grid of the cubic cell they change nothing of the
+point group.
 """
 
 import numpy as np

@@ -89,7 +89,8 @@ def test_runs_that_are_alike_are_not_persistent():
 
 
 def test_a_shuffle_that_is_the_runs_themselves_hides_nothing():
-    """Four runs of three blocks: one shuffle in 15,400 is the runs themselves, and one in some sixty of 199 shuffles has it."""
+    """Four runs of three blocks: one shuffle in 15,400 is the runs themselves, and one in some sixty of 199 shuffles
+    has it."""
     generator = np.random.default_rng(6)
     runs = np.repeat(np.arange(4), 3)
     handedness = GROUP.irrep("A1u").matrices[:, 0, 0]

@@ -1,4 +1,5 @@
-"""Contributions of snapshots to the relaxed weights: how they turn, what irreps they hold, what penalties do to them."""
+"""Contributions of snapshots to the relaxed weights: how they turn, what irreps they hold, what penalties do to
+them."""
 
 import numpy as np
 import pytest

@@ -111,7 +111,8 @@ class TestGroups:
 
 
 def test_false_alarms_come_at_the_stated_rate():
-    """Noise without any direction, 40 times: the whole group is rejected about twice, 7 or more with probability 0.003."""
+    """Noise without any direction, 40 times: the whole group is rejected about twice, 7 or more with probability
+    0.003."""
     alarms = 0
     for seed in range(40):
         values = np.random.default_rng(seed).standard_normal((8, 1, 1, 3, 3))

@@ -135,7 +135,8 @@ def test_a_pair_of_variables_in_one_file(tmp_path):
 
 
 def test_one_exact_pair_is_enough(tmp_path):
-    """A field without structure that is pushed along z: a polar vector. No null, no p-values, and a report all the same."""
+    """A field without structure that is pushed along z: a polar vector. No null, no p-values, and a report all the
+    same."""
     import xarray as xr
 
     from flowsr.group import transform_scalar

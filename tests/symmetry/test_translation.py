@@ -45,7 +45,8 @@ def test_kolmogorov_forcing_is_seen_as_a_force_along_its_axis():
 
 
 def test_a_channel_is_homogeneous_along_the_walls_only():
-    """A mean profile that vanishes at the walls, fluctuations that vanish with it, a damping that grows towards them."""
+    """A mean profile that vanishes at the walls, fluctuations that vanish with it, a damping that grows towards
+    them."""
     walls = Grid((CELLS,) * 3, boundary=("periodic", "wall", "periodic"))
     height = (torch.arange(CELLS, dtype=torch.float64) + 0.5) / CELLS * 2 - 1
     shape = (1 - height**2)[None, None, None, :, None]

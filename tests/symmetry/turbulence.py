@@ -25,8 +25,8 @@ class KnownFlow:
         settings: the flow.
         label: of its group.
         seeds: runs.
-        spin_up: time before the first pair; in a stratified fluid layers of shear grow slowly, which hide the waves, and
-            the mark of the four-fold force is clearest before the mean flow it drives has come to balance it.
+        spin_up: time before the first pair; in a stratified fluid layers of shear grow slowly, which hide the waves,
+            and the mark of the four-fold force is clearest before the mean flow it drives has come to balance it.
         first_seed: of the runs.
     """
 

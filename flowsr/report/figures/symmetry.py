@@ -16,9 +16,7 @@ from matplotlib.patches import Patch
 from flowsr.group import octahedral_group
 from flowsr.report.figures.weights import element_order, element_text, separate_classes, symbol_text
 from flowsr.report.style import FAINT, INK, POSITIVE_MAP, plain, styled
-from flowsr.symmetry.invariance import DataSymmetry
-from flowsr.symmetry.result import Discovery
-from flowsr.symmetry.translation import AxisHomogeneity
+from flowsr.symmetry.result import AxisHomogeneity, DataSymmetry, Discovery
 
 KEPT, LOST, CHANCE = "#0072B2", "#D55E00", "#d4d4d4"
 _WIDTH = 13.0

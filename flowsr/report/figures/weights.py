@@ -116,6 +116,7 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
         return f"The weights of {label} are the same for every group element: the network is exactly equivariant."
     layer = max(summary.row_spreads, key=summary.row_spreads.get)
     irrep = max(summary.irrep_shares, key=summary.irrep_shares.get)
+    like = octahedral_group(relaxed.group).irrep(irrep).transforms_like
     departure = (
         f"In {label} the relaxed weights depart from their mean over the group by {_percent(summary.spread)} (r.m.s.): "
         "the network is isotropic to within that."
@@ -123,7 +124,7 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
     where = f"Most in {layer}, {_percent(summary.row_spreads[layer])}." if len(summary.row_spreads) > 1 else ""
     how = (
         f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, "
-        f"{_percent(summary.irrep_shares[irrep])}; it transforms like {octahedral_group(relaxed.group).irrep(irrep).transforms_like}."
+        f"{_percent(summary.irrep_shares[irrep])}; it transforms like {like}."
     )
     doubt = "A finite set of snapshots is never quite isotropic: a small departure need not be a property of the flow."
     return " ".join(filter(None, (departure, where, how, doubt)))

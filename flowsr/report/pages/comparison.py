@@ -1,7 +1,7 @@
 """The page of a comparison, of an experiment or a study: one HTML file that needs no network, now or in ten years.
 
-An experiment is a study of one data set and one seed: both are the same tables, figures and sections, of which each page
-shows those that it has something for.
+An experiment is a study of one data set and one seed: both are the same tables, figures and sections, of which each
+page shows those that it has something for.
 """
 
 from __future__ import annotations
@@ -430,9 +430,11 @@ def _learning_curves(result: ComparisonResult, looks: Mapping[str, ModelLook]) -
     if not curves:
         return None
     caption = (
-        f"{result.data[curves[0].data].label}. (a) {result.metrics[metric].label} on the held-out snapshots against the "
+        f"{result.data[curves[0].data].label}. (a) {result.metrics[metric].label} on the held-out snapshots against "
+        "the "
         "number of training snapshots, always with the same number of training steps; points are set a little apart so "
-        "that their intervals can be told from one another. (b) Slope of the straight line through the points in (a): at "
+        "that their intervals can be told from one another. (b) Slope of the straight line through the points in "
+        "(a): at "
         "−0.1, ten times the data take a fifth off the error."
     )
     slopes = "; ".join(f"{looks[one.model].label} {slope_text(one.slope)}" for one in curves)

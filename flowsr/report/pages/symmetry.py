@@ -18,9 +18,7 @@ from flowsr.report.figures.symmetry import (
     weights_figure,
 )
 from flowsr.report.html import HowMade, Picture, drawn, rendered, write_page
-from flowsr.symmetry.invariance import DataSymmetry
-from flowsr.symmetry.result import Candidate, Discovery
-from flowsr.symmetry.translation import AxisHomogeneity
+from flowsr.symmetry.result import AxisHomogeneity, Candidate, DataSymmetry, Discovery
 
 _TASKS = {
     "dynamics": "from a snapshot to a later one",
@@ -31,7 +29,7 @@ _MOST_CANDIDATES = 14
 
 
 def write_symmetry_report(
-    path: str | Path, discovery: Discovery, how_made: HowMade = HowMade(), name: str = ""
+    path: str | Path, discovery: Discovery, how_made: HowMade | None = None, name: str = ""
 ) -> Path:
     """Write the report, whole or not at all; equal arguments give equal bytes.
 
@@ -48,7 +46,7 @@ def write_symmetry_report(
     return write_page(path, page)
 
 
-def render_symmetry_report(discovery: Discovery, how_made: HowMade = HowMade(), name: str = "") -> str:
+def render_symmetry_report(discovery: Discovery, how_made: HowMade | None = None, name: str = "") -> str:
     """The page as text; arguments as in :func:`write_symmetry_report`."""
     data, translation = discovery.data, discovery.translation
     return rendered(
@@ -71,7 +69,7 @@ def render_symmetry_report(discovery: Discovery, how_made: HowMade = HowMade(), 
         translation=_translation(translation) if translation else None,
         candidates=_candidates(discovery),
         more_candidates=max(0, len(discovery.candidates) - _MOST_CANDIDATES),
-        how=how_made,
+        how=how_made or HowMade(),
     )
 
 
@@ -101,8 +99,10 @@ def _facts(discovery: Discovery) -> list[tuple[str, str]]:
 def _diagram(subgroup: Subgroup, name: str) -> Picture:
     axis = "z" if subgroup.axis is None else "[" + "".join(str(n) for n in subgroup.axis) + "]"
     caption = (
-        f"The point group {subgroup.label} in stereographic projection, seen along {axis}. A point in general position and all "
-        "that the group makes of it: dots lie above the plane of the paper, rings below it, orange ones have the other hand. "
+        f"The point group {subgroup.label} in stereographic projection, seen along {axis}. A point in general "
+        "position and all "
+        "that the group makes of it: dots lie above the plane of the paper, rings below it, orange ones have the "
+        "other hand. "
         "What is drawn in blue and black is a symmetry of the data; what is grey the cube has and the data have lost."
     )
     alt = f"Stereographic diagram of {subgroup.label}, order {subgroup.order}"
@@ -116,25 +116,31 @@ def agreement(discovery: Discovery) -> str:
         return f"The statistics of the data themselves, without any network, allow the same group, {data.label}."
     if data <= network:
         return (
-            f"The statistics of the data themselves keep less, {data.label}: the fields prefer directions that do not show in "
-            f"the task, which keeps {network.label}. Statistics see everything that ever acted on the flow, the task only what acts "
+            f"The statistics of the data themselves keep less, {data.label}: the fields prefer directions that do "
+            "not show in "
+            f"the task, which keeps {network.label}. Statistics see everything that ever acted on the flow, the task "
+            "only what acts "
             "between input and target."
         )
     if network <= data:
         return (
-            f"The statistics of the data themselves keep more, {data.label}: what breaks it shows in how target follows from "
+            f"The statistics of the data themselves keep more, {data.label}: what breaks it shows in how target "
+            "follows from "
             "input, not yet in averages over the fields."
         )
     return (
-        f"The statistics of the data themselves allow {data.label}, which neither contains {network.label} nor lies in it. One of "
+        f"The statistics of the data themselves allow {data.label}, which neither contains {network.label} nor lies "
+        "in it. One of "
         "the two is misled by chance, or by what it cannot see; more independent snapshots decide."
     )
 
 
 def _irreps(discovery: Discovery) -> Picture:
     caption = (
-        "How the relaxed weights, as a function on the 48 elements, divide among the irreps of the cubic group. Each weight began "
-        "at the same value, which is A1g alone. Grey: what chance would do, from data turned at random, with its mean as a line; "
+        "How the relaxed weights, as a function on the 48 elements, divide among the irreps of the cubic group. Each "
+        "weight began "
+        "at the same value, which is A1g alone. Grey: what chance would do, from data turned at random, with its "
+        "mean as a line; "
         "black line: the central 90 % over resamples of the snapshots. An irrep is called broken only above chance."
     )
     broken = [name for name, each in discovery.irreps.items() if each.broken]
@@ -144,8 +150,10 @@ def _irreps(discovery: Discovery) -> Picture:
 
 def _weights(discovery: Discovery) -> Picture:
     caption = (
-        "The relaxed weights themselves, by layer, on the 48 elements in their classes: the factor by which the layer uses its "
-        "filter turned by that element. Elements of the surviving group would all be level with the identity, E, but for "
+        "The relaxed weights themselves, by layer, on the 48 elements in their classes: the factor by which the "
+        "layer uses its "
+        "filter turned by that element. Elements of the surviving group would all be level with the identity, E, but "
+        "for "
         "noise; coset by coset, so are the others. Thin lines: standard deviation over networks and filter banks."
     )
     return drawn(weights_figure(discovery), "weights", "Bar charts of the relaxed weights on the 48 elements", caption)
@@ -153,7 +161,8 @@ def _weights(discovery: Discovery) -> Picture:
 
 def _elements(discovery: Discovery) -> Picture:
     caption = (
-        "By how much the trained network's answer to a turned input differs from the turned answer, for each element. Grey: the "
+        "By how much the trained network's answer to a turned input differs from the turned answer, for each "
+        "element. Grey: the "
         "same where chance alone has relaxed the weights. Blue bars should not rise above it."
     )
     return drawn(elements_figure(discovery), "elements", "Bar chart of equivariance error per element", caption)
@@ -164,8 +173,10 @@ def _scales(discovery: Discovery) -> Picture | None:
     if figure is None:
         return None
     caption = (
-        "The same error wavenumber by wavenumber, root mean square over each class. Where a line falls towards large wavenumbers "
-        "the small scales return to that symmetry, as Kolmogorov's local isotropy would have it; dashed classes are kept."
+        "The same error wavenumber by wavenumber, root mean square over each class. Where a line falls towards large "
+        "wavenumbers "
+        "the small scales return to that symmetry, as Kolmogorov's local isotropy would have it; dashed classes are "
+        "kept."
     )
     return drawn(figure, "scales", "Equivariance error over wavenumber, by class", caption, wide=False)
 
@@ -173,7 +184,8 @@ def _scales(discovery: Discovery) -> Picture | None:
 def _data(data: DataSymmetry) -> Picture:
     caption = (
         f"Without any network: by how much averages over the fields change when they are turned, noise taken off. The "
-        f"{data.blocks} independent blocks allow {data.surviving.label} (p = {data.p:.2g}); its elements are written in blue. "
+        f"{data.blocks} independent blocks allow {data.surviving.label} (p = {data.p:.2g}); its elements are written "
+        "in blue. "
         "Second-order averages cannot tell a rotation from its reverse; third-order ones can, but need more data."
     )
     return drawn(data_figure(data), "data", "Heat map: families of statistics by group elements", caption)
@@ -181,7 +193,8 @@ def _data(data: DataSymmetry) -> Picture:
 
 def _translation(translation: Mapping[str, AxisHomogeneity]) -> Picture:
     caption = (
-        "Whether the same law holds at every place: each term of an equation of motion (1 is a force, u a damping) with a weight that "
+        "Whether the same law holds at every place: each term of an equation of motion (1 is a force, u a damping) "
+        "with a weight that "
         "may depend on the position along one axis, less its mean, with standard errors. p-values from shifting "
         "every block by a random distance: of these weights, and of the profiles of the input itself."
     )

@@ -7,7 +7,7 @@ weights are let go, and what they become says which symmetry the data do not hav
 >>> import numpy as np
 >>> from flowsr.symmetry import Method, Training, discover
 >>> u = np.random.default_rng(0).standard_normal((24, 3, 6, 6, 6))          # isotropic velocities
->>> transformed = np.stack([-u[:, 1], u[:, 0], 0 * u[:, 2]], axis=1)              # e_z x u: what rotation about z does to them
+>>> transformed = np.stack([-u[:, 1], u[:, 0], 0 * u[:, 2]], axis=1)  # e_z x u: a rotation about z
 >>> found = discover("pair", u, transformed, method=Method(training=Training(epochs=2)))
 >>> found.surviving.name, [name for name, irrep in found.irreps.items() if irrep.broken]
 ('C4h [001]', ['T1g'])

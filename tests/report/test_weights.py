@@ -72,7 +72,7 @@ def test_the_heat_map_shows_every_weight_once_class_by_class(group):
 
 
 def test_weights_of_the_wrong_group_are_refused():
-    with pytest.raises(ValueError, match="'layer'.*24"):
+    with pytest.raises(ValueError, match=r"'layer'.*24"):
         RelaxedWeights("net", "O", {"layer": np.ones((1, 48))})
     with pytest.raises(ValueError, match="no relaxed weights"):
         weights_figure(RelaxedWeights("net", "O", {}))

@@ -24,6 +24,9 @@ from flowsr.group.octahedral import OctahedralGroup
 if TYPE_CHECKING:
     from e3nn.o3 import Irreps
 
+#: How the irreps of one vector field, polar or axial, may be written.
+VECTORS = ("1o", "1e", "1x1o", "1x1e")
+
 
 @lru_cache(maxsize=64)
 def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:

@@ -35,11 +35,11 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
+from flowsr.group.fields import VECTORS
 from flowsr.models.base import Upscaler
 
 #: Operators whose degraded output can be made to equal the input.
 OPERATORS = ("block_mean", "gaussian_block_mean", "spectral_cutoff")
-VECTORS = ("1o", "1e", "1x1o", "1x1e")
 CONSTRAINTS = ("data_consistency", "solenoidal")
 
 #: Singular values below this share of the largest are zero: what is left of a null space by rounding in float64.

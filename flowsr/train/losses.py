@@ -17,6 +17,7 @@ from torch import Tensor
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+from flowsr.group.fields import VECTORS
 from flowsr.metrics.derivatives import gradient
 from flowsr.metrics.spectra import shell_sums, shells_of
 from flowsr.registry import Registry
@@ -24,7 +25,6 @@ from flowsr.registry import Registry
 Term = Callable[[Tensor, Tensor, Grid, Tensor], Tensor]
 LOSSES: Registry[Term] = Registry("loss", group="flowsr.losses")
 
-VECTORS = ("1o", "1e", "1x1o", "1x1e")
 NEEDS_PERIODIC, NEEDS_VECTOR = frozenset({"spectrum"}), frozenset({"divergence"})
 
 #: Share of the energy below which a shell of the spectrum holds nothing worth a ratio.

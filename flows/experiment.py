@@ -43,7 +43,7 @@ def _in_a_child(name: str, experiment: Experiment, fresh: bool, report: Progress
 
 
 def _published(experiment: Experiment, outcome: Any) -> State:
-    from flowsr.pipeline.comparing import HERO
+    from flowsr.pipeline.stages import HERO
 
     picture = experiment.output / "compare" / HERO
     publish_comparison(experiment.name, outcome, picture if picture.exists() else None)

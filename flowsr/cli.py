@@ -151,12 +151,12 @@ def compare(
 
 def _run_study(config: Path, overrides: list[str] | None, fresh: bool) -> None:
     from flowsr.config.study import load_study
-    from flowsr.pipeline.study import run_study
+    from flowsr.pipeline.stages import run as run_stages
 
     _logs()
     study = load_study(config, overrides or ())
     with shown() as report:
-        outcome = run_study(study, fresh=fresh, report=report)
+        outcome = run_stages(study, fresh=fresh, report=report)
     _show_comparison(outcome)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import statistics
 import time
@@ -55,8 +54,6 @@ from flowsr.metrics import (
 from flowsr.models.base import Upscaler
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
-
-log = logging.getLogger(__name__)
 
 TIMINGS = 3
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -259,7 +256,7 @@ def describe_metrics(names: Sequence[str], run: HeldOutRun) -> dict[str, dict]:
 
 
 def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> list[str]:
-    """The chosen metrics that make sense for this field; the log says which do not.
+    """The chosen metrics that make sense for this field.
 
     Args:
         names: as :func:`flowsr.metrics.chosen_metrics` takes them.
@@ -267,11 +264,7 @@ def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> list[str
     Raises:
         FlowsrError: an unknown name.
     """
-    wanted = chosen_metrics(names)
-    fits = [name for name in wanted if _fits(METRICS[name], run)]
-    if left_out := [name for name in wanted if name not in fits]:
-        log.info("not defined for this field, left out: %s", ", ".join(left_out))
-    return fits
+    return [name for name in chosen_metrics(names) if _fits(METRICS[name], run)]
 
 
 def _fits(metric: type[PooledMetric], run: HeldOutRun) -> bool:

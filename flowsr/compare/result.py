@@ -193,7 +193,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Metric:
-    """A scalar, see :class:`flowsr.metrics.Quantity`: ``better`` is lower, higher, truth or None; ``unit`` as stored."""
+    """A scalar, as :class:`flowsr.metrics.Quantity` describes it, with its unit in those of the data."""
 
     label: str
     unit: str = "1"

@@ -21,6 +21,8 @@ from flowsr.metrics import Degrade
 from flowsr.models.base import Upscaler
 from flowsr.windows import Window, check_spacing
 
+ONE_FRAME = Window()
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOutRun:
@@ -76,7 +78,7 @@ class HeldOutRun:
         """sha256 of the whole store."""
         return tree_checksum(self.path)
 
-    def read_coarse(self, number: int, window: Window = Window()) -> Tensor:
+    def read_coarse(self, number: int, window: Window = ONE_FRAME) -> Tensor:
         """(1, frames component, x, y, z): the frames about one snapshot, in the stored precision."""
         frames = window.around(self.judged[number])
         return torch.cat([read_snapshot(self.coarse, self.variable, time, self.path) for time in frames], dim=1)

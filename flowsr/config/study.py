@@ -87,7 +87,7 @@ class StudyCompareSettings(Settings):
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the intervals.")
     resamples: PositiveInt = Field(4000, ge=100, description="Of the bootstrap.")
-    block_turnovers: float = Field(
+    decorrelation_turnovers: float = Field(
         1.0, gt=0, description="Snapshots closer than this are one block, in turnover times."
     )
     equivariance_snapshots: PositiveInt = Field(1, description="Snapshots for the equivariance error, 49 calls each.")

@@ -1,128 +1,67 @@
-"""The five stages of an experiment: where settings meet jobs.
+"""The stages of an experiment and of a study: one engine that plans a stage, does its steps or sees that they are done.
 
-Each takes the experiment, reads what the stage before left in the experiment's folder, calls a job with plain arguments
-and records what was done (:mod:`flowsr.pipeline.steps`).
+Steps are done once and reused while their settings and inputs stay (:mod:`flowsr.pipeline.steps`); a study's are done
+several at a time. Rows are files: a study that was killed resumes with those that are missing, and new models, seeds or
+sizes add rows without touching the others.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from flowsr.compare.result import RECORDS, ComparisonResult
+import numpy as np
+
+from flowsr.compare import ComparisonResult, screen_table, verdict, write_tables
+from flowsr.compare.measure import applicable_metrics, describe_data, describe_metrics, rank_by
+from flowsr.compare.result import RECORDS, TRUTH, DataSet, MeasuredRow, Row, rounded
+from flowsr.compare.runs import open_runs
+from flowsr.compare.tables import means_of, write_card
 from flowsr.config.load import dump_experiment
 from flowsr.config.schema import Experiment
-from flowsr.data.pairs import SPLITS, STATISTICS, pair_stores
+from flowsr.config.study import Study, dump_study
+from flowsr.data import grid_of, open_field
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
-from flowsr.files import tree_checksum, write_text_atomic
-from flowsr.pipeline.check import check_names
+from flowsr.files import write_text_atomic
+from flowsr.metrics import chosen_metrics
+from flowsr.models import load_model, relaxed_weights
+from flowsr.models.checkpoint import WEIGHTS
+from flowsr.pipeline.check import check_experiment, check_factor, check_study
+from flowsr.pipeline.plan import Plan, Source
 from flowsr.pipeline.steps import Done, Step, perform, read_record
+from flowsr.pipeline.work import read_row
+from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
+from flowsr.provenance import versions
+from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
+from flowsr.report.pages.comparison import study_how_made
+from flowsr.train import HISTORY, read_history
+from flowsr.upscale import upscale_array
 
-#: Up to this many cells a side, a second thread costs a transform more than it brings.
-ONE_THREAD_CELLS = 64
+log = logging.getLogger(__name__)
 
-
-def simulate(
-    experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT, part: bool = False
-) -> list[Done]:
-    """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``.
-
-    Args:
-        part: other processes work at other seeds of the same experiment; its ``config.yaml`` is theirs to write.
-    """
-    _start(experiment, part)
-    settings = experiment.simulate
-    use_threads(experiment.threads or (1 if max(settings.shape) <= ONE_THREAD_CELLS else None))
-    finished = []
-    for seeds in simulation_batches(experiment):
-        step = _simulate_step(experiment, seeds[0])
-
-        def work(step=step, seeds=seeds):
-            from flowsr.simulate import simulate as run
-
-            stores = [_run_store(experiment, seed) for seed in seeds]
-            run(stores, settings, seeds=seeds, device=experiment.device, progress=_begin(report, step.title))
-
-        finished.append(_done(perform(step, work, fresh=fresh), report))
-    return finished
-
-
-def ingest(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
-    """Coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``."""
-    from flowsr.data.pairs import ingest as ingest_pairs
-
-    step = ingest_step(experiment, source_checksums(experiment))
-    _start(experiment)
-
-    def work():
-        progress = _begin(report, step.title)
-        pairs = experiment.output / "ingest"
-        ingest_pairs(sources(experiment), pairs, experiment.ingest, progress=progress)
-
-    return [_done(perform(step, work, fresh=fresh), report)]
-
-
-def train(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT, part: bool = False) -> list[Done]:
-    """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve.
-
-    Args:
-        part: other processes work at other networks of the same experiment; its ``config.yaml`` is theirs to write.
-    """
-    from flowsr.models import ModelCard
-    from flowsr.train import train_model
-
-    steps = _train_steps(experiment)
-    _start(experiment, part)
-    finished = []
-    for step in steps.values():
-
-        def work(step=step):
-            train_model(
-                ModelCard.from_dict({**step.settings, "training": {}}),
-                experiment.output / "ingest",
-                step.record.parent,
-                experiment.train,
-                seed=experiment.seed,
-                augment=step.settings["augment"],
-                device=experiment.device,
-                progress=_begin(report, step.title),
-            )
-
-        finished.append(_done(perform(step, work, fresh=fresh), report))
-    return finished
-
-
-def upscale(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
-    """Every network over every held-out run, to ``upscale/<name>/<run>.zarr``."""
-    from flowsr.upscale import upscale_store
-
-    steps = _upscale_steps(experiment)
-    _start(experiment)
-    finished = []
-    for (name, source), step in steps.items():
-
-        def work(name=name, source=source, step=step):
-            upscale_store(
-                source,
-                experiment.output / "train" / name,
-                step.outputs[0],
-                variable=experiment.ingest.variable,
-                group="coarse",
-                tile=experiment.upscale.tile,
-                device=experiment.device,
-                progress=_begin(report, step.title),
-            )
-
-        finished.append(_done(perform(step, work, fresh=fresh), report))
-    return finished
+HERO = "hero.png"
+#: Stages in order, and what a study calls them.
+TITLES = {
+    "simulate": "simulate",
+    "ingest": "ingest",
+    "subsets": "smaller training sets",
+    "train": "train",
+    "upscale": "upscale",
+    "compare": "compare",
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `flowsr run` ends with.
+    """What `flowsr run` and `flowsr compare` end with.
 
     Args:
         comparison: what was found.
@@ -137,173 +76,123 @@ class Outcome:
     @property
     def table(self):
         """The comparison as a rich table."""
-        from flowsr.compare import screen_table
-
         return screen_table(self.comparison)
 
     @property
     def verdict(self) -> str:
         """The comparison in a few sentences, a line each."""
-        from flowsr.compare.findings import verdict
-
         return "\n".join(verdict(self.comparison))
+
+
+def run(settings: Experiment | Study, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
+    """All stages in order; what is finished is reused unless ``fresh``.
+
+    Args:
+        settings: of an experiment or a study.
+        fresh: forget earlier results.
+        report: told how far along each step of an experiment, or each stage of a study, is.
+
+    Raises:
+        FlowsrError: settings that do not fit together or with the data; found before the first hour of work where that
+            can be.
+    """
+    if isinstance(settings, Experiment):
+        check_factor(settings)
+    done = _run(settings, tuple(TITLES), fresh, report)
+    return Outcome(ComparisonResult.load(settings.output / "compare"), settings.output / "report.html", done)
+
+
+def simulate(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
+    """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``."""
+    return _run(experiment, ("simulate",), fresh, report)
+
+
+def ingest(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
+    """Coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``."""
+    return _run(experiment, ("ingest",), fresh, report)
+
+
+def train(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
+    """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve."""
+    return _run(experiment, ("train",), fresh, report)
+
+
+def upscale(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
+    """Every network over every held-out run, to ``upscale/<name>/<run>.zarr``."""
+    return _run(experiment, ("upscale",), fresh, report)
 
 
 def compare(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
     """Interpolations and networks on the held-out snapshots, to ``compare/`` and ``report.html``."""
-    from flowsr.pipeline.comparing import HERO, compare_and_report
-
-    folder, page = experiment.output / "compare", experiment.output / "report.html"
-    inputs = {"test": _finished(ingest_step(experiment), "ingest")["test"]}
-    for step in _train_steps(experiment).values():
-        inputs |= {f"{step.title}: {file}": checksum for file, checksum in _finished(step, "train").items()}
-    for step in _upscale_steps(experiment).values():
-        inputs |= {f"{step.title}: {store}": checksum for store, checksum in _finished(step, "upscale").items()}
-    step = Step(
-        title="compare",
-        record=folder / "run.json",
-        outputs=(*(folder / name for name in (RECORDS, "metrics.json", "table.csv", "table.md")), page),
-        scratch=(folder / "rows", folder / HERO),
-        settings={**experiment.compare.model_dump(mode="json"), "variable": experiment.ingest.variable},
-        inputs=inputs,
-        about=_about(experiment),
-    )
-    _start(experiment)
-
-    def work():
-        compare_and_report(
-            experiment, pair_stores(experiment.output / "ingest", "test"), folder, page, _begin(report, step.title)
-        )
-
-    done = perform(step, work, fresh=fresh)
-    return Outcome(ComparisonResult.load(folder), page, [_done(done, report)])
-
-
-def run(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
-    """All five stages in order; finished ones are reused unless ``fresh``."""
-    _check_factor(experiment)
-    steps = [
-        done for stage in (simulate, ingest, train, upscale) for done in stage(experiment, fresh=fresh, report=report)
-    ]
-    outcome = compare(experiment, fresh=fresh, report=report)
-    return Outcome(outcome.comparison, outcome.report, steps + outcome.steps)
+    done = _run(experiment, ("compare",), fresh, report)
+    return Outcome(ComparisonResult.load(experiment.output / "compare"), experiment.output / "report.html", done)
 
 
 STAGES = {"simulate": simulate, "ingest": ingest, "train": train, "upscale": upscale, "compare": compare}
 
 
-def simulation_batches(experiment: Experiment) -> list[list[int]]:
-    """The seeds that are simulated together."""
-    seeds, size = list(experiment.simulate.seeds), experiment.simulate.batch
-    return [seeds[i : i + size] for i in range(0, len(seeds), size)]
+def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, report: Progress) -> list[Done]:
+    """Do the wanted stages; see that those before them are finished."""
+    plan, done, begun = Plan(settings), [], False
+    check_experiment(settings) if plan.single else check_study(settings)
+    with worker_pool(plan.workers, settings.threads) as pool:
+        for stage in list(TITLES)[: list(TITLES).index(wanted[-1]) + 1]:
+            if stage in ("train", "upscale", "compare") and plan.single:
+                check_factor(settings)
+            if stage == "compare":
+                steps = {"compare": _compare_step(plan, dict(plan.measure()))}
+            elif stage == "ingest":
+                steps = dict(plan.ingest(trust=stage not in wanted))
+            else:
+                steps = dict(getattr(plan, stage)())
+            if stage in wanted and not begun:
+                use_threads(settings.threads)
+                dumped = dump_experiment(settings) if plan.single else dump_study(settings)
+                write_text_atomic(plan.output / "config.yaml", dumped)
+                begun = True
+            if stage not in wanted and stage != "subsets":
+                plan.finished[stage] = {of: _finished(step, stage) for of, step in steps.items()}
+            elif stage == "compare":
+                done.append(_do_compare(plan, steps["compare"], pool, fresh, report))
+            else:
+                found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, report)
+                plan.finished[stage] = {of: one.checksums for of, one in zip(steps, found, strict=True)}
+                done += found
+    return done
 
 
-def _run_store(experiment: Experiment, seed: int) -> Path:
-    return experiment.output / "simulate" / f"seed_{seed:03d}.zarr"
+def _do_all(plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, report: Progress) -> list[Done]:
+    """An experiment's steps one after another, each shown for itself; a study's several at a time, shown together."""
+    if plan.single:
+        return [_shown(step, partial(_do, step, fresh), report) for step in steps]
+    jobs = [Job(step.title, _do, (step, fresh), step.weight) for step in steps]
+    return pool.run(jobs, report.part(title)) if jobs else []
 
 
-def _simulate_step(experiment: Experiment, seed: int) -> Step:
-    """The step that simulates a seed, and with it the others of its batch."""
-    settings = experiment.simulate
-    seeds = next(batch for batch in simulation_batches(experiment) if seed in batch)
-    stores = [_run_store(experiment, member) for member in seeds]
-    suffixes = (".csv",) if settings.channel is None else (".csv", ".profiles.csv")
-    return Step(
-        title=f"simulate seed {seed}" if len(seeds) == 1 else f"simulate seeds {', '.join(map(str, seeds))}",
-        record=stores[0].with_suffix(".json"),
-        outputs=tuple(output for store in stores for output in (store, *map(store.with_suffix, suffixes))),
-        settings={**settings.declared(), "seeds": seeds},
-        about=_about(experiment),
-    )
+def _do(step: Step, fresh: bool, *, progress: Progress) -> Done:
+    use_threads(step.about.get("threads"))
+    return perform(step, partial(step.call, *step.arguments, progress=progress), fresh=fresh)
 
 
-def ingest_step(experiment: Experiment, checksums: dict[str, str] | None = None) -> Step:
-    """The ingest step; without ``checksums``, a user's own files are taken to be those it was done with."""
-    folder = experiment.output / "ingest"
-    if checksums is None:
-        recorded = (read_record(folder / "run.json") or {}).get("inputs", {})
-        own = experiment.ingest.inputs
-        known = own is not None and recorded.keys() == {str(path) for path in own}
-        checksums = recorded if known else source_checksums(experiment)
-    settings = {name: value for name, value in asdict(experiment.ingest).items() if name != "inputs"}
-    return Step(
-        title="ingest",
-        record=folder / "run.json",
-        outputs=(*(folder / name for name in SPLITS), folder / STATISTICS),
-        settings=settings,
-        inputs=checksums,
-        about=_about(experiment),
-    )
+def _shown(step: Step, do: Callable[..., Done], report: Progress) -> Done:
+    progress, begun = report.part(step.title), []
 
+    def show(_: str, fraction: float, message: str) -> None:
+        if not begun:
+            progress(0.0, "started")
+            begun.append(True)
+        progress(fraction, message)
 
-def _check_factor(experiment: Experiment) -> None:
-    """Refuse, before anything is computed, pairs that no model takes."""
-    if not isinstance(experiment.ingest.factor, int):
-        raise FlowsrError(
-            "models have one factor",
-            variable="ingest.factor",
-            expected="one number, such as 4",
-            found=list(experiment.ingest.factor),
-            hint="flowsr ingest alone makes pairs with three",
-        )
-
-
-def _train_steps(experiment: Experiment) -> dict[str, Step]:
-    """A step per network. Needs the ingest stage, whose data decide some of the options."""
-    _check_factor(experiment)
-    from flowsr.models.checkpoint import CARD, WEIGHTS
-    from flowsr.train import HISTORY, resolve_networks
-
-    pairs = _finished(ingest_step(experiment), "ingest")
-    settings = experiment.train
-    cards = resolve_networks(settings.models, experiment.output / "ingest", settings.window)
-    shared = {
-        name: value for name, value in asdict(settings).items() if name not in ("models", "frames", "target_frame")
-    }
-    steps = {}
-    for name, entry in settings.models.items():
-        folder, card = experiment.output / "train" / name, cards[name].as_dict()
-        steps[name] = Step(
-            title=f"train {name}",
-            record=folder / "run.json",
-            outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
-            scratch=(folder / "checkpoints",),
-            settings={
-                **{part: card[part] for part in ("model", "task", "options")},
-                "augment": entry.augment,
-                "seed": experiment.seed,
-                **shared,
-            },
-            inputs=pairs,
-            about=_about(experiment),
-        )
-    return steps
-
-
-def _upscale_steps(experiment: Experiment) -> dict[tuple[str, Path], Step]:
-    """A step per network and held-out run."""
-    test = _finished(ingest_step(experiment), "ingest")["test"]
-    steps = {}
-    for name, trained in _train_steps(experiment).items():
-        weights = _finished(trained, "train")
-        for source in pair_stores(experiment.output / "ingest", "test"):
-            target = experiment.output / "upscale" / name / source.name
-            steps[name, source] = Step(
-                title=f"upscale {name} {source.stem}",
-                record=target.with_suffix(".json"),
-                outputs=(target,),
-                settings=experiment.upscale.model_dump(mode="json"),
-                inputs={**weights, "test": test},
-                about=_about(experiment),
-            )
-    return steps
+    done = do(progress=Progress(show))
+    progress(1.0, "reused" if done.reused else "done")
+    return done
 
 
 def _finished(step: Step, stage: str) -> dict[str, str]:
     """Checksums of a step's outputs.
 
     Raises:
-        FlowsrError: it has not been done, or was done with other settings or inputs than this experiment's.
+        FlowsrError: it has not been done, or was done with other settings or inputs than these.
     """
     record = read_record(step.record)
     hint = f"run `flowsr {stage}` first, or `flowsr run`"
@@ -314,47 +203,206 @@ def _finished(step: Step, stage: str) -> dict[str, str]:
     return record["outputs"]
 
 
-def sources(experiment: Experiment) -> list[Path]:
-    """What is ingested: a user's own files, or the stores of the simulate stage."""
-    if experiment.ingest.inputs is not None:
-        return list(experiment.ingest.inputs)
-    return [_run_store(experiment, seed) for seed in experiment.simulate.seeds]
+# -- the last stage ----------------------------------------------------------------------------------------------------
 
 
-def source_checksums(experiment: Experiment) -> dict[str, str]:
-    """Checksums of :func:`sources`, in their order: a user's own files by path, simulated stores by name."""
-    if experiment.ingest.inputs is not None:
-        return {str(path): _checksum(path) for path in experiment.ingest.inputs}
-    stores = {}
-    for seed in experiment.simulate.seeds:
-        name = _run_store(experiment, seed).name
-        stores[name] = _finished(_simulate_step(experiment, seed), "simulate")[name]
-    return stores
+def _compare_step(plan: Plan, rows: dict[Any, Step]) -> Step:
+    folder, asked = plan.output / "compare", plan.settings
+    names = ["metrics.json"] if plan.single else ["study.json", "differences.csv"]
+    settings = {"name": asked.name, "compare": asked.compare.model_dump(mode="json"), "labels": plan.labels}
+    if not plan.single:
+        settings |= asked.model_dump(mode="json", exclude={"output", "device", "workers", "threads"})
+    return Step(
+        title="compare",
+        record=folder / "run.json",
+        outputs=(*(folder / name for name in (RECORDS, *names, "table.csv", "table.md")), plan.output / "report.html"),
+        scratch=(folder / HERO,),
+        settings=settings,
+        inputs={step.title: step.key for step in rows.values()},
+        about=plan.about,
+        arguments=(rows,),
+    )
 
 
-def _checksum(path: Path) -> str:
-    if not path.exists():
-        raise FlowsrError("no such file", file=path, variable="ingest.inputs")
-    return tree_checksum(path)
+def _do_compare(plan: Plan, step: Step, pool: Pool, fresh: bool, report: Progress) -> Done:
+    (rows,) = step.arguments
+
+    def do(progress: Progress) -> Done:
+        return perform(step, lambda: _compare(plan, rows, pool, fresh, progress), fresh=fresh)
+
+    return _shown(step, do, report)
 
 
-def _start(experiment: Experiment, part: bool = False) -> None:
-    check_names(experiment)
-    use_threads(experiment.threads)
-    if not part:
-        write_text_atomic(experiment.output / "config.yaml", dump_experiment(experiment))
+def _compare(plan: Plan, rows: dict[Any, Step], pool: Pool, fresh: bool, progress: Progress) -> None:
+    """Measure every row, put them together, write tables, page and cards."""
+    jobs = [Job(step.title, _do, (step, fresh), step.weight) for step in rows.values()]
+    pool.run(jobs, progress.share(0.0, 0.85))
+    measured = {of: _read(step) for of, step in rows.items()}
+    result = _assembled(plan, measured)
+    write_tables(result, plan.output / "compare", progress.share(0.85, 0.95))
+    if plan.single:
+        _write_experiment_page(plan, result)
+    else:
+        how_made = study_how_made(result, plan.settings.model_dump(mode="json"))
+        write_report(plan.output / "report.html", result, how_made=how_made)
+        for of, one in measured.items():
+            if one.fit is not None:
+                _card(plan, one, plan.sources[of[1]], fresh)
+    progress(1.0, "done")
 
 
-def _about(experiment: Experiment) -> dict[str, Any]:
-    return {"experiment": experiment.name, "device": experiment.device, "threads": experiment.threads}
+def _read(step: Step) -> MeasuredRow:
+    """A row; one whose file is damaged is measured again."""
+    try:
+        return read_row(step.outputs[0])
+    except (OSError, ValueError, KeyError, TypeError):
+        _do(step, True, progress=SILENT)
+        return read_row(step.outputs[0])
 
 
-def _begin(report: Progress, title: str) -> Progress:
-    part = report.part(title)
-    part(0.0, "started")
-    return part
+def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult:
+    runs = {name: open_runs(source.tests, source.ingest.variable) for name, source in plan.sources.items()}
+    names = {name: applicable_metrics(plan.settings.compare.metrics, found[0]) for name, found in runs.items()}
+    described = {name: describe_metrics(names[name], found[0]) for name, found in runs.items()}
+    labels = {name: label for name, label in plan.labels.items() if any(m.row.model == name for m in measured.values())}
+    for name, defined in names.items():
+        if left_out := [metric for metric in chosen_metrics(plan.settings.compare.metrics) if metric not in defined]:
+            log.info("%s: not defined for this field, left out: %s", plan.sources[name].label, ", ".join(left_out))
+    if left_out := [name for name in plan.labels if name not in labels]:
+        log.info("not for a field with walls, left out: %s", ", ".join(left_out))
+    kinds = {
+        key: {k: v for name in reversed(described) for k, v in described[name][key].items()}
+        for key in ("metrics", "curve_kinds")
+    }
+    home, rules = plan.trained[0].name, plan.rules
+    if plan.single:
+        rules = replace(rules, rank_by=rank_by(names[home]))
+    elif rules.rank_by not in described[home]["metrics"]:
+        expected = "one of " + ", ".join(described[home]["metrics"])
+        raise FlowsrError(f"no scalar '{rules.rank_by}' is measured", variable="compare.rank_by", expected=expected)
+    turnovers = {name: _turnover_times(source) for name, source in plan.sources.items()}
+    lengths = {
+        name: {run: rules.decorrelation_turnovers * time for run, time in found.items()}
+        for name, found in turnovers.items()
+    }
+    return ComparisonResult.assemble(
+        plan.settings.name,
+        [one for one in measured.values() if one.row.model != TRUTH],
+        {name: measured[name].tests[name] for name in plan.sources},
+        lengths,
+        {
+            name: _described(plan, source, describe_data(runs[name]), turnovers[name])
+            for name, source in plan.sources.items()
+        },
+        labels,
+        rules=rules,
+        seeds=tuple(plan.seeds),
+        versions=versions(),
+        **kinds,
+    )
 
 
-def _done(done: Done, report: Progress) -> Done:
-    report.part(done.step.title)(1.0, "reused" if done.reused else "done")
-    return done
+def _turnover_times(source: Source) -> dict[str, float]:
+    """Run -> eddy turnover time; infinite where it is not known, so that a run is one block."""
+    declared = source.ingest.split.turnover_time
+    measured = {run: (one["scales"] or {}).get("turnover_time") for run, one in source.statistics["runs"].items()}
+    return {run: declared or time or math.inf for run, time in measured.items()}
+
+
+def _described(plan: Plan, source: Source, found: DataSet, turnovers: dict[str, float]) -> DataSet:
+    return replace(
+        found,
+        label=source.label,
+        role=source.role,
+        training_snapshots=source.whole if source in plan.trained else 0,
+        turnover_time=rounded(fmean(turnovers.values())),
+        sources={run: one["sha256"] for run, one in source.statistics["runs"].items()},
+        licence=source.licence,
+    )
+
+
+def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
+    experiment, source = plan.settings, plan.sources["data"]
+    networks = [name for name in plan.networks if name in result.models]
+    loaded = {name: load_model(plan.output / "train" / name) for name in networks}
+    weights = []
+    for name, model in loaded.items():
+        trained = {
+            key: values.numpy()
+            for key, values in relaxed_weights(model).items()
+            if model.get_parameter(f"{key}.relaxed_weights").requires_grad
+        }
+        if trained:
+            weights.append(RelaxedWeights(name, model.group.name, trained))
+    how_made = HowMade(
+        command=f"flowsr run {plan.output / 'config.yaml'}",
+        config=experiment.model_dump(mode="json"),
+        versions=versions(),
+        seeds={"networks and patches": experiment.seed, "simulations": ", ".join(map(str, experiment.simulate.seeds))},
+        checksums=(read_record(source.pairs / "run.json") or {}).get("inputs", {}),
+    )
+    slices = _slices(plan, source, networks, result)
+    histories = {name: read_history(plan.output / "train" / name / HISTORY) for name in networks}
+    write_report(plan.output / "report.html", result, slices, histories, weights, how_made)
+    interpolated = len(networks) < len(result.models)
+    if networks and interpolated and "nrmse" in result.metrics and "energy_spectrum" in result.curve_kinds:
+        shown = "relaxed" if "relaxed" in networks else None
+        hero_figure(plan.output / "compare" / HERO, result, slices[0], shown)
+
+
+def _slices(plan: Plan, source: Source, networks: list[str], result: ComparisonResult) -> tuple[SliceSet, ...]:
+    """The last snapshot of the first held-out run that all have made, farthest in time from anything trained on."""
+    test, variable = source.tests[0], source.ingest.variable
+    truth, stores = open_field(test, group="fine"), {n: plan.output / "upscale" / n / test.name for n in networks}
+    last = min(dataset.time.values[-1] for dataset in (truth, *map(open_field, stores.values())))
+
+    def snapshot(path: Path, group: str | None = None) -> np.ndarray:
+        return open_field(path, group=group)[variable].sel(time=last, method="nearest").values
+
+    coarse, grid = snapshot(test, "coarse"), source.coarse_grid
+    fields = {
+        name: snapshot(stores[name])
+        if name in stores
+        else upscale_array(plan.card(name, source.name).build(), coarse, grid, max(grid.shape))
+        for name in result.models
+    }
+    units = truth[variable].attrs.get("units", "1"), truth.attrs.get("length_units", "1")
+    return collect_slices(
+        snapshot(test, "fine"), coarse, fields, grid_of(truth), velocity_unit=units[0], length_unit=units[1]
+    )
+
+
+def _card(plan: Plan, found: MeasuredRow, source: Source, fresh: bool) -> None:
+    """Beside a study's weights, what a stranger needs to know before using them."""
+    row: Row = found.row
+    study, statistics, folder = plan.settings, source.statistics, plan.network_folder(row)
+    training = plan.training(row.model)
+    card = {
+        "name": row.model,
+        "model": found.registered,
+        "options": dict(found.options),
+        "weights": {"file": WEIGHTS, "sha256": found.weights_sha256, "licence": study.licence},
+        "data": {
+            "name": source.name,
+            "licence": source.licence,
+            "flow": source.simulate.flow if source.ingest.inputs is None else None,
+            "sources": {run: one["sha256"] for run, one in statistics["runs"].items()},
+            **{name: statistics[name] for name in ("variable", "operator", "factor")},
+            **{name: statistics[name]["shape"] for name in ("coarse", "fine")},
+            "training_snapshots": row.size,
+        },
+        "training": {
+            **{
+                name: getattr(found.fit, name)
+                for name in ("epochs", "best_epoch", "validation_loss", "seconds", "seed")
+            },
+            "settings": {name: value for name, value in vars(training).items() if name != "models"},
+        },
+        "budget": {"matched": plan.rules.budget, "parameters": found.parameters, "multiply_adds": found.multiply_adds},
+        "metrics": means_of(found),
+        "study": study.name,
+        "versions": versions(),
+    }
+    outputs = (folder / "card.json", folder / "card.md")
+    step = Step("card", folder / "card.run.json", outputs, settings=card, about=plan.about)
+    perform(step, lambda: write_card(folder, card), fresh=fresh)

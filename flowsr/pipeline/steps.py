@@ -1,4 +1,4 @@
-"""One step of a pipeline: done once, reused while its settings and inputs stay, gone on with after a kill."""
+"""One step of a pipeline: done once, reused while its settings and inputs stay, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ class Step:
         title: for people, "train relaxed".
         record: JSON file that says what was done; its folder is the step's.
         outputs: files or stores the step makes. They are removed when the settings or inputs have changed.
-        scratch: what it may leave behind when killed, removed likewise.
         settings: everything that decides the result.
         inputs: name to checksum of what is read.
         about: further provenance for the record that does not decide the result.
+        scratch: what it may leave behind when killed, removed likewise.
+        call: makes the outputs, ``call(*arguments, progress=...)``; a function that worker processes can import.
+        arguments: for it.
+        weight: how long it takes, relative to others; for the progress.
     """
 
     title: str
@@ -42,6 +45,9 @@ class Step:
     inputs: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     scratch: tuple[Path, ...] = ()
+    call: Callable[..., None] | None = None
+    arguments: tuple = ()
+    weight: float = 1.0
 
     @property
     def key(self) -> str:
@@ -72,7 +78,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Done:
-    """Do a step unless it has been done; start over if its settings changed, go on if it was cut short.
+    """Do a step unless it has been done; start over if its settings changed, resume if it was cut short.
 
     Args:
         step: what to make.

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any
 
 from flowsr.errors import FlowsrError
@@ -44,6 +44,7 @@ class Pool:
         self.workers, self.threads = workers, threads
         self._executor: ProcessPoolExecutor | None = None
         self._reports: Any = None
+        self._others: list[Any] = []  # children of this process that are not the pool's
 
     def run(self, jobs: Sequence[Job], progress: Progress = SILENT) -> list[Any]:
         """Do all jobs, and return their results in the order of the jobs.
@@ -68,14 +69,14 @@ class Pool:
                 "a worker process was killed, by the system if memory ran out",
                 variable="workers",
                 found=self.workers,
-                hint="start the same command again to go on from here, with fewer workers if need be",
+                hint="start the same command again to resume, with fewer workers if need be",
             ) from None
         return [future.result() for future in futures]
 
     def close(self) -> None:
         """End the workers, whatever they are at."""
         if self._executor is not None:
-            workers = list((self._executor._processes or {}).values())
+            workers = [process for process in active_children() if process not in self._others]
             self._executor.shutdown(wait=False, cancel_futures=True)
             for process in workers:
                 process.terminate()
@@ -86,6 +87,7 @@ class Pool:
     def _start(self) -> None:
         if self._executor is None:
             context = get_context("spawn")
+            self._others = active_children()
             self._reports = context.Queue()
             self._executor = ProcessPoolExecutor(
                 self.workers, context, initializer=_begin, initargs=(self.threads, self._reports)

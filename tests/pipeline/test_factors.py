@@ -4,7 +4,8 @@ import pytest
 
 from flowsr.config.load import parse_experiment
 from flowsr.errors import FlowsrError
-from flowsr.pipeline.stages import ingest_step, run
+from flowsr.pipeline.plan import Plan
+from flowsr.pipeline.stages import run
 
 
 def experiment(folder, **ingest):
@@ -13,7 +14,8 @@ def experiment(folder, **ingest):
 
 def test_three_factors_are_pairs_but_no_model_takes_them(tmp_path):
     stated = experiment(tmp_path / "out", factor=[4, 2, 4], weight="density", operator="top_hat", width=1.5)
-    settings = ingest_step(stated, {}).settings
+    ((_, step),) = Plan(stated).ingest()
+    settings = step.settings
     assert settings["factor"] == (4, 2, 4) and settings["weight"] == "density" and settings["width"] == 1.5
     with pytest.raises(FlowsrError, match=r"models have one factor; variable: ingest.factor; .*found: \[4, 2, 4\]"):
         run(stated)

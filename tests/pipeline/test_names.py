@@ -5,7 +5,7 @@ import pytest
 from flowsr.config.load import parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
-from flowsr.pipeline.check import check_names
+from flowsr.pipeline.check import check_experiment
 from tests.experiments import TINY
 
 
@@ -30,14 +30,14 @@ def experiment(tmp_path, **changes):
 def test_refused_at_the_start(tmp_path, changes, told):
     wrong = experiment(tmp_path, **changes)
     with pytest.raises(FlowsrError, match=told):
-        check_names(wrong)
+        check_experiment(wrong)
     with pytest.raises(FlowsrError, match=told):
         stages.run(wrong)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_tiny_experiment_names_only_what_there_is(tmp_path):
-    check_names(experiment(tmp_path))
+    check_experiment(experiment(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden"])

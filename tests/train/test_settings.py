@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-from collections import defaultdict
 from copy import deepcopy
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from flowsr.data.patches import OctahedralAugmentation
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model, load_model, read_card
-from flowsr.pipeline import stages
+from flowsr.pipeline.plan import Plan
 from flowsr.train import Network, Schedule, card_for, read_history, resolve_networks, train_model
 from flowsr.train.job import patch_pair
 from flowsr.train.losses import Objective
@@ -41,6 +40,7 @@ def write_pairs(folder, boundary=("periodic",) * 3):
                 store.write("velocity", fine, time=time, group="fine")
             store.publish()
     statistics = {
+        "snapshots": {"train": 2},
         "factor": 2,
         "irreps": "1o",
         "operator": "block_mean",
@@ -67,9 +67,8 @@ def weights(model):
     return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
 
-def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path, monkeypatch):
+def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path):
     shutil.copytree(pairs, tmp_path / "ingest")
-    monkeypatch.setattr(stages, "_finished", lambda step, stage: defaultdict(str))
     experiment = Experiment.model_validate(
         {
             "name": "x",
@@ -86,7 +85,8 @@ def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path, monkey
             },
         }
     )
-    a, b = (step.settings for step in stages._train_steps(experiment).values())
+    plan = Plan(experiment, {"ingest": {"data": {}}})
+    a, b = (step.settings for _, step in plan.train())
     assert a["loss"] == b["loss"] == {"l2": 2.0, "divergence": 0.5} and a["seed"] == 7
     assert (a["augment"], b["augment"]) == ("Oh", None)
     assert a["task"]["window"] == {"frames": 3, "target": 1} and b["task"]["window"] == {"frames": 1, "target": 0}

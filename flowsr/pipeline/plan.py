@@ -1,0 +1,486 @@
+"""What has to be done: an experiment or a study, resolved into steps that carry plain values.
+
+An experiment is a study of one data set and one seed. Steps of a stage are planned when those before are done, because
+data decide options and widths; settings end here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flowsr.compare.budget import matched_widths
+from flowsr.compare.measure import rank_by
+from flowsr.compare.result import Row, Rules
+from flowsr.config.schema import Experiment
+from flowsr.config.study import Study
+from flowsr.data import grid_of, open_field
+from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, pair_stores, read_statistics
+from flowsr.devices import resolve_device
+from flowsr.errors import FlowsrError
+from flowsr.files import tree_checksum
+from flowsr.grid import Grid
+from flowsr.metrics import chosen_metrics
+from flowsr.models import MODELS, ModelCard
+from flowsr.models.budget import multiply_adds, parameter_count
+from flowsr.models.checkpoint import CARD, WEIGHTS
+from flowsr.pipeline import work
+from flowsr.pipeline.steps import Step, read_record
+from flowsr.provenance import versions
+from flowsr.simulate import Simulation
+from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
+from flowsr.windows import Window
+
+#: Time of a row without training, relative to one with.
+UNTRAINED_WEIGHT = 0.05
+_LABELS = {
+    "nearest": "Nearest cell",
+    "trilinear": "Trilinear",
+    "tricubic": "Tricubic",
+    "spectral": "Spectral (Fourier)",
+    "cnn": "Plain CNN",
+    "strict": "Strict octahedral",
+    "relaxed": "Relaxed octahedral",
+}
+
+#: Checksums of what finished steps made: stage -> what of -> output -> checksum.
+Finished = dict[str, dict[Any, Mapping[str, str]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set of a plan.
+
+    Args:
+        name: in the study.
+        label: what people read.
+        role: ``train_and_test`` or ``test_only``.
+        licence: of the data.
+        folder: holds ``simulate/``, ``ingest/`` and ``train/``.
+        simulate: the turbulence, where it is made here.
+        ingest: how it becomes pairs.
+        title: stands before the titles of its steps.
+    """
+
+    name: str
+    label: str
+    role: str
+    licence: str
+    folder: Path
+    simulate: Simulation
+    ingest: Ingest
+    title: str = ""
+
+    @property
+    def pairs(self) -> Path:
+        """Folder of the pairs."""
+        return self.folder / "ingest"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What models are tested on: ``test``, or all three where nothing is trained on the data."""
+        return tuple(SPLITS) if self.role == "test_only" else tuple(SPLITS[-1:])
+
+    @property
+    def tests(self) -> list[Path]:
+        return [store for split in self.splits for store in pair_stores(self.pairs, split)]
+
+    @property
+    def batches(self) -> list[list[int]]:
+        """The seeds that are simulated together; none where the user has files."""
+        seeds, size = list(self.simulate.seeds), self.simulate.batch
+        return [seeds[i : i + size] for i in range(0, len(seeds), size)] if self.ingest.inputs is None else []
+
+    def run(self, seed: int) -> Path:
+        return self.folder / "simulate" / f"seed_{seed:03d}.zarr"
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        return read_statistics(self.pairs)
+
+    @property
+    def coarse_grid(self) -> Grid:
+        """Grid of a whole coarse snapshot."""
+        return grid_of(open_field(self.tests[0], group="coarse"))
+
+    @property
+    def whole(self) -> int:
+        """Training snapshots."""
+        return self.statistics["snapshots"]["train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment or a study, its stages planned one after another."""
+
+    settings: Experiment | Study
+    finished: Finished = field(default_factory=dict)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is an experiment: one data set, one seed, networks tested on what ``upscale`` made."""
+        return isinstance(self.settings, Experiment)
+
+    @property
+    def output(self) -> Path:
+        return self.settings.output
+
+    @property
+    def workers(self) -> int:
+        """Processes: as set, else one where there is CUDA, else one per core that this process may use."""
+        if self.single or self.settings.workers is not None:
+            return 1 if self.single else self.settings.workers
+        one = resolve_device(self.settings.device) == "cuda"
+        return 1 if one else max(1, len(os.sched_getaffinity(0)) // self.settings.threads)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        s = self.settings
+        if self.single:
+            return {"data": Source("data", s.name, "train_and_test", "", s.output, s.simulate, s.ingest)}
+        found = {}
+        for name, data in s.data.items():
+            ingest, folder = data.ingest, s.output / "data" / name
+            if data.role == "test_only":  # no gaps between splits that are all for the test
+                ingest = replace(ingest, split=replace(ingest.split, decorrelation_turnovers=0.0))
+            label = data.label or name
+            found[name] = Source(name, label, data.role, data.licence, folder, data.simulate, ingest, f"{name}: ")
+        return found
+
+    @property
+    def trained(self) -> list[Source]:
+        """Data sets that networks are trained on."""
+        return [source for source in self.sources.values() if source.role == "train_and_test"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.settings.seed] if self.single else list(self.settings.seeds)
+
+    @cached_property
+    def models(self) -> dict[str, Network]:
+        """Every model by the name it carries, untrained ones among them."""
+        if self.single:
+            untrained = {name: Network(name) for name in self.settings.compare.baselines}
+            return untrained | dict(self.settings.train.models)
+        return {
+            name: Network(one.model, dict(one.options), augment=one.augment, constraints=one.constraints)
+            for name, one in self.settings.models.items()
+        }
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        return {name: one for name, one in self.models.items() if MODELS[one.model].trainable}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        if self.single:
+            return {name: _LABELS.get(name, name) for name in self.models}
+        return {name: one.label or name for name, one in self.settings.models.items()}
+
+    def training(self, model: str) -> Training:
+        return self.settings.train if self.single else self.settings.training_of(model)
+
+    @property
+    def rules(self) -> Rules:
+        asked = self.settings.compare
+        if self.single:
+            return Rules(rank_by=rank_by(chosen_metrics(asked.metrics)))
+        budget = self.settings.budget
+        budget = None if budget is None else budget.model_dump(mode="json")
+        asked_for = asked.rank_by, tuple(asked.references), asked.confidence, asked.resamples
+        return Rules(*asked_for, asked.decorrelation_turnovers, budget)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Provenance that decides no result."""
+        s = self.settings
+        return {"experiment" if self.single else "study": s.name, "device": s.device, "threads": s.threads}
+
+    def card(self, model: str, data: str) -> ModelCard:
+        """A model on a data set, with every option that the data, matched widths and the budget give."""
+        return self._cards[data][model]
+
+    def suits(self, model: str, source: Source) -> bool:
+        """Whether a model can be put on a data set: some need a periodic box; an experiment's networks say so later."""
+        needs = MODELS[self.models[model].model].needs_periodic and not (self.single and model in self.networks)
+        return not needs or source.coarse_grid.periodic
+
+    @cached_property
+    def rows(self) -> list[tuple[Row, Source]]:
+        """Every row and its own data set: models without training first, whole training sets before parts of them."""
+        networks = list(self.networks)
+        untrained = [name for name in self.models if name not in networks]
+        found = [(Row(m), source) for source in self.sources.values() for m in untrained if self.suits(m, source)]
+        curve = None if self.single else self.settings.learning_curve
+        sizes = [(source, source.whole, networks) for source in self.trained]
+        sizes += [(source, size, curve.models or networks) for source, size in self._reduced]
+        found += [
+            (Row(model, source.name, size, seed), source)
+            for source, size, models in sizes
+            for model in models
+            if self.suits(model, source)
+            for seed in self.seeds
+        ]
+        return found
+
+    def tested_on(self, row: Row, source: Source) -> list[Source]:
+        """The row's own data set, and for a network that saw all its snapshots every other that it can be put on."""
+        if not row.trained or row.size != source.whole:
+            return [source]
+        own = source.statistics
+
+        def fits(other: Source) -> bool:
+            same = all(other.statistics[key] == own[key] for key in ("factor", "irreps", "operator"))
+            return same and self.suits(row.model, other)
+
+        return [source, *(other for other in self.sources.values() if other != source and fits(other))]
+
+    def network_folder(self, row: Row) -> Path:
+        """Where a network's weights lie."""
+        if self.single:
+            return self.output / "train" / row.model
+        return self._part(self.sources[row.data], row.size).folder / "train" / f"{row.model}.seed_{row.seed}"
+
+    # -- steps, stage by stage; each needs what those before it have finished ------------------------------------------
+
+    def simulate(self) -> Iterator[tuple[Any, Step]]:
+        """One per seed, or per batch of seeds: direct numerical simulation to ``simulate/seed_NNN.zarr``."""
+        for source in self.sources.values():
+            settings = source.simulate
+            suffixes = (".csv",) if settings.channel is None else (".csv", ".profiles.csv")
+            for seeds in source.batches:
+                stores = [source.run(seed) for seed in seeds]
+                one = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+                yield (
+                    (source.name, *seeds),
+                    Step(
+                        title=f"{source.title}simulate {one}",
+                        record=stores[0].with_suffix(".json"),
+                        outputs=tuple(made for store in stores for made in (store, *map(store.with_suffix, suffixes))),
+                        settings={**settings.declared(), "seeds": seeds},
+                        about=self.about,
+                        call=work.simulate,
+                        arguments=(stores, settings, seeds, self.settings.device, self.settings.threads),
+                    ),
+                )
+
+    def ingest(self, trust: bool = False) -> Iterator[tuple[Any, Step]]:
+        """One per data set: coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``.
+
+        Args:
+            trust: a user's own files are taken to be those it was done with, without reading them.
+        """
+        for source in self.sources.values():
+            own = source.ingest.inputs
+            stores = [source.run(seed) for seed in source.simulate.seeds] if own is None else list(own)
+            recorded = (read_record(source.pairs / "run.json") or {}).get("inputs", {})
+            if own is None:
+                simulated = self.finished["simulate"].items()
+                made = {name: sha for key, one in simulated if key[0] == source.name for name, sha in one.items()}
+                inputs = {store.name: made[store.name] for store in stores}
+            elif trust and recorded.keys() == {str(path) for path in own}:
+                inputs = recorded
+            else:
+                inputs = {str(path): _checksum(path) for path in own}
+            yield source.name, self._ingest_step(source, inputs, work.ingest, (stores, source.pairs, source.ingest))
+
+    def subsets(self) -> Iterator[tuple[Any, Step]]:
+        """One per smaller training set: the first snapshots of each run."""
+        for source, size in self._reduced:
+            part = self._part(source, size)
+            inputs = {f"{name} of the whole": sha for name, sha in self.finished["ingest"][source.name].items()}
+            step = self._ingest_step(part, inputs, work.subset, (source.pairs, part.pairs, size))
+            yield (source.name, size), replace(step, title=f"{source.name}, {size} snapshots")
+
+    def train(self) -> Iterator[tuple[Any, Step]]:
+        """One per network, data set, size and seed: weights, card and learning curve, to ``train/<name>/``."""
+        for row, source in self.rows:
+            if not row.trained:
+                continue
+            folder, training, network = self.network_folder(row), self.training(row.model), self.models[row.model]
+            whole = row.size == source.whole
+            card, shared = self.card(row.model, row.data).as_dict(), asdict(training)
+            card = {name: card[name] for name in ("model", "task", "options")}
+            kept = {name: value for name, value in shared.items() if name not in ("models", "frames", "target_frame")}
+            pairs = self._part(source, row.size).pairs
+            yield (
+                row,
+                Step(
+                    title=f"train {row.model}" if self.single else _title(row, source),
+                    record=folder / "run.json",
+                    outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
+                    scratch=(folder / "checkpoints",),
+                    settings={**card, "augment": network.augment, "seed": row.seed, **kept},
+                    inputs=self.finished["ingest"][row.data] if whole else self.finished["subsets"][row.data, row.size],
+                    about=self.about,
+                    call=work.train,
+                    arguments=(card, pairs, folder, training, row.seed, network.augment, self.settings.device),
+                ),
+            )
+
+    def upscale(self) -> Iterator[tuple[Any, Step]]:
+        """Of an experiment, one per network and held-out run: whole fields, to ``upscale/<name>/<run>.zarr``."""
+        if not self.single:
+            return
+        (source,) = self.sources.values()
+        for row, weights in self.finished["train"].items():
+            for store in source.tests:
+                target, tile = self.output / "upscale" / row.model / store.name, self.settings.upscale.tile
+                yield (
+                    (row, store.name),
+                    Step(
+                        title=f"upscale {row.model} {store.stem}",
+                        record=target.with_suffix(".json"),
+                        outputs=(target,),
+                        settings=self.settings.upscale.model_dump(mode="json"),
+                        inputs={**weights, "test": self.finished["ingest"][source.name]["test"]},
+                        about=self.about,
+                        call=work.upscale,
+                        arguments=(
+                            store,
+                            self.network_folder(row),
+                            target,
+                            source.ingest.variable,
+                            tile,
+                            self.settings.device,
+                        ),
+                    ),
+                )
+
+    def measure(self) -> Iterator[tuple[Any, Step]]:
+        """One per row, and one per data set for the truth: values on every snapshot, to ``rows/<name>.json``."""
+        for source in self.sources.values():
+            name = "truth" if self.single else f"truth.{source.name}"
+            yield source.name, self._measure_step(name, name.replace(".", " on "), work.truth, [source], (), {}, {})
+        for row, source in self.rows:
+            folder = self.network_folder(row) if row.trained else None
+            weights = self.finished["train"][row][WEIGHTS] if row.trained else None
+            card, stores, inputs = self.card(row.model, source.name), None, {}
+            if self.single and row.trained:
+                stores = [self.output / "upscale" / row.model / store.name for store in source.tests]
+                inputs = {store.name: self.finished["upscale"][row, store.name][store.name] for store in stores}
+            settings = {name: value for name, value in card.as_dict().items() if name != "training"}
+            file = row.model if self.single else _file(row, source)
+            arguments = (row, card, folder, weights, stores)
+            inputs = {**inputs, **({} if weights is None else {WEIGHTS: weights})}
+            tests = self.tested_on(row, source)
+            step = self._measure_step(
+                file,
+                row.model if self.single else _title(row, source),
+                work.measure,
+                tests,
+                arguments,
+                settings,
+                inputs,
+            )
+            yield (row, source.name), replace(step, weight=1.0 if row.trained else UNTRAINED_WEIGHT)
+
+    def _measure_step(self, name, title, call, tests, arguments, settings, inputs) -> Step:
+        asked, folder = self.settings.compare, self.output / ("compare/rows" if self.single else "rows")
+        snapshots = 1 if self.single else asked.equivariance_snapshots
+        windows = sorted({card.task.window for card in self._cards["data"].values()}, key=str) if self.single else []
+        measuring = work.Measuring(
+            {one.name: (one.tests, one.ingest.variable) for one in tests},
+            asked.metrics,
+            snapshots,
+            resolve_device(self.settings.device),
+            [window for window in windows if window != Window()],
+        )
+        shas = {
+            f"{one.name} {split}": self.finished["ingest"][one.name][split] for one in tests for split in one.splits
+        }
+        decides = {
+            "metrics": chosen_metrics(asked.metrics),
+            "equivariance_snapshots": snapshots,
+            "windows": [asdict(window) for window in measuring.windows],
+            "versions": versions(),
+        }
+        return Step(
+            title=title,
+            record=folder / "records" / f"{name}.json",
+            outputs=(folder / f"{name}.json",),
+            settings={**settings, **decides},
+            inputs={**shas, **inputs},
+            about=self.about,
+            call=call,
+            arguments=(measuring, folder / f"{name}.json", *arguments),
+        )
+
+    def _ingest_step(self, source: Source, inputs: Mapping[str, str], call, arguments) -> Step:
+        return Step(
+            title=f"{source.title}ingest",
+            record=source.pairs / "run.json",
+            outputs=(*(source.pairs / name for name in SPLITS), source.pairs / STATISTICS),
+            settings={name: value for name, value in asdict(source.ingest).items() if name != "inputs"},
+            inputs=dict(inputs),
+            about=self.about,
+            call=call,
+            arguments=arguments,
+        )
+
+    def _part(self, source: Source, size: int | None) -> Source:
+        """A data set with fewer training snapshots; itself where they are all."""
+        if size is None or size == source.whole:
+            return source
+        return replace(source, folder=source.folder / "subsets" / f"{size}")
+
+    @cached_property
+    def _reduced(self) -> list[tuple[Source, int]]:
+        """Data set and size of every reduced training set; a size that is the whole is not reduced."""
+        curve = None if self.single else self.settings.learning_curve
+        if curve is None:
+            return []
+        data = [self.sources[name] for name in curve.data or [source.name for source in self.trained]]
+        return [(source, size) for source in data for size in sorted(set(curve.sizes)) if size != source.whole]
+
+    @cached_property
+    def _cards(self) -> dict[str, dict[str, ModelCard]]:
+        return {name: self._cards_on(source) for name, source in self.sources.items()}
+
+    def _cards_on(self, source: Source) -> dict[str, ModelCard]:
+        networks = self.networks if source in self.trained else {}
+        cards = {name: card_for(one, source.pairs) for name, one in self.models.items() if name not in self.networks}
+        by_window: dict[Window, dict[str, Network]] = {}
+        for name, network in networks.items():
+            by_window.setdefault(self.training(name).window, {})[name] = network
+        for window, same in by_window.items():
+            cards |= resolve_networks(same, source.pairs, window)
+        budget = None if self.single else self.settings.budget
+        if budget is None or not networks:
+            return cards
+        grid = source.coarse_grid
+
+        def cost(model) -> int:
+            return parameter_count(model) if budget.by == "parameters" else multiply_adds(model, grid)
+
+        amount = budget.amount if budget.like is None else cost(cards[budget.like].build())
+        bound = [n for n in networks if n != budget.like and n not in budget.free and self.suits(n, source)]
+        widths = matched_widths({name: cards[name] for name in bound}, cost, amount, budget.tolerance)
+        matched = {
+            name: replace(cards[name], options={**cards[name].options, **width}) for name, width in widths.items()
+        }
+        return cards | matched
+
+
+def _file(row: Row, source: Source) -> str:
+    """Name of a row's file, unique in the study."""
+    if not row.trained:
+        return f"{row.model}.{source.name}"
+    return f"{row.model}.{source.name}.{'all' if row.size == source.whole else row.size}.seed_{row.seed}"
+
+
+def _title(row: Row, source: Source) -> str:
+    if not row.trained:
+        return f"{row.model} on {source.name}"
+    size = "" if row.size == source.whole else f", {row.size} snapshots"
+    return f"{row.model} on {source.name}{size}, seed {row.seed}"
+
+
+def _checksum(path: Path) -> str:
+    if not path.exists():
+        raise FlowsrError("no such file", file=path, variable="ingest.inputs")
+    return tree_checksum(path)

@@ -1,0 +1,156 @@
+"""What steps do, plain arguments in and files out: functions that worker processes can import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from flowsr.compare.measure import Entry, HeldOut, SymmetryTest, applicable_metrics, measure_model, measure_truth
+from flowsr.compare.result import Fit, MeasuredRow, Row, plain
+from flowsr.compare.runs import judged_by_all, open_runs
+from flowsr.compare.subset import write_subset
+from flowsr.data.pairs import Ingest
+from flowsr.data.pairs import ingest as ingest_pairs
+from flowsr.devices import use_threads
+from flowsr.files import write_json_atomic
+from flowsr.models import ModelCard, Upscaler, load_model
+from flowsr.models.budget import multiply_adds
+from flowsr.progress import Progress
+from flowsr.simulate import Simulation
+from flowsr.train import HISTORY, Training, read_history, train_model
+from flowsr.windows import Window
+
+#: Up to this many cells a side, a second thread costs a transform more than it brings.
+ONE_THREAD_CELLS = 64
+
+
+def simulate(
+    stores: list[Path], settings: Simulation, seeds: list[int], device: str, threads: int | None, *, progress: Progress
+) -> None:
+    """Some seeds together, each to its store."""
+    from flowsr.simulate import simulate as run
+
+    use_threads(threads or (1 if max(settings.shape) <= ONE_THREAD_CELLS else None))
+    run(stores, settings, seeds=seeds, device=device, progress=progress)
+
+
+def ingest(stores: list[Path], pairs: Path, settings: Ingest, *, progress: Progress) -> None:
+    """Coarse / fine pairs of every run."""
+    ingest_pairs(stores, pairs, settings, progress=progress)
+
+
+def subset(pairs: Path, output: Path, size: int, *, progress: Progress) -> None:
+    """Pairs with fewer training snapshots."""
+    write_subset(pairs, output, size, progress)
+
+
+def train(
+    card: dict[str, Any],
+    pairs: Path,
+    folder: Path,
+    training: Training,
+    seed: int,
+    augment: str | None,
+    device: str,
+    *,
+    progress: Progress,
+) -> None:
+    """One network."""
+    card = ModelCard.from_dict({**card, "training": {}})
+    train_model(card, pairs, folder, training, seed=seed, augment=augment, device=device, progress=progress)
+
+
+def upscale(
+    store: Path, network: Path, target: Path, variable: str, tile: int, device: str, *, progress: Progress
+) -> None:
+    """One held-out run with one network."""
+    from flowsr.upscale import upscale_store
+
+    upscale_store(
+        store, network, target, variable=variable, group="coarse", tile=tile, device=device, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What rows are measured on, and how.
+
+    Args:
+        tests: data set -> test stores and the variable compared.
+        metrics: registered names, or None for the standard ones.
+        equivariance_snapshots: for the equivariance error.
+        device: a torch device.
+        windows: of other models that are judged on the same snapshots.
+    """
+
+    tests: dict[str, tuple[Sequence[Path], str]]
+    metrics: list[str] | None
+    equivariance_snapshots: int
+    device: str
+    windows: Sequence[Window] = ()
+
+    def held_out(self, data: str, models: Sequence[Upscaler], progress: Progress) -> HeldOut:
+        """The snapshots of a data set that these models, and those of the other windows, can make."""
+        others = [SimpleNamespace(window=window, frame_spacing=None) for window in self.windows]
+        runs = judged_by_all(open_runs(*self.tests[data]), [*models, *others])
+        tick = progress.steps(sum(run.snapshots for run in runs), "snapshots")
+        symmetry, metrics = SymmetryTest(self.equivariance_snapshots), applicable_metrics(self.metrics, runs[0])
+        return HeldOut(runs, metrics, symmetry, torch.device(self.device), lambda: tick(f"testing on {data}"))
+
+
+def truth(measuring: Measuring, file: Path, *, progress: Progress) -> None:
+    """The true field's own values on a data set."""
+    (data,) = measuring.tests
+    found = measure_truth(measuring.held_out(data, [], progress))
+    write_json_atomic(file, plain(MeasuredRow(Row("truth"), {data: found}).to_json()))
+
+
+def measure(
+    measuring: Measuring,
+    file: Path,
+    row: Row,
+    card: ModelCard,
+    folder: Path | None,
+    weights: str | None,
+    stores: Sequence[Path] | None,
+    *,
+    progress: Progress,
+) -> None:
+    """A row on every data set that it is tested on."""
+    model = card.build() if folder is None else load_model(folder)
+    tests, total = {}, len(measuring.tests)
+    for number, data in enumerate(measuring.tests):
+        held_out = measuring.held_out(data, [model], progress.share(number / total, (number + 1) / total))
+        tests[data] = measure_model(Entry(row.model, row.model, model, stores), held_out)
+        if number == 0:
+            cost = multiply_adds(model, held_out.runs[0].coarse_grid)
+    fit = None if folder is None else _fit_of(folder, row)
+    options, parameters = dict(card.options), int(model.parameter_count)
+    measured = MeasuredRow(row, tests, card.model, options, parameters, cost, fit, weights)
+    write_json_atomic(file, plain(measured.to_json()))
+
+
+def read_row(file: Path) -> MeasuredRow:
+    """What :func:`measure` or :func:`truth` left."""
+    return MeasuredRow.from_json(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _fit_of(folder: Path, row: Row) -> Fit:
+    history = read_history(folder / HISTORY)
+    best = min(history, key=lambda line: line["validation_loss"])
+    return Fit(
+        row.data,
+        row.size,
+        row.seed,
+        epochs=len(history),
+        best_epoch=best["epoch"] + 1,
+        validation_loss=best["validation_loss"],
+        seconds=history[-1]["seconds"],
+        history=[(line["epoch"], line["train_loss"], line["validation_loss"]) for line in history],
+    )

@@ -1,5 +1,6 @@
 """Compare models on held-out snapshots: one :class:`ComparisonResult`, and its tables and sentences."""
 
+from flowsr import make_callable
 from flowsr.compare.findings import verdict
 from flowsr.compare.measure import Entry, compare
 from flowsr.compare.result import ComparisonResult
@@ -15,3 +16,5 @@ __all__ = [
     "verdict",
     "write_tables",
 ]
+
+make_callable(__name__)  # flowsr.compare(...) is flowsr.public.compare

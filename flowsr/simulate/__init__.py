@@ -1,5 +1,6 @@
 """Direct numerical simulation of incompressible flow in a periodic box or between walls, for who has no data yet."""
 
+from flowsr import make_callable
 from flowsr.simulate.diagnostics import diagnose
 from flowsr.simulate.flows import FLOWS, Flow, exact_group, forces_of, initial_state, scalars_of, solver_of
 from flowsr.simulate.forces import (
@@ -63,3 +64,5 @@ __all__ = [
     "symmetry_defects",
     "taylor_green",
 ]
+
+make_callable(__name__)  # flowsr.simulate(...) is flowsr.public.simulate

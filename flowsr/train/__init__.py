@@ -6,6 +6,7 @@ The settings are here at once; what needs Lightning is imported when it is first
 from importlib import import_module
 from typing import Any
 
+from flowsr import make_callable
 from flowsr.train.settings import Network, Schedule, Training
 
 _LATER = {"HISTORY": "fit", "read_history": "fit", "card_for": "job", "resolve_networks": "job", "train_model": "job"}
@@ -17,3 +18,6 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"flowsr.train.{_LATER[name]}"), name)
+
+
+make_callable(__name__)  # flowsr.train(...) is flowsr.public.train

@@ -1,0 +1,251 @@
+"""The jobs with plain arguments, as ``flowsr.simulate(...)``, ``flowsr.train(...)`` and so on offer them.
+
+Each does what the command of the same name does, for one run, one network, one field, without a configuration file:
+stores appear whole or not at all, and a job that was killed resumes when it is called again with the same arguments.
+Everything they take and give is a path, a number, a model or a dataclass of the package named in the docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowsr.errors import unknown_name
+from flowsr.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from flowsr.compare import ComparisonResult
+    from flowsr.models import Upscaler
+    from flowsr.symmetry import Discovery, Method
+    from flowsr.train.fit import Fitted
+
+__all__ = ["compare", "discover_symmetry", "simulate", "train", "upscale"]
+
+AnyPath = str | PathLike[str]
+
+
+def simulate(
+    output: AnyPath | Sequence[AnyPath],
+    *,
+    seed: int | Sequence[int] = 0,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    **settings: Any,
+) -> list[Path]:
+    """Make turbulence: direct numerical simulation in a periodic box or between walls.
+
+        flowsr.simulate("run.zarr", flow="kolmogorov", cells=48, viscosity=0.01)
+
+    Args:
+        output: Zarr store to write, or several, one a seed, which are stepped together.
+        seed: of the random start, or one a store.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: told the fraction done and a short message.
+        settings: fields of :class:`flowsr.simulate.Simulation`: flow, cells, viscosity, duration ...
+
+    Returns:
+        The stores: ``velocity`` (time, component, x, y, z), and the scalars that the flow carries.
+
+    Raises:
+        FlowsrError: settings that cannot be simulated, a store made with others, or a flow that blew up.
+    """
+    from flowsr.simulate.job import simulate as run
+    from flowsr.simulate.settings import Simulation
+
+    outputs = Path(output) if isinstance(output, (str, PathLike)) else [Path(each) for each in output]
+    return run(outputs, Simulation(**settings), seeds=seed, device=device, progress=progress)
+
+
+def train(
+    model: str,
+    pairs: AnyPath,
+    folder: AnyPath,
+    *,
+    options: Mapping[str, Any] | None = None,
+    constraints: Sequence[str] = (),
+    augment: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    **schedule: Any,
+) -> Fitted:
+    """Fit one network to coarse / fine pairs and save it.
+
+        flowsr.train("relaxed", "runs/demo/ingest", "mine", options={"channels": 2}, max_epochs=20)
+
+    Args:
+        model: registered name (``flowsr models`` lists them).
+        pairs: folder that ``flowsr ingest`` wrote (:func:`flowsr.data.pairs.ingest`).
+        folder: receives weights, card and learning curve; what was killed resumes from here.
+        options: of that model.
+        constraints: physics that its output obeys exactly: ``data_consistency``, ``solenoidal``.
+        augment: transform every training patch by a random element of ``O`` or ``Oh``; None: as they are.
+        seed: of the initial weights and of the patches drawn.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: told the fraction done and a short message.
+        schedule: fields of :class:`flowsr.train.Schedule`: loss, max_epochs, learning_rate ...
+
+    Returns:
+        What the fit ended with; the model is in ``folder``, for :func:`flowsr.models.load_model`.
+
+    Raises:
+        FlowsrError: a model, options or losses that do not go with each other or the data, or a fit that diverged.
+        ValueError: a schedule that cannot be.
+    """
+    from flowsr.train import Network, Schedule, card_for, train_model
+
+    network = Network(model, dict(options or {}), constraints=list(constraints))  # type: ignore[arg-type]
+    card = card_for(network, Path(pairs))
+    fitted: Fitted = train_model(
+        card,
+        Path(pairs),
+        Path(folder),
+        Schedule(**schedule),
+        seed=seed,
+        augment=augment,
+        device=device,
+        progress=progress,
+    )
+    return fitted
+
+
+def upscale(
+    input: AnyPath,
+    model: AnyPath,
+    output: AnyPath,
+    *,
+    variable: str = "velocity",
+    group: str | None = None,
+    tile: int = 32,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write the fine field from a coarse one, tile by tile, whatever its size.
+
+        flowsr.upscale("coarse.zarr", "runs/demo/train/relaxed", "fine.zarr")
+
+    Args:
+        input: a coarse field that :func:`flowsr.open_field` can open.
+        model: folder of a trained model.
+        output: Zarr store to write.
+        variable: the variable to upscale.
+        group: group inside the input.
+        tile: coarse cells along a tile's side; larger is faster, smaller needs less memory.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overwrite: replace a store of another source or model.
+        progress: told the fraction of tiles done.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FlowsrError: an input or model that cannot be used, or an output made from something else.
+    """
+    from flowsr.upscale import upscale_store
+
+    return upscale_store(
+        Path(input),
+        Path(model),
+        Path(output),
+        variable=variable,
+        group=group,
+        tile=tile,
+        device=device,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def compare(
+    pairs: AnyPath,
+    models: Mapping[str, AnyPath | Upscaler] | Sequence[str],
+    *,
+    variable: str = "velocity",
+    metrics: Sequence[str] | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    **options: Any,
+) -> ComparisonResult:
+    """Compare models on the held-out snapshots of coarse / fine pairs.
+
+        result = flowsr.compare("runs/demo/ingest", {"mine": "mine", "tricubic": "tricubic"}, metrics=["nrmse"])
+
+    Args:
+        pairs: folder that ``flowsr ingest`` wrote.
+        models: by the name each has in the result: the folder of a trained model, a model itself, or the registered
+            name of one that is not trained, such as ``tricubic``. Of these alone a list of names will do.
+        variable: the variable to compare.
+        metrics: registered names, or ``all``; default: the standard ones.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: told the fraction of snapshots done.
+        options: others of :func:`flowsr.compare.measure.compare`.
+
+    Returns:
+        The measured rows; tables, sentences and intervals are functions of it (:mod:`flowsr.compare`).
+
+    Raises:
+        FlowsrError: pairs, models or metrics that do not fit.
+    """
+    from flowsr.compare.measure import Entry
+    from flowsr.compare.measure import compare as measure
+    from flowsr.data.pairs import pair_stores
+    from flowsr.devices import resolve_device
+    from flowsr.models import MODELS, Upscaler, load_model
+    from flowsr.train import Network, card_for
+
+    def model_of(given: AnyPath | Upscaler) -> Upscaler:
+        if isinstance(given, Upscaler):
+            return given
+        if Path(given).is_dir():
+            return load_model(Path(given))
+        untrained = [name for name, model in MODELS.items() if not model.trainable]
+        if given not in untrained:
+            raise unknown_name("folder of a trained model, or untrained model,", given, untrained, variable="models")
+        built: Upscaler = card_for(Network(str(given)), Path(pairs)).build()
+        return built
+
+    named = models if isinstance(models, Mapping) else {name: name for name in models}
+    entries = [Entry(name, name, model_of(given)) for name, given in named.items()]
+    tests = pair_stores(Path(pairs), "test")
+    chosen = resolve_device(device)
+    return measure(tests, entries, variable=variable, metrics=metrics, device=chosen, progress=progress, **options)
+
+
+def discover_symmetry(
+    inputs: AnyPath | Sequence[AnyPath],
+    task: str = "dynamics",
+    *,
+    seeds: int | Sequence[int] = 4,
+    method: Method | None = None,
+    progress: Progress = SILENT,
+    **settings: Any,
+) -> Discovery:
+    """Which symmetries of the cube does a flow break? (For arrays: :func:`flowsr.symmetry.discover`.)
+
+        found = flowsr.discover_symmetry(["run1.h5", "run2.h5"])
+        print(found.surviving.name, *found.sentences, sep="\\n")
+
+    Args:
+        inputs: fields that :func:`flowsr.open_field` can open, one file a run.
+        task: what a small network learns: ``dynamics`` (later from earlier), ``superres`` (fine from coarse), ``pair``.
+        seeds: of the networks, or how many.
+        method: how it is done; default: :class:`flowsr.symmetry.Method` as it comes.
+        progress: told the fraction done and a short message.
+        settings: fields of :class:`flowsr.symmetry.SampleSettings`: variable, target, operator, factor, step ...
+
+    Returns:
+        The surviving point group, the broken irreps, how sure, in numbers and in words.
+
+    Raises:
+        FlowsrError: files that do not fit, or too few independent snapshots.
+        ValueError: settings that cannot be.
+    """
+    from flowsr.symmetry import Method, SampleSettings, discover_samples, read_samples
+
+    paths = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
+    reading = SampleSettings(task=task, **settings)  # type: ignore[arg-type]
+    samples = read_samples([Path(path) for path in paths], reading, progress)
+    return discover_samples(samples, seeds=seeds, method=method or Method(), progress=progress)

@@ -60,6 +60,21 @@ class UnknownName(FlowsrError, KeyError):
     """A name that nothing goes by: of a variable, a model, a metric, an option."""
 
 
+def require(
+    holds: object,
+    message: str,
+    *,
+    file: object = None,
+    variable: object = None,
+    expected: object = None,
+    found: object = None,
+    hint: object = None,
+) -> None:
+    """Raise a :class:`FlowsrError` of these parts unless something ``holds``."""
+    if not holds:
+        raise FlowsrError(message, file=file, variable=variable, expected=expected, found=found, hint=hint)
+
+
 def missing_file(file: object, *, variable: str | None = None, hint: str | None = None) -> MissingFile:
     """A file, or a store, that is not there.
 

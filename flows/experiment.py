@@ -18,9 +18,7 @@ from flowsr.flows.runtime import STORAGE, UNCACHED, in_order, one_line_failures,
 from prefect import Flow, Task, flow, task
 from prefect.states import Completed, State
 
-from flowsr.config.load import dump_experiment
-from flowsr.config.schema import Experiment
-from flowsr.config.study import Study, dump_study
+from flowsr.config.study import Experiment, Study, dump_experiment, dump_study
 from flowsr.files import write_text_atomic
 from flowsr.progress import Progress
 

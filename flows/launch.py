@@ -14,8 +14,7 @@ import cyclopts
 from prefect import Flow
 
 from flowsr.cli import Fresh, Overrides
-from flowsr.config.load import load_experiment
-from flowsr.config.study import is_study, load_study
+from flowsr.config.study import is_study, load_experiment, load_study
 from flowsr.errors import FlowsrError
 
 Settings = Annotated[Path, cyclopts.Parameter(help="What to do, a YAML file (see configs/).")]

@@ -260,8 +260,7 @@ def show_config(
     set: Overrides = None,
 ):
     """Print the resolved experiment or study, every default written out."""
-    from flowsr.config.load import dump_experiment, load_experiment
-    from flowsr.config.study import dump_study, is_study, load_study
+    from flowsr.config.study import dump_experiment, dump_study, is_study, load_experiment, load_study
 
     study = is_study(config)
     text = dump_study(load_study(config, set or ())) if study else dump_experiment(load_experiment(config, set or ()))
@@ -342,7 +341,7 @@ def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) ->
 
 
 def _prepare(config: Path, overrides: list[str] | None):
-    from flowsr.config.load import load_experiment
+    from flowsr.config.study import load_experiment
 
     _logs()
     return load_experiment(config, overrides or ())

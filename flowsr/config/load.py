@@ -1,4 +1,4 @@
-"""Read an experiment: YAML with ``extends:``, overrides from the command line, errors that name the key."""
+"""Read settings: YAML with ``extends:``, overrides from the command line, errors that name the key."""
 
 from __future__ import annotations
 
@@ -11,35 +11,13 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from flowsr.config.schema import Experiment
 from flowsr.errors import BadValue, FlowsrError
 from flowsr.registry import suggestion
 
 T = TypeVar("T")
 
-#: A file with this key is a study; an experiment has no such key.
-STUDY_KEY = "data"
-
 #: What pydantic calls an unknown key of a model, and of a dataclass.
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
-
-
-def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment described by a YAML file.
-
-    Args:
-        path: the YAML file. Its ``extends: other.yaml`` (relative to itself) is read first and then overridden key by key.
-        overrides: ``a.b=value`` strings, values in YAML syntax, applied last.
-
-    Raises:
-        FlowsrError: no such file, YAML that does not parse, a study, an unknown key (with a suggestion) or a wrong value.
-    """
-    values = apply_overrides(read_yaml(Path(path)), overrides)
-    if STUDY_KEY in values:
-        raise FlowsrError(
-            f"a study (it has the key '{STUDY_KEY}'), not an experiment", file=path, hint=f"flowsr compare {path}"
-        )
-    return parse_experiment(values, source=path)
 
 
 def read_settings(kind: type[T], path: str | PathLike) -> T:
@@ -55,19 +33,6 @@ def read_settings(kind: type[T], path: str | PathLike) -> T:
         return TypeAdapter(kind).validate_python(read_yaml(Path(path)))
     except ValidationError as error:
         raise first_problem(error, kind, path) from None
-
-
-def parse_experiment(values: dict[str, Any], source: object = None) -> Experiment:
-    """Validate a nested dictionary of settings; ``source`` is the file named in errors."""
-    try:
-        return Experiment.model_validate(values)
-    except ValidationError as error:
-        raise first_problem(error, Experiment, source) from None
-
-
-def dump_experiment(experiment: Experiment) -> str:
-    """The resolved experiment as YAML, every default written out."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
 
 
 def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -117,7 +82,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
 
 
 def first_problem(error: ValidationError, root: type, source: object) -> FlowsrError:
-    """What pydantic found wrong first, as one line that names the key and, for an unknown one, what may have been meant."""
+    """What pydantic found wrong first, in one line that names the key and, for an unknown one, what may be meant."""
     problem, *others = error.errors(include_url=False)
     where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
     more = f"{len(others)} more problem(s) after this one" if others else None

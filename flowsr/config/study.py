@@ -1,4 +1,9 @@
-"""Settings of a study: models x data x training sizes x seeds, compared as one."""
+"""Every setting of an experiment and of a study: what the jobs declare, put together, and read from YAML.
+
+A study is models x data x training sizes x seeds, compared as one; an experiment is a study of one data set and seed,
+with its five stages. The same classes are read from YAML, overridden with ``--set`` and shown as forms by Prefect. They
+stop at the plan (:mod:`flowsr.pipeline.plan`).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from flowsr.config.base import Settings
-from flowsr.config.load import STUDY_KEY, apply_overrides, first_problem, read_yaml
+from flowsr.config.load import apply_overrides, first_problem, read_yaml
 from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
 from flowsr.simulate.settings import Simulation
@@ -20,6 +33,46 @@ from flowsr.train.settings import Network, Training
 #: What every model is compared with unless the study says otherwise; a name that it does not have is passed over.
 DEFAULT_REFERENCES = ["best_interpolation", "strict"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w-]*$")]
+
+
+#: A file with this key is a study; an experiment has no such key.
+STUDY_KEY = "data"
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class UpscaleSettings(Settings):
+    """Trained models over whole fields, tile by tile."""
+
+    tile: PositiveInt = Field(32, description="Coarse cells along a tile's side.")
+
+
+class CompareSettings(Settings):
+    """Everybody on the same held-out snapshots."""
+
+    baselines: list[str] = Field(["nearest", "trilinear", "tricubic", "spectral"], description="Untrained models.")
+    metrics: list[str] | None = Field(
+        None, min_length=1, description="Registered metrics, or all; default: the standard ones."
+    )
+
+
+class Experiment(Settings):
+    """One experiment: five stages, one output folder."""
+
+    name: str = Field(description="Shown in reports and in Prefect.")
+    output: Path = Field(description="Folder that everything is written to.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of initialisation and patch sampling.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; default: all cores.")
+    simulate: Simulation = Simulation()
+    ingest: Ingest = Ingest()
+    train: Training = Training()
+    upscale: UpscaleSettings = UpscaleSettings()
+    compare: CompareSettings = CompareSettings()
 
 
 class DataSettings(Settings):
@@ -115,7 +168,7 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """No networks under `train`; a model may be just its name; a data set that is null (after `extends`) is none."""
+        """No networks under `train`; a model may be just its name; a data set that is null is none."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
@@ -169,6 +222,37 @@ class Study(Settings):
             raise ValueError(f"models.{model}.train: {first_problem(error, Training, None)}") from None
 
 
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment described by a YAML file.
+
+    Args:
+        path: the YAML file. Its ``extends: other.yaml`` (relative to itself) is read first, then overridden by key.
+        overrides: ``a.b=value`` strings, values in YAML syntax, applied last.
+
+    Raises:
+        FlowsrError: no such file, YAML that does not parse, a study, an unknown key or a wrong value.
+    """
+    values = apply_overrides(read_yaml(Path(path)), overrides)
+    if STUDY_KEY in values:
+        raise FlowsrError(
+            f"a study (it has the key '{STUDY_KEY}'), not an experiment", file=path, hint=f"flowsr compare {path}"
+        )
+    return parse_experiment(values, source=path)
+
+
+def parse_experiment(values: dict[str, Any], source: object = None) -> Experiment:
+    """Validate a nested dictionary of settings; ``source`` is the file named in errors."""
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise first_problem(error, Experiment, source) from None
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved experiment as YAML, every default written out."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
 def is_study(path: str | Path) -> bool:
     """Whether a YAML file is a study, by its key ``data``.
 
@@ -179,7 +263,7 @@ def is_study(path: str | Path) -> bool:
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """The study described by a YAML file; as :func:`flowsr.config.load.load_experiment`.
+    """The study described by a YAML file; as :func:`load_experiment`.
 
     Raises:
         FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.

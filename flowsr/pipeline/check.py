@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flowsr.compare.findings import BEST_INTERPOLATION
-from flowsr.config.schema import Experiment
-from flowsr.config.study import DEFAULT_REFERENCES, Study
+from flowsr.config.study import DEFAULT_REFERENCES, Experiment, Study
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.errors import FlowsrError
 from flowsr.metrics import METRICS, chosen_metrics

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from flowsr.config.schema import Experiment
+from flowsr.config.study import Experiment
 from flowsr.config.symmetry import SymmetrySettings
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.devices import resolve_device, use_threads

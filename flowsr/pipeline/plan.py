@@ -16,8 +16,7 @@ from typing import Any
 from flowsr.compare.budget import matched_widths
 from flowsr.compare.measure import rank_by
 from flowsr.compare.result import Row, Rules
-from flowsr.config.schema import Experiment
-from flowsr.config.study import Study
+from flowsr.config.study import Experiment, Study
 from flowsr.data import grid_of, open_field
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, pair_stores, read_statistics
 from flowsr.devices import resolve_device

@@ -23,9 +23,7 @@ from flowsr.compare.measure import applicable_metrics, describe_data, describe_m
 from flowsr.compare.result import RECORDS, TRUTH, DataSet, MeasuredRow, Row, rounded
 from flowsr.compare.runs import open_runs
 from flowsr.compare.tables import means_of, write_card
-from flowsr.config.load import dump_experiment
-from flowsr.config.schema import Experiment
-from flowsr.config.study import Study, dump_study
+from flowsr.config.study import Experiment, Study, dump_experiment, dump_study
 from flowsr.data import grid_of, open_field
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError

@@ -103,7 +103,7 @@ def test_the_interval_of_a_difference_covers_the_truth_as_often_as_it_says(block
     for number in range(trials):
         common = generator.normal(0, 3, blocks)  # a hard snapshot is hard for both models
 
-        def model(name):
+        def model(name, common=common):
             parts = generator.normal(0, of_blocks, blocks), generator.normal(0, of_seeds, (seeds, 1))
             return sample(common + sum(parts) + generator.normal(0, of_both, (seeds, blocks)), name)
 

@@ -86,7 +86,7 @@ def test_the_table_is_what_the_tidy_values_say(done):
 
 
 def test_a_value_can_be_made_again_from_weights_and_pairs(done):
-    folder, results = done
+    folder, _ = done
     model = load_model(folder / "data/isotropic/train/strict.seed_1")
     store = folder / "data/isotropic/ingest/test/seed_000.zarr"
     coarse, fine = (open_field(store, group=group) for group in ("coarse", "fine"))
@@ -123,7 +123,7 @@ def test_budgets_seeds_and_test_sets_are_what_was_asked_for(done):
 
 
 def test_small_training_sets_share_validation_and_test(done):
-    folder, results = done
+    folder, _ = done
     whole, part = folder / "data/isotropic/ingest", folder / "data/isotropic/subsets/4/ingest"
     for run in ("seed_000", "seed_001"):
         small, large = (open_field(path / f"train/{run}.zarr", group="fine") for path in (part, whole))

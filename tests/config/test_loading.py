@@ -2,7 +2,8 @@
 
 import pytest
 
-from flowsr.config.load import dump_experiment, load_experiment, merge, parse_experiment
+from flowsr.config.load import merge
+from flowsr.config.study import dump_experiment, load_experiment, parse_experiment
 from flowsr.errors import FlowsrError
 
 

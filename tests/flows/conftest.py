@@ -23,7 +23,7 @@ for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
 
 from flowsr.flows import ENVIRONMENT  # noqa: E402
 
-from flowsr.config.load import parse_experiment  # noqa: E402
+from flowsr.config.study import parse_experiment  # noqa: E402
 from tests.experiments import TINY  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]

@@ -16,8 +16,7 @@ from prefect.utilities.importtools import from_qualified_name
 from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 
-from flowsr.config.load import load_experiment
-from flowsr.config.schema import Experiment
+from flowsr.config.study import Experiment, load_experiment
 from flowsr.data import open_field, write_hdf5
 from flowsr.files import file_checksum
 from flowsr.pipeline.steps import read_record

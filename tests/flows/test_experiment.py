@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -72,7 +73,7 @@ def test_the_pipeline_shows_its_logs_progress_table_picture_and_report(server, t
 
 def test_a_bad_input_fails_the_run_with_its_line_and_leaves_nothing(server, tiny):
     missing = tiny.output / "nowhere.h5"
-    experiment = tiny.model_copy(update={"ingest": tiny.ingest.model_copy(update={"inputs": [missing]})})
+    experiment = tiny.model_copy(update={"ingest": replace(tiny.ingest, inputs=[missing])})
     state = pipeline(experiment, return_state=True)
     run, logs, _ = run_of(server, state)
     assert run["state_name"] == "Failed"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowsr.config.load import parse_experiment
+from flowsr.config.study import parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
 from flowsr.pipeline.check import check_experiment

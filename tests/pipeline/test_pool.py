@@ -53,7 +53,7 @@ def test_results_come_in_order_from_other_processes(pool):
 
 
 def test_an_error_in_a_worker_is_the_callers(pool):
-    with pytest.raises(FlowsrError, match="^not this one; variable: number; found: 3$"):
+    with pytest.raises(FlowsrError, match=r"^not this one; variable: number; found: 3$"):
         pool.run([*jobs(square, 2), Job("bad", refuse, (3,))])
     assert [result[0] for result in pool.run(jobs(square, 3))] == [0, 1, 4], "the others go on"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowsr.config.schema import Experiment
+from flowsr.config.study import Experiment
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.pipeline import stages

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from flowsr.config.load import load_experiment, parse_experiment
+from flowsr.config.study import load_experiment, parse_experiment
 from flowsr.data.manifest import read_manifest
 from flowsr.simulate import FLOWS, exact_group, scalars_of
 from flowsr.simulate.resolution import cells_for, estimate, length_ratio, reynolds_of, viscosity_for

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsr.config.load import dump_experiment, load_experiment
+from flowsr.config.study import dump_experiment, load_experiment
 from flowsr.data.manifest import read_manifest
 from flowsr.errors import BadValue, FlowsrError
 from flowsr.pipeline import stages

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flowsr.compare import Entry
-from flowsr.config.schema import Experiment
+from flowsr.config.study import Experiment
 from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
 from flowsr.data.patches import OctahedralAugmentation
 from flowsr.errors import FlowsrError

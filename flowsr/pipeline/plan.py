@@ -90,9 +90,9 @@ class Source:
 
     @property
     def batches(self) -> list[list[int]]:
-        """The seeds that are simulated together; none where the user has files."""
+        """The seeds that are simulated together."""
         seeds, size = list(self.simulate.seeds), self.simulate.batch
-        return [seeds[i : i + size] for i in range(0, len(seeds), size)] if self.ingest.inputs is None else []
+        return [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
     def run(self, seed: int) -> Path:
         return self.folder / "simulate" / f"seed_{seed:03d}.zarr"
@@ -250,6 +250,8 @@ class Plan:
         """One per seed, or per batch of seeds: direct numerical simulation to ``simulate/seed_NNN.zarr``."""
         for source in self.sources.values():
             settings = source.simulate
+            if not self.single and source.ingest.inputs is not None:
+                continue
             suffixes = (".csv",) if settings.channel is None else (".csv", ".profiles.csv")
             for seeds in source.batches:
                 stores = [source.run(seed) for seed in seeds]

@@ -148,6 +148,8 @@ def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, repor
                 dumped = dump_experiment(settings) if plan.single else dump_study(settings)
                 write_text_atomic(plan.output / "config.yaml", dumped)
                 begun = True
+            if stage == "simulate" and stage not in wanted and settings.ingest.inputs is not None:
+                continue  # a user's own files need no simulation
             if stage not in wanted and stage != "subsets":
                 plan.finished[stage] = {of: _finished(step, stage) for of, step in steps.items()}
             elif stage == "compare":

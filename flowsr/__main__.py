@@ -11,7 +11,9 @@ def main() -> int:
     """Run the command line; where a package that it needs is not installed, one line on stderr and exit code 2."""
     missing = [package for package in NEEDED if find_spec(package) is None]
     if missing:
-        print(f"error: {', '.join(missing)} not installed; pip install 'flowsr[pipeline]'", file=sys.stderr)
+        print(
+            f"error: {', '.join(missing)} not installed; pip install flowsr, with what it depends on", file=sys.stderr
+        )
         return 2
     from flowsr.cli import main as command_line
 

@@ -121,8 +121,8 @@ def compare(
 
     **A study** (a file with the key `data`) is run from nothing: flows are simulated or read, every network is trained
     once per seed, all models are tested on the same held-out snapshots, and each one's difference to the references
-    gets an interval over independent blocks of snapshots and over seeds. Rows are kept one by one: a study that was killed
-    resumes, and a model or seed that is added later adds its rows only.
+    gets an interval over independent blocks of snapshots and over seeds. Rows are kept one by one: a study that was
+    killed resumes, and a model or seed that is added later adds its rows only.
 
         flowsr compare configs/compare_small.yaml --set workers=2
 
@@ -178,9 +178,9 @@ def symmetry(
     Either a discovery that a file describes: `flowsr symmetry configs/symmetry/rotating.yaml`, or fields of your own:
     `flowsr symmetry --input run1.h5 --input run2.h5 --task dynamics --output found`. Either takes `--set`.
     """
-    from flowsr.config.load import apply_overrides
     from flowsr.config.symmetry import load_symmetry, parse_symmetry
     from flowsr.pipeline.discovering import discover_symmetry
+    from flowsr.settings import apply_overrides
 
     given = {"--input": input or None, "--task": task, "--output": output}
     both = "flowsr symmetry --help shows both ways to call it"

@@ -1,4 +1,4 @@
-"""What `import flowsr` offers: all of it, in any order, at no cost until it is used, and the same as the command line."""
+"""What `import flowsr` offers: all of it, in any order, free until it is used, and the same as the command line."""
 
 import subprocess
 import sys

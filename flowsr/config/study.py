@@ -24,9 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from flowsr.config.load import apply_overrides, first_problem, read_yaml
 from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
+from flowsr.settings import apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
 from flowsr.train.settings import Network, Training
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from flowsr.config.load import apply_overrides, first_problem, read_yaml
+from flowsr.settings import apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
 from flowsr.symmetry.discover import SEEDS, Method
 from flowsr.symmetry.tasks import SampleSettings

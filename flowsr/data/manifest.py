@@ -222,7 +222,7 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     Raises:
         FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.
     """
-    from flowsr.config.load import read_settings  # YAML is checked by pydantic, which the domain does without
+    from flowsr.settings import read_settings  # YAML is checked by pydantic, which the domain does without
 
     return read_settings(Manifest, path)
 

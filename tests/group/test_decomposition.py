@@ -14,12 +14,12 @@ irreps_strings = st.lists(part, min_size=1, max_size=3).map(" + ".join)
 groups = st.sampled_from(["O", "Oh"]).map(octahedral_group)
 
 
-def full_rotation_character(l, parity, matrix):
-    """Trace of D^l: the sum over m of cos(m angle), with the sign that an ``o`` part takes from the inversion."""
+def full_rotation_character(degree, parity, matrix):
+    """Trace of D^l, degree the degree: the sum over m of cos(m angle), with the sign that an ``o`` part takes from the inversion."""
     determinant = round(np.linalg.det(matrix))
     angle = np.arccos(np.clip((determinant * np.trace(matrix) - 1) / 2, -1, 1))
     sign = -1 if parity == "o" and determinant == -1 else 1
-    return sign * sum(np.cos(m * angle) for m in range(-l, l + 1))
+    return sign * sum(np.cos(m * angle) for m in range(-degree, degree + 1))
 
 
 @bounded
@@ -30,11 +30,11 @@ def test_representation_is_an_orthogonal_homomorphism(irreps, group):
     assert np.abs(np.einsum("gij,gkj->gik", d, d) - np.eye(d.shape[1])).max() < 1e-12
 
 
-@pytest.mark.parametrize("l", range(5))
+@pytest.mark.parametrize("degree", range(5))
 @pytest.mark.parametrize("parity", "eo")
-def test_characters_in_closed_form(group, l, parity):
-    d = representation(f"{l}{parity}", group)
-    expected = [full_rotation_character(l, parity, m) for m in group.matrices]
+def test_characters_in_closed_form(group, degree, parity):
+    d = representation(f"{degree}{parity}", group)
+    expected = [full_rotation_character(degree, parity, m) for m in group.matrices]
     assert np.allclose(np.trace(d, axis1=1, axis2=2), expected, atol=1e-12, rtol=0)
 
 

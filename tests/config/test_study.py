@@ -2,9 +2,9 @@
 
 import pytest
 
-from flowsr.config.load import merge
 from flowsr.config.study import dump_experiment, load_experiment, parse_experiment
 from flowsr.errors import FlowsrError
+from flowsr.settings import merge
 
 
 @pytest.fixture

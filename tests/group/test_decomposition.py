@@ -15,7 +15,7 @@ groups = st.sampled_from(["O", "Oh"]).map(octahedral_group)
 
 
 def full_rotation_character(degree, parity, matrix):
-    """Trace of D^l, degree the degree: the sum over m of cos(m angle), with the sign that an ``o`` part takes from the inversion."""
+    """Trace of D^l: the sum over m of cos(m angle), with the sign that an ``o`` part takes from the inversion."""
     determinant = round(np.linalg.det(matrix))
     angle = np.arccos(np.clip((determinant * np.trace(matrix) - 1) / 2, -1, 1))
     sign = -1 if parity == "o" and determinant == -1 else 1

@@ -38,6 +38,7 @@ from flowsr.compare.runs import (
     read_snapshot,
 )
 from flowsr.errors import FlowsrError
+from flowsr.group.fields import VECTORS
 from flowsr.metrics import (
     METRICS,
     Curve,
@@ -57,7 +58,6 @@ from flowsr.provenance import versions
 
 TIMINGS = 3
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-VECTORS = ("1o", "1e", "1x1o", "1x1e")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Case:
         banks, channels_out, channels_in, order, taps = filters.shape
         return cls(
             order=order,
-            irrep_dimensions=tuple(irrep.dimension for irrep in tables.group.irreps),
+            irrep_dimensions=tables.irrep_dimensions,
             batch=features.shape[0],
             channels_in=channels_in,
             channels_out=channels_out,

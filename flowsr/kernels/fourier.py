@@ -351,7 +351,7 @@ def fourier_convolution(
         tables.fourier.to(dtype),
         tables.tap_action,
         tables.inverse,
-        [irrep.dimension for irrep in tables.group.irreps],
+        tables.irrep_dimensions,
         edges,
     )
     weighted: Tensor = strict.unflatten(1, filters.shape[:2]) * relaxed_weights.to(dtype)[:, None, :, None, None, None]

@@ -34,9 +34,9 @@ def reference_lifting(
     neighbours = _neighbours(features, filters.shape[-1], padding)
     parts = []
     for g in range(group.order):
-        turned_back = rho[group.index(group.matrices[g].T)]
+        rotated_back = rho[group.index(group.matrices[g].T)]
         psi = filters[..., _taps_seen_by(group, g, filters.shape[-1])]
-        parts.append(torch.einsum("l,locdt,de,tbcexyz->boxyz", relaxed_weights[:, g], psi, turned_back, neighbours))
+        parts.append(torch.einsum("l,locdt,de,tbcexyz->boxyz", relaxed_weights[:, g], psi, rotated_back, neighbours))
     return torch.stack(parts, 2)
 
 

@@ -31,6 +31,7 @@ class ConvolutionTables(nn.Module):
         representation: (n, D, D) float64, rho(g).
         invariants: (D, number of invariants) float64, see :func:`invariant_basis`.
         fourier: (n, n) float64, the orthogonal group Fourier matrix.
+        irrep_dimensions: dimension of every irrep, in the order of the rows of ``fourier``.
 
     Raises:
         ValueError: an even kernel size, a factor below 1, or irreps that e3nn cannot read.
@@ -49,6 +50,8 @@ class ConvolutionTables(nn.Module):
         self.group = group
         self.kernel_size = int(kernel_size)
         self.upsample = int(upsample)
+        # Kept here because torch.compile makes every array writable that a traced graph touches, the group's too.
+        self.irrep_dimensions = tuple(irrep.dimension for irrep in group.irreps)
         self._exact = {
             "inverse": group.inverse,
             "group_action": group.left_quotient,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
+from flowsr.kernels.padding import pad, paddings
 from flowsr.registry import Registry
 from flowsr.windows import Window
 
@@ -50,6 +51,7 @@ class Upscaler(nn.Module):
         task: factor, field type, scale and frames.
 
     Attributes:
+        factor, irreps, window: the task's; ``frames`` as many as the window has.
         halo: coarse cells beyond a tile on each side that its result depends on; ``None`` where the whole field is
             needed.
         frame_spacing: step in time between the frames it was trained on; ``None`` where not known, or of no account.
@@ -64,27 +66,8 @@ class Upscaler(nn.Module):
 
     def __init__(self, task: Task):
         super().__init__()
-        self.task = task
-
-    @property
-    def factor(self) -> int:
-        """Refinement along each axis."""
-        return self.task.factor
-
-    @property
-    def irreps(self) -> str:
-        """Irreps of the field's components."""
-        return self.task.irreps
-
-    @property
-    def window(self) -> Window:
-        """The coarse frames that one fine one is made from."""
-        return self.task.window
-
-    @property
-    def frames(self) -> int:
-        """Coarse snapshots that one fine one is made from."""
-        return self.window.frames
+        self.task, self.factor, self.irreps = task, task.factor, task.irreps
+        self.window, self.frames = task.window, task.window.frames
 
     @property
     def irreps_in(self) -> str:
@@ -132,16 +115,20 @@ def trilinear(coarse: Tensor, factor: int, boundary: tuple[str, str, str]) -> Te
     Returns:
         (batch, component, factor x, factor y, factor z).
     """
-    for axis, kind in enumerate(boundary):
-        pad = [0] * 6
-        pad[4 - 2 * axis : 6 - 2 * axis] = [1, 1]
-        coarse = F.pad(coarse, pad, mode="circular" if kind == "periodic" else "replicate")
+    coarse = pad(coarse, 1, paddings(boundary))
     fine = F.interpolate(coarse, scale_factor=factor, mode="trilinear", align_corners=False)
     inner = slice(factor, -factor)
     return fine[..., inner, inner, inner]
 
 
-class Network(Upscaler):
+def repeat_cells(coarse: Tensor, factor: int) -> Tensor:
+    """(..., x, y, z) to (..., factor x, factor y, factor z): every part of a cell takes its value."""
+    for axis in (-3, -2, -1):
+        coarse = coarse.repeat_interleave(factor, dim=axis)
+    return coarse
+
+
+class LearnedUpscaler(Upscaler):
     """fine = scale (T(coarse / scale) + correction(coarse / scale)), T trilinear, of the target frame alone.
 
     One scale for the whole vector (the RMS of the training field), never one per component: per-component statistics

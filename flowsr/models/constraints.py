@@ -8,10 +8,6 @@ Nearest means least squares over the volume of the box. So each is an orthogonal
 that obeys already, needs no choice of a solver, and commutes with every element of the group that R and D commute with:
 all 48. They hold to round-off, not to a tolerance, and hold in training too.
 
-A model gives a velocity and no vector potential, and needs none: where it would take one to be integrated over the
-whole box before its curl is taken, the projection gives the nearest solenoidal field at once, on walls as in Fourier
-space.
-
 Both at once, the nearest field that obeys both, is solved exactly on periodic boxes, one small system a coarse Fourier
 mode. (One projection after the other would obey only the last.) On other boxes no such splitting exists, and both
 together are refused. A block mean leaves the divergence of its result free but for the mean flux through planes; a
@@ -28,38 +24,58 @@ import math
 from collections.abc import Mapping
 from contextvars import Context
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowsr.data.degrade import DEGRADE_OPERATORS, Cells
 from flowsr.grid import Grid
 from flowsr.group.fields import VECTORS
-from flowsr.models.base import Upscaler
+from flowsr.metrics.derivatives import derivative
+from flowsr.models.base import Upscaler, repeat_cells
 
 #: Operators whose degraded output can be made to equal the input.
 OPERATORS = ("block_mean", "gaussian_block_mean", "spectral_cutoff")
-CONSTRAINTS = ("data_consistency", "solenoidal")
+
+#: Constraints, and the options of each.
+CONSTRAINTS: dict[str, tuple[str, ...]] = {"data_consistency": ("operator",), "solenoidal": ()}
 
 #: Singular values below this share of the largest are zero: what is left of a null space by rounding in float64.
 NULL = 1e-10
 
 
 class Constrained(Upscaler):
-    """A model, and the nearest field to its output that obeys a constraint.
+    """A model, and the nearest field to its output that obeys.
 
-    What else is asked of it (group, scale, weights) the model inside answers.
+    What else is asked of it (group, scale, weights) the model inside answers. Consistency with block means needs no
+    more halo than the model; all else reaches everywhere. On a stretched axis the fine cells are those of
+    :meth:`flowsr.grid.Grid.refined`. A coarse Nyquist mode, which a spectral cut-off drops, stays dropped.
 
     Args:
         model: any up-scaler.
+        solenoidal: whether the output has no divergence.
+        operator: what degrades the output to the input: ``block_mean``, ``gaussian_block_mean`` or
+            ``spectral_cutoff``; None: nothing need. With ``solenoidal`` as well on periodic boxes only.
+
+    Raises:
+        ValueError: another operator, or ``solenoidal`` of something else than one vector field.
     """
 
-    def __init__(self, model: Upscaler):
+    def __init__(self, model: Upscaler, solenoidal: bool = False, operator: str | None = None):
         super().__init__(model.task)
-        self.model = model
-        self.halo, self.frame_spacing = None, model.frame_spacing
-        self.trainable, self.needs_periodic = model.trainable, model.needs_periodic
+        if solenoidal and model.irreps not in VECTORS:
+            raise ValueError(f"a solenoidal field is one vector field, 1o or 1e, got {model.irreps}")
+        if operator not in (None, *OPERATORS):
+            raise ValueError(f"data_consistency is for the operators {', '.join(OPERATORS)}, got {operator}")
+        self.model, self.solenoidal, self.operator = model, solenoidal, operator
+        self.frame_spacing, self.trainable = model.frame_spacing, model.trainable
+        self.needs_periodic = (
+            model.needs_periodic or operator == "spectral_cutoff" or (solenoidal and operator is not None)
+        )
+        local = operator == "block_mean" and not solenoidal and model.halo is not None
+        self.halo = max(model.halo, 1) if local else None  # a face between stretched cells lies where both sizes say
 
     def __getattr__(self, name: str):
         try:
@@ -67,89 +83,27 @@ class Constrained(Upscaler):
         except AttributeError:
             return getattr(super().__getattr__("model"), name)
 
+    def extra_repr(self) -> str:
+        return f"solenoidal={self.solenoidal}, operator={self.operator}"
+
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
         """:meth:`Upscaler.forward`; never in less than single precision.
 
         Raises:
             ValueError: a box that the constraint is not for.
         """
-        fine = self.model(coarse, grid)
+        fine, fine_grid = self.model(coarse, grid), grid.refined(self.factor)
         dtype = torch.promote_types(torch.promote_types(fine.dtype, coarse.dtype), torch.float32)
         with torch.autocast(fine.device.type, enabled=False):
-            return self.nearest(fine.to(dtype), self.target(coarse).to(dtype), grid.refined(self.factor))
-
-    def nearest(self, fine: Tensor, coarse: Tensor, grid: Grid) -> Tensor:
-        """The field nearest to ``fine``, (batch, component, x, y, z) on ``grid``, that obeys."""
-        raise NotImplementedError
-
-
-class Solenoidal(Constrained):
-    """Output without divergence: the Leray projection on periodic boxes, its discrete equal on all others.
-
-    Raises:
-        ValueError: a model of something else than one vector field.
-    """
-
-    def __init__(self, model: Upscaler):
-        super().__init__(model)
-        _check_vector(model)
-
-    def nearest(self, fine: Tensor, coarse: Tensor, grid: Grid) -> Tensor:
-        return solenoidal_part(fine, grid)
-
-
-class DataConsistent(Constrained):
-    """Output whose degraded field is the input.
-
-    The block mean needs no more halo than the model; the other operators reach everywhere. On a stretched axis the fine
-    cells are those of :meth:`flowsr.grid.Grid.refined`. A coarse Nyquist mode, which a spectral cut-off drops, stays
-    dropped.
-
-    Args:
-        operator: ``block_mean``, ``gaussian_block_mean`` or ``spectral_cutoff``.
-
-    Raises:
-        ValueError: another operator.
-    """
-
-    def __init__(self, model: Upscaler, operator: str):
-        super().__init__(model)
-        self.operator = _checked(operator)
-        if operator == "block_mean" and model.halo is not None:
-            self.halo = max(model.halo, 1)  # a fine face between stretched cells lies where both their sizes say
-        self.needs_periodic |= operator == "spectral_cutoff"
-
-    def extra_repr(self) -> str:
-        return f"operator={self.operator}"
-
-    def nearest(self, fine: Tensor, coarse: Tensor, grid: Grid) -> Tensor:
-        return consistent_field(fine, coarse, grid, self.operator)
-
-
-class SolenoidalAndConsistent(Constrained):
-    """Output without divergence whose degraded field is the input, on periodic boxes.
-
-    Args:
-        operator: as in :class:`DataConsistent`.
-
-    Raises:
-        ValueError: another operator, or a model of something else than one vector field.
-    """
-
-    def __init__(self, model: Upscaler, operator: str):
-        super().__init__(model)
-        _check_vector(model)
-        self.operator, self.needs_periodic = _checked(operator), True
-
-    def extra_repr(self) -> str:
-        return f"operator={self.operator}"
-
-    def nearest(self, fine: Tensor, coarse: Tensor, grid: Grid) -> Tensor:
-        return solenoidal_consistent_field(fine, coarse, grid, self.operator)
+            fine, target = fine.to(dtype), self.target(coarse).to(dtype)
+            if self.operator is None:
+                return solenoidal_part(fine, fine_grid)
+            nearest = solenoidal_consistent_field if self.solenoidal else consistent_field
+            return nearest(fine, target, fine_grid, self.operator)
 
 
 def constrained(model: Upscaler, constraints: Mapping[str, Mapping[str, Any]]) -> Upscaler:
-    """The model under constraints.
+    """The model under constraints, itself where there are none.
 
     Args:
         constraints: name to options: ``solenoidal`` has none, ``data_consistency`` has the ``operator``. Their order is
@@ -160,20 +114,15 @@ def constrained(model: Upscaler, constraints: Mapping[str, Mapping[str, Any]]) -
     """
     if not isinstance(constraints, Mapping) or not all(isinstance(given, Mapping) for given in constraints.values()):
         raise ValueError(f"constraints are names with their options, got {constraints!r}")
-    for name in constraints:
+    for name, given in constraints.items():
         if name not in CONSTRAINTS:
             raise ValueError(f"unknown constraint '{name}', expected one of {', '.join(CONSTRAINTS)}")
-    options = {key: value for given in constraints.values() for key, value in given.items()}
-    chosen = {
-        frozenset(): lambda model: model,
-        frozenset({"solenoidal"}): Solenoidal,
-        frozenset({"data_consistency"}): DataConsistent,
-        frozenset(CONSTRAINTS): SolenoidalAndConsistent,
-    }[frozenset(constraints)]
-    try:
-        return chosen(model, **options)
-    except TypeError as error:
-        raise ValueError(f"constraints {', '.join(constraints)} do not take {sorted(options)}: {error}") from None
+        if tuple(given) != CONSTRAINTS[name]:
+            raise ValueError(f"constraint '{name}' takes the options {[*CONSTRAINTS[name]]}, got {[*given]}")
+    if not constraints:
+        return model
+    operator = str(constraints["data_consistency"]["operator"]) if "data_consistency" in constraints else None
+    return Constrained(model, "solenoidal" in constraints, operator)
 
 
 def solenoidal_part(field: Tensor, grid: Grid) -> Tensor:
@@ -187,7 +136,13 @@ def solenoidal_part(field: Tensor, grid: Grid) -> Tensor:
         field: (batch, 3, x, y, z).
         grid: the field's grid; any boundary, stretched axes too.
     """
-    return _leray(field, grid) if grid.periodic else _discrete_leray(field, grid)
+    if grid.periodic:
+        modes = torch.fft.rfftn(field, dim=(2, 3, 4))
+        kept = _without_gradient(modes, _wavenumbers(grid, field.dtype, field.device))
+        return torch.fft.irfftn(kept, s=grid.shape, dim=(2, 3, 4))
+    # In double precision and in two passes: the second takes away what rounding left of the divergence in the first,
+    # 1e-11 of the gradient where 128 cells are stretched as Chebyshev's are.
+    return _less_divergence(_less_divergence(field.double(), grid), grid).to(field.dtype)
 
 
 def consistent_field(field: Tensor, coarse: Tensor, grid: Grid, operator: str) -> Tensor:
@@ -208,7 +163,7 @@ def consistent_field(field: Tensor, coarse: Tensor, grid: Grid, operator: str) -
     degrading = [_degrading(grid, axis, operator, factor, field.dtype, field.device) for axis in range(3)]
     change = coarse - _along_axes([down for down, _ in degrading], field)
     if operator == "block_mean":
-        return field + _repeated(change, factor)
+        return field + repeat_cells(change, factor)
     return field + _along_axes([up for _, up in degrading], change)
 
 
@@ -237,17 +192,6 @@ def solenoidal_consistent_field(field: Tensor, coarse: Tensor, grid: Grid, opera
     return torch.fft.ifftn(modes + change, dim=(2, 3, 4)).real
 
 
-def _check_vector(model: Upscaler) -> None:
-    if model.irreps not in VECTORS:
-        raise ValueError(f"a solenoidal field is one vector field, 1o or 1e, got {model.irreps}")
-
-
-def _checked(operator: str) -> str:
-    if operator not in OPERATORS:
-        raise ValueError(f"data_consistency is for the operators {', '.join(OPERATORS)}, got {operator}")
-    return operator
-
-
 # Fourier
 
 
@@ -264,9 +208,7 @@ def _wavenumbers(grid: Grid, dtype: torch.dtype, device: torch.device, real: boo
             k[cells // 2] = 0
         if real and axis == 2:
             k = k[: cells // 2 + 1]
-        along = [1, 1, 1]
-        along[axis] = -1
-        found.append(k.reshape(along).to(device, dtype))
+        found.append(_broadcast(k, axis).to(device, dtype))
     return tuple(found)
 
 
@@ -277,18 +219,13 @@ def _without_gradient(modes: Tensor, wavenumbers: tuple[Tensor, ...]) -> Tensor:
     return torch.stack([modes[:, axis] - k * along for axis, k in enumerate(wavenumbers)], dim=1)
 
 
-def _leray(field: Tensor, grid: Grid) -> Tensor:
-    modes = torch.fft.rfftn(field, dim=(2, 3, 4))
-    kept = _without_gradient(modes, _wavenumbers(grid, field.dtype, field.device))
-    return torch.fft.irfftn(kept, s=grid.shape, dim=(2, 3, 4))
-
-
 @lru_cache(maxsize=4)
 def _aliasing(
     grid: Grid, operator: str, factor: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Transfer functions along x, y, z, broadcast over the others; G^+ (x/s, y/s, z/s, 3, 3) of every coarse mode."""
-    single = [_transfer(grid, axis, operator, factor) for axis in range(3)]
+    rows = [_matrix(grid, axis, operator, factor)[0] for axis in range(3)]
+    single = [_broadcast(torch.from_numpy(np.fft.ifft(row) * len(row)), axis) for axis, row in enumerate(rows)]
     wavenumbers = _wavenumbers(grid, torch.float64, torch.device("cpu"), real=False)
     square = sum(k**2 for k in wavenumbers)
     power = (single[0] * single[1] * single[2]).abs().square()
@@ -302,12 +239,9 @@ def _aliasing(
     return tuple(along.to(device, complex_type) for along in single), inverse.to(device, complex_type)
 
 
-def _transfer(grid: Grid, axis: int, operator: str, factor: int) -> Tensor:
-    """T of every fine mode exp(2 pi i k j / n) along an axis, in the order of the discrete Fourier transform."""
-    row = _matrix(grid, axis, operator, factor)[0]
-    along = [1, 1, 1]
-    along[axis] = -1
-    return torch.from_numpy(np.fft.ifft(row) * len(row)).reshape(along)
+def _broadcast(values: Tensor, axis: int) -> Tensor:
+    """(n,) values along an axis, to be broadcast over the other two."""
+    return values.reshape([-1 if other == axis else 1 for other in range(3)])
 
 
 def _folded(modes: Tensor, factor: int) -> Tensor:
@@ -331,16 +265,8 @@ def _along(matrix: Tensor, field: Tensor, dim: int) -> Tensor:
     return torch.tensordot(field, matrix, dims=([dim], [1])).movedim(-1, dim)
 
 
-def _repeated(field: Tensor, factor: int) -> Tensor:
-    for dim in (-3, -2, -1):
-        field = field.repeat_interleave(factor, dim=dim)
-    return field
-
-
 def _matrix(grid: Grid, axis: int, operator: str, factor: int) -> np.ndarray:
     """(coarse, fine) weights of a degrade operator along an axis, float64."""
-    from flowsr.data.degrade import DEGRADE_OPERATORS, Cells
-
     chosen = DEGRADE_OPERATORS[operator]()
     if chosen.needs_periodic and grid.boundary[axis] != "periodic":
         raise ValueError(f"{operator} is defined on periodic boxes, not on {grid.boundary}")
@@ -358,14 +284,6 @@ def _degrading(
     return tuple(torch.from_numpy(matrix).to(device, dtype) for matrix in (down, up))
 
 
-def _discrete_leray(field: Tensor, grid: Grid) -> Tensor:
-    """In double precision and in two passes: the second takes away what rounding left of the divergence in the first.
-
-    One pass leaves 1e-11 of the gradient where 128 cells are stretched as Chebyshev's are.
-    """
-    return _less_divergence(_less_divergence(field.double(), grid), grid).to(field.dtype)
-
-
 def _less_divergence(field: Tensor, grid: Grid) -> Tensor:
     axes = [_differencing(grid, axis, field.device) for axis in range(3)]
     root = axes[0].root[:, None, None] * axes[1].root[:, None] * axes[2].root
@@ -380,36 +298,24 @@ def _less_divergence(field: Tensor, grid: Grid) -> Tensor:
     return (weighted - torch.cat(gradient, dim=1)) / root
 
 
-class _Differencing:
-    """The derivative along one axis, in variables whose squares add up to the integral over the volume; float64.
+class _Differencing(NamedTuple):
+    """The derivative along one axis, in variables whose squares add up to the integral over the volume; float64."""
 
-    Attributes:
-        root: (n,) square roots of the cells' sizes over their mean.
-        matrix: (n, n) D.
-        vectors, values: eigenvectors (n, n), in columns, and eigenvalues (n,) of D D^T.
-    """
-
-    def __init__(self, derivative: np.ndarray, widths: np.ndarray, device: torch.device):
-        root = np.sqrt(widths / widths.mean())
-        matrix = root[:, None] * derivative / root
-        vectors, values, _ = np.linalg.svd(matrix)  # of D itself: its Gram matrix would lose half the digits
-        self.root, self.matrix, self.vectors, self.values = (
-            torch.from_numpy(part).to(device) for part in (root, matrix, vectors, values**2)
-        )
+    root: Tensor  # (n,) square roots of the cells' sizes over their mean
+    matrix: Tensor  # (n, n) D
+    vectors: Tensor  # (n, n) eigenvectors of D D^T, in columns
+    values: Tensor  # (n,) its eigenvalues
 
 
 @lru_cache(maxsize=32)
 def _differencing(grid: Grid, axis: int, device: torch.device) -> _Differencing:
-    from flowsr.metrics.derivatives import derivative
-
-    cells = grid.shape[axis]
-    line = Grid(
-        (cells, 1, 1),
-        (grid.spacing[axis], 1.0, 1.0),
-        (grid.boundary[axis], "open", "open"),
-        (grid.origin[axis], 0.0, 0.0),
-        (grid.centers[axis], None, None),
-    )
+    cells, boundary = grid.shape[axis], (grid.boundary[axis], "open", "open")
+    origin, centers = (grid.origin[axis], 0.0, 0.0), (grid.centers[axis], None, None)
+    line = Grid((cells, 1, 1), (grid.spacing[axis], 1.0, 1.0), boundary, origin, centers)
     units = torch.eye(cells, dtype=torch.float64)[:, :, None, None]
     columns = Context().run(derivative, units, line, 0)  # whatever this thread has asked derivatives to be meanwhile
-    return _Differencing(columns[:, :, 0, 0].T.numpy(), grid.widths()[axis], device)
+    widths = grid.widths()[axis]
+    root = np.sqrt(widths / widths.mean())
+    matrix = root[:, None] * columns[:, :, 0, 0].T.numpy() / root
+    vectors, values, _ = np.linalg.svd(matrix)  # of D itself: its Gram matrix would lose half the digits
+    return _Differencing(*(torch.from_numpy(part).to(device) for part in (root, matrix, vectors, values**2)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models.base import MODELS, Network, Task
+from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import subvoxels_to_space
 
 
@@ -28,7 +28,7 @@ def fourier_operator(**options) -> nn.Module:
 
 
 @MODELS.register("fno")
-class FourierOperator(Network):
+class FourierOperator(LearnedUpscaler):
     """Fourier neural operator of the neuraloperator library; periodic boxes (Li et al. 2021).
 
     arXiv 2010.08895, figure 2 and equation 4; Kossaifi et al. 2024, arXiv 2412.10354, the library. It works on the

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.kernels.padding import Boundary, pad, paddings
-from flowsr.models.base import MODELS, Network, Task
+from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import Chain, ResidualBlock, subvoxels_to_space
 
 #: Convolutions of a dense block, and dense blocks of a residual-in-residual block (ESRGAN, figure 4).
@@ -43,7 +43,7 @@ class PaddedConv(nn.Module):
 
 
 @MODELS.register("cnn")
-class CNN(Network):
+class CNN(LearnedUpscaler):
     """Residual convolutional network on the coarse grid, one sub-voxel step at the end (Shi et al. 2016, in 3-D).
 
     Args:
@@ -69,7 +69,7 @@ class CNN(Network):
         return subvoxels_to_space(fine.unflatten(1, (-1, self.factor**3)), self.factor)
 
 
-class LateUpsampling(Network):
+class LateUpsampling(LearnedUpscaler):
     """head, body, skip, sub-voxel tail; a subclass gives the body and says how far it sees.
 
     Args:

@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.models.base import MODELS, Upscaler, trilinear
+from flowsr.models.base import MODELS, Upscaler, repeat_cells, trilinear
 
 #: A cubic spline forgets a value by a factor |sqrt(3) - 2| = 0.27 a cell: below float32 round-off after this many.
 _SPLINE_REACH = 14
@@ -26,10 +26,7 @@ class Nearest(Upscaler):
     halo = 0
 
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
-        fine = self.target(coarse)
-        for axis in (-3, -2, -1):
-            fine = fine.repeat_interleave(self.factor, dim=axis)
-        return fine
+        return repeat_cells(self.target(coarse), self.factor)
 
 
 @MODELS.register("trilinear")

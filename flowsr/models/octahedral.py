@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
-from flowsr.models.base import MODELS, Network, Task
+from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
 
 
-class OctahedralNetwork(Network):
+class OctahedralNetwork(LearnedUpscaler):
     """Group-convolutional up-scaler.
 
     Args:

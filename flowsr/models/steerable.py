@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.kernels.padding import Boundary, pad, paddings
-from flowsr.models.base import MODELS, Network, Task
+from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import subvoxels_to_space
 
 EVEN_SCALAR = Irrep("0e")
@@ -231,7 +231,7 @@ class InvariantGate(nn.Module):
 
 
 @MODELS.register("e3nn")
-class Steerable(Network):
+class Steerable(LearnedUpscaler):
     """Steerable network of e3nn: filters of spherical harmonics up to l_max, features up to that order.
 
     What angular features buy, asked as Batzner et al. 2022 do of interatomic potentials (NequIP, Nature

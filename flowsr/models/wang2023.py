@@ -21,7 +21,7 @@ from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.padding import Boundary, pad, paddings
-from flowsr.models.base import MODELS, Network, Task
+from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.models.image_networks import PaddedConv, ScaledBlock
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock, SubVoxelUpsample
 
@@ -38,7 +38,7 @@ def doublings(factor: int) -> int:
     return steps
 
 
-class EarlyUpsampling(Network):
+class EarlyUpsampling(LearnedUpscaler):
     """head; for every doubling, blocks and a step of two; tail on the fine grid. A subclass gives the parts.
 
     Every part is called with (features, boundary); head and tail see 1 cell of their grid, a block 2.

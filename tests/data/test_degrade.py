@@ -20,7 +20,7 @@ COMMUTING = [name for name, operator in DEGRADE_OPERATORS.items() if operator.co
 OH = octahedral_group("Oh")
 
 
-def turned(field, element):
+def transformed(field, element):
     return transform_field(torch.from_numpy(field), element, "1o", OH).numpy()
 
 
@@ -31,7 +31,9 @@ def test_commutes_with_all_48_elements_on_unequal_sides(name, factor):
     field = np.random.default_rng(0).normal(size=(3, 2 * factor, 3 * factor, 4 * factor))
     coarse = operator(field, factor)
     for element in range(OH.order):
-        np.testing.assert_allclose(operator(turned(field, element), factor), turned(coarse, element), atol=1e-13)
+        np.testing.assert_allclose(
+            operator(transformed(field, element), factor), transformed(coarse, element), atol=1e-13
+        )
 
 
 @pytest.mark.parametrize("name", ["block_mean", "gaussian_block_mean"])
@@ -42,7 +44,9 @@ def test_commutes_beside_walls(name):
     coarse = operator(field, 2, walls)
     assert np.abs(operator(field, 2) - coarse).max() > 1e-3 or name == "block_mean"
     for element in range(OH.order):
-        np.testing.assert_allclose(operator(turned(field, element), 2, walls), turned(coarse, element), atol=1e-13)
+        np.testing.assert_allclose(
+            operator(transformed(field, element), 2, walls), transformed(coarse, element), atol=1e-13
+        )
 
 
 def test_strided_keeps_the_six_permutations_of_the_axes_only():
@@ -50,7 +54,7 @@ def test_strided_keeps_the_six_permutations_of_the_axes_only():
     assert not operator.commutes
     field = np.random.default_rng(0).normal(size=(3, 8, 8, 8))
     coarse = operator(field, 4)
-    kept = [g for g in range(48) if np.allclose(operator(turned(field, g), 4), turned(coarse, g))]
+    kept = [g for g in range(48) if np.allclose(operator(transformed(field, g), 4), transformed(coarse, g))]
     assert len(kept) == 6 and all((OH.matrices[g] >= 0).all() for g in kept)
 
 

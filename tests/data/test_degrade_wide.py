@@ -28,7 +28,7 @@ CENTERS = tuple(-np.cos(np.pi * (np.arange(12) + 0.5) / 12))
 CHANNEL = Grid((8, 12, 6), (0.5, 1 / 6, 0.25), ("periodic", "wall", "open"), (0, -1, 0), (None, CENTERS, None))
 
 
-def turned(field, element):
+def transformed(field, element):
     return transform_field(torch.from_numpy(field), element, "1o", OH).numpy()
 
 
@@ -43,9 +43,9 @@ def test_commutes_with_all_48_beside_walls_on_stretched_axes_by_any_factors(name
     for element in range(OH.order):
         source, flipped = axis_action(element, OH)
         there = operator(
-            turned(field, element), tuple(factors[a] for a in source), grid=CHANNEL.transformed(source, flipped)
+            transformed(field, element), tuple(factors[a] for a in source), grid=CHANNEL.transformed(source, flipped)
         )
-        np.testing.assert_allclose(there, turned(coarse, element), atol=1e-12)
+        np.testing.assert_allclose(there, transformed(coarse, element), atol=1e-12)
 
 
 @pytest.mark.parametrize("factors", [(2, 1, 3), (4, 2, 1)])
@@ -54,8 +54,8 @@ def test_a_spectral_cutoff_by_any_factors_commutes_with_all_48(factors):
     field = np.random.default_rng(0).normal(size=(3, 8, 4, 6))
     coarse = operator(field, factors)
     for element in range(OH.order):
-        there = operator(turned(field, element), tuple(factors[a] for a in axis_action(element, OH)[0]))
-        np.testing.assert_allclose(there, turned(coarse, element), atol=1e-12)
+        there = operator(transformed(field, element), tuple(factors[a] for a in axis_action(element, OH)[0]))
+        np.testing.assert_allclose(there, transformed(coarse, element), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [*ANY_BOX, "spectral_cutoff", "strided"])
@@ -146,11 +146,11 @@ def test_favre_means_carry_the_momentum_and_commute_with_all_48(operator):
         there = fine.isel(time=[0])
         box = Grid(tuple((8, 4, 6)[a] for a in source), tuple((0.5, 0.25, 0.1)[a] for a in source))
         other = random_field(box, [0.0], dtype="float64")
-        other["velocity"] = other["velocity"].copy(data=turned(there["velocity"].values, element))
+        other["velocity"] = other["velocity"].copy(data=transformed(there["velocity"].values, element))
         scalar = transform_field(torch.from_numpy(density[:1, None]), element, "0e", OH).numpy()[:, 0]
         other["density"] = (("time", "x", "y", "z"), scalar, {"irreps": "0e"})
         found = degrade(other, operator, tuple((2, 1, 3)[a] for a in source), weight="density")
-        np.testing.assert_allclose(found["velocity"].values, turned(whole[:1], element), atol=1e-11)
+        np.testing.assert_allclose(found["velocity"].values, transformed(whole[:1], element), atol=1e-11)
 
 
 def test_weights_that_are_none():

@@ -188,26 +188,26 @@ def test_patches_that_do_not_fit_are_refused(periodic, tmp_path):
 def test_augmentation_turns_both_fields_alike(tmp_path, group):
     store, _, _ = pair(tmp_path / "a.zarr", sides=(4, 4, 6), spacing=(0.5, 0.5, 0.5))
     plain = PatchPairs([store], patch=4, samples=40, seed=0)
-    turned = PatchPairs([store], patch=4, samples=40, seed=0, augment=OctahedralAugmentation(group))
+    transformed = PatchPairs([store], patch=4, samples=40, seed=0, augment=OctahedralAugmentation(group))
     changed = 0
     for index in range(40):
-        (low, high), (before, _) = turned[index], plain[index]
-        # block means of the turned fine field are the turned coarse field: both were turned by one element
+        (low, high), (before, _) = transformed[index], plain[index]
+        # block means of the fine field are the coarse field: both were transformed by one element
         means = high.reshape(3, 4, 2, 4, 2, 4, 2).mean(dim=(2, 4, 6))
         torch.testing.assert_close(means, low, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(low.norm(), before.norm())
         changed += not torch.equal(low, before)
     assert changed > 25
-    # an axis that stays periodic may not be turned into one that does not
-    assert turned.grid.boundary == ("periodic", "periodic", "open")
+    # an axis that stays periodic may not be transformed into one that does not
+    assert transformed.grid.boundary == ("periodic", "periodic", "open")
 
 
 def test_augmentation_keeps_the_grid_of_the_patch(tmp_path):
     store, coarse, _ = pair(tmp_path / "a.zarr", sides=(4, 4, 4), spacing=(0.5, 0.5, 0.25), times=1)
-    turned = PatchPairs([store], samples=60, seed=0, augment=OctahedralAugmentation("Oh"))
+    transformed = PatchPairs([store], samples=60, seed=0, augment=OctahedralAugmentation("Oh"))
     squares = sorted((coarse[0, 2] ** 2).ravel())
     for index in range(60):
-        np.testing.assert_array_equal(sorted((turned[index][0][2] ** 2).ravel().tolist()), squares)
+        np.testing.assert_array_equal(sorted((transformed[index][0][2] ** 2).ravel().tolist()), squares)
 
 
 @pytest.mark.slow

@@ -101,13 +101,13 @@ def test_turning_moves_the_centers_with_the_axis():
     grid = Grid((4, 6, 2), (0.5, 0.5, 0.5), ("wall", "wall", "open"), centers=(None, (0.1, 0.4, 1, 1.5, 2, 2.5), None))
     for element in range(OH.order):
         source, flipped = axis_action(element, OH)
-        turned = grid.transformed(source, flipped)
+        transformed = grid.transformed(source, flipped)
         new = source.index(1)
         want = grid.widths()[1][::-1] if new in flipped else grid.widths()[1]
-        np.testing.assert_allclose(turned.widths()[new], want, atol=1e-12)
-        assert turned.shape == tuple(grid.shape[axis] for axis in source)
+        np.testing.assert_allclose(transformed.widths()[new], want, atol=1e-12)
+        assert transformed.shape == tuple(grid.shape[axis] for axis in source)
         middle = np.add(grid.origin, grid.lengths) / 2
-        np.testing.assert_allclose(np.add(turned.origin, np.array(turned.lengths) / 2)[new], middle[new])
+        np.testing.assert_allclose(np.add(transformed.origin, np.array(transformed.lengths) / 2)[new], middle[new])
 
 
 @pytest.mark.parametrize("keep", ["zarr", "hdf5"])

@@ -153,10 +153,10 @@ def test_filter_maps_are_each_other_s_adjoints(name):
     other = torch.randn_like(spectra)
     assert float((spectra * other).sum()) == pytest.approx(float((filters * tables.filters(other)).sum()), rel=1e-9)
     adjoint = tables.adjoint(filters)
-    turned = tap_permutation(tables.group, 3)
+    transformed = tap_permutation(tables.group, 3)
     for u, r in ((3, 5), (11, 0)):
         inverse = tables.group.inverse[u]
-        assert torch.equal(adjoint[:, :, u, r], filters[:, :, inverse, 26 - turned[u, r]].T)
+        assert torch.equal(adjoint[:, :, u, r], filters[:, :, inverse, 26 - transformed[u, r]].T)
     assert torch.equal(tables.adjoint(adjoint), filters)
 
 

@@ -229,9 +229,9 @@ class TestLayer:
         with torch.no_grad():
             result = layer(features)
             for element in (7, 20):
-                turned = layer(transform_regular(features, element, group))
+                transformed = layer(transform_regular(features, element, group))
                 expected = transform_regular(result, element, group)
-                assert float((turned - expected).norm() / expected.norm()) < 1e-5
+                assert float((transformed - expected).norm() / expected.norm()) < 1e-5
 
     def test_compiled_whole(self):
         """torch.compile sees one operator, forward and backward."""

@@ -190,10 +190,10 @@ def test_constrained_networks_commute_with_all_48(name, box):
     with torch.no_grad():
         fine = model(coarse, grid)
         for element in range(48):
-            turned = model(
+            transformed = model(
                 transform_field(coarse, element, model.irreps_in, group), transform_grid(grid, element, group)
             )
-            assert (turned - transform_field(fine, element, "1o", group)).norm() <= 1e-10 * fine.norm()
+            assert (transformed - transform_field(fine, element, "1o", group)).norm() <= 1e-10 * fine.norm()
 
 
 @pytest.mark.parametrize("inside", ["tricubic", "cnn"])
@@ -262,8 +262,8 @@ def test_the_card_restores_the_constraint(tmp_path):
         (["solenoidal"], "1o", "names with their options"),
         ({"solenoidal": None}, "1o", "names with their options"),
         ({"data_consistency": {"operator": "strided"}}, "1o", "is for the operators block_mean"),
-        ({"data_consistency": {}}, "1o", "do not take"),
-        ({"solenoidal": {"operator": "block_mean"}}, "1o", "do not take"),
+        ({"data_consistency": {}}, "1o", "takes the options"),
+        ({"solenoidal": {"operator": "block_mean"}}, "1o", "takes the options"),
         ({"solenoidal": {}}, "0e", "one vector field"),
         (CONSTRAINTS["both"], "2e", "one vector field"),
     ],

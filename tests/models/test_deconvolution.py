@@ -116,8 +116,8 @@ def test_commutes_with_all_48_elements(method):
     coarse = torch.randn(1, 3, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     fine = model(coarse, Grid((4, 5, 6), boundary=boundary))
     for element in range(group.order):
-        turned = transform_field(coarse, element, "1o", group)
-        got = model(turned, Grid(turned.shape[-3:], boundary=boundary))
+        transformed = transform_field(coarse, element, "1o", group)
+        got = model(transformed, Grid(transformed.shape[-3:], boundary=boundary))
         torch.testing.assert_close(got, transform_field(fine, element, "1o", group), rtol=0, atol=1e-12)
 
 

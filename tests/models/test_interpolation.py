@@ -35,9 +35,9 @@ def test_commutes_with_all_48_elements(name, factor, coarse):
     group, model = octahedral_group("Oh"), build_model(name, Task(factor))
     fine = model(coarse, Grid(SIDES))
     for element in range(group.order):
-        turned = transform_field(coarse, element, "1o", group)
+        transformed = transform_field(coarse, element, "1o", group)
         expected = transform_field(fine, element, "1o", group)
-        torch.testing.assert_close(model(turned, Grid(turned.shape[-3:])), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(model(transformed, Grid(transformed.shape[-3:])), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES[:3])

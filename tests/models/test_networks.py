@@ -38,9 +38,9 @@ def equivariance_errors(model, boundary=None, irreps="1o", components=3):
     with torch.no_grad():
         fine = model(coarse, Grid(SIDES, boundary=boundary))
         for element in range(group.order):
-            turned = transform_field(coarse, element, irreps, group)
+            transformed = transform_field(coarse, element, irreps, group)
             expected = transform_field(fine, element, irreps, group)
-            got = model(turned, Grid(turned.shape[-3:], boundary=boundary))
+            got = model(transformed, Grid(transformed.shape[-3:], boundary=boundary))
             yield ((got - expected).norm() / fine.norm()).item()
 
 

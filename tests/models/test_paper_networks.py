@@ -34,8 +34,8 @@ def worst_error(model, boundary=("periodic",) * 3, sides=(3, 4, 5)):
     with torch.no_grad():
         fine = model(coarse, Grid(sides, boundary=boundary))
         for element in range(group.order):
-            turned = transform_field(coarse, element, model.irreps_in, group)
-            got = model(turned, Grid(turned.shape[-3:], boundary=boundary))
+            transformed = transform_field(coarse, element, model.irreps_in, group)
+            got = model(transformed, Grid(transformed.shape[-3:], boundary=boundary))
             expected = transform_field(fine, element, model.irreps, group)
             worst = max(worst, float((got - expected).norm() / fine.norm()))
     return worst
@@ -91,9 +91,9 @@ def test_the_doubling_convolution_can_commute_with_reflections():
     def worst():
         fine = layer(features, periodic)
         return max(
-            float((layer(transform_scalar(features, g, group), periodic) - turned).abs().max())
+            float((layer(transform_scalar(features, g, group), periodic) - transformed).abs().max())
             for g in range(48)
-            for turned in [transform_scalar(fine, g, group)]
+            for transformed in [transform_scalar(fine, g, group)]
         )
 
     assert worst() < 1e-14

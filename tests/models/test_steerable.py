@@ -37,9 +37,9 @@ def equivariance_error(model, grid):
         correction = fine - build_model("trilinear", Task(model.factor))(model.target(coarse), grid)
         assert correction.norm() > 0.05 * fine.norm()  # it is not the interpolation that is tested
         for element in range(group.order):
-            turned = transform_field(coarse, element, model.irreps_in, group)
+            transformed = transform_field(coarse, element, model.irreps_in, group)
             expected = transform_field(fine, element, model.irreps, group)
-            got = model(turned, transform_grid(grid, element, group))
+            got = model(transformed, transform_grid(grid, element, group))
             worst = max(worst, float((got - expected).norm() / fine.norm()))
     return worst
 
@@ -84,20 +84,20 @@ def double_precision():
 
 
 def test_filters_are_steerable_under_every_rotation(monkeypatch, double_precision):
-    """K(R r) = rho_out(R) K(r) rho_in(R)^-1 for a rotation that no grid has: the filter is asked at turned places."""
+    """K(R r) = rho_out(R) K(r) rho_in(R)^-1 for a rotation that no grid has: the filter is asked at places moved."""
     layer = SteerableConv("2x0e + 1o", "0e + 2x1o + 1e + 2e", l_max=2, radius=2.0, radial=3, factor=2)
     rotation, upright = rand_matrix(), Lattice.displacements
     plain = layer.kernel()
     steerable.path_table.cache_clear()
     try:
         monkeypatch.setattr(Lattice, "displacements", lambda self: upright(self) @ rotation.T)
-        turned = layer.kernel()
+        transformed = layer.kernel()
     finally:
         steerable.path_table.cache_clear()
-    plain, turned = (kernel.detach().unflatten(0, (-1, 8)).flatten(-3) for kernel in (plain, turned))
+    plain, transformed = (kernel.detach().unflatten(0, (-1, 8)).flatten(-3) for kernel in (plain, transformed))
     out, into = (irreps.D_from_matrix(rotation) for irreps in (layer.irreps_out, layer.irreps_in))
-    torch.testing.assert_close(turned, torch.einsum("ab,bpct,dc->apdt", out, plain, into), rtol=0, atol=1e-12)
-    assert (plain - turned).norm() > 0.1 * plain.norm()
+    torch.testing.assert_close(transformed, torch.einsum("ab,bpct,dc->apdt", out, plain, into), rtol=0, atol=1e-12)
+    assert (plain - transformed).norm() > 0.1 * plain.norm()
 
 
 def test_filters_span_those_of_the_voxel_convolution_of_e3nn(double_precision):
@@ -154,9 +154,9 @@ def test_gate_keeps_types():
     into, out = (representation(str(irreps), group) for irreps in (gate.irreps_in, gate.irreps_out))
     with torch.no_grad():
         for g in range(group.order):
-            turned = gate(torch.einsum("ab,nbxyz->naxyz", torch.tensor(into[g]), values))
+            transformed = gate(torch.einsum("ab,nbxyz->naxyz", torch.tensor(into[g]), values))
             expected = torch.einsum("ab,nbxyz->naxyz", torch.tensor(out[g]), gate(values))
-            torch.testing.assert_close(turned, expected, rtol=0, atol=1e-13)
+            torch.testing.assert_close(transformed, expected, rtol=0, atol=1e-13)
 
 
 def test_every_output_starts_with_a_variance_of_one():

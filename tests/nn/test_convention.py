@@ -32,10 +32,10 @@ def test_a_quarter_turn_moves_the_cell_and_turns_the_arrow():
     group = group_of("O")
     field = torch.zeros(1, 3, 5, 4, 1)
     field[0, 0, 4, 1, 0] = 1
-    turned = transform_field(field, group.index(QUARTER_TURN_ABOUT_Z), "1o", group)
-    assert turned.shape == (1, 3, 4, 5, 1)
+    transformed = transform_field(field, group.index(QUARTER_TURN_ABOUT_Z), "1o", group)
+    assert transformed.shape == (1, 3, 4, 5, 1)
     # x is now -y of before: index 1 of 4 becomes index 2 of 4; y is x of before: index 4 of 5.
-    assert turned.nonzero().tolist() == [[0, 1, 2, 4, 0]] and float(turned.sum()) == 1
+    assert transformed.nonzero().tolist() == [[0, 1, 2, 4, 0]] and float(transformed.sum()) == 1
 
 
 def test_the_lifting_filter_of_g_is_the_filter_turned_by_g():

@@ -133,10 +133,10 @@ def test_runs_too_short_or_of_another_step_are_refused(tmp_path):
 def test_augmentation_turns_all_frames_alike(tmp_path):
     store = write_pairs(tmp_path / "a.zarr", np.arange(3))
     plain = PatchPairs([store], samples=8, seed=0, frames=2)
-    turned = PatchPairs([store], samples=8, seed=0, frames=2, augment=OctahedralAugmentation("Oh"))
+    transformed = PatchPairs([store], samples=8, seed=0, frames=2, augment=OctahedralAugmentation("Oh"))
     changed = 0
     for index in range(8):
-        (low, high), (before, _) = turned[index], plain[index]
+        (low, high), (before, _) = transformed[index], plain[index]
         means = high.reshape(3, 4, 2, 6, 2, 8, 2).mean(dim=(2, 4, 6))
         torch.testing.assert_close(means, low[3:], atol=1e-6, rtol=1e-5)
         group = octahedral_group("Oh")
@@ -171,8 +171,8 @@ def test_networks_of_three_frames_commute_with_all_48(name, irreps):
         coarse = torch.randn(1, 3 * (3 if irreps == "1o" else 4), 4, 3, 5, dtype=torch.float64)
         fine, group = model(coarse, Grid((4, 3, 5))), octahedral_group("Oh")
         for element in range(48):
-            turned = transform_field(coarse, element, model.irreps_in, group)
-            got = model(turned, Grid(turned.shape[-3:]))
+            transformed = transform_field(coarse, element, model.irreps_in, group)
+            got = model(transformed, Grid(transformed.shape[-3:]))
             assert (got - transform_field(fine, element, irreps, group)).norm() <= 1e-10 * fine.norm()
         for frame in coarse.unflatten(1, (3, -1)).unbind(1):
             frame += 0.1  # in place: every frame counts

@@ -1,4 +1,4 @@
-"""Losses: closed forms, the same for turned fields, differentiable, and reached from the settings."""
+"""Losses: closed forms, the same for transformed fields, differentiable, and reached from the settings."""
 
 import math
 
@@ -94,8 +94,8 @@ def test_losses_are_the_same_for_turned_fields(name, grid):
     prediction, target = fields(grid)
     loss, group = LOSSES[name](prediction, target, grid, SCALE), octahedral_group("Oh")
     for element in range(48):
-        turned = [transform_field(field, element, "1o", group) for field in (prediction, target)]
-        found = LOSSES[name](*turned, transform_grid(grid, element, group), SCALE)
+        transformed = [transform_field(field, element, "1o", group) for field in (prediction, target)]
+        found = LOSSES[name](*transformed, transform_grid(grid, element, group), SCALE)
         torch.testing.assert_close(found, loss, rtol=1e-12, atol=1e-14)
 
 

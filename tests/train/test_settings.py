@@ -131,10 +131,10 @@ def test_patches_shorter_than_the_box_have_no_spectrum_but_derivatives(pairs, tm
 
 
 def test_augmentation_turns_training_patches_and_no_others(pairs, tmp_path):
-    plain, turned, again = (
+    plain, transformed, again = (
         fitted(pairs, tmp_path / name, augment=a) for name, a in (("a", None), ("b", "Oh"), ("c", "Oh"))
     )
-    assert not torch.equal(weights(plain), weights(turned)) and torch.equal(weights(turned), weights(again))
+    assert not torch.equal(weights(plain), weights(transformed)) and torch.equal(weights(transformed), weights(again))
     assert (
         read_card(tmp_path / "b").training["augment"] == "Oh" and read_card(tmp_path / "a").training["augment"] is None
     )

@@ -52,7 +52,7 @@ class OctahedralGroup:
     @property
     def order(self) -> int:
         """Number of elements n, 24 or 48."""
-        return len(self.matrices)
+        return {"O": 24, "Oh": 48}[self.name]  # by name: torch.compile would make writable what it counts
 
     @cached_property
     def _index(self) -> dict[bytes, int]:

@@ -31,7 +31,7 @@ from flowsr.metrics.channel import (
     reynolds_stress,
     wall_profiles,
 )
-from flowsr.metrics.coherence import Coherence, coherence_per_wavenumber, cross_energy, good_up_to
+from flowsr.metrics.coherence import Coherence, coherence_per_wavenumber, good_up_to
 from flowsr.metrics.derivatives import derivative, finite_differences, gradient
 from flowsr.metrics.equivariance import (
     EquivarianceError,
@@ -141,121 +141,33 @@ _REGISTERED: dict[str, type[PooledMetric]] = {
 for _name, _metric in _REGISTERED.items():
     METRICS.register(_name)(_metric)
 
-__all__ = [
-    "METRICS",
-    "AbsoluteError",
-    "Coherence",
-    "ComponentErrors",
-    "ComponentSimilarity",
-    "ConsistencyError",
-    "Correlation",
-    "Curve",
-    "CurveQuantity",
-    "Degrade",
-    "DerivativeMoments",
-    "DissipationCaptured",
-    "Divergence",
-    "EnstrophyCaptured",
-    "EquivarianceError",
-    "FieldMetric",
-    "FlowScales",
-    "GradientInvariants",
-    "GradientPdf",
-    "Helicity",
-    "HelicitySpectrum",
-    "InputMetric",
-    "JointDensity",
-    "LineSpectra",
-    "ModelMetric",
-    "NormalizedError",
-    "PooledMetric",
-    "Quantity",
-    "ReynoldsAnisotropy",
-    "SpectralMoments",
-    "SpectralRanges",
-    "Spectrum",
-    "StrainAlignment",
-    "StrainEigenvalues",
-    "StructuralSimilarity",
-    "StructureFunctions",
-    "SubgridStress",
-    "SymmetryBreaking",
-    "SymmetryBreakingError",
-    "VarianceScaledError",
-    "VelocityIncrements",
-    "WallProfiles",
-    "WallSpectra",
-    "WallUnits",
-    "anisotropy",
-    "block_mean",
-    "chosen_metrics",
-    "coherence_per_wavenumber",
-    "compensated_spectrum",
-    "consistency_error",
-    "correlation",
-    "cross_energy",
-    "cutoff_wavenumber",
-    "data_range_of",
-    "derivative",
-    "derivative_flatness",
-    "derivative_skewness",
-    "dissipation",
-    "dissipation_captured",
-    "dissipation_spectrum",
-    "energy_spectrum",
-    "energy_transfer",
-    "enstrophy",
-    "enstrophy_captured",
-    "equivariance_error",
-    "equivariance_error_per_irrep",
-    "equivariance_error_per_shell",
-    "error_per_class",
-    "field_error_per_wavenumber",
-    "finite_differences",
-    "flow_scales",
-    "flow_statistics",
-    "gaussian_mean",
-    "good_up_to",
-    "gradient",
-    "gradient_invariants",
-    "gradient_pdf",
-    "gradient_scales",
-    "helicity",
-    "helicity_spectrum",
-    "is_channel",
-    "largest_error",
-    "line_spectra",
-    "line_spectrum",
-    "lumley_invariants",
-    "mean_absolute_error",
-    "measure_datasets",
-    "measure_in_tiles",
-    "normalized_divergence",
-    "nrmse",
-    "nrmse_beyond",
-    "physical_unit",
-    "qr_joint_pdf",
-    "relative_helicity",
-    "reynolds_stress",
-    "shared_work",
-    "shell_energy",
-    "shell_sums",
-    "shells_of",
-    "spectral_error",
-    "spectral_error_per_wavenumber",
-    "spectral_moments",
-    "ssim",
-    "strain_eigenframe",
-    "strain_scale",
-    "strain_state",
-    "structure_functions",
-    "subgrid_stress",
-    "subgrid_stress_correlation",
-    "subgrid_stress_error",
-    "symmetry_breaking",
-    "velocity_gradient",
-    "vorticity",
-    "vorticity_alignment",
-    "vrmse",
-    "wall_profiles",
-]
+# What a metric is, and all of them by name.
+__all__ = ["METRICS", "Curve", "CurveQuantity", "Degrade", "FieldMetric", "InputMetric", "ModelMetric", "PooledMetric"]
+__all__ += ["Quantity", "chosen_metrics", "measure_datasets", "measure_in_tiles", "physical_unit", "shared_work"]
+# Errors of the field.
+__all__ += ["AbsoluteError", "ComponentErrors", "ConsistencyError", "Correlation", "NormalizedError"]
+__all__ += ["VarianceScaledError", "consistency_error", "correlation", "largest_error", "mean_absolute_error", "nrmse"]
+__all__ += ["vrmse"]
+__all__ += ["ComponentSimilarity", "StructuralSimilarity", "data_range_of", "gaussian_mean", "ssim"]
+# Small scales.
+__all__ += ["DerivativeMoments", "DissipationCaptured", "Divergence", "EnstrophyCaptured", "GradientPdf", "derivative"]
+__all__ += ["derivative_flatness", "derivative_skewness", "dissipation", "dissipation_captured", "enstrophy"]
+__all__ += ["enstrophy_captured", "finite_differences", "gradient", "gradient_pdf", "gradient_scales"]
+__all__ += ["normalized_divergence", "velocity_gradient", "vorticity"]
+__all__ += ["GradientInvariants", "JointDensity", "StrainAlignment", "StrainEigenvalues", "gradient_invariants"]
+__all__ += ["qr_joint_pdf", "strain_eigenframe", "strain_scale", "strain_state", "vorticity_alignment"]
+__all__ += ["Helicity", "HelicitySpectrum", "SubgridStress", "block_mean", "energy_transfer", "helicity"]
+__all__ += ["helicity_spectrum", "relative_helicity", "subgrid_stress", "subgrid_stress_correlation"]
+__all__ += ["subgrid_stress_error"]
+# Scale by scale.
+__all__ += ["SpectralRanges", "Spectrum", "compensated_spectrum", "cutoff_wavenumber", "dissipation_spectrum"]
+__all__ += ["energy_spectrum", "field_error_per_wavenumber", "nrmse_beyond", "shell_energy", "shell_sums", "shells_of"]
+__all__ += ["spectral_error", "spectral_error_per_wavenumber"]
+__all__ += ["Coherence", "LineSpectra", "StructureFunctions", "VelocityIncrements", "WallSpectra"]
+__all__ += ["coherence_per_wavenumber", "good_up_to", "line_spectra", "line_spectrum", "structure_functions"]
+__all__ += ["FlowScales", "SpectralMoments", "flow_scales", "flow_statistics", "spectral_moments"]
+# Walls, and symmetry.
+__all__ += ["ReynoldsAnisotropy", "WallProfiles", "WallUnits", "anisotropy", "is_channel", "lumley_invariants"]
+__all__ += ["reynolds_stress", "wall_profiles"]
+__all__ += ["EquivarianceError", "SymmetryBreaking", "SymmetryBreakingError", "equivariance_error"]
+__all__ += ["equivariance_error_per_irrep", "equivariance_error_per_shell", "error_per_class", "symmetry_breaking"]

@@ -8,41 +8,13 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import Curve, Quantity, check_same_grid
-from flowsr.metrics.spectra import (
-    NOISE,
-    ShellMetric,
-    beyond_cutoff,
-    shell_energy,
-    shell_sums,
-    shown_shells,
-    spectrum_quantity,
-)
+from flowsr.metrics.base import Curve, Quantity
+from flowsr.metrics.spectra import NOISE, ShellMetric, beyond_cutoff, shell_energy, shown_shells, spectrum_quantity
 
 LEAST_COHERENCE = 0.9
 LARGEST_ERROR = 0.2
 
 _SOURCE = "Re <p^.t^*> / sqrt(<|p^|^2> <|t^|^2>) over a shell; Bendat & Piersol, Random Data (2010), eq. 5.91"
-
-
-def cross_energy(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-    """Co-spectrum: Re p^.t^* / 2 summed over the modes of each shell.
-
-    The scalar product over components makes it independent of the axes; opposite modes are conjugate, so that the
-    imaginary parts of a shell add up to 0.
-
-    Args:
-        prediction, target: (batch, component, x, y, z).
-        grid: a periodic box.
-
-    Returns:
-        (batch, n), float64: :func:`~flowsr.metrics.spectra.shell_energy` where both fields are one.
-
-    Raises:
-        ValueError: shapes that differ, or an axis that is not periodic.
-    """
-    check_same_grid(prediction, target, grid)
-    return shell_sums(prediction, grid, target) / 2
 
 
 def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
@@ -51,15 +23,10 @@ def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> 
     1 where phases and directions are right, and amplitudes up to one factor a shell; 0 where they have nothing to do
     with the truth. Source: the real part of the coherency, Bendat & Piersol, Random Data (2010), eq. 5.91.
 
-    Args:
-        prediction, target: (batch, component, x, y, z).
-        grid: a periodic box.
+    Arguments and errors as in :func:`~flowsr.metrics.spectral_error_per_wavenumber`.
 
     Returns:
         wavenumber (n,) and coherence (batch, n), no unit; nan in shells where either field holds no more than rounding.
-
-    Raises:
-        ValueError: shapes that differ, or an axis that is not periodic.
     """
     return Coherence().each(prediction, target, grid)["coherence"]
 
@@ -113,7 +80,7 @@ class Coherence(ShellMetric):
 
     def measure(self, prediction, target, grid):
         return {
-            "cross_energy": cross_energy(prediction, target, grid),
+            "cross_energy": shell_energy(prediction, grid, target),
             "prediction_energy": shell_energy(prediction, grid),
             "target_energy": shell_energy(target, grid),
         }
@@ -121,8 +88,7 @@ class Coherence(ShellMetric):
     def finish(self, cross_energy, prediction_energy, target_energy, wavenumber, complete, cutoff):
         shown, beyond = shown_shells(wavenumber, complete), beyond_cutoff(wavenumber, cutoff)
         energies = cross_energy, prediction_energy, target_energy
-        predicted = prediction_energy > NOISE * prediction_energy.sum()
-        held = target_energy > NOISE * target_energy.sum()
+        predicted, held = (e > NOISE * e.sum() for e in (prediction_energy, target_energy))
         coherence = torch.where(held & predicted, _coherence(*energies), torch.nan)
         error = (prediction_energy - 2 * cross_energy + target_energy) / target_energy
         coherent = good_up_to(wavenumber[shown], (held & (coherence >= self.least_coherence))[shown])

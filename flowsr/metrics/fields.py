@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import Degrade, FieldMetric, InputMetric, Quantity, check_same_grid, volume_of, volume_sum
+from flowsr.metrics.base import Degrade, FieldMetric, InputMetric, Quantity, volume_of, volume_sum
 
 COMPONENTS = ("u", "v", "w")
 
@@ -51,12 +51,8 @@ def vrmse(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
 def mean_absolute_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
     """Mean over the volume and over the components of |p - t|, the L1 distance.
 
-    The same under the 48 rotations and reflections of the cube, not under all rotations.
-
-    Arguments as in :func:`nrmse`.
-
-    Returns:
-        (batch,), float64, in units of the field.
+    The same under the 48 rotations and reflections of the cube, not under all rotations. Arguments as in :func:`nrmse`;
+    (batch,), float64, in units of the field.
     """
     return AbsoluteError().each(prediction, target, grid)["mae"]
 
@@ -64,22 +60,17 @@ def mean_absolute_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tenso
 def largest_error(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
     """Largest length of the error vector anywhere, max |p - t|, the L-infinity distance.
 
-    Arguments as in :func:`nrmse`.
-
-    Returns:
-        (batch,), float64, in units of the field.
+    Arguments as in :func:`nrmse`; (batch,), float64, in units of the field.
     """
-    check_same_grid(prediction, target, grid)
-    return _largest_length(prediction - target)
+    return AbsoluteError().each(prediction, target, grid)["largest_error"]
 
 
 def correlation(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
     """Correlation coefficient of the whole vector, <p'.t'> / sqrt(<p'.p'> <t'.t'>) with the mean vectors taken off.
 
     The products are scalar products, so that the number does not depend on the axes: 1 for p' = a t' with any a > 0.
-    Source: Pearson, Proc. R. Soc. 58, 240 (1895), for one component.
-
-    Arguments and result as in :func:`nrmse`; nan where either field is uniform.
+    Source: Pearson, Proc. R. Soc. 58, 240 (1895), for one component. Arguments and result as in :func:`nrmse`; nan
+    where either field is uniform.
     """
     return Correlation().each(prediction, target, grid)["correlation"]
 
@@ -89,19 +80,7 @@ def consistency_error(prediction: Tensor, coarse: Tensor, grid: Grid, degrade: D
 
     0 for the truth, whatever the operator; an interpolation that smooths has lost something that the input held.
     Source: the consistency constraint of Sonderby et al., Amortised MAP Inference for Image Super-resolution, arXiv
-    1610.04490, section 3.
-
-    Args:
-        prediction: (batch, component, x, y, z).
-        coarse: (batch, component, X, Y, Z), same unit.
-        grid: the grid of ``prediction``.
-        degrade: the operator D that made the coarse field, ``degrade(field, grid)``.
-
-    Returns:
-        (batch,), float64, no unit.
-
-    Raises:
-        ValueError: a prediction that is not on the grid, or a degraded one of another shape than the input.
+    1610.04490, section 3. Arguments and errors as in :meth:`InputMetric.update`; (batch,), float64, no unit.
     """
     metric = ConsistencyError().to(prediction.device)
     errors = [metric(p, c, grid, degrade)["consistency_error"] for p, c in zip(prediction.split(1), coarse.split(1))]
@@ -131,8 +110,9 @@ class VarianceScaledError(FieldMetric):
     scalars: ClassVar = {"vrmse": Quantity("VRMSE", "1", "lower", _VRMSE_SOURCE)}
 
     def measure(self, prediction, target, grid):
-        mean, _, power = _moments(target, target, grid)
-        return {"error": volume_sum((prediction - target) ** 2, grid), "mean": mean, "power": power}
+        true = target.to(torch.float64)
+        error, power = (volume_sum(values, grid) for values in ((prediction - target) ** 2, true * true))
+        return {"error": error, "mean": volume_sum(true, grid, keep=2), "power": power}
 
     def finish(self, error, mean, power, volume):
         return {"vrmse": torch.sqrt(error / _central_sum(mean, mean, power, volume))}
@@ -157,7 +137,7 @@ class AbsoluteError(FieldMetric):
             "absolute": volume_sum(error.abs(), grid),
             "power": volume_sum(target**2, grid),
             "components": volume_of(target, grid) * target.shape[1],
-            "largest": _largest_length(error),
+            "largest": torch.linalg.vector_norm(error, dim=1).flatten(1).amax(1),
         }
 
     def finish(self, absolute, power, volume, components, largest):
@@ -175,13 +155,13 @@ class Correlation(FieldMetric):
     scalars: ClassVar = {"correlation": Quantity("Correlation", "1", "higher", _CORRELATION_SOURCE)}
 
     def measure(self, prediction, target, grid):
-        prediction_mean, target_mean, product = _moments(prediction, target, grid)
+        prediction, target = prediction.to(torch.float64), target.to(torch.float64)
         return {
-            "prediction_mean": prediction_mean,
-            "target_mean": target_mean,
-            "prediction_power": _moments(prediction, prediction, grid)[2],
-            "product": product,
-            "target_power": _moments(target, target, grid)[2],
+            "prediction_mean": volume_sum(prediction, grid, keep=2),
+            "target_mean": volume_sum(target, grid, keep=2),
+            "prediction_power": volume_sum(prediction * prediction, grid),
+            "product": volume_sum(prediction * target, grid),
+            "target_power": volume_sum(target * target, grid),
         }
 
     def finish(self, prediction_mean, target_mean, prediction_power, product, target_power, volume):
@@ -245,17 +225,6 @@ class ComponentErrors(FieldMetric):
         return result
 
 
-def _moments(one: Tensor, other: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """Integrals of both fields (batch, component), and of their scalar product (batch,)."""
-    one, other = one.to(torch.float64), other.to(torch.float64)
-    integrals = volume_sum(one, grid, keep=2), volume_sum(other, grid, keep=2)
-    return *integrals, volume_sum(one * other, grid)
-
-
 def _central_sum(one: Tensor, other: Tensor, product: Tensor, volume: Tensor) -> Tensor:
     """The integral of the product of both fields less their means."""
     return product - (one * other).sum(-1) / volume
-
-
-def _largest_length(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=1).flatten(1).amax(1)

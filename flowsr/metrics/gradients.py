@@ -54,10 +54,8 @@ def velocity_gradient(velocity: Tensor, grid: Grid) -> Tensor:
 def vorticity(velocity: Tensor, grid: Grid) -> Tensor:
     """Curl of a velocity, w_i = e_ijk du_k/dx_j.
 
-    Arguments and errors as in :func:`velocity_gradient`.
-
-    Returns:
-        (batch, 3, x, y, z), 1/time: an axial vector, ``1e`` where the velocity is ``1o``.
+    Arguments and errors as in :func:`velocity_gradient`; (batch, 3, x, y, z), 1/time: an axial vector, ``1e`` where the
+    velocity is ``1o``.
     """
     a = velocity_gradient(velocity, grid)
     return torch.stack([a[:, 2, 1] - a[:, 1, 2], a[:, 0, 2] - a[:, 2, 0], a[:, 1, 0] - a[:, 0, 1]], dim=1)
@@ -67,9 +65,7 @@ def normalized_divergence(velocity: Tensor, grid: Grid) -> Tensor:
     """Root mean square divergence over root mean square velocity gradient, sqrt(<A_ii^2> / <A_ij A_ij>).
 
     0 for an incompressible field, sqrt(1/3) for three unrelated isotropic components, 1 at most in a periodic box:
-    for a potential flow.
-
-    Arguments as in :func:`velocity_gradient`; (batch,), no unit.
+    for a potential flow. Arguments as in :func:`velocity_gradient`; (batch,), no unit.
     """
     return Divergence().each(velocity, velocity, grid)["divergence"]
 
@@ -77,48 +73,27 @@ def normalized_divergence(velocity: Tensor, grid: Grid) -> Tensor:
 def dissipation(velocity: Tensor, grid: Grid, viscosity: float = 1.0) -> Tensor:
     """Mean dissipation per unit mass, 2 nu <S_ij S_ij> with S the symmetric part of the gradient.
 
-    Source: Pope, Turbulent Flows (2000), section 5.3.
-
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
-        viscosity: kinematic viscosity nu.
-
-    Returns:
-        (batch,), velocity^3 / length.
+    Source: Pope, Turbulent Flows (2000), section 5.3. Velocity (batch, 3, x, y, z) and kinematic viscosity nu give
+    (batch,), velocity^3 / length.
     """
     return viscosity * _strain_power(velocity, grid) / volume_of(velocity, grid)
 
 
 def dissipation_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-    """Predicted over true mean dissipation; the viscosity cancels.
-
-    Args:
-        prediction, target: (batch, 3, x, y, z).
-        grid: the grid of both.
-
-    Returns:
-        (batch,), no unit; 1 is right, less is too smooth.
-    """
+    """Predicted over true mean dissipation, (batch,); the viscosity cancels. 1 is right, less is too smooth."""
     return DissipationCaptured().each(prediction, target, grid)["dissipation_captured"]
 
 
 def enstrophy(velocity: Tensor, grid: Grid) -> Tensor:
-    """Mean enstrophy <w.w> / 2. Source: Taylor, Proc. R. Soc. A 164, 15 (1938).
+    """Mean enstrophy <w.w> / 2, (batch,), float64, 1/time^2. Source: Taylor, Proc. R. Soc. A 164, 15 (1938).
 
-    Arguments as in :func:`velocity_gradient`.
-
-    Returns:
-        (batch,), float64, 1/time^2. In a homogeneous incompressible flow the dissipation is 2 nu times this.
+    In a homogeneous incompressible flow the dissipation is 2 nu times this. Arguments as in :func:`velocity_gradient`.
     """
     return _enstrophy_integral(velocity, grid) / volume_of(velocity, grid)
 
 
 def enstrophy_captured(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-    """Predicted over true mean enstrophy.
-
-    Arguments as in :func:`dissipation_captured`; (batch,), no unit; 1 is right, less is too smooth.
-    """
+    """Predicted over true mean enstrophy, (batch,): 1 is right, less is too smooth."""
     return EnstrophyCaptured().each(prediction, target, grid)["enstrophy_captured"]
 
 
@@ -128,10 +103,8 @@ def derivative_skewness(velocity: Tensor, grid: Grid) -> Tensor:
     a_i = du_i/dx_i less its mean; no sum over i. Near -0.5 in developed turbulence, where it measures vortex
     stretching; 0 for a Gaussian field. Source: Sreenivasan & Antonia, Annu. Rev. Fluid Mech. 29, 435 (1997).
 
-    Arguments as in :func:`velocity_gradient`.
-
-    Returns:
-        (batch,), no unit; a direction whose derivative vanishes everywhere is left out, nan if all do.
+    Arguments as in :func:`velocity_gradient`; (batch,), no unit. A direction whose derivative vanishes everywhere is
+    left out, nan if all do.
     """
     return DerivativeMoments().each(velocity, velocity, grid)["derivative_skewness"]
 
@@ -145,12 +118,9 @@ def derivative_flatness(velocity: Tensor, grid: Grid) -> Tensor:
 
 
 def gradient_scales(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Root mean squares of the longitudinal and of the transverse derivatives.
+    """Root mean squares of the longitudinal and of the transverse derivatives: ``scales`` of :class:`GradientPdf`.
 
-    Arguments as in :func:`velocity_gradient`.
-
-    Returns:
-        two of (batch,), float64, 1/time: what :class:`GradientPdf` takes as ``scales``.
+    Arguments as in :func:`velocity_gradient`; two of (batch,), float64, 1/time.
     """
     a = velocity_gradient(velocity, grid)
     longitudinal, transverse = (_root_mean_square(_components(a, kind), grid) for kind in KINDS)
@@ -214,10 +184,7 @@ class DissipationCaptured(FieldMetric):
 
 
 class DerivativeMoments(FieldMetric):
-    """Skewness and flatness of the prediction's longitudinal derivatives; moments are pooled over snapshots.
-
-    See :func:`derivative_skewness` and :func:`derivative_flatness`.
-    """
+    """:func:`derivative_skewness` and :func:`derivative_flatness` of the prediction; moments are pooled."""
 
     standard = True
     halo = DERIVATIVE_HALO
@@ -271,10 +238,8 @@ class GradientPdf(FieldMetric):
         return measured
 
     def finish(self, longitudinal, longitudinal_samples, transverse, transverse_samples):
-        return {
-            "pdf_longitudinal": density_curve(longitudinal, longitudinal_samples, -PDF_RANGE, PDF_RANGE),
-            "pdf_transverse": density_curve(transverse, transverse_samples, -PDF_RANGE, PDF_RANGE),
-        }
+        volumes = (longitudinal, longitudinal_samples), (transverse, transverse_samples)
+        return {f"pdf_{kind}": density_curve(*v, -PDF_RANGE, PDF_RANGE) for kind, v in zip(KINDS, volumes)}
 
 
 class EnstrophyCaptured(FieldMetric):
@@ -296,26 +261,14 @@ class EnstrophyCaptured(FieldMetric):
 
 
 def bin_numbers(values: Tensor, low: float, high: float, bins: int) -> Tensor:
-    """Number of each value's bin, 0 to bins - 1 from low to high; -1 below, at or above ``high``, and for nan.
-
-    The topmost bin holds ``high`` itself.
-    """
+    """Number of each value's bin, 0 to bins - 1 from low to high, which the topmost holds; -1 outside, and for nan."""
     scaled = (values.to(torch.float64) - low) * (bins / (high - low))
     number = torch.where(values == high, bins - 1, torch.floor(scaled))
     return torch.where((number >= 0) & (number < bins), number, -1).to(torch.int64)
 
 
 def volume_per_bin(numbers: Tensor, bins: int, volumes: Tensor) -> Tensor:
-    """Volume of the cells in every bin.
-
-    Args:
-        numbers: (batch, x, y, z) int64, -1 for none.
-        bins: how many there are.
-        volumes: (x, y, z), of the cells.
-
-    Returns:
-        (batch, bins), float64.
-    """
+    """Volume of the cells (x, y, z) in every bin, (batch, bins), float64, by their numbers, -1 for none."""
     weights = volumes.flatten()
     rows = [(row >= 0, row) for row in numbers.flatten(1)]
     return torch.stack([torch.bincount(row[inside], weights[inside], minlength=bins) for inside, row in rows])
@@ -349,11 +302,9 @@ def _components(a: Tensor, kind: str) -> Tensor:
 def _histogram(prediction: Tensor, target: Tensor, grid: Grid, kind: str, scale: float | None) -> tuple[Tensor, Tensor]:
     """Counts (batch, bins) and number of samples (batch,), those outside the bins included, by volume."""
     values = _components(velocity_gradient(prediction, grid), kind)
+    unit = torch.full((len(values),), scale or 0.0, dtype=torch.float64, device=values.device)
     if scale is None:
-        truth = _components(velocity_gradient(target, grid), kind)
-        unit = _root_mean_square(truth, grid)
-    else:
-        unit = torch.full((len(values),), scale, dtype=torch.float64, device=values.device)
+        unit = _root_mean_square(_components(velocity_gradient(target, grid), kind), grid)
     counts = torch.stack([_count(one, grid) for one in values / unit[:, None, None, None, None]])
     if kind == "transverse":
         counts = (counts + counts.flip(-1)) / 2

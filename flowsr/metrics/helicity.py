@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import Curve, FieldMetric, Quantity, volume_of, volume_sum
+from flowsr.metrics.base import Curve, FieldMetric, Quantity, volume_sum
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
 from flowsr.metrics.gradients import vorticity
 from flowsr.metrics.spectra import NOISE, ShellMetric, shell_sums, shells_of, shown_shells, spectrum_quantity
@@ -30,17 +30,15 @@ def helicity(velocity: Tensor, grid: Grid) -> Tensor:
     Returns:
         (batch,), float64, velocity^2 / length; changes sign under reflections and the inversion.
     """
-    return _helicity_integral(velocity, grid) / volume_of(velocity, grid)
+    return Helicity().each(velocity, velocity, grid)["helicity"]
 
 
 def relative_helicity(velocity: Tensor, grid: Grid) -> Tensor:
     """<u.w> / sqrt(<u.u> <w.w>): 1 for a right-handed Beltrami flow, -1 for a left-handed one.
 
-    0 for a flow that is its own mirror image.
-
-    Arguments and source as in :func:`helicity`; (batch,), no unit.
+    0 for a flow that is its own mirror image. Arguments and source as in :func:`helicity`; (batch,), no unit.
     """
-    return _relative(*_integrals(velocity, grid).values())
+    return Helicity().each(velocity, velocity, grid)["relative_helicity"]
 
 
 def helicity_spectrum(velocity: Tensor, grid: Grid) -> Curve:
@@ -59,8 +57,7 @@ def helicity_spectrum(velocity: Tensor, grid: Grid) -> Curve:
         ValueError: a field that is not on the grid, or an axis that is not periodic.
     """
     shells = shells_of(grid)
-    spectrum = _shell_helicity(velocity, grid) / shells.width
-    return Curve(torch.as_tensor(shells.wavenumber, device=velocity.device), spectrum)
+    return shells.curve(shell_sums(velocity, grid, vorticity(velocity, grid)) / shells.width)
 
 
 class Helicity(FieldMetric):
@@ -78,13 +75,13 @@ class Helicity(FieldMetric):
     }
 
     def measure(self, prediction, target, grid):
-        return _integrals(prediction, grid)
+        curl = vorticity(prediction, grid)
+        products = {"helicity_integral": prediction * curl, "velocity_power": prediction**2, "vorticity_power": curl**2}
+        return {name: volume_sum(values, grid) for name, values in products.items()}
 
     def finish(self, helicity_integral, velocity_power, vorticity_power, volume):
-        return {
-            "helicity": helicity_integral / volume,
-            "relative_helicity": _relative(helicity_integral, velocity_power, vorticity_power),
-        }
+        relative = helicity_integral / torch.sqrt(velocity_power * vorticity_power)
+        return {"helicity": helicity_integral / volume, "relative_helicity": relative}
 
 
 class HelicitySpectrum(ShellMetric):
@@ -106,7 +103,7 @@ class HelicitySpectrum(ShellMetric):
 
     def measure(self, prediction, target, grid):
         return {
-            "shell_helicity": _shell_helicity(prediction, grid),
+            "shell_helicity": shell_sums(prediction, grid, vorticity(prediction, grid)),
             "shell_bound": shell_sums(prediction, grid, power=1),
         }
 
@@ -118,24 +115,3 @@ class HelicitySpectrum(ShellMetric):
             "helicity_spectrum": Curve(k, helicity / snapshots / wavenumber[1]),
             "relative_helicity_per_wavenumber": Curve(k, relative),
         }
-
-
-def _shell_helicity(velocity: Tensor, grid: Grid) -> Tensor:
-    """Sum of Re(u^* . w^) over the modes of every shell, (batch, n)."""
-    return shell_sums(velocity, grid, vorticity(velocity, grid))
-
-
-def _helicity_integral(velocity: Tensor, grid: Grid) -> Tensor:
-    return volume_sum(velocity * vorticity(velocity, grid), grid)
-
-
-def _integrals(velocity: Tensor, grid: Grid) -> dict[str, Tensor]:
-    return {
-        "helicity_integral": _helicity_integral(velocity, grid),
-        "velocity_power": volume_sum(velocity**2, grid),
-        "vorticity_power": volume_sum(vorticity(velocity, grid) ** 2, grid),
-    }
-
-
-def _relative(helicity_integral: Tensor, velocity_power: Tensor, vorticity_power: Tensor) -> Tensor:
-    return helicity_integral / torch.sqrt(velocity_power * vorticity_power)

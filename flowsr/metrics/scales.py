@@ -17,7 +17,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.metrics.base import volume_of, volume_sum
 from flowsr.metrics.gradients import dissipation
-from flowsr.metrics.spectra import half_spectrum, squared_wavenumbers
+from flowsr.metrics.spectra import half_spectrum
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,13 @@ def spectral_moments(velocity: np.ndarray, grid: Grid) -> SpectralMoments:
     """
     if not grid.periodic:
         raise ValueError(f"the spectrum needs a periodic box, not {grid.boundary}")
-    waves, multiplicity = half_spectrum(grid.shape, grid.spacing)
-    squared = squared_wavenumbers(waves)
+    squared, multiplicity = half_spectrum(grid.shape, grid.spacing)
     density = sum(np.abs(fft.rfftn(component.astype(np.float64))) ** 2 for component in velocity)
     density *= 0.5 / float(np.prod(grid.shape)) ** 2
     density *= multiplicity
-    density[0, 0, 0] = 0.0
-    squared[0, 0, 0] = 1.0
-    return SpectralMoments(
-        energy=float(density.sum()),
-        energy_over_wavenumber=float((density / np.sqrt(squared)).sum()),
-        wavenumber_squared_energy=float((density * squared).sum()),
-    )
+    density[0, 0, 0], squared[0, 0, 0] = 0.0, 1.0
+    integrals = density.sum(), (density / np.sqrt(squared)).sum(), (density * squared).sum()
+    return SpectralMoments(*map(float, integrals))
 
 
 def flow_scales(moments: Sequence[SpectralMoments], viscosity: float | None) -> FlowScales:
@@ -93,15 +88,13 @@ def flow_scales(moments: Sequence[SpectralMoments], viscosity: float | None) -> 
     if not energy > 0:
         raise ValueError("a fluid at rest has no turnover time")
     u_squared = 2 * energy / 3
-    length = np.pi / (2 * u_squared) * float(np.mean([m.energy_over_wavenumber for m in moments]))
-    gradient = float(np.mean([m.wavenumber_squared_energy for m in moments]))
-    return FlowScales(
-        energy=energy,
-        rms_velocity=float(np.sqrt(u_squared)),
-        integral_length=float(length),
-        turnover_time=float(length / np.sqrt(u_squared)),
-        dissipation=None if viscosity is None else 2 * float(viscosity) * gradient,
+    rms, length = (
+        np.sqrt(u_squared),
+        np.pi / (2 * u_squared) * float(np.mean([m.energy_over_wavenumber for m in moments])),
     )
+    gradient = float(np.mean([m.wavenumber_squared_energy for m in moments]))
+    epsilon = None if viscosity is None else 2 * float(viscosity) * gradient
+    return FlowScales(energy, float(rms), float(length), float(length / rms), epsilon)
 
 
 def flow_statistics(velocity: Tensor, grid: Grid, viscosity: float | None = None) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import Curve, CurveQuantity, FieldMetric, Quantity, Scale, check_on_grid, check_same_grid
+from flowsr.metrics.base import Curve, CurveQuantity, FieldMetric, Quantity, Scale, check_same_grid
 
 # Energy below this share of the total is the rounding of single-precision storage, not flow: outside a simulation's
 # de-aliasing sphere there is nothing to be relative to.
@@ -31,18 +31,18 @@ class Shells:
     """Shells n = 0, 1, 2, ... of one width: shell n holds the modes with (n - 1/2) width <= |k| < (n + 1/2) width.
 
     Attributes:
-        axes: wavenumbers along x, y, z of a real-input transform over z, (x,), (y,), (z // 2 + 1,).
+        squared: (x, y, z // 2 + 1) |k|^2 of every mode of a real-input transform over z.
         width: the largest of the three fundamental wavenumbers 2 pi / L: the thinnest shell that no direction leaves
             empty.
         wavenumber: (n,) nominal wavenumber of each shell, n times the width.
-        index: (x, y, z // 2 + 1) shell of every mode of a real-input transform over z.
+        index: (x, y, z // 2 + 1) shell of every mode.
         multiplicity: (z // 2 + 1,) modes that each of those stands for: 2 where the conjugate is not stored.
         modes: (n,) modes in each shell.
         expected: (n,) modes a shell of its volume would hold on average, volume times L_x L_y L_z / (2 pi)^3.
         complete: (n,) True where the whole shell lies inside the Nyquist wavenumber of every axis.
     """
 
-    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    squared: np.ndarray
     width: float
     wavenumber: np.ndarray
     index: np.ndarray
@@ -51,19 +51,17 @@ class Shells:
     expected: np.ndarray
     complete: np.ndarray
 
-    @property
-    def compensation(self) -> np.ndarray:
-        """(n,) modes expected over modes there are: what a shell's sum is multiplied by to be rid of its raggedness.
+    def smooth(self, sums: Tensor) -> Tensor:
+        """Sums (..., n) times the modes expected over those there are: rid of the raggedness of their number.
 
-        On a box of unequal sides the thin directions hold few modes of a shell and the count scatters more. 1 for
-        shell 0, which is one mode, the mean.
+        On a box of unequal sides the thin directions hold few modes of a shell and the count scatters more. Shell 0,
+        which is one mode, the mean, stays as it is.
         """
-        return np.append(1.0, self.expected[1:] / self.modes[1:])
+        return sums * torch.as_tensor(np.append(1.0, self.expected[1:] / self.modes[1:]), device=sums.device)
 
-    @property
-    def magnitude(self) -> np.ndarray:
-        """(x, y, z // 2 + 1) |k| of every mode."""
-        return np.sqrt(squared_wavenumbers(self.axes))
+    def curve(self, values: Tensor) -> Curve:
+        """Values (..., n) against the wavenumber."""
+        return Curve(torch.as_tensor(self.wavenumber, device=values.device), values)
 
 
 def shells_of(grid: Grid) -> Shells:
@@ -77,26 +75,18 @@ def shells_of(grid: Grid) -> Shells:
     return _shells(grid.shape, grid.spacing)
 
 
-def half_spectrum(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float]
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+def half_spectrum(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     """The modes of a real-input transform over z, of a box with any sides and spacings.
 
     Returns:
-        their wavenumbers along x, y, z, (x,), (y,), (z // 2 + 1,), 1/length; and how many modes each stands for,
-        (z // 2 + 1,): 2 where the conjugate is not stored.
+        |k|^2 of each, (x, y, z // 2 + 1), 1/length^2; how many each stands for, (z // 2 + 1,): 2 where the conjugate is
+        not stored.
     """
     kx, ky = (2 * math.pi * np.fft.fftfreq(n, d) for n, d in zip(shape[:2], spacing[:2]))
     kz = 2 * math.pi * np.fft.rfftfreq(shape[2], spacing[2])
     multiplicity = np.ones(len(kz))
     multiplicity[1 : (shape[2] + 1) // 2] = 2.0
-    return (kx, ky, kz), multiplicity
-
-
-def squared_wavenumbers(axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    """(x, y, z) |k|^2 of every mode from its three wavenumbers."""
-    kx, ky, kz = axes
-    return kx[:, None, None] ** 2 + ky[None, :, None] ** 2 + kz**2
+    return kx[:, None, None] ** 2 + ky[None, :, None] ** 2 + kz**2, multiplicity
 
 
 def cutoff_wavenumber(grid: Grid, factor: int) -> float:
@@ -124,15 +114,15 @@ def shell_sums(field: Tensor, grid: Grid, other: Tensor | None = None, power: in
         (batch, n), float64. Over all shells it is <u.v> for power 0 (Parseval).
 
     Raises:
-        ValueError: a field that is not on the grid, or an axis that is not periodic.
+        ValueError: a field that is not on the grid, two of unlike shapes, or an axis that is not periodic.
     """
-    check_on_grid(field, grid)
+    check_same_grid(field if other is None else other, field, grid)
     shells = shells_of(grid)
     u = torch.fft.rfftn(field, dim=(2, 3, 4), norm="forward")
     v = u if other is None else torch.fft.rfftn(other, dim=(2, 3, 4), norm="forward")
     modes = (u.real * v.real + u.imag * v.imag).sum(dim=1, dtype=torch.float64)
     if power:
-        modes = modes * torch.as_tensor(shells.magnitude**power, device=modes.device)
+        modes = modes * torch.as_tensor(np.sqrt(shells.squared) ** power, device=modes.device)
     modes = modes * torch.as_tensor(shells.multiplicity, device=modes.device)
     count = len(shells.modes)
     index = torch.as_tensor(shells.index, device=modes.device).flatten()
@@ -140,28 +130,19 @@ def shell_sums(field: Tensor, grid: Grid, other: Tensor | None = None, power: in
     return modes.new_zeros(len(modes) * count).index_add(0, places, modes.flatten()).unflatten(0, (-1, count))
 
 
-def shell_energy(field: Tensor, grid: Grid) -> Tensor:
+def shell_energy(field: Tensor, grid: Grid, other: Tensor | None = None) -> Tensor:
     """Energy of each shell, (batch, n), float64: the kinetic energy <u.u> / 2 split by wavenumber.
 
-    Arguments and errors as in :func:`shell_sums`.
+    With another field the co-spectrum of both, Re u^.v^* / 2. Arguments and errors as in :func:`shell_sums`.
     """
-    return shell_sums(field, grid) / 2
-
-
-def shell_dissipation(velocity: Tensor, grid: Grid) -> Tensor:
-    """|k|^2 |u^|^2 summed over the modes of each shell, (batch, n), float64, 1/time^2.
-
-    Over all shells it is <(du_i/dx_j)^2>: with the viscosity, the dissipation of an incompressible flow. Arguments and
-    errors as in :func:`shell_sums`.
-    """
-    return shell_sums(velocity, grid, power=2)
+    return shell_sums(field, grid, other) / 2
 
 
 def energy_spectrum(field: Tensor, grid: Grid, estimator: Literal["sum", "volume"] = "sum") -> Curve:
     """Three-dimensional energy spectrum E(k) of a velocity, half the variance spectrum of any other field.
 
-    With u^(k) the Fourier coefficients (u = sum u^ exp(ikx)), shell n of width dk = the largest fundamental
-    wavenumber gets
+    With u^(k) the Fourier coefficients (u = sum u^ exp(ikx)), a shell of width dk = the largest fundamental wavenumber
+    gets
 
     - ``sum``: E = sum over its modes of |u^|^2 / 2, over dk. Sum of E dk over all shells is the kinetic energy per unit
       mass <u.u> / 2 exactly (Parseval). Low shells are ragged, because few modes fall in them.
@@ -171,35 +152,28 @@ def energy_spectrum(field: Tensor, grid: Grid, estimator: Literal["sum", "volume
 
     Source: Pope, Turbulent Flows (2000), eq. 3.166; shell volumes: Stepanov et al., Phys. Rev. E 90, 053309 (2014).
 
-    Args:
-        field: (batch, component, x, y, z).
-        grid: a box with three periodic axes; sides and spacings may differ.
-        estimator: see above.
+    Field, grid and errors as in :func:`shell_sums`.
 
     Returns:
         wavenumber (n,) and E (batch, n), float64, velocity^2 length.
-
-    Raises:
-        ValueError: a field that is not on the grid, or an axis that is not periodic.
     """
     shells = shells_of(grid)
     energy = shell_energy(field, grid) / shells.width
-    return _against_wavenumber(_smooth(energy, shells) if estimator == "volume" else energy, shells)
+    return shells.curve(shells.smooth(energy) if estimator == "volume" else energy)
 
 
 def dissipation_spectrum(velocity: Tensor, grid: Grid, viscosity: float = 1.0) -> Curve:
     """D(k) = 2 nu k^2 E(k), whose integral is the dissipation. Source: Pope, Turbulent Flows (2000), eq. 6.191.
 
     Args:
-        velocity: (batch, 3, x, y, z), incompressible.
-        grid: a periodic box.
+        velocity: (batch, 3, x, y, z), incompressible, on a periodic box.
         viscosity: nu.
 
     Returns:
         wavenumber (n,) and D (batch, n), float64, velocity^3 (the sum of D dk over all shells is the dissipation).
     """
     shells = shells_of(grid)
-    return _against_wavenumber(viscosity * shell_dissipation(velocity, grid) / shells.width, shells)
+    return shells.curve(viscosity * shell_sums(velocity, grid, power=2) / shells.width)
 
 
 def compensated_spectrum(velocity: Tensor, grid: Grid, dissipation: Tensor | float = 1.0) -> Curve:
@@ -209,17 +183,16 @@ def compensated_spectrum(velocity: Tensor, grid: Grid, dissipation: Tensor | flo
     :func:`~flowsr.metrics.energy_spectrum`. Source: Pope, Turbulent Flows (2000), eq. 6.239.
 
     Args:
-        velocity: (batch, 3, x, y, z).
-        grid: a periodic box.
+        velocity: (batch, 3, x, y, z), on a periodic box.
         dissipation: eps, one or (batch,), velocity^3 / length; 1 leaves k^(5/3) E(k), velocity^2 length^(-2/3).
 
     Returns:
         wavenumber (n,) and values (batch, n), float64, no unit.
     """
     shells = shells_of(grid)
-    wavenumber, energy = _against_wavenumber(shell_energy(velocity, grid), shells)
+    wavenumber, energy = shells.curve(shell_energy(velocity, grid))
     eps = torch.as_tensor(dissipation, dtype=energy.dtype, device=energy.device).reshape(-1, 1)
-    return Curve(wavenumber, eps ** (-2 / 3) * wavenumber ** (5 / 3) * _smooth(energy, shells) / shells.width)
+    return Curve(wavenumber, eps ** (-2 / 3) * wavenumber ** (5 / 3) * shells.smooth(energy) / shells.width)
 
 
 def spectral_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
@@ -232,8 +205,7 @@ def spectral_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid
         grid: a periodic box.
 
     Returns:
-        wavenumber (n,) and error (batch, n); nan in shells where the truth holds no more than rounding (``NOISE`` of
-        its energy).
+        wavenumber (n,) and error (batch, n); nan where the truth holds no more than rounding (``NOISE`` of its energy).
 
     Raises:
         ValueError: shapes that differ, or an axis that is not periodic.
@@ -242,13 +214,12 @@ def spectral_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid
 
 
 def spectral_error(prediction: Tensor, target: Tensor, grid: Grid, beyond: float = 0.0) -> Tensor:
-    """Mean of :func:`spectral_error_per_wavenumber` over the shells centred beyond a wavenumber.
+    """Mean of :func:`spectral_error_per_wavenumber` over the shells centred beyond a wavenumber, (batch,).
 
-    Returns:
-        (batch,), no unit; nan where no shell is left.
+    nan where no shell is left.
     """
     wavenumber, error = spectral_error_per_wavenumber(prediction, target, grid)
-    return error[:, wavenumber > beyond * (1 + TIE)].nanmean(dim=-1)
+    return error[:, beyond_cutoff(wavenumber, beyond)].nanmean(dim=-1)
 
 
 def field_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> Curve:
@@ -263,18 +234,15 @@ def field_error_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -
 
 
 def nrmse_beyond(prediction: Tensor, target: Tensor, grid: Grid, wavenumber: float) -> Tensor:
-    """NRMSE of the fields' parts beyond a wavenumber: of the small scales alone.
+    """NRMSE of the fields' parts beyond a wavenumber, of the small scales alone, (batch,).
 
     1 for whatever predicts nothing there, above 1 where what it predicts does more harm than good. (The coarse grid
     holds modes beyond its smallest Nyquist wavenumber, in the corners of its cube of wavenumbers: interpolation is near
     1 and not 1.)
-
-    Returns:
-        (batch,), no unit.
     """
     check_same_grid(prediction, target, grid)
-    beyond = torch.as_tensor(shells_of(grid).wavenumber > wavenumber * (1 + TIE), device=target.device)
-    return _high_pass_error(shell_energy(prediction - target, grid), shell_energy(target, grid), beyond)
+    k, error = shells_of(grid).curve(shell_energy(prediction - target, grid))
+    return _high_pass_error(error, shell_energy(target, grid), beyond_cutoff(k, wavenumber))
 
 
 def over_truth(energy: Tensor, truth: Tensor) -> Tensor:
@@ -317,18 +285,13 @@ def shown_shells(wavenumber: Tensor, complete: Tensor) -> Tensor:
     return complete.bool() & (wavenumber > 0)
 
 
-def beyond_cutoff(wavenumber: Tensor, cutoff: Tensor) -> Tensor:
+def beyond_cutoff(wavenumber: Tensor, cutoff: Tensor | float) -> Tensor:
     """(n,) True for the shells centred beyond a wavenumber."""
     return wavenumber > cutoff * (1 + TIE)
 
 
 class Spectrum(ShellMetric):
-    """The energy spectrum of the prediction and its errors; energies are pooled over snapshots before ratios are taken.
-
-    Args:
-        factor: refinement from coarse to fine; it sets the cut-off, the smallest coarse Nyquist wavenumber.
-            Without it there is nothing beyond the cut-off and those scalars are nan.
-    """
+    """The energy spectrum of the prediction and its errors; energies are pooled before ratios are taken."""
 
     standard = True
     scalars: ClassVar = {
@@ -404,9 +367,9 @@ class SpectralRanges(ShellMetric):
 
     def measure(self, prediction, target, grid):
         return {
-            "energy": _smooth(shell_energy(prediction, grid), shells_of(grid)),
-            "prediction_dissipation": shell_dissipation(prediction, grid),
-            "target_dissipation": shell_dissipation(target, grid),
+            "energy": shells_of(grid).smooth(shell_energy(prediction, grid)),
+            "prediction_dissipation": shell_sums(prediction, grid, power=2),
+            "target_dissipation": shell_sums(target, grid, power=2),
         }
 
     def finish(self, energy, prediction_dissipation, target_dissipation, snapshots, wavenumber, complete, cutoff):
@@ -426,27 +389,19 @@ class SpectralRanges(ShellMetric):
         }
 
 
-def _against_wavenumber(values: Tensor, shells: Shells) -> Curve:
-    return Curve(torch.as_tensor(shells.wavenumber, device=values.device), values)
-
-
-def _smooth(energy: Tensor, shells: Shells) -> Tensor:
-    return energy * torch.as_tensor(shells.compensation, device=energy.device)
-
-
 def _high_pass_error(error: Tensor, truth: Tensor, beyond: Tensor) -> Tensor:
     return torch.sqrt(error[..., beyond].sum(dim=-1) / truth[..., beyond].sum(dim=-1))
 
 
 @lru_cache(maxsize=8)
 def _shells(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Shells:
-    axes, multiplicity = half_spectrum(shape, spacing)
+    squared, multiplicity = half_spectrum(shape, spacing)
     width = max(2 * math.pi / (n * d) for n, d in zip(shape, spacing))
-    index = np.floor(np.sqrt(squared_wavenumbers(axes)) / width + 0.5 + TIE).astype(np.int64)
+    index = np.floor(np.sqrt(squared) / width + 0.5 + TIE).astype(np.int64)
     modes = np.bincount(index.ravel(), np.broadcast_to(multiplicity, index.shape).ravel())
     number = np.arange(len(modes))
     inner, outer = np.maximum(number - 0.5, 0) * width, (number + 0.5) * width
     density = math.prod(n * d for n, d in zip(shape, spacing)) / (2 * math.pi) ** 3
     expected = 4 / 3 * math.pi * (outer**3 - inner**3) * density
     complete = outer <= math.pi / max(spacing) * (1 + TIE)
-    return Shells(axes, width, number * width, index, multiplicity, modes, expected, complete)
+    return Shells(squared, width, number * width, index, multiplicity, modes, expected, complete)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from flowsr.data import create_store, open_field
-from flowsr.data.pairs import SPLITS, STATISTICS, pair_store, pair_stores, read_statistics
+from flowsr.data.pairs import SPLITS, pair_store, pair_stores, read_statistics, write_statistics
 from flowsr.errors import FlowsrError
-from flowsr.files import write_text_atomic
 from flowsr.progress import SILENT, Progress
 
 GROUPS = ("coarse", "fine")
@@ -55,8 +53,8 @@ def write_subset(pairs: Path, output: Path, size: int, progress: Progress = SILE
         progress: told the fraction done.
     """
     statistics = read_statistics(pairs)
-    counts = {run: entry["snapshots"]["train"] for run, entry in statistics["runs"].items()}
-    parts = shares(size, {run: count for run, count in counts.items() if count})
+    counts = {name: run.snapshots["train"] for name, run in statistics.runs.items()}
+    parts = shares(size, {name: count for name, count in counts.items() if count})
     for split in SPLITS[1:]:
         (output / split).mkdir(parents=True, exist_ok=True)
         for store in pair_stores(pairs, split):
@@ -65,11 +63,11 @@ def write_subset(pairs: Path, output: Path, size: int, progress: Progress = SILE
                 link.symlink_to(os.path.relpath(store, link.parent), target_is_directory=True)
     for number, (run, count) in enumerate(parts.items()):
         _copy_first(pair_store(pairs, "train", run), pair_store(output, "train", run), count)
-        statistics["runs"][run]["snapshots"]["train"] = count
-        statistics["runs"][run]["times"]["train"] = statistics["runs"][run]["times"]["train"][:count]
+        entry = statistics.runs[run]
+        entry.snapshots["train"], entry.times["train"] = count, entry.times["train"][:count]
         progress((number + 1) / len(parts), run)
-    statistics["snapshots"]["train"] = size
-    write_text_atomic(output / STATISTICS, json.dumps(statistics, indent=2) + "\n")
+    statistics.snapshots["train"] = size
+    write_statistics(output, statistics)
 
 
 def _copy_first(source: Path, target: Path, count: int) -> None:

@@ -8,6 +8,7 @@ every chunk after that.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -99,74 +100,48 @@ def convert(
     target = Path(target)
     layout = layout or SUFFIXES.get(target.suffix)
     if layout is None:
-        raise FlowsrError(
-            "which layout?", file=target, expected=f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}"
-        )
+        expected = f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}"
+        raise FlowsrError("which layout?", file=target, expected=expected)
     dataset = open_field(source, group=group, run=run, reader=reader)
     if time is not None:
         if not 0 <= time < dataset.sizes["time"]:
-            count = dataset.sizes["time"]
-            raise FlowsrError(
-                "no such snapshot", file=source, variable="time", expected=f"0 to {count - 1}", found=time
-            )
+            expected = f"0 to {dataset.sizes['time'] - 1}"
+            raise FlowsrError("no such snapshot", file=source, variable="time", expected=expected, found=time)
         dataset = dataset.isel(time=[time])
+    snapshots = [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
     if layout == "zarr":
-        return _fill_store(dataset, target, chunk, shard, fresh, progress)
+        fields = dataset[field_variables(dataset)]
+        with create_store(target, fields, chunk=chunk, shard=shard, fresh=fresh) as store:
+            boxes = [] if store.published else [(*piece, box) for piece in snapshots for box in store.boxes(piece[0])]
+            for number, (name, time, box) in enumerate(boxes):
+                if not store.is_written(name, time, box):
+                    store.write(name, fields[name][(time, ..., *box)].values, time=time, box=box)
+                progress(0.95 * (number + 1) / len(boxes), f"{name} {time}")
+            return store.publish()
     chosen = TARGETS[layout]
     if target.exists() and not fresh:
         raise FlowsrError("there is something already", file=target, hint="use --fresh to replace it")
-    return _fill_file(chosen, dataset, target, fresh, progress)
-
-
-def _fill_store(dataset, target, chunk, shard, fresh, progress) -> Path:
-    fields = dataset[field_variables(dataset)]
-    with create_store(target, fields, chunk=chunk, shard=shard, fresh=fresh) as store:
-        if store.published:
-            return target
-        for name, time, done in _walk(fields):
-            boxes = list(store.boxes(name))
-            for number, box in enumerate(boxes):
-                if not store.is_written(name, time, box):
-                    store.write(name, fields[name][(time, ..., *box)].values, time=time, box=box)
-                progress(0.95 * (done[0] + (number + 1) / len(boxes)) / done[1], f"{name} {time}")
-        return store.publish()
-
-
-def _walk(dataset):
-    """(variable, time, (pieces before it, pieces in all)) of everything to copy."""
-    names, times = field_variables(dataset), dataset.sizes["time"]
-    for n, name in enumerate(names):
-        for time in range(times):
-            yield name, time, (n * times + time, len(names) * times)
-
-
-def _fill_file(chosen: type[Target], dataset: xr.Dataset, target: Path, fresh: bool, progress: Progress) -> Path:
     partial = Partial(target)
     file = chosen(partial.folder / target.name, dataset, target)
     partial.begin(_plan(dataset, chosen), file.lay_down, fresh=fresh, discard_other=True)
-    pieces = []
-    for name, time, (before, total) in _walk(dataset):
-        for slab in _slabs(dataset[name]):
-            piece, key = (name, time, slab), (name, str(time), str(slab.start))
-            pieces.append((piece, key))
-            done = partial.marker(*key)
-            if done is None or _digest(_read_or_none(file, *piece)) != done["sha256"]:
-                values = np.ascontiguousarray(dataset[name][(time, ..., slab)].values)
-                file.write(name, time, slab, values)
-                fsync_file(file.path)
-                partial.mark(*key, sha256=_digest(values))
-        progress(0.9 * (before + 1) / total, f"{name} {time}")
-    for piece, key in pieces:
+    pieces = [(name, time, slab) for name, time in snapshots for slab in _slabs(dataset[name])]
+    keys = [(name, str(time), str(slab.start)) for name, time, slab in pieces]
+    for number, (piece, key) in enumerate(zip(pieces, keys)):
+        done, (name, time, slab) = partial.marker(*key), piece
+        if done is None or _digest(_read_or_none(file, *piece)) != done["sha256"]:
+            values = np.ascontiguousarray(dataset[name][(time, ..., slab)].values)
+            file.write(name, time, slab, values)
+            fsync_file(file.path)
+            partial.mark(*key, sha256=_digest(values))
+        progress(0.9 * (number + 1) / len(pieces), f"{name} {time}")
+    for piece, key in zip(pieces, keys):
         expected = partial.marker(*key)["sha256"]
         if _digest(file.read(*piece)) != expected:
             partial.unmark(*key)
             partial.release()
+            where = {"file": target, "variable": "/".join(key), "expected": expected}
             raise FlowsrError(
-                "does not read back as it was written",
-                file=target,
-                variable="/".join(key),
-                expected=expected,
-                hint="check the disk, then convert again",
+                "does not read back as it was written", **where, hint="check the disk, then convert again"
             )
     partial.publish(file.path)
     progress(1.0, target.name)
@@ -175,11 +150,8 @@ def _fill_file(chosen: type[Target], dataset: xr.Dataset, target: Path, fresh: b
 
 def _plan(dataset: xr.Dataset, chosen: type[Target]) -> str:
     """Fingerprint of what decides the file but the values."""
-    content = [
-        chosen.__name__,
-        {k: np.asarray(c.values).tolist() for k, c in dataset.coords.items()},
-        dict(dataset.attrs),
-    ]
+    coords = {k: np.asarray(c.values).tolist() for k, c in dataset.coords.items()}
+    content = [chosen.__name__, coords, dict(dataset.attrs)]
     content += [(str(k), a.dims, a.shape, a.dtype.str, dict(a.attrs)) for k, a in dataset.data_vars.items()]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -284,11 +256,10 @@ class CutoutTarget(Hdf5Target):
         return f"{name}_{time + 1:04d}", (slab,)
 
     def stored(self, values):
-        return (values if values.ndim == 4 else values[None]).transpose(3, 2, 1, 0)
+        return (values if values.ndim == 4 else values[None]).T
 
     def restored(self, values, vector):
-        values = values.transpose(3, 2, 1, 0)
-        return values if vector else values[0]
+        return values.T if vector else values.T[0]
 
 
 @TARGETS.register("well")
@@ -297,9 +268,8 @@ class WellTarget(Hdf5Target):
 
     def lay_down(self):
         with h5py.File(self.path, "w") as file:
-            file.attrs.update(
-                {"dataset_name": "flowsr", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": 1}
-            )
+            facts = {"dataset_name": "flowsr", "grid_type": "cartesian", "n_spatial_dims": 3, "n_trajectories": 1}
+            file.attrs.update(facts)
             file.attrs["simulation_parameters"] = np.array([], dtype=h5py.string_dtype())
             for name in ("time", *SPACE):
                 file[f"dimensions/{name}"] = self.dataset[name].values
@@ -331,9 +301,8 @@ class WellTarget(Hdf5Target):
     def _path(self, name: str) -> str:
         array = self.dataset[name]
         if is_vector(array.dims) and array.shape[1] != 3:
-            raise FlowsrError(
-                "The Well's layout holds scalars and vectors here", variable=name, found=array.attrs["irreps"]
-            )
+            found = array.attrs["irreps"]
+            raise FlowsrError("The Well's layout holds scalars and vectors here", variable=name, found=found)
         return f"t{int(is_vector(array.dims))}_fields/{name}"
 
 
@@ -350,30 +319,19 @@ class VtkTarget(Target):
 
     def __init__(self, path, dataset, target):
         super().__init__(path, dataset, target)
+        refused = functools.partial(FlowsrError, file=target)
         if dataset.sizes["time"] != 1:
-            raise FlowsrError(
-                "a VTK file holds one snapshot",
-                file=target,
-                variable="time",
-                expected=1,
-                found=dataset.sizes["time"],
-                hint="name one with --time",
-            )
+            where = {"variable": "time", "expected": 1, "found": dataset.sizes["time"]}
+            raise refused("a VTK file holds one snapshot", **where, hint="name one with --time")
         self.grid = grid_of(dataset)
         self.names = field_variables(dataset)
-        suffix = path.suffix
-        self.rectilinear = any(self.grid.stretched) or suffix == ".vtr"
-        if any(self.grid.stretched) and suffix == ".vti":
-            raise FlowsrError("image data have no stretched axes", file=target, expected="a name that ends in .vtr")
+        self.rectilinear = any(self.grid.stretched) or path.suffix == ".vtr"
+        if any(self.grid.stretched) and path.suffix == ".vti":
+            raise refused("image data have no stretched axes", expected="a name that ends in .vtr")
         for name in self.names:
-            if dataset[name].dtype.itemsize not in self.KINDS:
-                raise FlowsrError(
-                    "VTK has no such numbers",
-                    file=target,
-                    variable=name,
-                    expected="float32 or float64",
-                    found=dataset[name].dtype,
-                )
+            dtype = dataset[name].dtype
+            if dtype.itemsize not in self.KINDS:
+                raise refused("VTK has no such numbers", variable=name, expected="float32 or float64", found=dtype)
         self.head = self._xml()
 
     def lay_down(self):
@@ -389,21 +347,15 @@ class VtkTarget(Target):
             file.write(b"\n</AppendedData></VTKFile>\n")
 
     def write(self, name, time, slab, values):
-        moved = values.transpose(3, 2, 1, 0) if values.ndim == 4 else values.transpose(2, 1, 0)
         with open(self.path, "r+b") as file:
             file.seek(self._start(name) + slab.start * self._plane(name))
-            file.write(np.ascontiguousarray(moved, dtype=moved.dtype.newbyteorder("<")).tobytes())
+            file.write(np.ascontiguousarray(values.T, dtype=values.dtype.newbyteorder("<")).tobytes())
 
     def read(self, name, time, slab):
-        array = self.dataset[name]
+        array, offset = self.dataset[name], self._start(name) + slab.start * self._plane(name)
         sides = (slab.stop - slab.start, *self.grid.shape[1::-1], *array.shape[1:-3])
-        values = np.fromfile(
-            self.path,
-            array.dtype.newbyteorder("<"),
-            int(np.prod(sides)),
-            offset=self._start(name) + slab.start * self._plane(name),
-        ).reshape(sides)
-        return values.transpose(3, 2, 1, 0) if values.ndim == 4 else values.transpose(2, 1, 0)
+        values = np.fromfile(self.path, array.dtype.newbyteorder("<"), int(np.prod(sides)), offset=offset)
+        return values.reshape(sides).T
 
     def _plane(self, name: str) -> int:
         return self._bytes(name) // self.grid.shape[2]

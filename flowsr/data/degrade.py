@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from scipy import fft, sparse
 
-from flowsr.data.field import SPACE, axes_of, field_variables, grid_of
+from flowsr.data.field import SCALAR_DIMS, SPACE, axes_of, field_variables, grid_of
 from flowsr.data.readers.lazy import LazyArray
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
@@ -68,19 +68,16 @@ class Cells:
         Returns:
             number of the cell whose value each cell of the continued axis has (m,); faces (m + 1,); centres (m,).
         """
-        copies = math.ceil(reach / (self.faces[-1] - self.faces[0]))
-        numbers, faces, centers = [], [self.faces[:1]], []
         side, low = self.faces[-1] - self.faces[0], self.faces[0]
+        copies = math.ceil(reach / side)
+        numbers, faces, centers = [], [self.faces[:1] - copies * side], []
         for copy in range(-copies, copies + 1):
-            mirrored = copy % 2 == 1 and not self.periodic
-            inner, middle = self.faces[1:] - low, self.centers - low
-            if mirrored:
-                inner, middle = side - self.faces[-2::-1] + low, side - middle[::-1]
-            order = np.arange(len(self))
-            numbers.append(order[::-1] if mirrored else order)
+            order, inner, middle = np.arange(len(self)), self.faces[1:] - low, self.centers - low
+            if copy % 2 == 1 and not self.periodic:
+                order, inner, middle = order[::-1], side - self.faces[-2::-1] + low, side - middle[::-1]
+            numbers.append(order)
             faces.append(low + copy * side + inner)
             centers.append(low + copy * side + middle)
-        faces[0] = faces[0] - copies * side
         return np.concatenate(numbers), np.concatenate(faces), np.concatenate(centers)
 
 
@@ -204,15 +201,13 @@ class TopHat(DegradeOperator):
         ends = cells.faces[::factor]
         middles, halves = (ends[1:] + ends[:-1]) / 2, np.diff(ends) * self.width / 2
         numbers, faces, _ = cells.beyond(float(halves.max()))
-        rows, columns, weights = [], [], []
-        for row, (middle, half) in enumerate(zip(middles, halves)):
+        rows = []
+        for middle, half in zip(middles, halves):
             first = max(np.searchsorted(faces, middle - half, "right") - 1, 0)
             last = min(np.searchsorted(faces, middle + half, "left"), len(numbers))
             covered = np.diff(np.clip(faces[first : last + 1], middle - half, middle + half))
-            rows.append(np.full(last - first, row))
-            columns.append(numbers[first:last])
-            weights.append(covered / covered.sum())
-        return _summed(weights, rows, columns, (len(middles), len(cells)))
+            rows.append((numbers[first:last], covered))
+        return _averaging(rows, len(cells))
 
     def transfer_function(self, wavenumber, spacing, factor):
         return _transfer(self, wavenumber, spacing, factor, reach=self.width * factor * spacing / 2)
@@ -233,28 +228,24 @@ class GaussianBlockMean(BlockMean):
 
     def matrix(self, cells, factor):
         coarse = np.diff(cells.faces[::factor])
-        reaches = np.repeat(self._reach(coarse, factor), factor)
+        # half a fine cell beyond the last sample, so that none is on the edge
+        reaches = np.repeat((self._samples(factor) + 0.5) * coarse / factor, factor)
         deviations = np.repeat(coarse / math.sqrt(12.0), factor)
         numbers, faces, centers = cells.beyond(float(reaches.max()))
         sizes = np.diff(faces)
-        rows, columns, weights = [], [], []
-        for row, (center, deviation, reach) in enumerate(zip(cells.centers, deviations, reaches)):
+        rows = []
+        for center, deviation, reach in zip(cells.centers, deviations, reaches):
             first, last = np.searchsorted(centers, center - reach), np.searchsorted(centers, center + reach, "right")
             near = np.exp(-0.5 * ((centers[first:last] - center) / deviation) ** 2) * sizes[first:last]
-            rows.append(np.full(last - first, row))
-            columns.append(numbers[first:last])
-            weights.append(near / near.sum())
-        smooth = _summed(weights, rows, columns, (len(cells), len(cells)))
-        return sparse.csr_array(super().matrix(cells, factor) @ smooth)
+            rows.append((numbers[first:last], near))
+        return sparse.csr_array(super().matrix(cells, factor) @ _averaging(rows, len(cells)))
 
-    def _reach(self, coarse: np.ndarray, factor: int) -> np.ndarray:
-        """Where the samples end: half a fine cell beyond the last one, so that none is on the edge."""
-        samples = int(self.reach * factor / math.sqrt(12.0) + 0.5)
-        return (samples + 0.5) * coarse / factor
+    def _samples(self, factor: int) -> int:
+        """Fine cells on either side that are sampled."""
+        return int(self.reach * factor / math.sqrt(12.0) + 0.5)
 
     def transfer_function(self, wavenumber, spacing, factor):
-        deviation = factor / np.sqrt(12.0)
-        radius = int(self.reach * deviation + 0.5)
+        deviation, radius = factor / np.sqrt(12.0), self._samples(factor)
         cells = np.arange(-radius, radius + 1)
         weights = np.exp(-0.5 * (cells / deviation) ** 2)
         phases = np.cos(np.multiply.outer(np.asarray(wavenumber, dtype=float), cells * spacing))
@@ -341,18 +332,15 @@ def degrade(
     grid = grid_of(dataset)
     factors = _checked_factors(grid, factor)
     if chosen.needs_periodic and not grid.periodic:
-        raise FlowsrError(
-            f"{operator} is defined on periodic boxes only", variable="boundary", expected=PERIODIC, found=grid.boundary
-        )
-    if weight is not None and (weight not in dataset or dataset[weight].dims != ("time", *SPACE)):
-        scalars = [str(name) for name in field_variables(dataset) if dataset[name].dims == ("time", *SPACE)]
-        raise FlowsrError(
-            "no such weight", variable=weight, expected="a scalar variable", found=", ".join(scalars) or "no scalars"
-        )
+        message = f"{operator} is defined on periodic boxes only"
+        raise FlowsrError(message, variable="boundary", expected=PERIODIC, found=grid.boundary)
+    scalars = [str(name) for name in field_variables(dataset) if dataset[name].dims == SCALAR_DIMS]
+    if weight is not None and weight not in scalars:
+        found = ", ".join(scalars) or "no scalars"
+        raise FlowsrError("no such weight", variable=weight, expected="a scalar variable", found=found)
     if not chosen.commutes:
-        message = (
-            f"{operator} does not commute with the octahedral group: a network will learn its asymmetry as the flow's"
-        )
+        consequence = "a network will learn its asymmetry as the flow's"
+        message = f"{operator} does not commute with the octahedral group: {consequence}"
         warnings.warn(message, SymmetryWarning, stacklevel=2)
     kept = factors[0] if len(set(factors)) == 1 else list(factors)
     options = {"degrade_weight": weight, "degrade_width": width}
@@ -412,23 +400,18 @@ class _DegradedArray(LazyArray):
         values = _gathered(fine, columns)
         if weight is None:
             return _through(parts, values)
-        weights = _gathered(weight, columns)
-        if not weights.min() > 0:
-            raise FlowsrError(
-                "a weight that is not positive", variable=self.weight.name, expected="> 0", found=weights.min()
-            )
+        weights = self._positive(_gathered(weight, columns), "a weight that is not positive")
         return self._divided(_through(parts, values * weights), _through(parts, weights))
 
     def _divided(self, weighted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        hint = "use an operator without negative lobes"
+        return weighted / self._positive(weights, "the degraded weight is not positive", hint)
+
+    def _positive(self, weights: np.ndarray, otherwise: str, hint: str | None = None) -> np.ndarray:
         if not weights.min() > 0:
-            raise FlowsrError(
-                "the degraded weight is not positive",
-                variable=self.weight.name,
-                expected="> 0",
-                found=weights.min(),
-                hint="use an operator without negative lobes",
-            )
-        return weighted / weights
+            name, found = self.weight.name, weights.min()
+            raise FlowsrError(otherwise, variable=name, expected="> 0", found=found, hint=hint)
+        return weights
 
 
 def _through(matrices: list[sparse.csr_array], values: np.ndarray) -> np.ndarray:
@@ -440,8 +423,7 @@ def _through(matrices: list[sparse.csr_array], values: np.ndarray) -> np.ndarray
 def _gathered(field: xr.DataArray, columns: list[np.ndarray]) -> np.ndarray:
     """The cells of a lazy field at numbers along x, y, z, read box by contiguous box."""
     out = np.empty((*field.shape[:-3], *map(len, columns)), dtype=field.dtype)
-    runs = [_runs(numbers) for numbers in columns]
-    for boxes in product(*runs):
+    for boxes in product(*map(_runs, columns)):
         out[(..., *(to for _, to in boxes))] = field[(..., *(source for source, _ in boxes))].values
     return out
 
@@ -463,10 +445,12 @@ def _pieces(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _summed(weights, rows, columns, shape) -> sparse.csr_array:
-    """Sparse matrix from triplets; a cell met more than once, by mirroring say, counts as often."""
-    triplets = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.coo_array(triplets, shape=shape).tocsr()
+def _averaging(rows: list[tuple[np.ndarray, np.ndarray]], cells: int) -> sparse.csr_array:
+    """(rows, cells) weighted means, from each row's cells and weights; a cell met twice, by mirroring, counts twice."""
+    columns = np.concatenate([numbers for numbers, _ in rows])
+    weights = np.concatenate([weights / weights.sum() for _, weights in rows])
+    places = np.repeat(np.arange(len(rows)), [len(numbers) for numbers, _ in rows])
+    return sparse.coo_array((weights, (places, columns)), shape=(len(rows), cells)).tocsr()
 
 
 def _transfer(operator: DegradeOperator, wavenumber, spacing: float, factor: int, reach: float) -> np.ndarray:
@@ -504,10 +488,7 @@ def _checked_factors(grid: Grid, factor) -> tuple[int, int, int]:
     factors = _three(factor)
     whole = len(factors) == 3 and all(isinstance(s, (int, float, np.number)) and int(s) == s >= 1 for s in factors)
     if not whole or any(n % s or n // s < 2 for n, s in zip(grid.shape, factors)):
-        raise FlowsrError(
-            "the box cannot be coarsened by this factor",
-            variable="factor",
-            expected=f"a divisor of {grid.shape} that leaves two cells or more",
-            found=factor,
-        )
+        expected = f"a divisor of {grid.shape} that leaves two cells or more"
+        message = "the box cannot be coarsened by this factor"
+        raise FlowsrError(message, variable="factor", expected=expected, found=factor)
     return tuple(int(s) for s in factors)

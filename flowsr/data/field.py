@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import xarray as xr
@@ -82,12 +82,11 @@ def field_template(
 
 def axes_of(grid: Grid) -> dict[str, xr.Variable]:
     """The coordinates x, y, z of a grid."""
-    axes = {}
-    for name, centers, stretched, low, side in zip(
-        SPACE, grid.coordinates(), grid.stretched, grid.origin, grid.lengths
-    ):
-        axes[name] = xr.Variable((name,), centers, {"extent": [low, low + side]} if stretched else None)
-    return axes
+    extents = ([low, low + side] for low, side in zip(grid.origin, grid.lengths))
+    return {
+        name: xr.Variable((name,), centers, {"extent": extent} if stretched else None)
+        for name, centers, stretched, extent in zip(SPACE, grid.coordinates(), grid.stretched, extents)
+    }
 
 
 def field_variables(dataset: xr.Dataset) -> list[str]:
@@ -130,14 +129,12 @@ def validate(dataset: xr.Dataset, file=None) -> xr.Dataset:
     """
     names = field_variables(dataset)
     if not names:
-        found = ", ".join(map(str, dataset.variables)) or "nothing"
-        raise FlowsrError(
-            "no field in this file", file=file, expected=f"a variable with dims {VECTOR_DIMS}", found=found
-        )
+        expected, found = f"a variable with dims {VECTOR_DIMS}", ", ".join(map(str, dataset.variables)) or "nothing"
+        raise FlowsrError("no field in this file", file=file, expected=expected, found=found)
     for name in names:
         _check_variable(dataset, name, file)
     grid_of(dataset, file)
-    _check_time(dataset, file)
+    _increasing(dataset, "time", file)
     _check_viscosity(dataset, file)
     return dataset
 
@@ -186,43 +183,26 @@ def six_component_irreps() -> tuple[str, np.ndarray]:
 
 
 def _check_variable(dataset, name, file) -> None:
-    array = dataset[name]
+    array, refused = dataset[name], partial(FlowsrError, file=file, variable=name)
     if array.dims != SCALAR_DIMS and not is_vector(array.dims):
-        raise FlowsrError(
-            "dims are not in flowsr's order",
-            file=file,
-            variable=name,
-            expected=f"{VECTOR_DIMS} or {SCALAR_DIMS}",
-            found=tuple(array.dims),
-        )
+        expected = f"{VECTOR_DIMS} or {SCALAR_DIMS}"
+        raise refused("dims are not in flowsr's order", expected=expected, found=tuple(array.dims))
     if array.dtype.kind != "f":
-        raise FlowsrError("not real numbers", file=file, variable=name, expected="a float dtype", found=array.dtype)
+        raise refused("not real numbers", expected="a float dtype", found=array.dtype)
     if 0 in array.shape:
-        raise FlowsrError("an axis is empty", file=file, variable=name, found=f"shape {array.shape}")
+        raise refused("an axis is empty", found=f"shape {array.shape}")
     components = array.shape[1] if is_vector(array.dims) else 1
     irreps = array.attrs.get("irreps")
     if irreps is None:
-        raise FlowsrError(
-            "the field type is not stated", file=file, variable=name, expected="an attribute irreps, such as '1o'"
-        )
+        raise refused("the field type is not stated", expected="an attribute irreps, such as '1o'")
     try:
         dimension = irreps_dimension(irreps)
     except (ValueError, TypeError):
-        raise FlowsrError(
-            "not an e3nn irreps string",
-            file=file,
-            variable=f"{name}.irreps",
-            expected="such as '1o'",
-            found=repr(irreps),
-        ) from None
+        where = {"variable": f"{name}.irreps", "expected": "such as '1o'", "found": repr(irreps)}
+        raise refused("not an e3nn irreps string", **where) from None
     if dimension != components:
-        raise FlowsrError(
-            "field type and number of components disagree",
-            file=file,
-            variable=name,
-            expected=f"{dimension} components for irreps {irreps}",
-            found=components,
-        )
+        expected = f"{dimension} components for irreps {irreps}"
+        raise refused("field type and number of components disagree", expected=expected, found=components)
 
 
 @dataclass(frozen=True)
@@ -234,19 +214,17 @@ class _Axis:
 
 
 def _axis(dataset, name, boundary, file) -> _Axis:
-    centers = _centers(dataset, name, file)
+    centers = _increasing(dataset, name, file)
+    if len(centers) < 2:
+        where = {"file": file, "variable": name, "expected": "2 cells or more", "found": len(centers)}
+        raise FlowsrError("an axis of one cell has no spacing", **where)
     steps = np.diff(centers)
     mean = float(centers[-1] - centers[0]) / len(steps)
     if np.abs(steps - mean).max() <= UNIFORM_TOLERANCE * mean:
         return _Axis(centers, mean, float(centers[0] - mean / 2), False)
     if boundary == "periodic":
-        raise FlowsrError(
-            "a periodic axis is stretched",
-            file=file,
-            variable=name,
-            expected="a uniform spacing, or another boundary",
-            found=f"steps from {steps.min():.6g} to {steps.max():.6g}",
-        )
+        expected, found = "a uniform spacing, or another boundary", f"steps from {steps.min():.6g} to {steps.max():.6g}"
+        raise FlowsrError("a periodic axis is stretched", file=file, variable=name, expected=expected, found=found)
     low, high = _extent(dataset, name, centers, file)
     return _Axis(centers, (high - low) / len(centers), low, True)
 
@@ -262,71 +240,43 @@ def _extent(dataset, name, centers, file) -> tuple[float, float]:
         low, high = np.nan, np.nan
     slack = 1e-6 * (centers[-1] - centers[0])
     if not low - slack <= centers[0] < centers[-1] <= high + slack:
-        raise FlowsrError(
-            "the box does not hold its cells",
-            file=file,
-            variable=f"{name}.extent",
-            expected=f"two numbers around {centers[0]:.6g} .. {centers[-1]:.6g}",
-            found=extent,
-        )
+        where = {"variable": f"{name}.extent", "expected": f"two numbers around {centers[0]:.6g} .. {centers[-1]:.6g}"}
+        raise FlowsrError("the box does not hold its cells", file=file, found=extent, **where)
     return min(low, float(centers[0])), max(high, float(centers[-1]))
 
 
-def _centers(dataset, name, file) -> np.ndarray:
+def _increasing(dataset, name, file) -> np.ndarray:
+    """The values of a coordinate, float64."""
+    refused = partial(FlowsrError, file=file, variable=name)
     if name not in dataset.coords:
-        raise FlowsrError("a coordinate is missing", file=file, variable=name, expected=f"cell centres {name}({name})")
-    centers = np.asarray(dataset.coords[name].values)
-    if centers.dtype.kind not in "fiu" or centers.ndim != 1:
-        raise FlowsrError(
-            "not a coordinate", file=file, variable=name, expected="one real number a cell", found=centers.dtype
-        )
-    centers = centers.astype("float64")
-    if len(centers) < 2:
-        raise FlowsrError(
-            "an axis of one cell has no spacing",
-            file=file,
-            variable=name,
-            expected="2 cells or more",
-            found=len(centers),
-        )
-    steps = np.diff(centers)
-    if not np.all(np.isfinite(centers)) or not np.all(steps > 0):
-        raise FlowsrError("coordinates do not increase", file=file, variable=name, expected="increasing cell centres")
-    return centers
+        raise refused("a coordinate is missing", expected=f"numbers {name}({name})")
+    values = np.asarray(dataset.coords[name].values)
+    if values.dtype.kind not in "fiu" or values.ndim != 1:
+        raise refused("not a coordinate", expected=f"real numbers {name}({name})", found=values.dtype)
+    values = values.astype("float64")
+    if not np.all(np.isfinite(values)) or not np.all(np.diff(values) > 0):
+        what = "times" if name == "time" else "cell centres"
+        raise refused(f"{what} do not increase", expected="increasing numbers")
+    return values
 
 
 def _boundary(dataset, file) -> tuple[str, str, str]:
-    boundary = dataset.attrs.get("boundary")
+    boundary, refused = dataset.attrs.get("boundary"), partial(FlowsrError, file=file, variable="boundary")
     known = f"three of {', '.join(BOUNDARIES)}"
     if boundary is None:
-        raise FlowsrError(
-            "the boundaries are not stated", file=file, variable="boundary", expected=f"an attribute with {known}"
-        )
+        raise refused("the boundaries are not stated", expected=f"an attribute with {known}")
     listed = [boundary] if isinstance(boundary, str) else list(np.ravel(boundary))
     if len(listed) != 3 or any(b not in BOUNDARIES for b in listed):
-        raise FlowsrError("unknown boundaries", file=file, variable="boundary", expected=known, found=listed)
+        raise refused("unknown boundaries", expected=known, found=listed)
     return tuple(str(b) for b in listed)
-
-
-def _check_time(dataset, file) -> None:
-    if "time" not in dataset.coords:
-        raise FlowsrError("a coordinate is missing", file=file, variable="time", expected="time(time)")
-    times = np.asarray(dataset.coords["time"].values)
-    if times.dtype.kind not in "fiu":
-        raise FlowsrError("not a coordinate", file=file, variable="time", expected="real numbers", found=times.dtype)
-    if not np.all(np.isfinite(times)) or not np.all(np.diff(times) > 0):
-        raise FlowsrError("times do not increase", file=file, variable="time", expected="increasing times")
 
 
 def _check_viscosity(dataset, file) -> None:
     viscosity = dataset.attrs.get("viscosity")
-    if viscosity is None:
-        return
     try:
-        valid = np.isfinite(float(viscosity)) and float(viscosity) >= 0
+        valid = viscosity is None or (np.isfinite(float(viscosity)) and float(viscosity) >= 0)
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise FlowsrError(
-            "not a viscosity", file=file, variable="viscosity", expected="a number", found=repr(viscosity)
-        )
+        where = {"variable": "viscosity", "expected": "a number", "found": repr(viscosity)}
+        raise FlowsrError("not a viscosity", file=file, **where)

@@ -6,10 +6,10 @@ The output folder holds ``<split>/<run>.zarr`` for the splits train, validation 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,7 +25,7 @@ from flowsr.data.open import open_field, runs_of
 from flowsr.data.quality import BadValues
 from flowsr.data.store import create_store, store_checksum
 from flowsr.errors import FlowsrError, contradiction, missing_variable
-from flowsr.files import write_json_atomic
+from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
 
@@ -138,6 +138,66 @@ class Survey:
         return {split: indices for split, indices in self.splits.items() if indices}
 
 
+@dataclass(frozen=True)
+class RunPairs:
+    """The pairs of one run.
+
+    Args:
+        source, sha256: its file or store, and the checksum of that.
+        gap: least distance in time between two splits; None where the whole run is for one.
+        snapshots, times: how many and when, by split.
+        scales: the fields of :class:`flowsr.metrics.scales.FlowScales`; None where they could not be measured.
+    """
+
+    source: str
+    sha256: str
+    gap: float | None
+    snapshots: dict[str, int]
+    times: dict[str, list[float]]
+    scales: dict[str, float | None] | None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of the pairs of an ingest: the content of ``statistics.json``.
+
+    Args:
+        variable, irreps, units, components: what is super-resolved.
+        viscosity: kinematic, in the units of the data, where they state it.
+        operator, factor, weight, width, commutes: how the coarse fields were made.
+        transfer_function: the operator's, sampled along an axis.
+        coarse, fine: the grids: shape, spacing, boundary, origin and, on stretched axes, centers.
+        scale: root mean square of the ``coarse`` and the ``fine`` training snapshots.
+        flow: mean of the runs' scales, where they could be measured.
+        snapshots: how many, by split.
+        split: the rule that they were divided by.
+        runs: by name.
+        data_sets: the fields of each :class:`flowsr.data.manifest.DataSet` that the runs come from.
+        flowsr: the version that wrote the pairs.
+    """
+
+    variable: str
+    irreps: str
+    units: str
+    components: int
+    viscosity: float | None
+    operator: str
+    factor: int | list[int]
+    weight: str | None
+    width: float | None
+    commutes: bool
+    transfer_function: dict
+    coarse: dict
+    fine: dict
+    scale: dict[str, float]
+    flow: dict[str, float | None] | None
+    snapshots: dict[str, int]
+    split: dict
+    runs: dict[str, RunPairs]
+    data_sets: list[dict]
+    flowsr: str
+
+
 def ingest(
     inputs: Sequence[Path],
     output: Path,
@@ -170,8 +230,8 @@ def ingest(
     output, settings = Path(output), settings or Ingest()
     sources, surveys = runs_to_ingest(inputs), []
     for number, source in enumerate(sources):
-        part = progress.share(*(SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1)))
-        surveys.append(survey_run(source, settings, part))
+        ends = (SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1))
+        surveys.append(survey_run(source, settings, progress.share(*ends)))
     _check_alike(surveys, settings.variable)
     _check_strays(output, {pair_store(output, split, s.run) for s in surveys for split in s.written}, fresh)
     total = sum(len(indices) for s in surveys for indices in s.splits.values())
@@ -181,7 +241,7 @@ def ingest(
             ends = (SURVEY_SHARE + (1 - SURVEY_SHARE) * (done + end) / total for end in (0, len(indices)))
             _write_pairs(survey, split, output, settings, fresh, progress.share(*ends))
             done += len(indices)
-    path = write_json_atomic(output / STATISTICS, _statistics(surveys, output, settings))
+    path = write_statistics(output, _statistics(surveys, output, settings))
     progress(1.0, f"{total} pairs")
     return path
 
@@ -250,7 +310,12 @@ def pair_store(output: Path, split: str, run: str) -> Path:
     return Path(output) / split / f"{run}.zarr"
 
 
-def read_statistics(output: Path) -> dict:
+def write_statistics(output: Path, statistics: Statistics) -> Path:
+    """Finish a folder of pairs."""
+    return write_json_atomic(Path(output) / STATISTICS, asdict(statistics))
+
+
+def read_statistics(output: Path) -> Statistics:
     """What :func:`ingest` wrote about its pairs.
 
     Raises:
@@ -258,15 +323,17 @@ def read_statistics(output: Path) -> dict:
     """
     path = Path(output) / STATISTICS
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+        runs = {run: RunPairs(**entry) for run, entry in content["runs"].items()}
+        return Statistics(**{**content, "runs": runs})
+    except (TypeError, KeyError):
         raise FlowsrError("no finished ingest here", file=path, hint="run `flowsr ingest` first") from None
 
 
 def pair_stores(output: Path, split: str) -> list[Path]:
     """The stores of a split, in the order of the inputs; runs that have nothing in it are left out."""
-    runs = read_statistics(output)["runs"]
-    return [pair_store(output, split, run) for run, entry in runs.items() if entry["snapshots"][split]]
+    runs = read_statistics(output).runs
+    return [pair_store(output, split, name) for name, run in runs.items() if run.snapshots[split]]
 
 
 def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
@@ -283,49 +350,42 @@ def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
         for run in runs or [None]:
             name = f"{path.stem}_{run}".replace("/", "_") if len(runs) > 1 else path.stem
             if name in sources:
-                found = str(sources[name].path)
+                found = sources[name].path
                 raise FlowsrError("two inputs of the same name", file=path, variable="inputs", found=found)
-            split = None if manifest is None else manifest.split_of(run)
+            split = manifest and manifest.split_of(run)
             if split is None and manifest is not None and manifest.splits is not None:
-                raise FlowsrError(
-                    "a run in no split", file=path, variable="splits", expected="each run in one of them", found=run
-                )
+                expected = "each run in one of them"
+                raise FlowsrError("a run in no split", file=path, variable="splits", expected=expected, found=run)
             sources[name] = Source(name, path, run, split)
     if not sources:
         raise FlowsrError("nothing to ingest", variable="inputs", expected="one field or more", found="none")
     given = {source.split for source in sources.values()}
     if None not in given and given != set(SPLITS):
-        raise FlowsrError(
-            "no run for one of the splits",
-            file=next(iter(sources.values())).path,
-            variable="splits",
-            expected=", ".join(SPLITS),
-            found=", ".join(split for split in SPLITS if split in given),
-        )
+        file, found = next(iter(sources.values())).path, ", ".join(split for split in SPLITS if split in given)
+        where = {"file": file, "variable": "splits", "expected": ", ".join(SPLITS), "found": found}
+        raise FlowsrError("no run for one of the splits", **where)
     return list(sources.values())
 
 
 def _mean_square(values: np.ndarray, grid: Grid) -> float:
     """Mean over the box of the squared length of the vector (or of the square of the scalar)."""
-    if not any(grid.stretched):
-        return float(np.sum(np.square(values, dtype=np.float64)) / np.prod(grid.shape))
     square = np.square(values, dtype=np.float64)
+    if not any(grid.stretched):
+        return float(np.sum(square) / np.prod(grid.shape))
     for widths in reversed(grid.widths()):
         square = square @ (widths / widths.sum())
     return float(square.sum())
 
 
 def _check_alike(surveys: list[Survey], variable: str) -> None:
+    from e3nn.o3 import Irreps
+
     first = surveys[0]
     field_type = first.fine[variable].attrs["irreps"]
-    if len(_irreps_of(field_type)) != 1:
-        raise FlowsrError(
-            "more than one field type in one variable",
-            file=first.source.path,
-            variable=variable,
-            expected="one irrep, which has one scale",
-            found=field_type,
-        )
+    if len(Irreps(field_type).simplify()) != 1:
+        where = {"variable": variable, "expected": "one irrep, which has one scale", "found": field_type}
+        raise FlowsrError("more than one field type in one variable", file=first.source.path, **where)
+    alike = partial(np.allclose, rtol=1e-3)
     for other in surveys[1:]:
         pairs = {
             "shape": (first.grid.shape, other.grid.shape),
@@ -336,7 +396,7 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
         }
         if not np.allclose(first.grid.spacing, other.grid.spacing, rtol=1e-5):
             pairs["spacing"] = (first.grid.spacing, other.grid.spacing)
-        if first.grid.shape == other.grid.shape and not _same_widths(first.grid, other.grid):
+        elif first.grid.shape == other.grid.shape and not all(map(alike, first.grid.widths(), other.grid.widths())):
             pairs["cell sizes"] = (first.grid.stretched, f"others, {other.grid.stretched}")
         for what, (wanted, found) in pairs.items():
             if wanted != found:
@@ -345,27 +405,13 @@ def _check_alike(surveys: list[Survey], variable: str) -> None:
                 raise contradiction(message, file=other.source.path, variable=variable, expected=expected, found=found)
 
 
-def _same_widths(one: Grid, other: Grid) -> bool:
-    return all(np.allclose(a, b, rtol=1e-3) for a, b in zip(one.widths(), other.widths()))
-
-
-def _irreps_of(field_type: str) -> list:
-    from e3nn.o3 import Irreps
-
-    return list(Irreps(field_type).simplify())
-
-
 def _check_strays(output: Path, stores: set[Path], fresh: bool) -> None:
     """Pairs of runs that are not among the inputs would be trained on unnoticed."""
     strays = sorted(s for split in SPLITS for s in (output / split).glob("*.zarr") if s not in stores)
     if strays and not fresh:
-        raise FlowsrError(
-            "pairs of another ingest are here",
-            file=strays[0],
-            expected=", ".join(sorted({store.stem for store in stores})),
-            found=strays[0].stem,
-            hint="use --fresh to replace them",
-        )
+        where = {"expected": ", ".join(sorted({store.stem for store in stores})), "found": strays[0].stem}
+        hint = "use --fresh to replace them"
+        raise FlowsrError("pairs of another ingest are here", file=strays[0], **where, hint=hint)
     if fresh:
         (output / STATISTICS).unlink(missing_ok=True)
     for stray in strays:
@@ -373,23 +419,8 @@ def _check_strays(output: Path, stores: set[Path], fresh: bool) -> None:
 
 
 def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fresh: bool, progress: Progress) -> None:
-    fine = survey.fine.isel(time=slice(survey.splits[split].start, survey.splits[split].stop))
-    fine = fine.assign_attrs(provenance=_provenance(survey, split, settings))
-    coarse, fine = settings.degraded(fine), fine[[settings.variable]]
-    target = pair_store(output, split, survey.run)
-    with create_store(target, {"coarse": coarse, "fine": fine}, fresh=fresh) as store:
-        for time in range(fine.sizes["time"]):
-            for group, dataset in (("coarse", coarse), ("fine", fine)):
-                if not store.is_written(settings.variable, time, group=group):
-                    store.write(
-                        settings.variable, dataset[settings.variable].isel(time=time).values, time=time, group=group
-                    )
-            progress((time + 1) / fine.sizes["time"], f"writing {split}/{survey.run}")
-        store.publish()
-
-
-def _provenance(survey: Survey, split: str, settings: Ingest) -> dict:
-    return {
+    variable, indices = settings.variable, survey.splits[split]
+    provenance = {
         "source": str(survey.source.path),
         "sha256": survey.checksum,
         "source_provenance": survey.fine.attrs.get("provenance"),
@@ -397,44 +428,58 @@ def _provenance(survey: Survey, split: str, settings: Ingest) -> dict:
         "split": split,
         **settings.pairing,
     }
+    fine = survey.fine.isel(time=slice(indices.start, indices.stop)).assign_attrs(provenance=provenance)
+    groups = {"coarse": settings.degraded(fine), "fine": fine[[variable]]}
+    with create_store(pair_store(output, split, survey.run), groups, fresh=fresh) as store:
+        for time in range(len(indices)):
+            for group, dataset in groups.items():
+                if not store.is_written(variable, time, group=group):
+                    store.write(variable, dataset[variable].isel(time=time).values, time=time, group=group)
+            progress((time + 1) / len(indices), f"writing {split}/{survey.run}")
+        store.publish()
 
 
-def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> dict:
+def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> Statistics:
     first = surveys[0]
     variable = first.fine[settings.variable]
     coarse_grid = first.grid.coarsened(settings.factor)
     measured = [s.scales.as_dict() for s in surveys if s.scales is not None]
-    return {
-        "variable": settings.variable,
-        "irreps": str(variable.attrs["irreps"]),
-        "units": variable.attrs.get("units", "1"),
-        "components": variable.sizes.get("component", 1),
-        "viscosity": first.fine.attrs.get("viscosity"),
+    coarse = []
+    for survey in (s for s in surveys if s.splits["train"]):
+        snapshots = open_field(pair_store(output, "train", survey.run), group="coarse")[settings.variable]
+        coarse += [_mean_square(snapshot.values, coarse_grid) for snapshot in snapshots]
+    fine = [s.mean_square[time] for s in surveys for time in s.splits["train"]]
+    return Statistics(
+        variable=settings.variable,
+        irreps=str(variable.attrs["irreps"]),
+        units=variable.attrs.get("units", "1"),
+        components=variable.sizes.get("component", 1),
+        viscosity=first.fine.attrs.get("viscosity"),
         **settings.pairing,
-        "commutes": DEGRADE_OPERATORS[settings.operator].commutes,
-        "transfer_function": _transfer_samples(settings),
-        "coarse": _grid_entry(coarse_grid),
-        "fine": _grid_entry(first.grid),
-        "scale": {"coarse": _coarse_rms(surveys, output, settings, coarse_grid), "fine": _fine_rms(surveys)},
-        "flow": {k: _mean([m[k] for m in measured]) for k in measured[0]} if measured else None,
-        "snapshots": {split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
-        "split": asdict(settings.split),
-        "runs": {s.run: _run_entry(s) for s in surveys},
-        "data_sets": [asdict(data_set) for data_set in dict.fromkeys(data_set_of(s.fine) for s in surveys) if data_set],
-        "flowsr": __version__,
-    }
+        commutes=DEGRADE_OPERATORS[settings.operator].commutes,
+        transfer_function=_transfer_samples(settings),
+        coarse=_grid_entry(coarse_grid),
+        fine=_grid_entry(first.grid),
+        scale={name: float(np.sqrt(np.mean(each))) for name, each in (("coarse", coarse), ("fine", fine))},
+        flow={name: _mean([scales[name] for scales in measured]) for name in measured[0]} if measured else None,
+        snapshots={split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
+        split=asdict(settings.split),
+        runs={s.run: _run_pairs(s) for s in surveys},
+        data_sets=[asdict(data_set) for data_set in dict.fromkeys(data_set_of(s.fine) for s in surveys) if data_set],
+        flowsr=__version__,
+    )
 
 
-def _run_entry(survey: Survey) -> dict:
+def _run_pairs(survey: Survey) -> RunPairs:
     times = survey.fine["time"].values
-    return {
-        "source": str(survey.source.path),
-        "sha256": survey.checksum,
-        "gap": survey.gap,
-        "snapshots": {split: len(indices) for split, indices in survey.splits.items()},
-        "times": {split: [float(t) for t in times[list(indices)]] for split, indices in survey.splits.items()},
-        "scales": None if survey.scales is None else survey.scales.as_dict(),
-    }
+    return RunPairs(
+        source=str(survey.source.path),
+        sha256=survey.checksum,
+        gap=survey.gap,
+        snapshots={split: len(indices) for split, indices in survey.splits.items()},
+        times={split: times[list(indices)].astype(float).tolist() for split, indices in survey.splits.items()},
+        scales=None if survey.scales is None else survey.scales.as_dict(),
+    )
 
 
 def _grid_entry(grid: Grid) -> dict:
@@ -449,18 +494,6 @@ def _grid_entry(grid: Grid) -> dict:
 
 def _mean(values: list) -> float | None:
     return None if any(v is None for v in values) else float(np.mean(values))
-
-
-def _fine_rms(surveys: list[Survey]) -> float:
-    return float(np.sqrt(np.mean([s.mean_square[t] for s in surveys for t in s.splits["train"]])))
-
-
-def _coarse_rms(surveys: list[Survey], output: Path, settings: Ingest, grid: Grid) -> float:
-    squares = []
-    for survey in (s for s in surveys if s.splits["train"]):
-        coarse = open_field(pair_store(output, "train", survey.run), group="coarse")[settings.variable]
-        squares += [_mean_square(coarse.isel(time=time).values, grid) for time in range(coarse.sizes["time"])]
-    return float(np.sqrt(np.mean(squares)))
 
 
 def _transfer_samples(settings: Ingest, count: int = 65) -> dict:

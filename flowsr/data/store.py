@@ -3,8 +3,8 @@
 A store grows in a hidden folder beside its target, a :class:`flowsr.files.Partial` whose ``store/`` is the Zarr
 hierarchy, with a marker per shard that is on the disk, and takes its name in one step when every shard is there and
 matches its marker. Whoever fills it may keep files of their own there (a restart file, say); they go with the partial
-store. A writer that starts again after a kill skips the
-shards that are whole, and the published bytes do not depend on how often it was killed.
+store. A writer that starts again after a kill skips the shards that are whole, and the published bytes do not depend on
+how often it was killed.
 
 Each array is chunked over space; a chunk holds one time and all components. A shard (one file) has one writer: writes
 that are not aligned to shards are refused, since two writers in one shard corrupt it without a word.
@@ -68,16 +68,14 @@ def create_store(
     if target.exists() or target.is_symlink():
         found = _published_fingerprint(target)
         if found is None:
-            raise FlowsrError(
-                "will not be replaced", file=target, expected="no such name, or a store written by flowsr"
-            )
+            expected = "no such name, or a store written by flowsr"
+            raise FlowsrError("will not be replaced", file=target, expected=expected)
         if found == fingerprint and not fresh:
             Partial(target).discard()
             return FieldStore(target)
         if not fresh:
-            raise FlowsrError(
-                "this store was made from other data or settings", file=target, hint="use --fresh to replace it"
-            )
+            message = "this store was made from other data or settings"
+            raise FlowsrError(message, file=target, hint="use --fresh to replace it")
     partial = Partial(target)
     partial.begin(fingerprint, lambda: _lay_down(partial.folder / "store", plan, fingerprint), fresh=fresh)
     store = FieldStore(target)
@@ -128,10 +126,8 @@ class FieldStore:
         array = self._array(variable, group)
         if array.ndim == 1:
             return
-        sides = [range(0, n, s) for n, s in zip(array.shape[-3:], _unit(array)[-3:])]
-        for start in product(*sides):
-            stops = (min(o + s, n) for o, s, n in zip(start, _unit(array)[-3:], array.shape[-3:]))
-            yield tuple(slice(o, stop) for o, stop in zip(start, stops))
+        sides = zip(array.shape[-3:], _unit(array)[-3:])
+        yield from product(*([slice(start, min(start + s, n)) for start in range(0, n, s)] for n, s in sides))
 
     def is_written(self, variable: str, time: int, box: Box | None = None, group: str = "") -> bool:
         """Whether all of a region is on the disk, going by markers and file sizes."""
@@ -164,7 +160,9 @@ class FieldStore:
         shards = list(self._shards(array, time, box))
         array[region] = values[None]
         for key in shards:
-            self._mark(variable, group, array, key)
+            piece, file = self._piece(variable, group, array, key)
+            fsync_file(file)
+            self._partial.mark(*piece, bytes=file.stat().st_size, sha256=file_checksum(file))
 
     def publish(self) -> Path:
         """Check that every shard is there and as it was written, and give the store its name.
@@ -189,35 +187,28 @@ class FieldStore:
         return self.target
 
     def _verify(self) -> None:
+        import zarr
+
         missing, changed, total = 0, 0, 0
-        for group, variable in self._variables():
-            array = self._array(variable, group)
+        root = zarr.open_group(str(self._partial.folder / "store"), mode="r")
+        for path, array in root.members(max_depth=None):
+            group, _, variable = path.rpartition("/")
+            if not isinstance(array, zarr.Array) or array.metadata.dimension_names == (variable,):
+                continue  # a group, or a coordinate
             for key in (key for time in range(array.shape[0]) for key in self._shards(array, time, None)):
                 total += 1
-                marker = self._partial.marker(*self._piece(variable, group, key))
-                file = self._shard_file(variable, group, array, key)
+                piece, file = self._piece(variable, group, array, key)
+                marker = self._partial.marker(*piece)
                 if marker is None:
                     missing += 1
                 elif not file.exists() or file_checksum(file) != marker["sha256"]:
-                    self._partial.unmark(*self._piece(variable, group, key))
+                    self._partial.unmark(*piece)
                     changed += 1
         if missing or changed:
-            raise FlowsrError(
-                "this store is not whole and stays unpublished",
-                file=self.target,
-                expected=f"{total} shards",
-                found=f"{missing} not written, {changed} changed on the disk since",
-                hint="run again to write what is missing",
-            )
-
-    def _variables(self) -> Iterator[tuple[str, str]]:
-        import zarr
-
-        root = zarr.open_group(str(self._partial.folder / "store"), mode="r")
-        for path, node in root.members(max_depth=None):
-            group, _, name = path.rpartition("/")
-            if isinstance(node, zarr.Array) and node.metadata.dimension_names != (name,):
-                yield group, name
+            found = f"{missing} not written, {changed} changed on the disk since"
+            where = {"file": self.target, "expected": f"{total} shards", "found": found}
+            hint = "run again to write what is missing"
+            raise FlowsrError("this store is not whole and stays unpublished", **where, hint=hint)
 
     def _array(self, variable: str, group: str):
         import zarr
@@ -234,23 +225,15 @@ class FieldStore:
         region = _region(array, time, box)
         return product(*(range(s.start // u, -(-s.stop // u)) for s, u in zip(region, _unit(array))))
 
-    def _shard_file(self, variable, group, array, key) -> Path:
-        return self._partial.folder / "store" / group / variable / array.metadata.encode_chunk_key(key)
-
-    @staticmethod
-    def _piece(variable, group, key) -> tuple[str, str, str]:
-        return group, variable, ".".join(map(str, key))
+    def _piece(self, variable, group, array, key) -> tuple[tuple[str, str, str], Path]:
+        """A shard's marker, and its file."""
+        file = self._partial.folder / "store" / group / variable / array.metadata.encode_chunk_key(key)
+        return (group, variable, ".".join(map(str, key))), file
 
     def _is_done(self, variable, group, array, key) -> bool:
-        marker = self._partial.marker(*self._piece(variable, group, key))
-        file = self._shard_file(variable, group, array, key)
+        piece, file = self._piece(variable, group, array, key)
+        marker = self._partial.marker(*piece)
         return marker is not None and file.exists() and file.stat().st_size == marker["bytes"]
-
-    def _mark(self, variable, group, array, key) -> None:
-        file = self._shard_file(variable, group, array, key)
-        fsync_file(file)
-        facts = {"bytes": file.stat().st_size, "sha256": file_checksum(file)}
-        self._partial.mark(*self._piece(variable, group, key), **facts)
 
 
 def _unit(array) -> tuple[int, ...]:
@@ -265,9 +248,8 @@ def _region(array, time: int, box: Box | None) -> tuple[slice, ...]:
         inner[-3:] = [slice(s.start or 0, n if s.stop is None else s.stop) for s, n in zip(box, array.shape[-3:])]
     for name, part, side, unit in zip(SPACE, inner[-3:], array.shape[-3:], _unit(array)[-3:]):
         if not 0 <= part.start < part.stop <= side or part.start % unit or (part.stop % unit and part.stop != side):
-            raise ValueError(
-                f"{name} from {part.start} to {part.stop} is not aligned to shards of {unit} in {side} cells"
-            )
+            span = f"{name} from {part.start} to {part.stop}"
+            raise ValueError(f"{span} is not aligned to shards of {unit} in {side} cells")
     return (slice(time, time + 1), *inner)
 
 
@@ -299,20 +281,12 @@ def _plan(groups: Mapping[str, xr.Dataset], chunk, shard) -> dict:
 
 
 def _chunks_and_shards(array: xr.DataArray, chunk, shard) -> tuple[list[int], list[int]]:
-    chunks, shards = [1], [1]
+    wanted = dict(zip(SPACE, zip(*(np.broadcast_to(value, 3).tolist() for value in (chunk, shard)))))
+    pairs = [(1, 1)]
     for dim, side in zip(array.dims[1:], array.shape[1:]):
-        if dim in SPACE:
-            axis = SPACE.index(dim)
-            inner, outer = _split_side(side, _along(chunk, axis), _along(shard, axis))
-        else:
-            inner = outer = side
-        chunks.append(inner)
-        shards.append(outer)
+        pairs.append(_split_side(side, *wanted[dim]) if dim in SPACE else (side, side))
+    chunks, shards = map(list, zip(*pairs))
     return chunks, shards
-
-
-def _along(value, axis: int) -> int:
-    return int(value if np.ndim(value) == 0 else value[axis])
 
 
 def _split_side(side: int, chunk: int, shard: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from flowsr.compare.measure import rank_by
 from flowsr.compare.result import Row, Rules
 from flowsr.config.study import Experiment, Study
 from flowsr.data import grid_of, open_field
-from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, pair_stores, read_statistics
+from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Statistics, pair_stores, read_statistics
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
@@ -98,7 +98,7 @@ class Source:
         return self.folder / "simulate" / f"seed_{seed:03d}.zarr"
 
     @property
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> Statistics:
         return read_statistics(self.pairs)
 
     @property
@@ -109,7 +109,7 @@ class Source:
     @property
     def whole(self) -> int:
         """Training snapshots."""
-        return self.statistics["snapshots"]["train"]
+        return self.statistics.snapshots["train"]
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Plan:
         own = source.statistics
 
         def fits(other: Source) -> bool:
-            same = all(other.statistics[key] == own[key] for key in ("factor", "irreps", "operator"))
+            same = all(getattr(other.statistics, key) == getattr(own, key) for key in ("factor", "irreps", "operator"))
             return same and self.suits(row.model, other)
 
         return [source, *(other for other in self.sources.values() if other != source and fits(other))]

@@ -305,7 +305,7 @@ def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult
 def _turnover_times(source: Source) -> dict[str, float]:
     """Run -> eddy turnover time; infinite where it is not known, so that a run is one block."""
     declared = source.ingest.split.turnover_time
-    measured = {run: (one["scales"] or {}).get("turnover_time") for run, one in source.statistics["runs"].items()}
+    measured = {run: (one.scales or {}).get("turnover_time") for run, one in source.statistics.runs.items()}
     return {run: declared or time or math.inf for run, time in measured.items()}
 
 
@@ -316,7 +316,7 @@ def _described(plan: Plan, source: Source, found: DataSet, turnovers: dict[str, 
         role=source.role,
         training_snapshots=source.whole if source in plan.trained else 0,
         turnover_time=rounded(fmean(turnovers.values())),
-        sources={run: one["sha256"] for run, one in source.statistics["runs"].items()},
+        sources={run: one.sha256 for run, one in source.statistics.runs.items()},
         licence=source.licence,
     )
 
@@ -386,9 +386,9 @@ def _card(plan: Plan, found: MeasuredRow, source: Source, fresh: bool) -> None:
             "name": source.name,
             "licence": source.licence,
             "flow": source.simulate.flow if source.ingest.inputs is None else None,
-            "sources": {run: one["sha256"] for run, one in statistics["runs"].items()},
-            **{name: statistics[name] for name in ("variable", "operator", "factor")},
-            **{name: statistics[name]["shape"] for name in ("coarse", "fine")},
+            "sources": {run: one.sha256 for run, one in statistics.runs.items()},
+            **{name: getattr(statistics, name) for name in ("variable", "operator", "factor")},
+            **{name: getattr(statistics, name)["shape"] for name in ("coarse", "fine")},
             "training_snapshots": row.size,
         },
         "training": {

@@ -45,20 +45,20 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
         window = Window(options.pop("frames", window.frames), options.pop("target_frame", window.target))
     except (TypeError, ValueError) as error:
         raise _refused(network.model, error) from None
-    task = Task(statistics["factor"], statistics["irreps"], statistics["scale"]["coarse"], window)
+    task = Task(statistics.factor, statistics.irreps, statistics.scale["coarse"], window)
     if "operator" in options_of(network.model):
-        options.setdefault("operator", statistics["operator"])
+        options.setdefault("operator", statistics.operator)
     if network.constraints:
         options["constraints"] = {name: {} for name in network.constraints}
     if "data_consistency" in network.constraints:
-        if statistics.get("weight") is not None:
+        if statistics.weight is not None:
             raise FlowsrError(
                 "data_consistency is for means without a weight",
                 file=pairs,
                 variable="constraints",
-                found=f"means weighted with {statistics['weight']}",
+                found=f"means weighted with {statistics.weight}",
             )
-        options["constraints"]["data_consistency"] = {"operator": statistics["operator"]}
+        options["constraints"]["data_consistency"] = {"operator": statistics.operator}
     return ModelCard(network.model, task, options)
 
 
@@ -130,7 +130,7 @@ def train_model(
         "seed": seed,
         "augment": augment,
         "frame_spacing": model.frame_spacing,
-        "data_sets": read_statistics(pairs)["data_sets"],
+        "data_sets": read_statistics(pairs).data_sets,
         "versions": versions(),
     }
     save_model(folder, model, replace(card, training=training))

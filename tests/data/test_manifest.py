@@ -143,12 +143,12 @@ def test_splits_of_a_manifest_are_honoured_run_by_run(tmp_path):
             assert len(fine["time"]) == 8
             np.testing.assert_array_equal(fine["velocity"].values, open_field(tmp_path / f"{run}.zarr")["velocity"])
     found = read_statistics(output)
-    assert found["snapshots"] == {"train": 16, "validation": 8, "test": 8}
-    assert found["runs"]["manifest_a"]["gap"] is None
+    assert found.snapshots == {"train": 16, "validation": 8, "test": 8}
+    assert found.runs["manifest_a"].gap is None
     squares = [open_field(s, group="fine")["velocity"].values.astype(float) ** 2 for s in pair_stores(output, "train")]
-    assert found["scale"]["fine"] == pytest.approx(np.sqrt(3 * np.mean(squares)))
+    assert found.scale["fine"] == pytest.approx(np.sqrt(3 * np.mean(squares)))
     known = {"name": "test", "source": "here", "licence": "none", "citation": "Ann (2020)", "checked": "by Bob"}
-    assert found["data_sets"] == [known]
+    assert found.data_sets == [known]
     assert inspect(pair_stores(output, "test")[0], group="coarse").data_set == DataSet(**known)
     ingest([path], output, Ingest(factor=2))
     with pytest.raises(FlowsrError, match="pairs of another ingest"):

@@ -56,12 +56,12 @@ def test_pairs_hold_the_snapshots_of_their_split(ingested):
 
 def test_no_test_snapshot_within_the_gap_of_what_was_seen(ingested):
     _, output = ingested
-    for run, entry in read_statistics(output)["runs"].items():
-        assert entry["gap"] == pytest.approx(3 * entry["scales"]["turnover_time"])
+    for run, entry in read_statistics(output).runs.items():
+        assert entry.gap == pytest.approx(3 * entry.scales["turnover_time"])
         stored = {s: open_field(pair_store(output, s, run), group="fine")["time"].values for s in SPLITS}
-        assert {s: list(t) for s, t in stored.items()} == entry["times"]
-        assert stored["test"].min() - max(stored["train"].max(), stored["validation"].max()) >= entry["gap"]
-        assert stored["validation"].min() - stored["train"].max() >= entry["gap"]
+        assert {s: list(t) for s, t in stored.items()} == entry.times
+        assert stored["test"].min() - max(stored["train"].max(), stored["validation"].max()) >= entry.gap
+        assert stored["validation"].min() - stored["train"].max() >= entry.gap
 
 
 def test_statistics_are_those_of_the_data(ingested):
@@ -72,20 +72,20 @@ def test_statistics_are_those_of_the_data(ingested):
     ]
     for group, fields in (("fine", train), ("coarse", [DEGRADE_OPERATORS["block_mean"]()(f, 2) for f in train])):
         square = np.concatenate([(f**2).sum(axis=1) for f in fields]).mean()
-        np.testing.assert_allclose(found["scale"][group], np.sqrt(square), rtol=1e-5)
+        np.testing.assert_allclose(found.scale[group], np.sqrt(square), rtol=1e-5)
     for path in inputs:
         velocity = open_field(path)["velocity"].values
         scales = flow_scales([spectral_moments(v, GRID) for v in velocity], VISCOSITY)
-        assert found["runs"][path.stem]["scales"] == pytest.approx(scales.as_dict())
-        assert found["runs"][path.stem]["sha256"] == store_checksum(path)
-    assert found["flow"]["energy"] == pytest.approx(np.mean([e["scales"]["energy"] for e in found["runs"].values()]))
-    assert found["snapshots"] == {s: sum(e["snapshots"][s] for e in found["runs"].values()) for s in SPLITS}
-    assert found["factor"] == 2 and found["operator"] == "block_mean" and found["irreps"] == "1o"
-    assert found["coarse"]["shape"] == [4, 2, 6] and found["fine"]["boundary"] == ["periodic"] * 3
-    transfer = found["transfer_function"]
+        assert found.runs[path.stem].scales == pytest.approx(scales.as_dict())
+        assert found.runs[path.stem].sha256 == store_checksum(path)
+    assert found.flow["energy"] == pytest.approx(np.mean([e.scales["energy"] for e in found.runs.values()]))
+    assert found.snapshots == {s: sum(e.snapshots[s] for e in found.runs.values()) for s in SPLITS}
+    assert found.factor == 2 and found.operator == "block_mean" and found.irreps == "1o"
+    assert found.coarse["shape"] == [4, 2, 6] and found.fine["boundary"] == ["periodic"] * 3
+    transfer = found.transfer_function
     k = np.array(transfer["wavenumber_times_fine_spacing"])
     np.testing.assert_allclose(transfer["real"], np.cos(k / 2), atol=1e-12)  # a mean of two cells
-    assert found["viscosity"] == VISCOSITY and not any(transfer["imaginary"])
+    assert found.viscosity == VISCOSITY and not any(transfer["imaginary"])
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.4, 0.7, 0.97])
@@ -133,7 +133,7 @@ def test_hdf5_and_zarr_give_the_same_pairs(tmp_path):
     for path in (store, copy):
         ingest([path], tmp_path / path.suffix, SMALL)
     one, other = (read_statistics(tmp_path / path.suffix) for path in (store, copy))
-    assert one["scale"] == other["scale"] and one["flow"] == other["flow"]
+    assert one.scale == other.scale and one.flow == other.flow
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_a_scalar_is_ingested_by_the_velocity_beside_it(tmp_path):
     train = open_field(pair_store(tmp_path / "pairs", "train", "a"), group="fine")
     assert list(train.data_vars) == ["pressure"]
     np.testing.assert_allclose(
-        found["scale"]["fine"], np.sqrt((train["pressure"].values.astype("f8") ** 2).mean()), rtol=1e-6
+        found.scale["fine"], np.sqrt((train["pressure"].values.astype("f8") ** 2).mean()), rtol=1e-6
     )
-    assert found["flow"]["turnover_time"] > 0 and found["components"] == 1
+    assert found.flow["turnover_time"] > 0 and found.components == 1
 
 
 def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
@@ -216,8 +216,8 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
     factors = (2, 1, 3)
     ingest([path], tmp_path / "pairs", replace(SMALL, factor=factors, weight="density"))
     statistics = read_statistics(tmp_path / "pairs")
-    assert statistics["factor"] == [2, 1, 3] and statistics["weight"] == "density" and statistics["width"] is None
-    assert np.shape(statistics["transfer_function"]["real"]) == (3, 65)
+    assert statistics.factor == [2, 1, 3] and statistics.weight == "density" and statistics.width is None
+    assert np.shape(statistics.transfer_function["real"]) == (3, 65)
     store = pair_store(tmp_path / "pairs", "train", "a")
     fine, coarse = open_field(store, group="fine"), open_field(store, group="coarse")
     assert list(fine.data_vars) == list(coarse.data_vars) == ["velocity"] and grid_of(coarse).shape == (4, 4, 4)
@@ -228,7 +228,7 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
     np.testing.assert_allclose(coarse["velocity"].values, mean(u * rho) / mean(rho), rtol=1e-5, atol=1e-6)
 
     ingest([path], tmp_path / "wide", replace(SMALL, operator="top_hat", width=2))
-    assert read_statistics(tmp_path / "wide")["width"] == 2
+    assert read_statistics(tmp_path / "wide").width == 2
     assert open_field(pair_store(tmp_path / "wide", "test", "a"), group="coarse").attrs["degrade_width"] == 2
     for wrong, line in (
         ({"weight": "temperature"}, "no such variable; variable: temperature"),

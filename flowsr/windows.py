@@ -64,14 +64,9 @@ class Window:
         even = np.abs(steps - np.median(steps)) <= EQUAL_STEPS * np.median(steps) if len(steps) else steps > 0
         starts = [i for i in range(len(times) - self.frames + 1) if even[i : i + self.frames - 1].all()]
         if not starts:
-            raise FlowsrError(
-                f"no {self.frames} consecutive snapshots at equal steps in time",
-                file=file,
-                variable="time",
-                expected=f"{self.frames} or more",
-                found=f"{len(times)} snapshots",
-                hint="use fewer frames",
-            )
+            where = {"variable": "time", "expected": f"{self.frames} or more", "found": f"{len(times)} snapshots"}
+            message = f"no {self.frames} consecutive snapshots at equal steps in time"
+            raise FlowsrError(message, file=file, **where, hint="use fewer frames")
         return [start + self.before for start in starts]
 
     def spacing(self, times) -> float | None:
@@ -94,11 +89,6 @@ def check_spacing(found: float | None, expected: float | None, file=None) -> Non
     """
     if found is None or expected is None or abs(found - expected) <= SAME_SPACING * expected:
         return
-    raise FlowsrError(
-        "frames at another distance in time than the model was trained on",
-        file=file,
-        variable="time",
-        expected=f"{expected:.6g}, give or take {SAME_SPACING:.0%}",
-        found=f"{found:.6g}",
-        hint="store snapshots at the model's step in time, or train on this one",
-    )
+    where = {"expected": f"{expected:.6g}, give or take {SAME_SPACING:.0%}", "found": f"{found:.6g}"}
+    message, hint = "frames at another distance in time than the model was trained on", "store snapshots at its step"
+    raise FlowsrError(message, file=file, variable="time", **where, hint=f"{hint}, or train on this one")

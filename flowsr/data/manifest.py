@@ -6,11 +6,11 @@ resume, checked by sha256, and are whole or not there.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
@@ -250,19 +250,16 @@ def files_of(manifest: Manifest, path: Path, run: str) -> list[SourceFile]:
     if run not in manifest.files:
         expected = f"one of {', '.join(manifest.files)}"
         raise FlowsrError("no such run", file=path, variable="run", expected=expected, found=run)
-    entry = manifest.files[run]
+    entry, refused = manifest.files[run], functools.partial(FlowsrError, file=path, variable=f"files.{run}")
     entry = entry if isinstance(entry, ManifestFile) else ManifestFile(entry)
     names = [entry.path] if isinstance(entry.path, str) else entry.path
     if not names or (len(names) > 1 and (entry.url or entry.sha256)):
-        raise FlowsrError("url and sha256 are those of one file", file=path, variable=f"files.{run}", found=len(names))
+        raise refused("url and sha256 are those of one file", found=len(names))
     root = (path.parent / manifest.root).resolve()
-    files = []
     for name in names:
-        file = (root / name).resolve()
-        if not file.is_relative_to(root):
-            raise FlowsrError("a file outside the root", file=path, variable=f"files.{run}", expected=root, found=name)
-        files.append(SourceFile(file, entry.url, entry.sha256, entry.run))
-    return files
+        if not (root / name).resolve().is_relative_to(root):
+            raise refused("a file outside the root", expected=root, found=name)
+    return [SourceFile((root / name).resolve(), entry.url, entry.sha256, entry.run) for name in names]
 
 
 def open_manifest(path: Path, *, run: str | None = None, group: str | None = None) -> xr.Dataset:
@@ -282,8 +279,7 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
     for file in files:
         if not file.path.exists():
             fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
-            hint = "; ".join(filter(None, [fetched, manifest.obtain])) or None
-            raise missing_file(file.path, hint=hint)
+            raise missing_file(file.path, hint="; ".join(filter(None, [fetched, manifest.obtain])) or None)
         check_sha256(file.path, file.sha256)
     reader, layouts = _layouts(manifest, files, path)
     group = group or manifest.group
@@ -291,7 +287,10 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
     source, first = datasets[0].encoding["source"], files[0].path
     dataset = fill_defaults(_complete(joined(datasets, first), manifest, first))
     validate(dataset, first)
-    _check_grid(dataset, manifest.grid, first)
+    grid, declared = grid_of(dataset, first), manifest.grid
+    if declared and (grid.shape != declared.cells or not np.allclose(grid.lengths, declared.lengths, rtol=1e-4)):
+        found = f"{grid.shape} cells over {tuple(round(length, 6) for length in grid.lengths)}"
+        raise disagreement("grid", f"{declared.cells} cells over {declared.lengths}", found, first)
     dataset.encoding["source"] = source
     return dataset
 
@@ -310,23 +309,14 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
         for axis in SPACE:
             if not np.array_equal(first[axis].values, other[axis].values):
                 raise FlowsrError("files of one run differ in their grid", file=name, variable=axis)
-        for key, array in first.data_vars.items():
-            same = (
-                key in other
-                and other[key].dims == array.dims
-                and other[key].attrs.get("irreps") == array.attrs.get("irreps")
-            )
-            if not same:
+        for key in first.data_vars:
+            kinds = [(d[key].dims, d[key].attrs.get("irreps")) for d in (first, other) if key in d]
+            if len(kinds) < 2 or kinds[0] != kinds[1]:
                 raise FlowsrError("files of one run differ in their variables", file=name, variable=key)
     times = np.concatenate([d["time"].values for d in datasets])
     if not np.all(np.diff(times) > 0):
-        raise FlowsrError(
-            "the times of consecutive files do not increase",
-            file=file,
-            variable="time",
-            found=times[:8].tolist(),
-            hint="state them (times) or the order of the files in the manifest",
-        )
+        message, hint = "the times of consecutive files do not increase", "state times, or the files in their order"
+        raise FlowsrError(message, file=file, variable="time", found=times[:8].tolist(), hint=hint)
     whole = xr.Dataset(coords={**first.drop_dims("time").coords, "time": times}, attrs=first.attrs)
     whole.encoding.update(first.encoding)
     for key, array in first.data_vars.items():
@@ -353,29 +343,20 @@ def _layouts(manifest: Manifest, files: list[SourceFile], path: Path) -> tuple[s
     if not declared:
         return manifest.reader, [None] * len(files)
     reader = manifest.reader or accepting(files[0].path) or "described"
-    if not READERS[reader].takes.issuperset(declared):
-        takes = ", ".join(sorted(READERS[reader].takes)) or "nothing"
-        raise FlowsrError(
-            f"the reader {reader} takes the layout from the file",
-            file=path,
-            variable=next(key for key in declared if key not in READERS[reader].takes),
-            expected=f"{takes} from the manifest",
-            found=", ".join(declared),
-            hint="the reader 'described' takes all of them",
-        )
+    takes = READERS[reader].takes
+    if not takes.issuperset(declared):
+        expected, found = f"{', '.join(sorted(takes)) or 'nothing'} from the manifest", ", ".join(declared)
+        where = {"variable": next(key for key in declared if key not in takes), "expected": expected, "found": found}
+        hint = "the reader 'described' takes all of them"
+        raise FlowsrError(f"the reader {reader} takes the layout from the file", file=path, **where, hint=hint)
     layout = {key: asdict(manifest)[key] for key in ("variables", "coordinates", "times", "dtype", "grid")}
     times = manifest.times
     if not isinstance(times, list):
         return reader, [layout] * len(files)
     share, left = divmod(len(times), len(files))
     if left or not share:
-        raise FlowsrError(
-            "times do not go into the files",
-            file=path,
-            variable="times",
-            expected=f"as many for each of {len(files)} files",
-            found=len(times),
-        )
+        where = {"variable": "times", "expected": f"as many for each of {len(files)} files", "found": len(times)}
+        raise FlowsrError("times do not go into the files", file=path, **where)
     return reader, [{**layout, "times": times[n * share : (n + 1) * share]} for n in range(len(files))]
 
 
@@ -400,7 +381,9 @@ def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: Path) -> No
         if value is None:
             continue
         found = attrs.setdefault(name, value)
-        if found != value and not _rounded(found, value):
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (found, value))
+        rounded = numbers and np.isclose(found, value, rtol=1e-9, atol=0)  # one number, written to fewer digits
+        if found != value and not rounded:
             raise disagreement(prefix + name, value, found, file)
 
 
@@ -408,21 +391,6 @@ def disagreement(variable: str, declared, found, file) -> FlowsrError:
     """The error where a file says something else than its manifest."""
     expected = f"{declared} (manifest)"
     return contradiction("file and manifest disagree", file=file, variable=variable, expected=expected, found=found)
-
-
-def _rounded(found, declared) -> bool:
-    """Whether two numbers are one, written to fewer digits."""
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (found, declared))
-    return numbers and bool(np.isclose(found, declared, rtol=1e-9, atol=0))
-
-
-def _check_grid(dataset: xr.Dataset, declared: ManifestGrid | None, file: Path) -> None:
-    grid = grid_of(dataset, file)
-    if declared is None:
-        return
-    if grid.shape != declared.cells or not np.allclose(grid.lengths, declared.lengths, rtol=1e-4):
-        found = f"{grid.shape} cells over {tuple(round(length, 6) for length in grid.lengths)}"
-        raise disagreement("grid", f"{declared.cells} cells over {declared.lengths}", found, file)
 
 
 def fetch(manifest: str | os.PathLike, run: str | None = None) -> list[Path]:
@@ -476,13 +444,12 @@ def check_sha256(path: Path, sha256: str | None) -> None:
     state = path.stat()
     found = _checksum(str(path), state.st_size, state.st_mtime_ns)
     if found != sha256.lower():
+        where = {"file": path, "variable": "sha256", "expected": sha256, "found": found}
         hint = "remove the file and fetch it again, or correct the manifest"
-        raise contradiction(
-            "the checksum differs", file=path, variable="sha256", expected=sha256, found=found, hint=hint
-        )
+        raise contradiction("the checksum differs", **where, hint=hint)
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def _checksum(path: str, size: int, modified: int) -> str:
     return file_checksum(path)
 
@@ -495,27 +462,17 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
     except ImportError:
         raise FlowsrError("files are fetched by pooch", file=target, expected="pip install pooch requests") from None
     target.parent.mkdir(parents=True, exist_ok=True)
+    known_hash = f"sha256:{sha256}" if sha256 else None
+    downloader = functools.partial(_resumed, target.with_name(f".{target.name}.partial"))
     try:
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{sha256}" if sha256 else None,
-            fname=target.name,
-            path=target.parent,
-            downloader=partial(_resumed, target.with_name(f".{target.name}.partial")),
-        )
+        pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
     except requests.exceptions.RequestException as error:
-        raise FlowsrError(
-            "cannot be fetched",
-            file=target,
-            expected=f"an answer from {urlparse(url).netloc}",
-            found=type(error).__name__,
-            hint=obtain or "try again where there is a network; what has arrived is kept",
-        ) from None
+        expected, found = f"an answer from {urlparse(url).netloc}", type(error).__name__
+        hint = obtain or "try again where there is a network; what has arrived is kept"
+        raise FlowsrError("cannot be fetched", file=target, expected=expected, found=found, hint=hint) from None
     except ValueError as error:
-        found = " ".join(str(error).split())[:120]
-        raise contradiction(
-            "the checksum differs", file=target, variable="sha256", expected=sha256, found=found
-        ) from None
+        where = {"variable": "sha256", "expected": sha256, "found": " ".join(str(error).split())[:120]}
+        raise contradiction("the checksum differs", file=target, **where) from None
     if sha256 is None:
         log.warning("%s: sha256 %s, which the manifest does not state", target.name, file_checksum(target))
     return target

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.open import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+from flowsr.group import octahedral_group
+from flowsr.group.fields import axis_action, transform_field
 from flowsr.windows import EQUAL_STEPS, Window
 
 COARSE, FINE = 0, 1
@@ -116,37 +119,24 @@ class PatchPairs(Dataset):
         if not 0 <= index < self.samples:
             raise IndexError(index)
         epoch = int(self._epoch[0])
+        # All snapshots in a random order, then all of them in another one.
+        lap, place = divmod(epoch * self.samples + index, len(self.snapshots))
+        order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
+        store, time = self.snapshots[order[place]]
         generator = np.random.default_rng([self.seed, epoch, index])
-        store, time = self._snapshot_of(epoch * self.samples + index)
-        start = self._place(generator)
-        coarse, fine = self._read(store, time, start)
-        pair = torch.from_numpy(coarse), torch.from_numpy(fine)
+        start = []  # first coarse cell of the core
+        for side, patch, halo, boundary in zip(self.box.shape, self.patch, self.halo, self.box.boundary):
+            ends = (0, side) if boundary == "periodic" else (halo, side - patch - halo + 1)
+            start.append(int(generator.integers(*ends)))
+        seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
+        scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
+        coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
+        fine = _cut(self._field(store, time, FINE), scored)
+        pair = torch.from_numpy(np.concatenate(coarse)), torch.from_numpy(fine)
         return pair if self.augment is None else self.augment(*pair, self.grid, generator)
 
     def __getstate__(self):
         return {**self.__dict__, "_process": None, "_opened": {}, "_cache": {}, "_cached_bytes": 0}
-
-    def _snapshot_of(self, draw: int) -> tuple[int, int]:
-        """Go through all snapshots in a random order, then through all of them in another one."""
-        lap, place = divmod(draw, len(self.snapshots))
-        order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
-        return self.snapshots[order[place]]
-
-    def _place(self, generator: np.random.Generator) -> tuple[int, int, int]:
-        """First coarse cell of the core along each axis."""
-        start = []
-        for side, patch, halo, boundary in zip(self.box.shape, self.patch, self.halo, self.box.boundary):
-            if boundary == "periodic":
-                start.append(int(generator.integers(side)))
-            else:
-                start.append(int(generator.integers(halo, side - patch - halo + 1)))
-        return tuple(start)
-
-    def _read(self, store: int, time: int, start) -> tuple[np.ndarray, np.ndarray]:
-        seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
-        scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
-        coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
-        return np.concatenate(coarse), _cut(self._field(store, time, FINE), scored)
 
     def _field(self, store: int, time: int, which: int):
         """One field at one time: an array where it is in memory or may be, a lazy one where it is too large."""
@@ -190,25 +180,19 @@ class OctahedralAugmentation:
 
         Elements that would change the sides, spacings or boundaries of the patch are not drawn.
         """
-        from flowsr.group import octahedral_group
-        from flowsr.group.fields import transform_field
-
         group = octahedral_group(self.group)
-        elements = _elements_that_keep(grid, self.group)
+        elements = self._elements_that_keep(grid, self.group)
         element = elements[int(generator.integers(len(elements)))]
         frames = coarse.unflatten(0, (-1, fine.shape[0]))
         coarse = transform_field(frames, element, self.irreps, group).flatten(0, 1)
         return coarse.contiguous(), transform_field(fine, element, self.irreps, group).contiguous()
 
-
-@lru_cache
-def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
-    from flowsr.group import octahedral_group
-    from flowsr.group.fields import axis_action
-
-    group = octahedral_group(name)
-    images = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
-    return tuple(element for element, other in enumerate(images) if _same_cells(grid, other))
+    @staticmethod
+    @lru_cache
+    def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
+        group = octahedral_group(name)
+        images = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
+        return tuple(element for element, other in enumerate(images) if _same_cells(grid, other))
 
 
 def _cut(field, spans: list[tuple[int, int]]) -> np.ndarray:
@@ -216,14 +200,11 @@ def _cut(field, spans: list[tuple[int, int]]) -> np.ndarray:
 
     A lazy field is read piece by piece, each piece one contiguous box.
     """
-    sides = field.shape[-3:]
-    lengths = tuple(length for _, length in spans)
-    out = np.empty((*field.shape[:-3], *lengths), dtype=field.dtype)
-    pieces = [_pieces(start, length, side) for (start, length), side in zip(spans, sides)]
-    for x_from, x_to in pieces[0]:
-        for y_from, y_to in pieces[1]:
-            for z_from, z_to in pieces[2]:
-                out[(..., x_to, y_to, z_to)] = np.asarray(field[(..., x_from, y_from, z_from)])
+    out = np.empty((*field.shape[:-3], *(length for _, length in spans)), dtype=field.dtype)
+    pieces = [_pieces(start, length, side) for (start, length), side in zip(spans, field.shape[-3:])]
+    for box in product(*pieces):
+        sources, targets = zip(*box)
+        out[(..., *targets)] = np.asarray(field[(..., *sources)])
     return out if out.ndim == 4 else out[None]
 
 
@@ -246,28 +227,20 @@ def _only_variable(dataset: xr.Dataset, store: Path) -> str:
 
 
 def _common_grid(datasets: list[xr.Dataset], stores: list[Path]) -> Grid:
-    grids = [grid_of(dataset) for dataset in datasets]
-    first = grids[0]
-    for grid, store in zip(grids[1:], stores[1:]):
+    first, *others = (grid_of(dataset) for dataset in datasets)
+    for grid, store in zip(others, stores[1:]):
         if not _same_cells(first, grid):
-            raise FlowsrError(
-                "stores differ in their grid", file=store, expected=f"{first} as in {stores[0]}", found=grid
-            )
+            expected = f"{first} as in {stores[0]}"
+            raise FlowsrError("stores differ in their grid", file=store, expected=expected, found=grid)
     return first
 
 
 def _common_spacing(window: Window, times: list[np.ndarray], stores: list[Path]) -> float | None:
-    spacings = [window.spacing(instants) for instants in times]
-    first = spacings[0]
-    for spacing, store in zip(spacings[1:], stores[1:]):
+    first, *others = (window.spacing(instants) for instants in times)
+    for spacing, store in zip(others, stores[1:]):
         if first is not None and abs(spacing - first) > EQUAL_STEPS * first:
-            raise FlowsrError(
-                "runs differ in the spacing of their snapshots",
-                file=store,
-                variable="time",
-                expected=f"{first:.6g} as in {stores[0]}",
-                found=f"{spacing:.6g}",
-            )
+            where = {"variable": "time", "expected": f"{first:.6g} as in {stores[0]}", "found": f"{spacing:.6g}"}
+            raise FlowsrError("runs differ in the spacing of their snapshots", file=store, **where)
     return first
 
 
@@ -283,9 +256,8 @@ def _factor(coarse: Grid, fine: Grid, store: Path) -> int:
     factors = {f / c for f, c in zip(fine.shape, coarse.shape)}
     factor = factors.pop()
     if factors or factor != int(factor):
-        raise FlowsrError(
-            "coarse and fine do not match", file=store, expected=f"multiples of {coarse.shape}", found=fine.shape
-        )
+        expected = f"multiples of {coarse.shape}"
+        raise FlowsrError("coarse and fine do not match", file=store, expected=expected, found=fine.shape)
     return int(factor)
 
 
@@ -296,31 +268,18 @@ def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int
         raise FlowsrError("a halo is not negative", variable="patch_halo", found=halo)
     for axis, side, length, boundary, stretched in zip(SPACE, box.shape, wanted, box.boundary, box.stretched):
         if halo > side:
-            raise FlowsrError(
-                f"a halo longer than the box along {axis}",
-                file=store,
-                variable="patch_halo",
-                expected=f"0 to {side}",
-                found=halo,
-            )
+            where = {"variable": "patch_halo", "expected": f"0 to {side}", "found": halo}
+            raise FlowsrError(f"a halo longer than the box along {axis}", file=store, **where)
+        refused = partial(FlowsrError, file=store, variable="patch")
         if stretched and length != side:
-            raise FlowsrError(
-                f"a patch takes the stretched axis {axis} whole",
-                file=store,
-                variable="patch",
-                expected=side,
-                found=length,
-                hint="its cells differ in size, and patches of it would differ in grid",
-            )
+            hint = "its cells differ in size, and patches of it would differ in grid"
+            message = f"a patch takes the stretched axis {axis} whole"
+            raise refused(message, expected=side, found=length, hint=hint)
         room = side if boundary == "periodic" or length == side else side - 2 * halo
         if not 1 <= length <= room:
-            raise FlowsrError(
-                f"a patch of {length} coarse cells does not fit along {axis}",
-                file=store,
-                variable="patch",
-                expected=f"1 to {room}",
-                found=f"{length} and a halo of {halo} in {side} {boundary} cells",
-            )
+            message = f"a patch of {length} coarse cells does not fit along {axis}"
+            found = f"{length} and a halo of {halo} in {side} {boundary} cells"
+            raise refused(message, expected=f"1 to {room}", found=found)
     return wanted, tuple(0 if length == side else halo for length, side in zip(wanted, box.shape))
 
 

@@ -85,10 +85,9 @@ def fsync_folder(path: str | os.PathLike) -> None:
 
 
 def file_checksum(path: str | os.PathLike) -> str:
-    """Hexadecimal sha256 of a file, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    _feed(digest, path)
-    return digest.hexdigest()
+    """Hexadecimal sha256 of a file, which is read block by block."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_checksum(path: str | os.PathLike) -> str:
@@ -101,16 +100,12 @@ def tree_checksum(path: str | os.PathLike) -> str:
     if path.is_file():
         return file_checksum(path)
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        _feed(digest, file)
+    for path_in in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{path_in.relative_to(path).as_posix()}\0{path_in.stat().st_size}\0".encode())
+        with open(path_in, "rb") as file:
+            while block := file.read(READ_BLOCK):
+                digest.update(block)
     return digest.hexdigest()
-
-
-def _feed(digest, path) -> None:
-    with open(path, "rb") as file:
-        while block := file.read(READ_BLOCK):
-            digest.update(block)
 
 
 def partial_path(target: str | os.PathLike) -> Path:
@@ -168,11 +163,8 @@ class Partial:
         if plan is not None and plan["fingerprint"] != fingerprint:
             if not discard_other:
                 self.release()
-                raise FlowsrError(
-                    "an unfinished one was begun with other data or settings",
-                    file=self.target,
-                    hint="use --fresh to start it again",
-                )
+                message = "an unfinished one was begun with other data or settings"
+                raise FlowsrError(message, file=self.target, hint="use --fresh to start it again")
             plan = None
         if plan is None:
             self._clear()
@@ -235,9 +227,8 @@ class Partial:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 os.close(descriptor)
-                raise FlowsrError(
-                    "another process is writing this", file=self.target, hint="wait for it to end"
-                ) from None
+                message = "another process is writing this"
+                raise FlowsrError(message, file=self.target, hint="wait for it to end") from None
             if path.exists() and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
             os.close(descriptor)  # another writer published and removed the folder in between

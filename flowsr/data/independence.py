@@ -90,10 +90,8 @@ class Split:
 
     def __post_init__(self):
         if not (self.train > 0 and self.validation > 0 and self.train + self.validation < 1):
-            raise ValueError(
-                "train > 0, validation > 0 and train + validation < 1, or nothing is left for one of train, validation "
-                f"and test; got {self.train} and {self.validation}"
-            )
+            rule = "train > 0, validation > 0 and train + validation < 1, or nothing is left for one of the three"
+            raise ValueError(f"{rule}; got {self.train} and {self.validation}")
         if not self.decorrelation_turnovers >= 0:
             raise ValueError(f"decorrelation_turnovers is not negative, got {self.decorrelation_turnovers}")
         if self.turnover_time is not None and not self.turnover_time > 0:
@@ -137,25 +135,17 @@ def split_times(times, turnover_time: float, rule: Split, file=None) -> dict[str
         nearest = int(np.argmin(distance))
         if distance[nearest] < best_distance - 1e-12:
             best, best_distance = (first, int(start), int(stops[nearest])), distance[nearest]
-    if best is None:
-        raise _too_short(times, gap, turnover_time, rule, file)
-    first, start, stop = best
-    return dict(zip(SPLITS, (range(first), range(start, stop), range(int(after[stop]), count))))
-
-
-def _too_short(times, gap, turnover_time, rule, file) -> FlowsrError:
+    if best is not None:
+        first, start, stop = best
+        return dict(zip(SPLITS, (range(first), range(start, stop), range(int(after[stop]), count))))
     duration = times[-1] - times[0] if len(times) else 0.0
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     step = max(np.ceil(gap / interval - 1e-9) * interval, interval) if interval else gap
     gaps = f"two gaps of {rule.decorrelation_turnovers:g} eddy turnover times of {turnover_time:.4g}"
-    return FlowsrError(
-        f"the run is too short for {gaps}",
-        file=file,
-        variable="time",
-        expected=f"a run of {2 * step:.4g} at the least, and {2 * step / 0.6:.4g} for a split worth having",
-        found=f"{len(times)} snapshots over {duration:.4g}",
-        hint="simulate for longer, add snapshots, or set a smaller split.decorrelation_turnovers",
-    )
+    expected = f"a run of {2 * step:.4g} at the least, and {2 * step / 0.6:.4g} for a split worth having"
+    where = {"variable": "time", "expected": expected, "found": f"{len(times)} snapshots over {duration:.4g}"}
+    hint = "simulate for longer, add snapshots, or set a smaller split.decorrelation_turnovers"
+    raise FlowsrError(f"the run is too short for {gaps}", file=file, **where, hint=hint)
 
 
 def turnover_time(velocity: xr.DataArray, grid: Grid, file=None, variable: str = "turnover_time") -> float:
@@ -196,10 +186,6 @@ def run_scales(moments: Sequence[SpectralMoments], viscosity: float | None, file
 
 def unmeasurable(file, variable: str) -> FlowsrError:
     """The error where no turnover time can be measured; ``variable`` is the setting that could have given it."""
-    return FlowsrError(
-        "the eddy turnover time cannot be measured here",
-        file=file,
-        variable=variable,
-        expected="a number, where the box is not periodic or there is no velocity",
-        found="nothing",
-    )
+    expected = "a number, where the box is not periodic or there is no velocity"
+    message = "the eddy turnover time cannot be measured here"
+    return FlowsrError(message, file=file, variable=variable, expected=expected, found="nothing")

@@ -44,13 +44,9 @@ class BadValues:
     def refuse(self, file) -> None:
         """Raise a :class:`FlowsrError` if there were any."""
         if self.count:
-            raise FlowsrError(
-                "NaN, infinite or missing values",
-                file=file,
-                variable=self.array.name,
-                expected="finite values",
-                found=f"{self.count} of {self.array.size}, the first at {self.first}",
-            )
+            found = f"{self.count} of {self.array.size}, the first at {self.first}"
+            where = {"variable": self.array.name, "expected": "finite values", "found": found}
+            raise FlowsrError("NaN, infinite or missing values", file=file, **where)
 
 
 def check_finite(dataset: xr.Dataset, file=None, variables: list[str] | None = None) -> None:

@@ -27,13 +27,6 @@ MEASURED_FACTOR, MEASURED_EXPONENT, MEASURED_TO = 8.34, 0.82, 17.2
 KOLMOGOROV_EXPONENT = 2 / 3
 LOWEST_REYNOLDS, HIGHEST_REYNOLDS = 10, 2000
 
-TURNOVER = 1.97  # T_e (k_f^2 P)^(1/3): 2.3 at k_f 2.5, P 0.1
-FASTEST = 9.0  # max of sum |u_i| over the grid, in u', at Re_lambda 50; grows slowly with it
-STEADY_ENERGY = 4.3  # K (P / k_f)^(-2/3)
-
-# Seconds a step, measured on one core (benchmarks/simulate.md) at 64^3; a GPU's figure is an estimate from traffic.
-SECONDS_AT_64 = {"cpu": 0.05, "cuda": 4e-4}
-
 
 @dataclass(frozen=True)
 class Target:
@@ -76,19 +69,11 @@ def resolve(settings: Simulation) -> tuple[int | tuple[int, ...], float]:
 
 
 def length_ratio(re_lambda: float) -> float:
-    """x = 1 / (k_f eta) at which forced turbulence has this Reynolds number; the inverse of :func:`reynolds_of`."""
+    """x = 1 / (k_f eta) at which forced turbulence has this Reynolds number."""
     edge = MEASURED_FACTOR * MEASURED_TO**MEASURED_EXPONENT
     if re_lambda <= edge:
         return (re_lambda / MEASURED_FACTOR) ** (1 / MEASURED_EXPONENT)
     return MEASURED_TO * (re_lambda / edge) ** (1 / KOLMOGOROV_EXPONENT)
-
-
-def reynolds_of(x: float) -> float:
-    """Re_lambda expected at x = 1 / (k_f eta)."""
-    edge = MEASURED_FACTOR * MEASURED_TO**MEASURED_EXPONENT
-    if x <= MEASURED_TO:
-        return MEASURED_FACTOR * x**MEASURED_EXPONENT
-    return edge * (x / MEASURED_TO) ** KOLMOGOROV_EXPONENT
 
 
 def viscosity_for(cells: float, kmax_eta: float, power: float) -> float:
@@ -121,50 +106,3 @@ def _smooth(n: int) -> bool:
         while n % factor == 0:
             n //= factor
     return n == 1
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will be like, and cost.
-
-    Args:
-        re_lambda, kmax_eta: of its steady state.
-        turnover_time: T_e = L / u'.
-        time_step: dt.
-        steps: on the whole grid, spin-up on half the grid counted as a sixteenth.
-        seconds: by device, for one seed on one core, or on one GPU (an estimate, not measured).
-    """
-
-    re_lambda: float
-    kmax_eta: float
-    turnover_time: float
-    time_step: float
-    steps: int
-    seconds: dict[str, float]
-
-
-def estimate(
-    cells: int, viscosity: float, power: float, cutoff: float, cfl: float, *, spin_up: float, duration: float
-) -> Estimate:
-    """Reynolds number, resolution, time step and cost of forced isotropic turbulence on a side of 2 pi.
-
-    Args:
-        cells: along each side.
-        viscosity, power, cutoff: nu, P, and the wavenumber below which it is spent.
-        cfl: Courant number.
-        spin_up: time on half the grid.
-        duration: time on the whole grid, settling included.
-    """
-    eta = (viscosity**3 / power) ** 0.25
-    u_rms = math.sqrt(2 / 3 * STEADY_ENERGY * (power / cutoff) ** (2 / 3))
-    time_step = cfl * 2 * math.pi / cells / (FASTEST * u_rms)
-    steps = math.ceil((duration + spin_up / 16) / time_step)
-    work = (cells / 64) ** 3 * steps
-    return Estimate(
-        re_lambda=reynolds_of(1 / (cutoff * eta)),
-        kmax_eta=SPHERE_RADIUS * cells * eta,
-        turnover_time=TURNOVER * (cutoff**2 * power) ** (-1 / 3),
-        time_step=time_step,
-        steps=steps,
-        seconds={device: seconds * work for device, seconds in SECONDS_AT_64.items()},
-    )

@@ -10,7 +10,7 @@ import pytest
 from flowsr.config.study import load_experiment, parse_experiment
 from flowsr.data.manifest import read_manifest
 from flowsr.simulate import FLOWS, exact_group, scalars_of
-from flowsr.simulate.resolution import cells_for, estimate, length_ratio, reynolds_of, viscosity_for
+from flowsr.simulate.resolution import SPHERE_RADIUS, cells_for, length_ratio, viscosity_for
 from flowsr.simulate.settings import FlowName
 
 ROOT = Path(__file__).parents[2]
@@ -49,20 +49,18 @@ def test_the_names_in_the_settings_are_the_registered_flows():
     ("cells", "viscosity", "re_lambda"), [(32, 0.02, 27), (48, 0.0108, 40), (64, 0.0075, 47), (128, 0.00293, 86)]
 )
 def test_measured_runs_are_met(cells, viscosity, re_lambda):
-    """FACTS: forced with power 0.1 in k < 2.5; Re_lambda scatters by 4 and kmax*eta by 0.05."""
-    found = estimate(cells, viscosity, 0.1, 2.5, 1.25, spin_up=10, duration=20)
-    assert found.re_lambda == pytest.approx(re_lambda, abs=4)
-    assert found.kmax_eta == pytest.approx(1.40, abs=0.06)
-    assert found.turnover_time == pytest.approx(2.3, abs=0.05)
+    """Forced with power 0.1 in k < 2.5; Re_lambda scatters by 4 and kmax*eta by 0.05."""
+    eta = (viscosity**3 / 0.1) ** 0.25
+    assert length_ratio(re_lambda - 4) < 1 / (2.5 * eta) < length_ratio(re_lambda + 4)
+    assert SPHERE_RADIUS * cells * eta == pytest.approx(1.40, abs=0.06)
 
 
 @pytest.mark.parametrize("re_lambda", [15.0, 48.0, 86.0, 136.0, 400.0])
-def test_a_target_is_reached_and_its_formulas_are_inverse(re_lambda):
-    assert reynolds_of(length_ratio(re_lambda)) == pytest.approx(re_lambda)
+def test_a_target_is_reached(re_lambda):
     cells = cells_for(re_lambda, 1.4, 2.5)
-    found = estimate(cells, viscosity_for(cells, 1.4, 0.1), 0.1, 2.5, 1.25, spin_up=0, duration=1)
-    assert found.kmax_eta == pytest.approx(1.4)
-    assert re_lambda * 0.98 <= found.re_lambda <= re_lambda * 1.2
+    eta = (viscosity_for(cells, 1.4, 0.1) ** 3 / 0.1) ** 0.25
+    assert SPHERE_RADIUS * cells * eta == pytest.approx(1.4)
+    assert length_ratio(re_lambda * 0.98) <= 1 / (2.5 * eta) <= length_ratio(re_lambda * 1.2)
 
 
 def test_a_target_fills_in_what_is_not_stated_and_nothing_else():

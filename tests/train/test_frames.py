@@ -1,7 +1,5 @@
 """Several coarse frames in, one fine frame out: windows, patches, networks, cards, upscaled stores, comparison."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -20,6 +18,7 @@ from flowsr.train import Network, Schedule, card_for, resolve_networks, train_mo
 from flowsr.upscale import upscale_array, upscale_store
 from flowsr.windows import Window, check_spacing
 from tests.compare.stores import compared as compare
+from tests.train.pairs import state
 
 COARSE = Grid((4, 6, 8), (0.5, 0.5, 0.25))
 SCHEDULE = Schedule(batch_size=2, max_epochs=1, patience=5, learning_rate=1e-2, samples_per_epoch=2)
@@ -44,15 +43,7 @@ def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     for split, times in TIMES.items():
         write_pairs(folder / split / "run.zarr", times)
-    statistics = {
-        "factor": 2,
-        "irreps": "1o",
-        "scale": {"coarse": 0.4, "fine": 1.0},
-        "data_sets": [],
-        "runs": {"run": {"snapshots": {"train": 6, "validation": 3, "test": 5}}},
-    }
-    (folder / "statistics.json").write_text(json.dumps(statistics))
-    return folder
+    return state(folder, {"train": 6, "validation": 3, "test": 5}, 0.4)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """From pairs on disk to a saved network: options, budgets, patches, seeds."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from flowsr.grid import Grid
 from flowsr.models import Task, load_model, read_card
 from flowsr.train import Network, Schedule, resolve_networks, train_model
 from flowsr.train.job import patch_pair
+from tests.train.pairs import state
 
 SCHEDULE = Schedule(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, samples_per_epoch=3)
 
@@ -29,15 +29,8 @@ def pairs(tmp_path_factory):
                 store.write("velocity", random.standard_normal((3, 8, 8, 8), "float32"), time=time, group="coarse")
                 store.write("velocity", random.standard_normal((3, 16, 16, 16), "float32"), time=time, group="fine")
             store.publish()
-    statistics = {
-        "factor": 2,
-        "irreps": "1o",
-        "scale": {"coarse": 1.5, "fine": 1.6},
-        "data_sets": [{"name": "flow", "source": "here", "licence": "MIT", "citation": None, "checked": None}],
-        "runs": {"run": {"snapshots": {"train": 3, "validation": 2, "test": 1}}},
-    }
-    (folder / "statistics.json").write_text(json.dumps(statistics))
-    return folder
+    data_set = {"name": "flow", "source": "here", "licence": "MIT", "citation": None, "checked": None}
+    return state(folder, {"train": 3, "validation": 2, "test": 1}, 1.5, [data_set])
 
 
 def test_the_data_decide_factor_type_and_scale(pairs):

@@ -1,6 +1,5 @@
 """Losses, augmentation, constraints and frames: from the settings to the fit, and from the card back to the model."""
 
-import json
 import pickle
 import shutil
 from copy import deepcopy
@@ -13,6 +12,7 @@ import torch
 from flowsr.compare import Entry
 from flowsr.config.study import Experiment
 from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
+from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.data.patches import OctahedralAugmentation
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
@@ -23,6 +23,7 @@ from flowsr.train.job import patch_pair
 from flowsr.train.losses import Objective
 from flowsr.upscale import upscale_store
 from tests.compare.stores import compared as compare
+from tests.train.pairs import state
 
 SCHEDULE = Schedule(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, samples_per_epoch=2)
 CNN = {"width": 2, "blocks": 0}
@@ -39,17 +40,7 @@ def write_pairs(folder, boundary=("periodic",) * 3):
                 store.write("velocity", DEGRADE_OPERATORS["block_mean"]()(fine, 2), time=time, group="coarse")
                 store.write("velocity", fine, time=time, group="fine")
             store.publish()
-    statistics = {
-        "snapshots": {"train": 2},
-        "factor": 2,
-        "irreps": "1o",
-        "operator": "block_mean",
-        "scale": {"coarse": 0.4},
-        "data_sets": [],
-        "runs": {"run": {"snapshots": {"train": 3, "validation": 2, "test": 3}}},
-    }
-    (folder / "statistics.json").write_text(json.dumps(statistics))
-    return folder
+    return state(folder, {"train": 3, "validation": 2, "test": 3}, 0.4)
 
 
 @pytest.fixture(scope="module")
@@ -191,16 +182,14 @@ def test_models_that_need_the_whole_box_are_refused_for_patches_and_walls(pairs,
     with pytest.raises(FlowsrError, match="for periodic boxes"):
         fitted(walled, tmp_path / "c", ["solenoidal", "data_consistency"])
     with pytest.raises(FlowsrError, match=r"does not take these options.*one vector field"):
-        statistics = json.loads((pairs / "statistics.json").read_text())
         scalar = shutil.copytree(pairs, tmp_path / "scalar")
-        (scalar / "statistics.json").write_text(json.dumps({**statistics, "irreps": "0e"}))
+        write_statistics(scalar, replace(read_statistics(pairs), irreps="0e"))
         resolve_networks({"a": Network("cnn", constraints=["solenoidal"])}, scalar)
 
 
 def test_weighted_means_cannot_be_kept(pairs, tmp_path):
     weighted = shutil.copytree(pairs, tmp_path / "weighted")
-    statistics = json.loads((weighted / "statistics.json").read_text())
-    (weighted / "statistics.json").write_text(json.dumps({**statistics, "weight": "density"}))
+    write_statistics(weighted, replace(read_statistics(pairs), weight="density"))
     with pytest.raises(FlowsrError, match=r"without a weight.*found: means weighted with density"):
         card_for(Network("cnn", CNN, constraints=["data_consistency"]), weighted)
     card_for(Network("cnn", CNN, constraints=["solenoidal"]), weighted)

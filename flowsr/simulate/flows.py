@@ -50,14 +50,14 @@ class Flow:
 
     Args:
         start: initial velocity coefficients in a box, by its settings and a seed.
-        forces: body forces in a box; they add up.
+        force: the body force in a box, by its settings; None for a flow that nothing drives.
         steady: statistically steady, so that it is spun up and settles before its first snapshot. A flow that is not
             begins with its first snapshot.
         random: its start depends on the seed, and is no part of what is known of the flow.
     """
 
     start: Callable[[PeriodicBox, Simulation, int], Tensor]
-    forces: Callable[[PeriodicBox, Simulation], tuple[Force, ...]] = lambda box, settings: ()
+    force: Callable[[PeriodicBox, Simulation], Force] | None = None
     steady: bool = False
     random: bool = True
 
@@ -86,44 +86,27 @@ def _spectrum_start(box: PeriodicBox, settings: Simulation, seed: int) -> Tensor
     return from_spectrum(box, seed, wavenumber, energy)
 
 
-def _band_power(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    return (BandPower(box, settings.power, settings.forcing_cutoff),)
+def _waves(box: PeriodicBox, settings: Simulation) -> float:
+    """Wavenumber along y of a force of Kolmogorov's kind."""
+    return lowest_wavenumber(box, 1, settings.forcing_mode)
 
 
-def _held_shells(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    energy = HELD_ENERGY * _steady_energy(settings)
-    return (ShellEnergy(box, energy, settings.forcing_cutoff, settings.viscosity),)
-
-
-def _linear(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    return (LinearForcing(box, settings.power),)
-
-
-def _helical(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    return (HelicalPower(box, settings.power, settings.forcing_cutoff),)
-
-
-def _kolmogorov(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    k = lowest_wavenumber(box, 1, settings.forcing_mode)
-    return (kolmogorov(box, kolmogorov_amplitude(settings.power, k), settings.forcing_mode),)
-
-
-def _fourfold(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    k = lowest_wavenumber(box, 1, settings.forcing_mode)
-    return (kolmogorov_fourfold(box, measured_amplitude(FOURFOLD_FACTOR, settings.power, k), settings.forcing_mode),)
-
-
-def _abc_force(box: PeriodicBox, settings: Simulation) -> tuple[Force, ...]:
-    return (abc_force(box, measured_amplitude(ABC_FACTOR, settings.power, lowest_wavenumber(box, 0))),)
-
-
-FLOWS.register("forced_isotropic")(Flow(_random_start, _band_power, steady=True))
-FLOWS.register("fixed_energy")(Flow(_random_start, _held_shells, steady=True))
-FLOWS.register("linear_forcing")(Flow(_random_start, _linear, steady=True))
-FLOWS.register("helical")(Flow(_random_start, _helical, steady=True))
-FLOWS.register("kolmogorov")(Flow(_random_start, _kolmogorov, steady=True))
-FLOWS.register("kolmogorov_fourfold")(Flow(_random_start, _fourfold, steady=True))
-FLOWS.register("abc_forced")(Flow(_random_start, _abc_force, steady=True))
+#: What drives a statistically steady flow, in a box, by its settings.
+DRIVES: dict[str, Callable[[PeriodicBox, Simulation], Force]] = {
+    "forced_isotropic": lambda box, own: BandPower(box, own.power, own.forcing_cutoff),
+    "fixed_energy": lambda box, own: ShellEnergy(
+        box, HELD_ENERGY * _steady_energy(own), own.forcing_cutoff, own.viscosity
+    ),
+    "linear_forcing": lambda box, own: LinearForcing(box, own.power),
+    "helical": lambda box, own: HelicalPower(box, own.power, own.forcing_cutoff),
+    "kolmogorov": lambda box, own: kolmogorov(box, kolmogorov_amplitude(own.power, _waves(box, own)), own.forcing_mode),
+    "kolmogorov_fourfold": lambda box, own: kolmogorov_fourfold(
+        box, measured_amplitude(FOURFOLD_FACTOR, own.power, _waves(box, own)), own.forcing_mode
+    ),
+    "abc_forced": lambda box, own: abc_force(box, measured_amplitude(ABC_FACTOR, own.power, lowest_wavenumber(box, 0))),
+}
+for _name, _force in DRIVES.items():
+    FLOWS.register(_name)(Flow(_random_start, _force, steady=True))
 FLOWS.register("decaying")(Flow(_spectrum_start))
 FLOWS.register("taylor_green")(Flow(lambda box, settings, seed: taylor_green(box), random=False))
 FLOWS.register("abc")(Flow(lambda box, settings, seed: abc(box), random=False))
@@ -141,7 +124,8 @@ def scalars_of(settings: Simulation) -> tuple[Scalar, ...]:
 
 def forces_of(settings: Simulation, box: PeriodicBox) -> tuple[Force, ...]:
     """What drives the flow, and what its medium adds: the frame, buoyancy and the scalar's mean gradient."""
-    forces = [*FLOWS[settings.flow].forces(box, settings)]
+    drive = FLOWS[settings.flow].force
+    forces = [] if drive is None else [drive(box, settings)]
     if any(settings.rotation):
         forces.append(Coriolis(settings.rotation))
     if any(settings.mean_flow):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +20,68 @@ WAVE_RESOLUTION = 4.0  # a step turns the phase of the fastest wave by at most c
 CLOCK_RESOLUTION = 1e-12  # a step shorter than this share of the time to go: the time step has collapsed
 
 
-class BoxSolver:
+class Stepper(ABC):
+    """A flow that is stepped in time.
+
+    Args:
+        cfl: Courant number that sets the time step.
+        time, step: where the clock and the step count start.
+
+    Attributes:
+        courant: of the step last taken; NaN before the first.
+    """
+
+    def __init__(self, cfl: float, time: float, step: int):
+        self.cfl, self.time, self.step, self.courant = float(cfl), float(time), int(step), math.nan
+
+    def advance(self, until: float) -> float:
+        """Take one step, at most to the time ``until``, which whole steps of nearly equal length hit exactly.
+
+        The step depends on the state and on ``until`` alone: a run continued from a saved state repeats it bit by bit.
+
+        Returns:
+            the time step.
+
+        Raises:
+            FlowsrError: the velocity is not finite, or the time step has collapsed.
+        """
+        speed, remaining = self._speed(), until - self.time
+        if not math.isfinite(speed):
+            raise self.blow_up("the velocity is not finite")
+        steps = self._steps(remaining, speed)
+        if steps * CLOCK_RESOLUTION > 1:
+            raise self.blow_up(f"the time step fell to {remaining / steps:.1e}")
+        count = max(1, math.ceil(steps))
+        dt = remaining / count
+        self._step_by(dt)
+        self.courant = dt * speed
+        self.time = until if count == 1 else self.time + dt
+        self.step += 1
+        return dt
+
+    def blow_up(self, what: str) -> FlowsrError:
+        """The error that says where the run broke off and what most likely broke it."""
+        where = f"step {self.step}, time {self.time:.6g}"
+        return FlowsrError(f"the simulation blew up at {where}: {what}", hint=f"likely cause: {self._likely_cause()}")
+
+    @abstractmethod
+    def _speed(self) -> float:
+        """The Courant number of a time step of 1 from the present state."""
+
+    @abstractmethod
+    def _steps(self, remaining: float, speed: float) -> float:
+        """How many steps of the largest length the remaining time takes at this speed."""
+
+    @abstractmethod
+    def _step_by(self, dt: float) -> None:
+        """Step the state, after :meth:`_speed`, which may have prepared what both need."""
+
+    @abstractmethod
+    def _likely_cause(self) -> str:
+        """What most likely breaks a run with these settings."""
+
+
+class BoxSolver(Stepper):
     """Velocity, and scalars it carries, in a periodic box, stepped in time.
 
     du/dt = P[u x omega + f] - nu k^2 u for the coefficients u, with P the projection on solenoidal fields (Canuto,
@@ -63,13 +125,12 @@ class BoxSolver:
         if len(state) != 3 + len(scalars):
             wanted = 3 + len(scalars)
             raise ValueError(f"a velocity and {len(scalars)} scalars have {wanted} components, got {len(state)}")
-        self.box, self.viscosity, self.cfl = box, float(viscosity), float(cfl)
+        super().__init__(cfl, time, step)
+        self.box, self.viscosity = box, float(viscosity)
         self.forces = tuple(sorted(forces, key=lambda force: force.closing))
         self.scalars = tuple(scalars)
         self.state = state.to(device=box.device, dtype=box.complex_dtype, copy=True).contiguous()
         self.velocity = self.state[VELOCITY]
-        self.time, self.step = float(time), int(step)
-        self.courant = math.nan  # of the step last taken
         self.mean_velocity = tuple(map(sum, zip((0.0, 0.0, 0.0), *(force.mean_velocity for force in self.forces))))
         self._wave_rate = WAVE_RESOLUTION * sum(force.frequency for force in self.forces)
         self._tendency, self._base, self._sum, self._stage = (torch.empty_like(self.state) for _ in range(4))
@@ -81,26 +142,16 @@ class BoxSolver:
         fields = (torch.empty(3, *self.state.shape[1:-3], *box.grid.shape, **place) for _ in range(3))
         self._u, self._omega, self._product = fields
 
-    def advance(self, until: float) -> float:
-        """Take one step, at most to the time ``until``, which whole steps of nearly equal length hit exactly.
-
-        The step depends on the state and on ``until`` alone: a run continued from a saved state repeats it bit by bit.
-
-        Returns:
-            the time step.
-
-        Raises:
-            FlowsrError: the velocity is not finite, or the time step has collapsed.
-        """
+    def _speed(self) -> float:
         self._add_tendency(self.state)
-        speed = max(self._courant_speed(), self._wave_rate)
-        count, dt = self._divide(until - self.time, speed)
+        return max(self._courant_speed(), self._wave_rate)
+
+    def _steps(self, remaining: float, speed: float) -> float:
+        return remaining * speed / self.cfl
+
+    def _step_by(self, dt: float) -> None:
         self._runge_kutta(dt)
         self.box.enforce_reality(self.state)
-        self.courant = dt * speed
-        self.time = until if count == 1 else self.time + dt
-        self.step += 1
-        return dt
 
     def _diffusivities(self) -> Tensor:
         """nu, or one diffusivity a component where a scalar's differs; broadcasts over coefficients."""
@@ -147,31 +198,12 @@ class BoxSolver:
 
     def member(self, index: int) -> BoxSolver:
         """A solver of one member alone, as it stands now, for diagnosis or to go on without the others."""
-        alone = BoxSolver(
-            self.box,
-            self.state[:, index],
-            self.viscosity,
-            forces=self.forces,
-            scalars=self.scalars,
-            cfl=self.cfl,
-            time=self.time,
-            step=self.step,
-        )
+        same = {name: getattr(self, name) for name in ("forces", "scalars", "cfl", "time", "step")}
+        alone = BoxSolver(self.box, self.state[:, index], self.viscosity, **same)
         alone.courant = self.courant
         return alone
 
-    def _divide(self, remaining: float, speed: float) -> tuple[int, float]:
-        """How many equal steps ``remaining`` takes at this speed, and how long each is."""
-        if not math.isfinite(speed):
-            raise self.blow_up("the velocity is not finite")
-        steps = remaining * speed / self.cfl
-        if steps * CLOCK_RESOLUTION > 1:
-            raise self.blow_up(f"the time step fell to {remaining / steps:.1e}")
-        count = max(1, math.ceil(steps))
-        return count, remaining / count
-
-    def blow_up(self, what: str) -> FlowsrError:
-        """The error that says where the run broke off and what most likely broke it."""
+    def _likely_cause(self) -> str:
         limit = self.stable_courant
         viscosity = "the viscosity is too small for the grid, or the forcing too strong: aim at kmax*eta of 1.3 or more"
         if self.cfl > SURELY_UNSTABLE * limit:
@@ -183,9 +215,7 @@ class BoxSolver:
         for scalar in self.scalars:
             if scalar.diffusivity < self.viscosity:
                 cause += f"; or the diffusivity of {scalar.name}, {scalar.diffusivity:.3g}, smaller than the viscosity"
-        return FlowsrError(
-            f"the simulation blew up at step {self.step}, time {self.time:.6g}: {what}", hint=f"likely cause: {cause}"
-        )
+        return cause
 
     @property
     def stable_courant(self) -> float:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowsr.errors import FlowsrError
 from flowsr.simulate.channel.chebyshev import lobatto_nodes
 from flowsr.simulate.channel.space import HEIGHT, ChannelSpace
+from flowsr.simulate.solver import CLOCK_RESOLUTION, Stepper
 from flowsr.simulate.spectral import flat_real
 
 # Spalart, Moser and Rogers, J. Comput. Phys. 96, 297, 1991, appendix A: explicit and implicit viscous weights, weights
@@ -18,7 +18,6 @@ from flowsr.simulate.spectral import flat_real
 SUBSTEPS = ((29 / 96, 37 / 160, 8 / 15, 0.0), (-3 / 40, 5 / 24, 5 / 12, -17 / 60), (1 / 6, 1 / 6, 3 / 4, -5 / 12))
 STABLE_COURANT = math.sqrt(3) / math.pi  # RK3 on the imaginary axis, for the highest mode of the grid
 SURELY_UNSTABLE = 2.0  # times that: below it the fastest point, which is fast but briefly, gets by
-CLOCK_RESOLUTION = 1e-12
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class _ViscousStep:
     push: Tensor
 
 
-class ChannelSolver:
+class ChannelSolver(Stepper):
     """Velocity between two walls, stepped in time.
 
     Wall-normal velocity v and vorticity omega_y obey
@@ -93,10 +92,10 @@ class ChannelSolver:
         time: float = 0.0,
         step: int = 0,
     ):
+        super().__init__(cfl, time, step)
         self.space, self.viscosity, self.drive = space, float(viscosity), drive
-        self.frame_velocity, self.cfl, self.time_step = float(frame_velocity), float(cfl), time_step
+        self.frame_velocity, self.time_step = float(frame_velocity), time_step
         self.state = state.to(device=space.device, dtype=space.complex_dtype, copy=True).contiguous()
-        self.time, self.step, self.courant = float(time), int(step), math.nan
         self._convection, self._last = torch.empty_like(self.state), torch.empty_like(self.state)
         basis = space.basis
         self._diffusion = space.doubled(self.viscosity * space.laplacian)
@@ -109,31 +108,27 @@ class ChannelSolver:
         self._viscous: list[_ViscousStep] = []
         self._viscous_dt = math.nan
 
-    def advance(self, until: float) -> float:
-        """Take one step, at most to the time ``until``, which whole steps of nearly equal length hit exactly.
+    def _speed(self) -> float:
+        """max of |u| / dx + |v| / dy + |w| / dz, with the cells' sizes; leaves what is seen for the first substep."""
+        self._present = self._seen()
+        u, v, w = self._present[0]
+        dx, dz = self.space.spacing
+        rate = torch.abs(v).mul_(self._inverse_spacing)
+        return rate.add_(u.abs(), alpha=1 / dx).add_(w.abs(), alpha=1 / dz).max().item()
 
-        The step depends on the state and on ``until`` alone: a run continued from a saved state repeats it bit by bit.
+    def _steps(self, remaining: float, speed: float) -> float:
+        steps = remaining * speed / self.cfl if self.time_step is None else remaining / self.time_step
+        return steps * (1 - CLOCK_RESOLUTION)
 
-        Returns:
-            the time step.
-
-        Raises:
-            FlowsrError: the velocity is not finite, or the time step has collapsed.
-        """
-        velocity, vorticity = self._seen()
-        speed = self._courant_speed(velocity)
-        count, dt = self._divide(until - self.time, speed)
+    def _step_by(self, dt: float) -> None:
         self._prepare(dt)
         for number, (_, _, weight, last_weight) in enumerate(SUBSTEPS):
-            if number:
-                velocity, vorticity = self._seen()
-            self._add_convection(velocity, vorticity)
+            velocity, vorticity = self._seen() if number else self._present
+            self.space.convection(velocity, vorticity, out=self._convection)
+            if self.drive.pressure_gradient is not None:
+                self._convection[1, :, 0, 0].real.add_(self._unit, alpha=self.drive.pressure_gradient)
             self._substep(number, weight, last_weight)
         self.space.enforce_reality(self.state)
-        self.courant = dt * speed
-        self.time = until if count == 1 else self.time + dt
-        self.step += 1
-        return dt
 
     def field(self) -> Tensor:
         """Velocity (3, x, y, z) at the cell centres, which are at rest; a new tensor."""
@@ -145,17 +140,10 @@ class ChannelSolver:
         velocity[0].sub_(self.frame_velocity)
         return velocity, vorticity
 
-    def _add_convection(self, velocity, vorticity) -> None:
-        self.space.convection(velocity, vorticity, out=self._convection)
-        if self.drive.pressure_gradient is not None:
-            self._convection[1, :, 0, 0].real.add_(self._unit, alpha=self.drive.pressure_gradient)
-
     def _substep(self, number: int, weight: float, last_weight: float) -> None:
         """One substep of a Runge-Kutta step, and the exchange of the present and the last convective term."""
-        viscous, state, present, last = (
-            self._viscous[number],
-            *map(flat_real, (self.state, self._convection, self._last)),
-        )
+        viscous = self._viscous[number]
+        state, present, last = map(flat_real, (self.state, self._convection, self._last))
         if last_weight:
             last.mul_(last_weight).add_(present, alpha=weight)
         else:
@@ -190,31 +178,9 @@ class ChannelSolver:
             push = self._unit * gain[:, 0, 0]
             self._viscous.append(_ViscousStep(keep, gain, influence, push / (self._mean_value @ push)))
 
-    def _courant_speed(self, velocity) -> float:
-        """max of |u| / dx + |v| / dy + |w| / dz, with the cells' sizes."""
-        u, v, w = velocity
-        dx, dz = self.space.spacing
-        rate = torch.abs(v).mul_(self._inverse_spacing)
-        return rate.add_(u.abs(), alpha=1 / dx).add_(w.abs(), alpha=1 / dz).max().item()
-
-    def _divide(self, remaining: float, speed: float) -> tuple[int, float]:
-        """How many equal steps ``remaining`` takes at this speed, and how long each is."""
-        if not math.isfinite(speed):
-            raise self.blow_up("the velocity is not finite")
-        steps = remaining * speed / self.cfl if self.time_step is None else remaining / self.time_step
-        if steps * CLOCK_RESOLUTION > 1:
-            raise self.blow_up(f"the time step fell to {remaining / steps:.1e}")
-        count = max(1, math.ceil(steps * (1 - CLOCK_RESOLUTION)))
-        return count, remaining / count
-
-    def blow_up(self, what: str) -> FlowsrError:
-        """The error that says where the run broke off and what most likely broke it."""
+    def _likely_cause(self) -> str:
         courant = self.cfl if self.time_step is None else self.courant
         if courant > SURELY_UNSTABLE * STABLE_COURANT or math.isnan(courant):
             name = "cfl" if self.time_step is None else "time_step"
-            cause = f"a Courant number of {courant:.2g} is beyond the limit {STABLE_COURANT:.2f}: lower {name}"
-        else:
-            cause = "the grid is too coarse for the Reynolds number: aim at 12 x 6 wall units along x and z or less"
-        return FlowsrError(
-            f"the simulation blew up at step {self.step}, time {self.time:.6g}: {what}", hint=f"likely cause: {cause}"
-        )
+            return f"a Courant number of {courant:.2g} is beyond the limit {STABLE_COURANT:.2f}: lower {name}"
+        return "the grid is too coarse for the Reynolds number: aim at 12 x 6 wall units along x and z or less"

@@ -33,20 +33,13 @@ def diagnose(solver: BoxSolver) -> dict[str, float]:
     """
     box, velocity = solver.box, solver.velocity
     inverse_k = torch.where(box.k_squared > 0, box.k_squared.clamp_min(torch.finfo(box.dtype).tiny).rsqrt(), 0.0)
-    sums = torch.stack(
-        [
-            box.inner(velocity, velocity),
-            box.inner(velocity, velocity, box.k_squared),
-            box.inner(velocity, velocity, inverse_k),
-            solver.injected_power(),
-            *_derivative_moments(solver),
-        ]
-    )
+    squares = [box.inner(velocity, velocity, factor) for factor in (None, box.k_squared, inverse_k)]
+    sums = torch.stack([*squares, solver.injected_power(), *_derivative_moments(solver)])
     square, gradient_square, inverse_square, power, second, third = sums.tolist()
     nu = solver.viscosity
     energy, dissipation, u_rms = square / 2, nu * gradient_square, math.sqrt(square / 3)
-    taylor = _sqrt_ratio(15 * nu * u_rms**2, dissipation)
-    eta = _sqrt_ratio(nu**1.5, math.sqrt(dissipation))
+    taylor = math.sqrt(_ratio(15 * nu * u_rms**2, dissipation))
+    eta = math.sqrt(_ratio(nu**1.5, math.sqrt(dissipation)))
     integral = _ratio(math.pi * inverse_square / 2, 2 * u_rms**2)
     row = {
         "time": solver.time,
@@ -83,10 +76,6 @@ def _derivative_moments(solver: BoxSolver) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b else math.nan
-
-
-def _sqrt_ratio(a: float, b: float) -> float:
-    return math.sqrt(a / b) if b else math.nan
 
 
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> str:

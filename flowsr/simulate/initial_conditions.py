@@ -73,8 +73,7 @@ def random_solenoidal(box: PeriodicBox, seed: int, energy: float, k_peak: float)
     Returns:
         (3, Nx, Ny, Nz // 2 + 1).
     """
-    space = _double(box)
-    coefficients = _white_noise(space, seed)
+    space, coefficients = _white_noise(box, seed)
     # Per mode |u|^2 is E(k) / (4 pi k^2), so the amplitude is k exp(-(k / k_peak)^2).
     coefficients *= space.k_squared.sqrt() * torch.exp(-space.k_squared / k_peak**2)
     space.project(coefficients, space.empty(1)[0])
@@ -102,35 +101,27 @@ def from_spectrum(box: PeriodicBox, seed: int, wavenumber: Sequence[float], ener
     """
     k, e = np.asarray(wavenumber, dtype=np.float64), np.asarray(energy, dtype=np.float64)
     if k.ndim != 1 or k.shape != e.shape or len(k) < 2 or not (np.all(np.diff(k) > 0) and k[0] > 0 and np.all(e > 0)):
-        raise FlowsrError(
-            "not a spectrum", variable="spectrum", expected="two rows or more of k, E(k), k increasing, both positive"
-        )
-    space = _double(box)
+        expected = "two rows or more of k, E(k), k increasing, both positive"
+        raise FlowsrError("not a spectrum", variable="spectrum", expected=expected)
+    space, coefficients = _white_noise(box, seed)
     lowest, shell = space.lowest, space.shells()
     centres = lowest * np.arange(int(shell.max()) + 1)
     inside = (centres >= k[0]) & (centres <= k[-1])
     wanted = np.where(inside, np.exp(np.interp(np.log(np.maximum(centres, k[0])), np.log(k), np.log(e))), 0.0) * lowest
-    coefficients = _white_noise(space, seed)
     space.project(coefficients, space.empty(1)[0])
     present = space.shell_energies(coefficients)
     wanted = torch.from_numpy(wanted).where(present > 0, 0.0)
     if not float(wanted.sum()) > 0:
-        raise FlowsrError(
-            "no shell of the box lies in the spectrum",
-            variable="spectrum",
-            expected=f"wavenumbers between {lowest:g} and {box.k_max:g}",
-            found=f"{k[0]:g} to {k[-1]:g}",
-        )
+        expected, found = f"wavenumbers between {lowest:g} and {box.k_max:g}", f"{k[0]:g} to {k[-1]:g}"
+        message = "no shell of the box lies in the spectrum"
+        raise FlowsrError(message, variable="spectrum", expected=expected, found=found)
     factor = torch.sqrt(wanted / present.clamp_min(torch.finfo(torch.float64).tiny))
     coefficients *= factor[shell]
     return coefficients.to(box.complex_dtype).to(box.device)
 
 
-def _double(box: PeriodicBox) -> PeriodicBox:
-    """The same Fourier space on the CPU in float64."""
-    return PeriodicBox(box.grid, dealiasing=box.dealiasing, dtype=torch.float64)
-
-
-def _white_noise(space: PeriodicBox, seed: int) -> Tensor:
+def _white_noise(box: PeriodicBox, seed: int) -> tuple[PeriodicBox, Tensor]:
+    """The same Fourier space on the CPU in float64, and coefficients of white noise there."""
+    space = PeriodicBox(box.grid, dealiasing=box.dealiasing, dtype=torch.float64)
     noise = torch.randn(3, *space.grid.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return space.forward(noise)
+    return space, space.forward(noise)

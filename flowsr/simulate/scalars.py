@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from flowsr.simulate.forces import VELOCITY, Force
+from flowsr.simulate.forces import VELOCITY, Force, Triple
 from flowsr.simulate.spectral import PeriodicBox, flat_real
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,6 @@ def random_scalar(box: PeriodicBox, velocity: Tensor, seed: int, variance: float
     Returns:
         (Nx, Ny, Nz // 2 + 1).
     """
-    import torch
-
     noise = torch.randn(box.grid.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     coefficients = box.forward(noise.to(box.dtype).to(box.device))
     coefficients = coefficients * velocity.abs().square().sum(0).sqrt()

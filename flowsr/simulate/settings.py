@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -57,10 +57,20 @@ PLAIN = {
 }
 
 
-class _Checked:
-    """What the settings of both solvers have in common."""
+def _run_time(description: str):
+    # pydantic reads the docstrings of a class's own fields alone, and metadata of inherited ones
+    return field(default=None, metadata={"description": description})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What runs in a box and between walls have in common."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
+    DEFAULTS: ClassVar[dict[str, float]] = {"duration": 20.0, "snapshot_interval": 1.0}
+
+    duration: float | None = _run_time("Time from the first snapshot to the last; default: 20, of a channel 12.")
+    snapshot_interval: float | None = _run_time("Time between snapshots; default: 1, of a channel 0.25.")
 
     def _set(self, name: str, value) -> None:
         object.__setattr__(self, name, value)
@@ -70,14 +80,16 @@ class _Checked:
             raise BadValue("this cannot be simulated", variable=name, expected=expected, found=getattr(self, name))
 
     def _check(self, *positive: str) -> None:
-        """Plain numbers, and the rules that hold for a box and for a channel."""
-        for field in fields(self):
-            if field.type in PLAIN:
-                self._set(field.name, PLAIN[field.type](getattr(self, field.name)))
-            if field.type == "Triple":
-                values = getattr(self, field.name)
+        """Defaults, plain numbers, and the rules that hold for a box and for a channel."""
+        for name, kind in ((own.name, own.type) for own in fields(self)):
+            if name in self.DEFAULTS and getattr(self, name) is None:
+                self._set(name, self.DEFAULTS[name])
+            if kind in PLAIN:
+                self._set(name, PLAIN[kind](getattr(self, name)))
+            if kind == "Triple":
+                values = getattr(self, name)
                 finite = len(values) == 3 and all(map(math.isfinite, values))
-                self._require(field.name, finite, "three numbers along x, y, z")
+                self._require(name, finite, "three numbers along x, y, z")
         for name in (*positive, "duration", "snapshot_interval", "cfl"):
             self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
         self._require("spin_up_time", 0 <= self.spin_up_time < math.inf, "a number of zero or more")
@@ -90,7 +102,7 @@ class _Checked:
 
 
 @dataclass(frozen=True)
-class Channel(_Checked):
+class Channel(Run):
     """Direct numerical simulation between walls at y = -1 and 1; in half heights and friction velocities.
 
     The defaults are the minimal flow unit of Jimenez and Moin (J. Fluid Mech. 225, 213, 1991) at Re_tau 180. The flow
@@ -100,6 +112,8 @@ class Channel(_Checked):
     Raises:
         BadValue: settings that cannot be simulated.
     """
+
+    DEFAULTS: ClassVar = {"duration": 12.0, "snapshot_interval": 0.25}
 
     re_tau: float = 180.0
     """Reynolds number u_tau h / nu; decides the viscosity."""
@@ -120,10 +134,6 @@ class Channel(_Checked):
     """De-alias products along y too, on 3/2 as many points."""
     spin_up_time: float = 3.0
     """Time before the first snapshot."""
-    duration: float = 12.0
-    """Time from the first snapshot to the last."""
-    snapshot_interval: float = 0.25
-    """Time between snapshots."""
 
     def __post_init__(self):
         self._check()
@@ -165,7 +175,7 @@ class Channel(_Checked):
 
 
 @dataclass(frozen=True)
-class Simulation(_Checked):
+class Simulation(Run):
     """Direct numerical simulation in a periodic box, or between walls.
 
     Raises:
@@ -215,10 +225,6 @@ class Simulation(_Checked):
     """Time run on half the grid first (forced flows)."""
     settle_time: float = 2.0
     """Time on the full grid before the first snapshot (forced flows)."""
-    duration: float = 20.0
-    """Time from the first snapshot to the last."""
-    snapshot_interval: float = 1.0
-    """Time between snapshots."""
     cfl: float = 1.25
     """Courant number that sets the time step, max of sum |u_i| dt / dx_i."""
     precision: Literal["float32", "float64"] = "float32"
@@ -247,7 +253,7 @@ class Simulation(_Checked):
     def _check_channel(self) -> None:
         """A channel shares nothing but the seeds with the box, and nothing is silently left unused."""
         blank = Simulation()
-        for name in (field.name for field in fields(self) if field.name not in OF_A_CHANNEL):
+        for name in (own.name for own in fields(self) if own.name not in OF_A_CHANNEL):
             unused = getattr(self, name) == getattr(blank, name)
             self._require(name, unused, "nothing: what is set of a channel stands under `channel`")
         self._set("channel", self.channel or Channel())

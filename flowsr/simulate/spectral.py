@@ -12,6 +12,7 @@ interleaves real and imaginary parts: plain real, contiguous, vectorized passes.
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -28,15 +29,6 @@ LARGEST_BATCH = 16 * MEBIBYTE  # of coefficients to transform at once on a CPU
 def flat_real(coefficients: Tensor) -> Tensor:
     """View of complex (..., x, y, z) coefficients as real (..., x, y, 2 z), real and imaginary parts interleaved."""
     return torch.view_as_real(coefficients).flatten(-2)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc's malloc reuse the transforms' temporary arrays instead of giving them back to the kernel each time.
-
-    Faulting the pages in again makes the transforms two to four times slower. Freeing one block just below malloc's own
-    limit of 32 MiB moves its thresholds there; the block is never touched.
-    """
-    torch.empty(31 * MEBIBYTE, dtype=torch.uint8)
 
 
 class PeriodicBox:
@@ -74,9 +66,13 @@ class PeriodicBox:
         self.shape = (*grid.shape[:2], grid.shape[2] // 2 + 1)
 
         if self.device.type == "cpu":
-            _keep_freed_memory()
-
-        modes = self._mode_numbers()
+            # Let glibc's malloc reuse the transforms' temporary arrays instead of giving them back to the kernel each
+            # time: faulting the pages in again makes the transforms two to four times slower. Freeing one block just
+            # below malloc's own limit of 32 MiB moves its thresholds there; the block is never touched.
+            torch.empty(31 * MEBIBYTE, dtype=torch.uint8)
+        # Integer wave counts, as float64 that broadcasts over the half spectrum.
+        nx, ny, nz = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64).round() for n in grid.shape)
+        modes = nx[:, None, None], ny[None, :, None], torch.arange(nz.numel() // 2 + 1, dtype=torch.float64)[None, None]
         exact = tuple(2 * math.pi / length * n for length, n in zip(grid.lengths, modes))
         k_squared = sum(k**2 for k in exact)
         mask = self._kept(modes)
@@ -99,12 +95,6 @@ class PeriodicBox:
         self.k_squared_flat = doubled(k_squared)
         self._inverse_k_squared_flat = doubled(inverse)
         self._scaled_mask_flat = doubled(torch.where(k_squared > 0, mask, 0.0) / math.prod(grid.shape))
-
-    def _mode_numbers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Integer wave counts per axis, as float64 that broadcasts over the half spectrum."""
-        nx, ny, nz = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64).round() for n in self.grid.shape)
-        half = torch.arange(nz.numel() // 2 + 1, dtype=torch.float64)
-        return nx[:, None, None], ny[None, :, None], half[None, None, :]
 
     def _kept(self, modes) -> Tensor:
         """1.0 on the modes that survive truncation."""
@@ -212,19 +202,6 @@ class PeriodicBox:
         return products.sum(dtype=torch.float64) if products.dim() == 3 else products.sum(SPATIAL, dtype=torch.float64)
 
 
-def _same_volume(a: Grid, b: Grid) -> bool:
-    pairs = zip((*a.lengths, *a.origin), (*b.lengths, *b.origin))
-    return all(math.isclose(p, q, rel_tol=1e-12, abs_tol=1e-12) for p, q in pairs)
-
-
-def _mode_ranges(n: int) -> list[slice]:
-    """Index ranges of the non-negative and the negative modes of an axis of ``n`` cells, Nyquist left out."""
-    ranges = [slice(0, (n + 1) // 2)]
-    if n > 2:
-        ranges.append(slice(-((n - 1) // 2), None))
-    return ranges
-
-
 def resample(coefficients: Tensor, source: PeriodicBox, target: PeriodicBox) -> Tensor:
     """The same field on another grid of the same volume: zero-padded to a finer one, truncated to a coarser one.
 
@@ -238,15 +215,17 @@ def resample(coefficients: Tensor, source: PeriodicBox, target: PeriodicBox) -> 
     Raises:
         ValueError: boxes that are not the same volume.
     """
-    if not _same_volume(source.grid, target.grid):
+    volumes = ((*box.grid.lengths, *box.grid.origin) for box in (source, target))
+    if not all(math.isclose(p, q, rel_tol=1e-12, abs_tol=1e-12) for p, q in zip(*volumes)):
         raise ValueError(f"cannot resample from {source.grid} to {target.grid}: not the same volume")
     common = [min(a, b) for a, b in zip(source.grid.shape, target.grid.shape)]
     shape = (*coefficients.shape[:-3], *target.shape)
     result = torch.zeros(shape, dtype=coefficients.dtype, device=coefficients.device)
-    half = slice(0, (common[2] + 1) // 2)
-    for x in _mode_ranges(common[0]):
-        for y in _mode_ranges(common[1]):
-            result[..., x, y, half] = coefficients[..., x, y, half]
+    # The non-negative and the negative modes along x and y, Nyquist left out; along z there are no negative ones.
+    ranges = [[slice(0, (n + 1) // 2), *([slice(-((n - 1) // 2), None)] if n > 2 else [])] for n in common[:2]]
+    for x, y in product(*ranges):
+        modes = (..., x, y, slice(0, (common[2] + 1) // 2))
+        result[modes] = coefficients[modes]
     for k, old, new in zip(target.wavenumber, source.grid.spacing, target.grid.spacing):
         angle = k.to(torch.float64) * 0.5 * (new - old)
         result.mul_(torch.polar(torch.ones_like(angle), angle).to(result.dtype))

@@ -31,34 +31,13 @@ CUBE = (2 * math.pi,) * 3
 Forces = Callable[[PeriodicBox], Sequence[Force]]
 
 
-def right_hand_side_group(
-    forces: Forces = lambda box: (),
-    *,
-    scalars: Sequence[Scalar] = (),
-    start: Callable[[PeriodicBox], Tensor] | None = None,
-    lengths: tuple[float, float, float] = CUBE,
-    flip_scalars: bool = True,
-    shifts: bool = True,
-) -> Subgroup:
-    """The subgroup of O_h that commutes with the right-hand side, shifts allowed.
+def right_hand_side_group(forces: Forces = lambda box: (), **options) -> Subgroup:
+    """The subgroup of O_h that commutes with the right-hand side, with its Schoenflies symbol and axis.
 
     Args:
-        forces: makes the body forces in a box.
-        scalars: what the state holds besides the velocity.
-        start: initial velocity coefficients in a box, where they are part of the flow: they must be left alone too, by
-            the same shift. None for a random start.
-        lengths: sides of the box.
-        flip_scalars: a symmetry may change the sign of scalars, as buoyancy does when up and down are exchanged.
-        shifts: a symmetry may go with a shift; without, it must hold about the centre of the box.
-
-    Returns:
-        The subgroup, with its Schoenflies symbol and axis.
+        forces, options: as :func:`symmetry_defects` takes them.
     """
-    group = octahedral_group("Oh")
-    found = symmetry_defects(
-        forces, scalars=scalars, start=start, lengths=lengths, flip_scalars=flip_scalars, shifts=shifts
-    )
-    return group.subgroup(np.flatnonzero(found <= KEPT))
+    return octahedral_group("Oh").subgroup(np.flatnonzero(symmetry_defects(forces, **options) <= KEPT))
 
 
 def symmetry_defects(
@@ -70,7 +49,16 @@ def symmetry_defects(
     flip_scalars: bool = True,
     shifts: bool = True,
 ) -> np.ndarray:
-    """How far each element of O_h is from being a symmetry; arguments as for :func:`right_hand_side_group`.
+    """How far each element of O_h is from being a symmetry of the right-hand side, shifts allowed.
+
+    Args:
+        forces: makes the body forces in a box.
+        scalars: what the state holds besides the velocity.
+        start: initial velocity coefficients in a box, where they are part of the flow: they must be left alone too, by
+            the same shift. None for a random start.
+        lengths: sides of the box.
+        flip_scalars: a symmetry may change the sign of scalars, as buoyancy does when up and down are exchanged.
+        shifts: a symmetry may go with a shift; without, it must hold about the centre of the box.
 
     Returns:
         (48,) float64: ||N(g u) - g N(u)|| / ||N(u)|| of the best shift and signs; infinite where g does not map the
@@ -124,9 +112,8 @@ class _Trial:
     def _move(self, field: Tensor, element: int, signs, shift) -> Tensor:
         group = octahedral_group("Oh")
         velocity = transform_field(field[:3], element, "1o", group)
-        scalars = [
-            sign * transform_scalar(s, element, group)[None] for sign, s in zip(signs or [1] * len(field), field[3:])
-        ]
+        signed = zip(signs or [1] * len(field), field[3:])
+        scalars = [sign * transform_scalar(scalar, element, group)[None] for sign, scalar in signed]
         return torch.cat([velocity, *scalars]).roll(shift, SPATIAL)
 
 

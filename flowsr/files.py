@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,23 @@ def write_json_atomic(path: str | os.PathLike, value) -> Path:
         ValueError: a NaN or an infinity, which JSON does not have.
     """
     return write_text_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def plain(value: Any, change: Callable[[Any], Any] = lambda value: value) -> Any:
+    """What JSON can hold: dataclasses as mappings, arrays and tuples as lists, None for what is NaN or infinite.
+
+    Args:
+        change: applied first to the value and to everything in it.
+    """
+    value = change(value)
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name), change) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, change) for key, each in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's arrays and numbers
+    if isinstance(value, list | tuple):
+        return [plain(each, change) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike) -> Any:

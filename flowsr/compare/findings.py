@@ -451,11 +451,23 @@ def _data_hunger(result: ComparisonResult) -> list[str]:
     return [f"With more training data {label} falls like {slopes}."]
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, one of what is very small; a dash for what is missing."""
+def number(value: float | None, digits: int = 3, *, page: bool = False) -> str:
+    """A number to ``digits`` significant digits; a dash for what is missing.
+
+    In a terminal and in Markdown what is below 1e-3 has one digit, ``4e-05``. On a ``page`` powers of ten stand for
+    what is below 1e-4 or above 1e6, ``3.1·10⁻⁷``, and minus signs are true ones.
+    """
     if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value:.0e}" if value and abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".")
+        return "–" if page else "-"
+    if not page:
+        return f"{value:.0e}" if value and abs(value) < 1e-3 else f"{value:#.{digits}g}".rstrip(".")
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding
+    if -4 <= exponent <= 5:
+        text = f"{value:.{max(digits - 1 - exponent, 0)}f}" if value else "0"
+    else:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        text = f"{mantissa}·10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return text.replace("-", "−")
 
 
 def with_deviation(found: Score | None, digits: int = 3) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from flowsr.compare.bootstrap import Sample
 from flowsr.data.independence import block_sums, independent_blocks
-from flowsr.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from flowsr.files import plain, write_bytes_atomic, write_json_atomic, write_text_atomic
 
 TRUTH = "truth"
 TIDY_CSV, TIDY_PARQUET, CURVES_CSV, RECORDS = "tidy.csv", "tidy.parquet", "curves.csv", "records.json"
@@ -503,19 +503,6 @@ class ComparisonResult:
 
 _RECORDS = {"models": Model, "metrics": Metric, "curve_kinds": CurveKind, "data": DataSet}
 _PLAIN = ("name", "rules", "seeds", "versions")
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON has it: dataclasses as mappings, tuples as lists, what is NaN or infinite as None."""
-    if hasattr(value, "__dataclass_fields__"):
-        return plain(vars(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def rounded(value: float | None) -> float | None:

@@ -37,8 +37,8 @@ from flowsr.compare.findings import (
     verdict,
     with_deviation,
 )
-from flowsr.compare.result import TRUTH, ComparisonResult, DataSet, MeasuredRow, Row, plain, rounded
-from flowsr.files import write_json_atomic, write_text_atomic
+from flowsr.compare.result import TRUTH, ComparisonResult, DataSet, MeasuredRow, Row, rounded
+from flowsr.files import plain, write_json_atomic, write_text_atomic
 from flowsr.progress import SILENT, Progress
 
 COSTS = {"parameters": "Parameters", "seconds": "Seconds"}

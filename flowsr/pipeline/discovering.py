@@ -20,7 +20,7 @@ from flowsr.pipeline import stages
 from flowsr.pipeline.steps import Done, Step, perform
 from flowsr.progress import SILENT, Progress
 from flowsr.report.html import HowMade
-from flowsr.report.pages.symmetry import write_symmetry_report
+from flowsr.report.symmetry_page import write_symmetry_report
 from flowsr.symmetry.discover import check_enough, conclude, train_one
 from flowsr.symmetry.invariance import data_symmetry
 from flowsr.symmetry.randomization import least_blocks

@@ -39,7 +39,7 @@ from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
-from flowsr.report.pages.comparison import study_how_made
+from flowsr.report.comparison_page import study_how_made
 from flowsr.train import HISTORY, read_history
 from flowsr.upscale import upscale_array
 

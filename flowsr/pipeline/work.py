@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from flowsr.compare.measure import Entry, HeldOut, SymmetryTest, applicable_metrics, measure_model, measure_truth
-from flowsr.compare.result import Fit, MeasuredRow, Row, plain
+from flowsr.compare.result import Fit, MeasuredRow, Row
 from flowsr.compare.runs import judged_by_all, open_runs
 from flowsr.compare.subset import write_subset
 from flowsr.data.pairs import Ingest
 from flowsr.data.pairs import ingest as ingest_pairs
 from flowsr.devices import use_threads
-from flowsr.files import write_json_atomic
+from flowsr.files import plain, write_json_atomic
 from flowsr.models import ModelCard, Upscaler, load_model
 from flowsr.models.budget import multiply_adds
 from flowsr.progress import Progress

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flowsr.compare import findings
 from flowsr.files import write_text_atomic
 from flowsr.report.style import RC, with_subscripts
 
@@ -70,24 +70,14 @@ def drawn(figure: Figure, name: str, alt: str, caption: str | Markup, wide: bool
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A page as text.
-
-    Args:
-        template: file name in ``flowsr/report/templates``.
-        values: names that it uses; one that is missing is an error.
-    """
+    """A page from a file in ``flowsr/report/templates`` and the names that it uses; a missing one is an error."""
     return _environment().get_template(template).render(**values)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("flowsr.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=PackageLoader("flowsr.report"), **options)
     environment.filters |= {"subscripts": with_subscripts, "number": number}
     return environment
 
@@ -104,25 +94,18 @@ def svg_markup(figure: Figure, name: str) -> Markup:
 
     Identifiers are prefixed with ``name``, so that several drawings can share a page; comments, metadata, the document
     type and name spaces (HTML knows them) are dropped, so that nothing in it looks like an address. The same figure
-    gives the same text.
-
-    Args:
-        figure: what to draw.
-        name: unique in the page; letters, digits and dashes.
+    gives the same text. ``name``, of letters, digits and dashes, is unique in the page.
     """
     unsaid = {"Date": None, "Creator": None, "Format": None, "Type": None}
     text = _saved(figure, format="svg", metadata=unsaid).decode("utf-8")
     text = text[text.index("<svg") :]
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
-    text = re.sub(r"<style[^>]*>.*?</style>\s*", "", text, flags=re.S)
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r"(<!--.*?-->|<style[^>]*>.*?</style>|<metadata>.*?</metadata>)\s*", "", text, flags=re.S)
     text = re.sub(r"\sxmlns(:\w+)?=\"[^\"]*\"", "", text)
     used = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", text))
     text = re.sub(r"\sid=\"([^\"]*)\"", lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r"(href=\"|url\()#", rf"\1#{name}-", text)
-    text = re.sub(
-        r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true" focusable="false">', text, count=1
-    )
+    head = r'<svg \1 aria-hidden="true" focusable="false">'
+    text = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", head, text, count=1)
     return Markup(re.sub(r"\n\s*", "\n", text).strip())
 
 
@@ -157,20 +140,8 @@ def size_text(shape: Sequence[int]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to ``digits`` significant digits, powers of ten only where they are needed."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding
-    if exponent < -4 or exponent > 5:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}·10{_superscript(int(exponent))}".replace("-", "−")
-    return f"{value:.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
-
-
-def _superscript(exponent: int) -> str:
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    """:func:`flowsr.compare.findings.number` as pages and figures show it."""
+    return findings.number(value, digits, page=True)
 
 
 def count(value: int | None) -> str:

@@ -7,6 +7,7 @@ deficiency can tell apart. Interpolations are greys told apart by their dashes, 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,19 +58,16 @@ SIGNED_MAP = "RdBu_r"
 POSITIVE_MAP = "inferno"
 ERROR_MAP = "PuOr_r"
 
-_NETWORK_COLOURS = {"relaxed": "#D55E00", "strict": "#0072B2", "cnn": "#009E73"}
+_NETWORK_LOOKS = {"relaxed": ("#D55E00", "-"), "strict": ("#0072B2", "-"), "cnn": ("#009E73", "-")}
 _MORE_NETWORK_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99", "#AA4499", "#332288")
 _NETWORK_LINES = ("-", (0, (6, 1.5)), (0, (2, 1)))
-_BASELINE_LOOKS = (
-    ("#b5b5b5", (0, (1, 1.2))),
-    ("#999999", (0, (5, 1.5, 1, 1.5))),
-    ("#7d7d7d", (0, (4, 2))),
-    ("#5e5e5e", (0, (8, 2))),
-    ("#8c7b6b", (0, (3, 1, 1, 1, 1, 1))),
-    ("#6b7b8c", (0, (2, 2))),
-)
-_BASELINE_ORDER = ("nearest", "trilinear", "tricubic", "spectral")
-
+_BASELINE_LOOKS = {
+    "nearest": ("#b5b5b5", (0, (1, 1.2))),
+    "trilinear": ("#999999", (0, (5, 1.5, 1, 1.5))),
+    "tricubic": ("#7d7d7d", (0, (4, 2))),
+    "spectral": ("#5e5e5e", (0, (8, 2))),
+}
+_MORE_BASELINE_LOOKS = (("#8c7b6b", (0, (3, 1, 1, 1, 1, 1))), ("#6b7b8c", (0, (2, 2))))
 
 _SYMBOL = re.compile(
     r"\bd([a-z]_\w)/d([a-z]_\w)\b|(?<![A-Za-z0-9])[A-Za-z]_(?:\w\b|\{[^{}]*\})"
@@ -83,10 +81,8 @@ class ModelLook:
 
     Args:
         label: the name people read (plain text; may hold any character).
-        colour: hexadecimal colour.
         line: matplotlib line style.
         width: line width in points.
-        trained: whether the model was fitted to data.
     """
 
     label: str
@@ -100,22 +96,16 @@ def model_looks(models: Mapping[str, Model]) -> dict[str, ModelLook]:
     """A look for each model of a comparison, in the comparison's order.
 
     The well-known names keep their colour in every report; others take the next free one.
-
-    Args:
-        models: those of a comparison, by name.
     """
-    spare_colours = iter([(c, line) for line in _NETWORK_LINES for c in _MORE_NETWORK_COLOURS] * (1 + len(models)))
-    spare_looks = iter(_BASELINE_LOOKS[len(_BASELINE_ORDER) :] * (1 + len(models)))
+    spare = {
+        True: itertools.cycle([(colour, line) for line in _NETWORK_LINES for colour in _MORE_NETWORK_COLOURS]),
+        False: itertools.cycle(_MORE_BASELINE_LOOKS),
+    }
     looks = {}
     for name, model in models.items():
-        label = model.label or name
-        if model.trained:
-            colour, line = (_NETWORK_COLOURS[name], "-") if name in _NETWORK_COLOURS else next(spare_colours)
-            looks[name] = ModelLook(label, colour, line, 1.9, True)
-        else:
-            known = name in _BASELINE_ORDER
-            colour, line = _BASELINE_LOOKS[_BASELINE_ORDER.index(name)] if known else next(spare_looks)
-            looks[name] = ModelLook(label, colour, line, 1.5, False)
+        known = (_NETWORK_LOOKS if model.trained else _BASELINE_LOOKS).get(name)
+        colour, line = known or next(spare[model.trained])
+        looks[name] = ModelLook(model.label or name, colour, line, 1.9 if model.trained else 1.5, model.trained)
     return looks
 
 
@@ -170,6 +160,6 @@ def without_mathematics(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[${}\\]", "", text)).strip()
 
 
-def panel_letter(axes, letter: str, dark: bool = False) -> None:
+def panel_letter(axes, letter: str, **place) -> None:
     """Letter a panel, as journals do, in its upper left corner outside the frame."""
-    axes.set_title(f"({letter})", loc="left", fontsize=12.5, fontstyle="italic", color="white" if dark else INK, pad=6)
+    axes.set_title(f"({letter})", loc="left", fontsize=12.5, fontstyle="italic", color=INK, **{"pad": 6, **place})

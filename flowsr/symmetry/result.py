@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from flowsr import files
 from flowsr.errors import FlowsrError
-from flowsr.files import write_bytes_atomic
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.symmetry.invariance import DataSymmetry
 from flowsr.symmetry.translation import AxisHomogeneity
@@ -53,7 +53,7 @@ class Trained:
         rest = {"seed": self.seed, "layers": self.scores.layers, "fit": dict(self.fit)}
         buffer = io.BytesIO()
         np.savez(buffer, rest=np.array(json.dumps(rest)), **arrays)
-        return write_bytes_atomic(path, buffer.getvalue())
+        return files.write_bytes_atomic(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Trained:
@@ -273,17 +273,8 @@ class Discovery:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold: dataclasses as dictionaries, arrays as lists, None for NaN and infinities."""
-    if isinstance(value, Subgroup):
-        value = GroupName.of(value)
-    if is_dataclass(value):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(each) for each in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    """:func:`flowsr.files.plain`, subgroups by their :class:`GroupName`."""
+    return files.plain(value, lambda each: GroupName.of(each) if isinstance(each, Subgroup) else each)
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -7,9 +7,7 @@ from matplotlib.colors import to_hex
 
 from flowsr.compare.result import TRUTH, Model, Row
 from flowsr.report import html
-from flowsr.report.figures import spectra
-from flowsr.report.figures.curves import curve_figure, curve_of
-from flowsr.report.figures.learning import learning_figure
+from flowsr.report.figures.curves import curve_figure, curve_of, learning_figure, pdfs_figure, spectra_figure
 from flowsr.report.figures.ranking import scores_figure
 from flowsr.report.figures.slices import slices_figure
 from flowsr.report.style import label_text, model_looks, plain, typeset
@@ -32,8 +30,8 @@ def lines_of(axes):
 
 def test_a_model_has_one_colour_everywhere(comparison, looks):
     figures = [
-        spectra.spectra_figure(comparison, "flow", looks),
-        spectra.pdfs_figure(comparison, "flow", looks),
+        spectra_figure(comparison, "flow", looks),
+        pdfs_figure(comparison, "flow", looks),
         curve_figure(comparison, "energy_spectrum", looks),
     ]
     for figure in figures:
@@ -53,7 +51,7 @@ def test_models_differ_in_colour_or_dashes():
 
 
 def test_truth_is_black_and_spectra_show_the_cutoff(comparison, looks):
-    figure = spectra.spectra_figure(comparison, "flow", looks)
+    figure = spectra_figure(comparison, "flow", looks)
     energy = figure.axes[0]
     truth = lines_of(energy)["Truth"]
     assert to_hex(truth.get_color()) == "#000000"
@@ -71,13 +69,13 @@ def test_truth_is_black_and_spectra_show_the_cutoff(comparison, looks):
 
 
 def test_compensated_spectrum_is_k_to_the_five_thirds_times_the_spectrum(comparison, looks):
-    energy, compensated, _ = spectra.spectra_figure(comparison, "flow", looks).axes
+    energy, compensated, _ = spectra_figure(comparison, "flow", looks).axes
     k, values = lines_of(energy)["Truth"].get_data()
     np.testing.assert_allclose(lines_of(compensated)["Truth"].get_ydata(), k ** (5 / 3) * values)
 
 
 def test_the_gaussian_has_the_variance_of_the_truth(comparison, looks):
-    axes = spectra.pdfs_figure(comparison, "flow", looks).axes[0]
+    axes = pdfs_figure(comparison, "flow", looks).axes[0]
     (area,) = axes.collections
     outline = area.get_paths()[0].vertices
     truth = curve_of(comparison, Row(TRUTH), "flow", "pdf_longitudinal")
@@ -91,7 +89,7 @@ def test_points_a_logarithm_cannot_show_are_left_out(comparison, looks):
     points = frame.index[spectrum & (frame.model == "cnn")]
     frame.loc[points[:3], "y"] = [0.0, np.nan, np.inf]
     frame.loc[spectrum & (frame.model == "nearest"), "y"] = np.nan
-    lines = lines_of(spectra.spectra_figure(replace(comparison, curves=frame), "flow", looks).axes[0])
+    lines = lines_of(spectra_figure(replace(comparison, curves=frame), "flow", looks).axes[0])
     assert len(lines["Plain CNN"].get_xdata()) == len(points) - 3
     assert "Strict octahedral" not in lines and "Nearest" not in lines
 
@@ -136,14 +134,12 @@ def test_the_best_epoch_is_marked_in_both_panels(looks):
 
 def test_figures_leave_matplotlib_as_it_was(comparison, looks):
     before = dict(matplotlib.rcParams)
-    html.svg_markup(spectra.spectra_figure(comparison, "flow", looks), "a")
+    html.svg_markup(spectra_figure(comparison, "flow", looks), "a")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_drawings_are_deterministic_and_have_names_of_their_own(comparison, looks):
-    first, again, other = (
-        html.svg_markup(spectra.spectra_figure(comparison, "flow", looks), name) for name in ("a", "a", "b")
-    )
+    first, again, other = (html.svg_markup(spectra_figure(comparison, "flow", looks), name) for name in ("a", "a", "b"))
     assert first == again
     ids = [set(part.split('"')[0] for part in svg.split(' id="')[1:]) for svg in (first, other)]
     assert ids[0] and all(name.startswith("a-") for name in ids[0]) and not ids[0] & ids[1]

@@ -11,7 +11,7 @@ from jinja2 import UndefinedError
 
 from flowsr.compare.result import TRUTH, CurveKind
 from flowsr.report import HowMade, RelaxedWeights, render_report, write_report
-from flowsr.report.pages.comparison import study_how_made
+from flowsr.report.comparison_page import study_how_made
 from tests.report import synthetic
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -92,7 +92,7 @@ def test_every_subgroup_has_an_international_symbol_and_a_title():
 
 def test_views_are_right_handed_and_along_the_axis():
     for own in OH.subgroups:
-        view = View.of(own)
+        view = View(own)
         frame = np.stack([view.right, view.up, view.towards])
         assert np.allclose(frame @ frame.T, np.eye(3)) and np.linalg.det(frame) == pytest.approx(1)
         if own.axis is not None:
@@ -100,7 +100,7 @@ def test_views_are_right_handed_and_along_the_axis():
 
 
 def test_projection_keeps_the_rim_and_the_pole():
-    view = View.of(subgroup("D4h [001]"))
+    view = View(subgroup("D4h [001]"))
     assert np.allclose(view.project([1.0, 0, 0]), [1, 0]) and np.allclose(view.project([0, 0, 2.0]), 0)
     assert np.hypot(*view.project([1.0, 0, 1.0])) == pytest.approx(np.tan(np.pi / 8))  # half the angle from the pole
 

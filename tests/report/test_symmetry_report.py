@@ -11,7 +11,7 @@ from flowsr.group import octahedral_group
 from flowsr.report.figures.symmetry import irreps_figure, scales_figure, translation_figure, weights_figure
 from flowsr.report.figures.weights import element_order
 from flowsr.report.html import HowMade
-from flowsr.report.pages.symmetry import agreement, render_symmetry_report, write_symmetry_report
+from flowsr.report.symmetry_page import agreement, render_symmetry_report, write_symmetry_report
 from flowsr.symmetry.invariance import DataSymmetry, ElementDefects
 from flowsr.symmetry.result import (
     Candidate,

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from flowsr.report.comparison_page import Cell, experiment_block
 from flowsr.report.html import number
-from flowsr.report.pages.comparison import Cell, _experiment_block
 from flowsr.report.style import model_looks
 from tests.report import synthetic
 
@@ -33,7 +33,7 @@ def test_numbers_are_rounded_to_three_digits(value, text):
 
 
 def table(result):
-    block = _experiment_block(result, model_looks(result.models))
+    block = experiment_block(result, model_looks(result.models))
     return block.heads, {row.label: dict(zip((head.label for head in block.heads), row.cells)) for row in block.rows}
 
 

@@ -28,56 +28,26 @@ _LOST = "#d9d9d9"
 _CUBIC_GENERAL = np.array([1.284, 0.577, 2.284])  # in the middle between [001], [101] and [111]
 _POLAR = np.deg2rad(52)  # how far from the principal axis a point in general position lies elsewhere
 _RIM = np.linspace(0, np.pi, 181)
+_ACROSS = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, -1, 0), (1, 0, -1), (0, 1, -1))  # simplest first
 
-HERMANN_MAUGUIN = {
-    "C1": "1",
-    "Ci": r"\bar{1}",
-    "C2": "2",
-    "Cs": "m",
-    "C2h": "2/m",
-    "D2": "222",
-    "C2v": "mm2",
-    "D2h": "mmm",
-    "C4": "4",
-    "S4": r"\bar{4}",
-    "C4h": "4/m",
-    "D4": "422",
-    "C4v": "4mm",
-    "D2d": r"\bar{4}2m",
-    "D4h": "4/mmm",
-    "C3": "3",
-    "S6": r"\bar{3}",
-    "D3": "32",
-    "C3v": "3m",
-    "D3d": r"\bar{3}m",
-    "T": "23",
-    "Th": r"m\bar{3}",
-    "O": "432",
-    "Td": r"\bar{4}3m",
-    "Oh": r"m\bar{3}m",
-}
+_SYMBOLS = r"""
+C1 1, Ci \bar{1}, C2 2, Cs m, C2h 2/m, D2 222, C2v mm2, D2h mmm, C4 4, S4 \bar{4}, C4h 4/m, D4 422, C4v 4mm,
+D2d \bar{4}2m, D4h 4/mmm, C3 3, S6 \bar{3}, D3 32, C3v 3m, D3d \bar{3}m, T 23, Th m\bar{3}, O 432, Td \bar{4}3m,
+Oh m\bar{3}m"""
+#: Schoenflies symbol -> Hermann-Mauguin symbol, as mathematics.
+HERMANN_MAUGUIN = dict(pair.split() for pair in _SYMBOLS.split(","))
 
 
 @styled
-def point_group_figure(subgroup: Subgroup, *, legend: bool = True) -> Figure:
+def point_group_figure(subgroup: Subgroup) -> Figure:
     """The diagram with its title and, below, what the signs mean."""
-    figure = Figure(figsize=(5.6, 6.9 if legend else 6.0))
+    figure = Figure(figsize=(5.6, 6.9))
     height = figure.get_figheight()
     axes = figure.add_axes((0.02, (height - 5.9) / height, 0.96, 5.376 / height))
     draw_point_group(axes, subgroup)
     figure.text(0.5, 1 - 0.30 / height, title_of(subgroup), ha="center", va="center", fontsize=17, color=INK)
-    if legend:
-        handles = legend_handles(subgroup)
-        figure.legend(
-            handles=handles,
-            loc="lower center",
-            ncols=2,
-            fontsize=10.5,
-            columnspacing=1.6,
-            handletextpad=0.6,
-            bbox_to_anchor=(0.5, 0.01),
-            labelspacing=0.55,
-        )
+    layout = {"columnspacing": 1.6, "handletextpad": 0.6, "labelspacing": 0.55, "bbox_to_anchor": (0.5, 0.01)}
+    figure.legend(handles=legend_handles(subgroup), loc="lower center", ncols=2, fontsize=10.5, **layout)
     return figure
 
 
@@ -85,21 +55,24 @@ def title_of(subgroup: Subgroup) -> str:
     """Schoenflies and Hermann-Mauguin symbols and the order, as mathematics: C4h [001], 4/m, order 8."""
     symbol = subgroup.schoenflies
     schoenflies = rf"${symbol[0]}_{{\mathrm{{{symbol[1:]}}}}}$" if len(symbol) > 1 else f"${symbol}$"
-    axis = "" if subgroup.axis is None else " $[" + _digits(subgroup.axis) + "]$"
+    axis = "" if subgroup.axis is None else f" $[{axis_digits(subgroup.axis)}]$"
     return rf"{schoenflies}{axis}  =  $\mathrm{{{HERMANN_MAUGUIN[symbol]}}}$,  order {subgroup.order}"
+
+
+def axis_digits(axis) -> str:
+    """An axis as mathematics, minus signs as bars."""
+    return "".join(rf"\bar{{{-n}}}" if n < 0 else str(n) for n in axis)
 
 
 def draw_point_group(axes: Axes, subgroup: Subgroup) -> None:
     """Draw the projection of a subgroup of O_h into axes."""
-    whole = octahedral_group("Oh")
-    view = View.of(subgroup)
-    own = [whole.operations[g] for g in subgroup.elements]
+    whole = octahedral_group("Oh").operations
+    view, own = View(subgroup), [whole[g] for g in subgroup.elements]
     axes.set(xlim=(-1.24, 1.24), ylim=(-1.24, 1.24), aspect="equal")
     axes.axis("off")
-    for normal in _mirror_normals(whole.operations):
+    for normal in _mirror_normals(whole):
         _draw_plane(axes, view, normal, color=_LOST, linewidth=0.9, zorder=1)
-    equator_is_mirror = any(abs(view.height(n)) > 1 - 1e-9 for n in _mirror_normals(own))
-    if not equator_is_mirror:
+    if not any(view.faces(normal) for normal in _mirror_normals(own)):
         axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=FAINT, linewidth=1.1, zorder=1))
     for normal in _mirror_normals(own):
         _draw_plane(axes, view, normal, color=MIRROR, linewidth=3.0, zorder=2)
@@ -109,23 +82,24 @@ def draw_point_group(axes: Axes, subgroup: Subgroup) -> None:
 
 
 class View:
-    """An orthonormal frame to look from: ``right``, ``up`` and ``towards`` the eye."""
+    """An orthonormal frame to look from at a group: ``right``, ``up`` and ``towards`` the eye.
 
-    def __init__(self, towards, right):
-        self.towards = np.asarray(towards, float) / np.linalg.norm(towards)
-        self.right = np.asarray(right, float) / np.linalg.norm(right)
-        self.up = np.cross(self.towards, self.right)
+    It looks along the principal axis, or along z; right is the simplest direction of the grid across it, x if it is.
+    """
 
-    @classmethod
-    def of(cls, subgroup: Subgroup) -> View:
-        """Along the principal axis, or along z; right is the simplest direction of the grid across it, x if it is."""
+    def __init__(self, subgroup: Subgroup):
         towards = np.array(subgroup.axis or (0, 0, 1))
-        candidates = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, -1, 0), (1, 0, -1), (0, 1, -1)]
-        return cls(towards, next(c for c in candidates if not np.dot(c, towards)))
+        right = np.array(next(c for c in _ACROSS if not np.dot(c, towards)))
+        self.towards, self.right = towards / np.linalg.norm(towards), right / np.linalg.norm(right)
+        self.up = np.cross(self.towards, self.right)
 
     def height(self, direction) -> float:
         """Cosine of the angle to the line of sight."""
         return float(np.dot(direction, self.towards) / np.linalg.norm(direction))
+
+    def faces(self, direction) -> bool:
+        """Whether a direction points to the eye or away from it."""
+        return abs(self.height(direction)) > 1 - 1e-9
 
     def project(self, directions) -> np.ndarray:
         """(..., 3) -> (..., 2): from the south pole, of directions above the plane; those below are turned over."""
@@ -142,14 +116,10 @@ def _mirror_normals(operations) -> list[tuple[int, int, int]]:
 
 def _draw_plane(axes: Axes, view: View, normal, **style) -> None:
     """The upper half of the great circle of a plane; the whole equator where the plane is seen face on."""
-    normal = np.asarray(normal, float) / np.linalg.norm(normal)
-    if abs(view.height(normal)) > 1 - 1e-9:
-        axes.add_patch(
-            Circle(
-                (0, 0), 1, fill=False, edgecolor=style["color"], linewidth=style["linewidth"], zorder=style["zorder"]
-            )
-        )
+    if view.faces(normal):
+        axes.add_patch(Circle((0, 0), 1, fill=False, **style))
         return
+    normal = np.asarray(normal, float) / np.linalg.norm(normal)
     along = np.cross(normal, view.towards)
     along = along / np.linalg.norm(along)
     top = np.cross(along, normal)
@@ -167,62 +137,49 @@ def _draw_axes(axes: Axes, view: View, operations: list[Operation]) -> None:
         upper = np.asarray(axis, float) * (1 if flat or view.height(axis) > 0 else -1)
         for end in (upper, -upper) if flat else (upper,):
             _draw_symbol(axes, view.project(end), symbol, centred)
-    if centred and not any(abs(view.height(axis)) > 1 - 1e-9 for axis in found):
+    if centred and not any(view.faces(axis) for axis in found):
         axes.add_patch(Circle((0, 0), 0.027, facecolor="white", edgecolor=INK, linewidth=1.3, zorder=9))
 
 
 def axis_symbols(operations) -> dict[tuple[int, int, int], str]:
     """Axis -> ``2``, ``3``, ``4`` or ``-4`` (rotoreflection without the four-fold rotation)."""
-    found: dict[tuple[int, int, int], str] = {}
-    for operation in sorted(operations, key=lambda o: o.order):
-        if operation.symbol in ("C2", "C3", "C4"):
-            found[operation.axis] = operation.symbol[1]
-    for operation in operations:
-        if operation.symbol == "S4" and found.get(operation.axis) == "2":
-            found[operation.axis] = "-4"
-    return found
+    rotations = sorted((o for o in operations if o.symbol in ("C2", "C3", "C4")), key=lambda o: o.order)
+    found = {o.axis: o.symbol[1] for o in rotations}
+    return found | {o.axis: "-4" for o in operations if o.symbol == "S4" and found.get(o.axis) == "2"}
 
 
 def _draw_symbol(axes: Axes, place: np.ndarray, symbol: str, centred: bool) -> None:
-    radius = 0.075
     outwards = np.arctan2(place[1], place[0]) if np.hypot(*place) > 1e-9 else 0.0
-    halo = {"zorder": 6, "edgecolor": "white", "linewidth": 2.6, "facecolor": "white", "joinstyle": "round"}
-    ink = {"zorder": 7, "edgecolor": INK, "linewidth": 1.2, "joinstyle": "round"}
-    if symbol == "2":
-        shapes = [(_lens(place, outwards, radius * 1.15), INK)]
-    elif symbol == "3":
-        shapes = [(_regular(place, 3, outwards, radius * 1.1), INK)]
-    elif symbol == "4":
-        shapes = [(_regular(place, 4, outwards + np.pi / 4, radius * 1.12), INK)]
-    else:
-        shapes = [
-            (_regular(place, 4, outwards + np.pi / 4, radius * 1.2), "white"),
-            (_lens(place, outwards + np.pi / 2, radius * 0.92), INK),
-        ]
-    axes.add_patch(PathPatch(shapes[0][0], **halo))
-    for order, (shape, colour) in enumerate(shapes):
-        axes.add_patch(PathPatch(shape, **{**ink, "zorder": 7 + order}, facecolor=colour))
+    shapes = {
+        "2": [(_lens(place, outwards, 0.075 * 1.15), INK)],
+        "3": [(_regular(place, 3, outwards, 0.075 * 1.1), INK)],
+        "4": [(_regular(place, 4, outwards + np.pi / 4, 0.075 * 1.12), INK)],
+        "-4": [
+            (_regular(place, 4, outwards + np.pi / 4, 0.075 * 1.2), "white"),
+            (_lens(place, outwards + np.pi / 2, 0.075 * 0.92), INK),
+        ],
+    }[symbol]
+    halo = {"zorder": 6, "edgecolor": "white", "linewidth": 2.6, "facecolor": "white"}
+    axes.add_patch(PathPatch(shapes[0][0], joinstyle="round", **halo))
+    for order, (shape, colour) in enumerate(shapes, start=7):
+        ink = {"zorder": order, "edgecolor": INK, "linewidth": 1.2, "facecolor": colour}
+        axes.add_patch(PathPatch(shape, joinstyle="round", **ink))
     if centred and symbol != "-4":
         axes.add_patch(Circle(place, 0.021, facecolor="white", edgecolor="none", zorder=9))
 
 
 def _lens(place, outwards: float, length: float) -> Path:
     """Two arcs through two tips; the tips lie across the direction ``outwards``."""
-    turn = np.linspace(-1, 1, 21)
-    width = 0.5 * length
-    side = np.stack([width * (1 - turn**2), length * turn], axis=1)
+    along = np.linspace(-1, 1, 21)
+    side = np.stack([0.5 * length * (1 - along**2), length * along], axis=1)
     outline = np.concatenate([side, side[::-1] * (-1, 1)])
-    return Path(_turned(outline, outwards) + place, closed=False)
+    c, s = np.cos(outwards), np.sin(outwards)
+    return Path(outline @ np.array([[c, s], [-s, c]]) + place, closed=False)
 
 
 def _regular(place, corners: int, outwards: float, radius: float) -> Path:
     angles = outwards + 2 * np.pi * np.arange(corners + 1) / corners
     return Path(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + place, closed=True)
-
-
-def _turned(points: np.ndarray, angle: float) -> np.ndarray:
-    c, s = np.cos(angle), np.sin(angle)
-    return points @ np.array([[c, s], [-s, c]])
 
 
 def _draw_positions(axes: Axes, view: View, operations: list[Operation]) -> None:
@@ -240,8 +197,8 @@ def _draw_positions(axes: Axes, view: View, operations: list[Operation]) -> None
 
 def _general_position(view: View, symbols: dict[tuple[int, int, int], str]) -> np.ndarray:
     """A direction on no axis and no mirror, as far from all of them as the group lets it be."""
-    threefold = [axis for axis, symbol in symbols.items() if symbol == "3"]
-    if len(threefold) > 1:
+    threefold = list(symbols.values()).count("3")
+    if threefold > 1:
         return view.right * _CUBIC_GENERAL[0] + view.up * _CUBIC_GENERAL[1] + view.towards * _CUBIC_GENERAL[2]
     azimuth = np.deg2rad(14 if threefold else 23)
     across = np.cos(azimuth) * view.right + np.sin(azimuth) * view.up
@@ -249,88 +206,42 @@ def _general_position(view: View, symbols: dict[tuple[int, int, int], str]) -> n
 
 
 def _draw_compass(axes: Axes, view: View) -> None:
-    """Names of the directions of the grid: on the rim, and of x, y, z where they rise above it."""
-    for direction in _rim_directions(view):
-        place = view.project(direction) * 1.165
-        name = {(1, 0, 0): "$x$", (0, 1, 0): "$y$", (0, 0, 1): "$z$"}.get(tuple(direction))
-        text = name or f"$[{_digits(direction)}]$"
-        axes.text(*place, text, ha="center", va="center", fontsize=13 if name else 10.5, color=INK if name else FAINT)
-    for direction, name in zip(np.eye(3), "xyz"):
+    """Names of the directions of the grid: on the rim, to the right and up, and of x, y, z where they rise above it."""
+    names = {(1, 0, 0): "$x$", (0, 1, 0): "$y$", (0, 0, 1): "$z$"}
+    for direction in map(tuple, np.indices((3, 3, 3)).reshape(3, -1).T - 1):
+        across, upwards = np.dot(direction, view.right), np.dot(direction, view.up)
+        shown = across > 1e-9 or (abs(across) < 1e-9 and upwards > 0)
+        if shown and abs(view.height(direction)) < 1e-9:
+            name = names.get(direction)
+            style = {"fontsize": 13, "color": INK} if name else {"fontsize": 10.5, "color": FAINT}
+            place = view.project(direction) * 1.165
+            axes.text(*place, name or f"$[{axis_digits(direction)}]$", ha="center", va="center", **style)
+    for direction, name in names.items():
         if 1e-9 < abs(view.height(direction)) < 1 - 1e-9:
             place = view.project(direction) * 1.18
-            axes.text(*place, f"${name}$", ha="center", va="center", fontsize=13, color=INK, zorder=3)
+            axes.text(*place, name, ha="center", va="center", fontsize=13, color=INK, zorder=3)
 
 
-def _rim_directions(view: View) -> list[tuple[int, ...]]:
-    """Lattice directions in the plane, those to the right and up."""
-    every = [d for d in (np.indices((3, 3, 3)).reshape(3, -1).T - 1).tolist() if any(d)]
-    flat = [d for d in every if abs(view.height(d)) < 1e-9]
-    return [
-        tuple(d)
-        for d in flat
-        if np.dot(d, view.right) > 1e-9 or (abs(np.dot(d, view.right)) < 1e-9 and np.dot(d, view.up) > 0)
-    ]
-
-
-def _digits(axis) -> str:
-    return "".join(rf"\bar{{{-n}}}" if n < 0 else str(n) for n in axis)
-
-
-def legend_handles(subgroup: Subgroup) -> list:
+def legend_handles(subgroup: Subgroup) -> list[Line2D]:
     """What each sign in this group's diagram means."""
     operations = [octahedral_group("Oh").operations[g] for g in subgroup.elements]
     symbols = set(axis_symbols(operations).values())
-    centred = any(o.symbol == "i" for o in operations)
     mirrored = any(o.determinant == -1 for o in operations)
-    dot = {"linestyle": "none", "markeredgecolor": "none"}
-    words = {"4": ("s", "four-fold axis"), "3": ("^", "three-fold axis"), "2": ("d", "two-fold axis")}
-    handles = [
-        Line2D([], [], marker=m, color=INK, markersize=9, label=text, **dot)
-        for s, (m, text) in words.items()
-        if s in symbols
+
+    def sign(label: str, marker: str, size: float, colour: str, edge: str = "none") -> Line2D:
+        look = {"color": colour, "markeredgecolor": edge, "markersize": size, "linestyle": "none"}
+        return Line2D([], [], marker=marker, label=label, **look)
+
+    every = [
+        ("4" in symbols, sign("four-fold axis", "s", 9, INK)),
+        ("3" in symbols, sign("three-fold axis", "^", 9, INK)),
+        ("2" in symbols, sign("two-fold axis", "d", 9, INK)),
+        ("-4" in symbols, sign("four-fold rotoinversion", "s", 9, "white", INK)),
+        (_mirror_normals(operations), Line2D([], [], color=MIRROR, linewidth=3, label="mirror plane")),
+        (any(o.symbol == "i" for o in operations), sign("inversion centre (hole)", "o", 6, "white", INK)),
+        (True, Line2D([], [], color=_LOST, linewidth=1.2, label="mirror of the cube, for reference")),
+        (True, sign("a point above the plane", "o", 5, RIGHT)),
+        (True, sign("a point below", "o", 8, "white", RIGHT)),
+        (mirrored, sign("its mirror image (orange)", "o", 5, LEFT)),
     ]
-    if "-4" in symbols:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                marker="s",
-                color="white",
-                markeredgecolor=INK,
-                linestyle="none",
-                markersize=9,
-                label="four-fold rotoinversion",
-            )
-        )
-    if _mirror_normals(operations):
-        handles.append(Line2D([], [], color=MIRROR, linewidth=3, label="mirror plane"))
-    if centred:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                marker="o",
-                color="white",
-                markeredgecolor=INK,
-                linestyle="none",
-                markersize=6,
-                label="inversion centre (hole)",
-            )
-        )
-    handles.append(Line2D([], [], color=_LOST, linewidth=1.2, label="mirror of the cube, for reference"))
-    handles.append(Line2D([], [], marker="o", color=RIGHT, markersize=5, label="a point above the plane", **dot))
-    handles.append(
-        Line2D(
-            [],
-            [],
-            marker="o",
-            color="white",
-            markeredgecolor=RIGHT,
-            linestyle="none",
-            markersize=8,
-            label="a point below",
-        )
-    )
-    if mirrored:
-        handles.append(Line2D([], [], marker="o", color=LEFT, markersize=5, label="its mirror image (orange)", **dot))
-    return handles
+    return [handle for there, handle in every if there]

@@ -29,15 +29,11 @@ def ranking_figure(
     """Panel (a): mean, interval and seeds of each model; one further panel for the differences to each reference.
 
     Args:
-        result: of the comparison.
         names: models, from the top down.
         references: as the study names them, with a label each.
-        looks: look of each model.
     """
     home, metric = result.home, result.rules.rank_by
-    figure = Figure(figsize=(13.0, 1.25 + _ROW * len(names)), layout="constrained")
-    widths = [1.25] + [1.0] * len(references)
-    panels = np.atleast_1d(figure.subplots(1, 1 + len(references), sharey=True, width_ratios=widths))
+    figure, panels = _panels(names, looks, [1.25] + [1.0] * len(references))
     for row, name in enumerate(names):
         _score(panels[0], row, score(result, result.row(name, home), home, metric), looks[name])
     panels[0].set_xlabel(typeset(result.metrics[metric].label))
@@ -48,15 +44,57 @@ def ranking_figure(
             _difference(axes, row, compared(result, result.row(name, home), reference, home, metric))
         axes.set_xlabel(f"difference to {plain(label)} [%]")
         axes.margins(x=0.12)
-    panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
-    panels[0].invert_yaxis()
+    return figure
+
+
+@styled
+def elsewhere_figure(result: ComparisonResult, names: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
+    """The study's metric on its first data set and on all others, for ``names``, top down, trained on the first."""
+    home, metric = result.home, result.rules.rank_by
+    figure, panels = _panels(names, looks, [1.0] * len(result.data))
+    for axes, data in zip(panels, [home, *(data for data in result.data if data != home)]):
+        for row, name in enumerate(names):
+            _score(axes, row, score(result, result.row(name, data, home), data, metric), looks[name])
+        axes.set_xlim(left=0)
+        axes.set_xlabel(typeset(result.metrics[metric].label))
+        axes.set_title(plain(result.data[data].label), fontsize=13)
+    return figure
+
+
+@styled
+def scores_figure(result: ComparisonResult, looks: Mapping[str, ModelLook], keys: Sequence[str]) -> Figure:
+    """One panel per scalar metric of ``keys``, one row per model: dots for the snapshots, a tick at their mean."""
+    figure, panels = _panels(list(looks), looks, [1.0] * len(keys), title=1.15)
+    for axes, key in zip(panels, keys):
+        values = {name: values_of(result, name, key) for name in looks}
+        axes.set_xlim(0, _edge([finite_mean(each) for each in values.values()]))
+        for row, name in enumerate(looks):
+            _snapshot_row(axes, row, values[name], looks[name])
+        axes.set_xlabel(with_unit(typeset(result.metrics[key].label), result.metrics[key].unit))
+    figure.get_layout_engine().set(wspace=0.06)
+    return figure
+
+
+def _panels(
+    names: Sequence[str], looks: Mapping[str, ModelLook], widths: Sequence[float], title: float = 1.25
+) -> tuple[Figure, Sequence[Axes]]:
+    """Lettered panels side by side whose rows are models, the networks' names in their colours."""
+    figure = Figure(figsize=(13.0, title + _ROW * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     for axes, letter in zip(panels, "abcdefgh"):
         axes.grid(True, axis="x")
-        axes.tick_params(axis="y", length=0)
         panel_letter(axes, letter)
-    for tick, name in zip(panels[0].get_yticklabels(), names):
-        tick.set_color(looks[name].colour if looks[name].trained else INK)
-    return figure
+    _name_rows(panels[0], [looks[name] for name in names])
+    for axes in panels:
+        axes.tick_params(axis="y", length=0)
+    return figure, panels
+
+
+def _name_rows(axes: Axes, looks: Sequence[ModelLook]) -> None:
+    axes.set_yticks(range(len(looks)), [plain(look.label) for look in looks], fontsize=12)
+    axes.invert_yaxis()
+    for tick, look in zip(axes.get_yticklabels(), looks):
+        tick.set_color(look.colour if look.trained else INK)
 
 
 @styled
@@ -66,32 +104,22 @@ def learning_curves_figure(
     """Error against the number of training snapshots on logarithmic axes, and the slopes with their intervals.
 
     Args:
-        result: of the comparison.
         curves: of one data set and metric.
-        looks: look of each model.
     """
-    height = max(4.4, 1.3 + _ROW * len(curves))
-    figure = Figure(figsize=(13.0, height), layout="constrained")
+    figure = Figure(figsize=(13.0, max(4.4, 1.3 + _ROW * len(curves))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1.0])
     for shift, curve in enumerate(curves):
-        look = looks[curve.model]
+        look, slope = looks[curve.model], curve.slope
         x = np.array(curve.sizes) * 1.012 ** (shift - len(curves) / 2)
         y = np.array([each.interval.estimate for each in curve.scores], dtype=float)
         ends = np.array([[each.interval.low, each.interval.high] for each in curve.scores], dtype=float)
         left.plot(x, y, color=look.colour, linestyle=look.line, marker="o", markersize=5, label=plain(look.label))
         left.vlines(x, ends[:, 0], ends[:, 1], color=look.colour, linewidth=1.1, alpha=0.7)
-        slope = curve.slope
         right.plot(slope.estimate, shift, "o", color=look.colour, markersize=7)
         if slope.low is not None:
             right.hlines(shift, slope.low, slope.high, color=look.colour, linewidth=2.2, alpha=0.8)
-        right.annotate(
-            slope_text(slope),
-            (1.02, shift),
-            xycoords=right.get_yaxis_transform(),
-            va="center",
-            fontsize=11,
-            color=FAINT,
-        )
+        beside = {"xycoords": right.get_yaxis_transform(), "va": "center", "fontsize": 11, "color": FAINT}
+        right.annotate(slope_text(slope), (1.02, shift), **beside)
     left.set(xscale="log", yscale="log")
     sizes = sorted({size for curve in curves for size in curve.sizes})
     left.xaxis.set_major_locator(FixedLocator(sizes))
@@ -100,48 +128,15 @@ def learning_curves_figure(
     left.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     left.yaxis.set_minor_formatter(lambda value, _: f"{value:.3g}")
     left.tick_params(axis="y", which="minor", labelsize=10)
-    left.set_xlabel("training snapshots")
-    left.set_ylabel(typeset(result.metrics[curves[0].metric].label))
+    left.set(xlabel="training snapshots", ylabel=typeset(result.metrics[curves[0].metric].label))
     left.grid(True, which="both")
-    right.set_yticks(range(len(curves)), [plain(looks[curve.model].label) for curve in curves], fontsize=12)
-    right.invert_yaxis()
+    _name_rows(right, [looks[curve.model] for curve in curves])
     right.axvline(0, color=INK, linewidth=0.9, zorder=1)
     right.set_xlabel("slope of log error over log snapshots")
     right.grid(True, axis="x")
     right.tick_params(axis="y", length=0)
-    for tick, curve in zip(right.get_yticklabels(), curves):
-        tick.set_color(looks[curve.model].colour)
     panel_letter(left, "a")
     panel_letter(right, "b")
-    return figure
-
-
-@styled
-def elsewhere_figure(result: ComparisonResult, names: Sequence[str], looks: Mapping[str, ModelLook]) -> Figure:
-    """The study's metric on its first data set and on all others, for models trained on the first.
-
-    Args:
-        result: of the comparison.
-        names: models, from the top down.
-        looks: look of each model.
-    """
-    home, metric = result.home, result.rules.rank_by
-    figure = Figure(figsize=(13.0, 1.25 + _ROW * len(names)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(result.data), sharey=True))
-    ordered = [home, *(data for data in result.data if data != home)]
-    for axes, data, letter in zip(panels, ordered, "abcdefgh"):
-        for row, name in enumerate(names):
-            _score(axes, row, score(result, result.row(name, data, home), data, metric), looks[name])
-        axes.set_xlim(left=0)
-        axes.set_xlabel(typeset(result.metrics[metric].label))
-        axes.set_title(plain(result.data[data].label), fontsize=13)
-        axes.grid(True, axis="x")
-        axes.tick_params(axis="y", length=0)
-        panel_letter(axes, letter)
-    panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
-    panels[0].invert_yaxis()
-    for tick, name in zip(panels[0].get_yticklabels(), names):
-        tick.set_color(looks[name].colour if looks[name].trained else INK)
     return figure
 
 
@@ -168,37 +163,6 @@ def _difference(axes: Axes, row: int, found: Difference | None) -> None:
     axes.plot(scale * whole.estimate, row, "o", color=colour, markersize=6.5, zorder=3)
 
 
-@styled
-def scores_figure(result: ComparisonResult, looks: Mapping[str, ModelLook], keys: Sequence[str]) -> Figure:
-    """One panel per metric, one row per model.
-
-    Args:
-        result: of an experiment.
-        looks: look of each model.
-        keys: scalar metrics, one per panel.
-    """
-    names = list(looks)
-    figure = Figure(figsize=(13.0, 1.15 + 0.36 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
-    for axes, key, letter in zip(panels, keys, "abcdefgh"):
-        values = {name: values_of(result, name, key) for name in names}
-        edge = _edge([_finite_mean(each) for each in values.values()])
-        axes.set_xlim(0, edge)
-        for row, name in enumerate(names):
-            _snapshot_row(axes, row, values[name], looks[name])
-        axes.set_xlabel(with_unit(typeset(result.metrics[key].label), result.metrics[key].unit))
-        axes.grid(True, axis="x")
-        panel_letter(axes, letter)
-    panels[0].set_yticks(range(len(names)), [plain(looks[name].label) for name in names], fontsize=12)
-    panels[0].invert_yaxis()
-    figure.get_layout_engine().set(wspace=0.06)
-    for axes in panels:
-        axes.tick_params(axis="y", length=0)
-    for tick, name in zip(panels[0].get_yticklabels(), names):
-        tick.set_color(looks[name].colour if looks[name].trained else INK)
-    return figure
-
-
 def _edge(means: Sequence[float]) -> float:
     """Right end of the axis: the largest mean, or thrice the median where one would dwarf the rest."""
     finite = [mean for mean in means if np.isfinite(mean)]
@@ -212,14 +176,14 @@ def values_of(result: ComparisonResult, name: str, metric: str) -> np.ndarray:
     return values.mean(axis=0) if len(values) else np.empty(0)
 
 
-def _finite_mean(values: np.ndarray) -> float:
+def finite_mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
 
 
 def _snapshot_row(axes: Axes, row: int, values: np.ndarray, look: ModelLook) -> None:
     """Dots for the snapshots, a thick tick at their mean, and the mean's value beside it."""
-    values, mean, edge = values[np.isfinite(values)], _finite_mean(values), axes.get_xlim()[1]
+    values, mean, edge = values[np.isfinite(values)], finite_mean(values), axes.get_xlim()[1]
     if not len(values):
         return
     bar = {"color": look.colour, "linewidth": 5, "alpha": 0.22, "zorder": 2}

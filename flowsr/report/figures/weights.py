@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from flowsr.group import OctahedralGroup, octahedral_group, split_by_irrep
+from flowsr.report.figures.point_group import axis_digits
 from flowsr.report.style import FAINT, INK, SIGNED_MAP, panel_letter, plain, styled
 
 _ROW = 0.4  # inches
@@ -103,31 +104,27 @@ def summarize_weights(relaxed: RelaxedWeights) -> WeightsSummary:
 
 
 def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
-    """What the weights say, in plain words.
-
-    Args:
-        relaxed: the weights.
-        label: what the network is called.
-    """
+    """What the weights of a network called ``label`` say, in plain words."""
     summary = summarize_weights(relaxed)
     if not summary.row_spreads:
         return f"{label} has no relaxed weights."
     if summary.spread < 1e-6:
         return f"The weights of {label} are the same for every group element: the network is exactly equivariant."
-    layer = max(summary.row_spreads, key=summary.row_spreads.get)
-    irrep = max(summary.irrep_shares, key=summary.irrep_shares.get)
-    like = octahedral_group(relaxed.group).irrep(irrep).transforms_like
-    departure = (
+    said = [
         f"In {label} the relaxed weights depart from their mean over the group by {_percent(summary.spread)} (r.m.s.): "
         "the network is isotropic to within that."
-    )
-    where = f"Most in {layer}, {_percent(summary.row_spreads[layer])}." if len(summary.row_spreads) > 1 else ""
-    how = (
+    ]
+    if len(summary.row_spreads) > 1:
+        layer = max(summary.row_spreads, key=summary.row_spreads.get)
+        said.append(f"Most in {layer}, {_percent(summary.row_spreads[layer])}.")
+    irrep = max(summary.irrep_shares, key=summary.irrep_shares.get)
+    said.append(
         f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, "
-        f"{_percent(summary.irrep_shares[irrep])}; it transforms like {like}."
+        f"{_percent(summary.irrep_shares[irrep])}; it transforms like "
+        f"{octahedral_group(relaxed.group).irrep(irrep).transforms_like}."
     )
     doubt = "A finite set of snapshots is never quite isotropic: a small departure need not be a property of the flow."
-    return " ".join(filter(None, (departure, where, how, doubt)))
+    return " ".join([*said, doubt])
 
 
 def _percent(fraction: float) -> str:
@@ -155,11 +152,8 @@ def weights_figure(relaxed: RelaxedWeights) -> Figure:
     irreps = figure.add_axes(((left_edge + elements_wide + 1.2) / 13, bottom, irreps_wide / 13, tall))
     _draw_elements(figure, elements, bar, relaxed.group, names, weights)
     _draw_irreps(irreps, relaxed.group, weights)
-    elements.set_title(
-        "(a)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26, x=-left_edge * 0.6 / elements_wide
-    )
-    panel_letter(irreps, "b")
-    irreps.set_title("(b)", loc="left", fontsize=12.5, fontstyle="italic", color=INK, pad=26)
+    panel_letter(elements, "a", pad=26, x=-left_edge * 0.6 / elements_wide)
+    panel_letter(irreps, "b", pad=26)
     return figure
 
 
@@ -170,11 +164,10 @@ def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: lis
     scale = np.sqrt(np.mean(weights**2, axis=1, keepdims=True))
     deviation = 100 * (weights - weights.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1.0)
     limit = max(float(np.abs(deviation).max()), 1e-4)
-    image = axes.imshow(
-        deviation[:, order], aspect="auto", cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest"
-    )
+    look = {"aspect": "auto", "interpolation": "nearest", "cmap": SIGNED_MAP}
+    image = axes.imshow(deviation[:, order], vmin=-limit, vmax=limit, **look)
     axes.set_yticks(range(len(names)), [plain(name if len(name) <= 24 else name[:23] + "…") for name in names])
-    axes.set_xticks(range(len(order)), [element_text(table, g) for g in order], rotation=90, fontsize=10)
+    name_elements(axes, table)
     axes.tick_params(length=0, top=False, right=False)
     separate_classes(axes, table, colour="white", linewidth=4)
     for row in range(1, len(names)):
@@ -214,14 +207,19 @@ def element_order(group: OctahedralGroup) -> list[int]:
     return [g for members in group.classes for g in sorted(members, key=key)]
 
 
+def name_elements(axes: Axes, group: OctahedralGroup) -> None:
+    """The elements in :func:`element_order` below the axes."""
+    order = element_order(group)
+    axes.set_xticks(range(len(order)), [element_text(group, g) for g in order], rotation=90, fontsize=10)
+
+
 def element_text(group: OctahedralGroup, element: int) -> str:
     """Axis and sense of an element as crystallographers write them: minus signs become bars."""
     operation = group.operations[element]
     if operation.axis is None:
         return ""
-    axis = "".join(rf"\bar{{{-n}}}" if n < 0 else str(n) for n in operation.axis)
-    sense = {"+": "^{+}", "-": "^{-}", "": ""}[operation.sense]
-    return f"$[{axis}]{sense}$"
+    sense = f"^{{{operation.sense}}}" if operation.sense else ""
+    return f"$[{axis_digits(operation.axis)}]{sense}$"
 
 
 def separate_classes(

@@ -16,60 +16,26 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from flowsr.compare import findings
 from flowsr.compare.findings import (
-    AHEAD,
-    BEHIND,
     BEYOND_CUTOFF,
-    LEVEL,
     NRMSE,
     Difference,
     Score,
-    best_in_column,
-    best_of,
     compared,
-    interval_text,
-    learning_curve,
     many,
     ranked,
     reference_label,
     score,
-    shown_references,
-    slope_text,
-    sources_of,
-    verdict,
 )
 from flowsr.compare.result import TRUTH, ComparisonResult, Metric, Row
-from flowsr.report.figures.curves import curve_figure, has_curve
-from flowsr.report.figures.learning import learning_figure
-from flowsr.report.figures.ranking import (
-    elsewhere_figure,
-    learning_curves_figure,
-    ranking_figure,
-    scores_figure,
-    values_of,
-)
+from flowsr.report import html
+from flowsr.report.figures import curves, ranking
+from flowsr.report.figures.curves import LONGITUDINAL, SPECTRAL_ERROR, SPECTRUM, TRANSVERSE, has_curve
+from flowsr.report.figures.ranking import finite_mean, values_of
 from flowsr.report.figures.slices import SliceSet, slices_figure
-from flowsr.report.figures.spectra import (
-    LONGITUDINAL,
-    SPECTRAL_ERROR,
-    SPECTRUM,
-    TRANSVERSE,
-    pdfs_figure,
-    spectra_figure,
-)
 from flowsr.report.figures.weights import RelaxedWeights, weights_figure, weights_sentence
-from flowsr.report.html import (
-    HowMade,
-    Picture,
-    count,
-    data_address,
-    drawn,
-    number,
-    png_bytes,
-    rendered,
-    size_text,
-    write_page,
-)
+from flowsr.report.html import HowMade, Picture, count, drawn, number, size_text
 from flowsr.report.style import ModelLook, model_looks, with_subscripts, without_mathematics
 
 SLICE_BYTES = 700_000
@@ -77,11 +43,22 @@ MOST_NETWORKS_IN_SLICES = 4
 #: More models than this make a spectrum unreadable; the best are drawn.
 MOST_SPECTRA = 8
 _FIGURED_CURVES = {SPECTRUM, SPECTRAL_ERROR, LONGITUDINAL, TRANSVERSE}
-_KINDS = {AHEAD: "ahead", BEHIND: "behind", LEVEL: "level"}
+_KINDS = {findings.AHEAD: "ahead", findings.BEHIND: "behind"}
 _AIMS = {
     "lower": ("↓", "lower is better"),
     "higher": ("↑", "higher is better"),
     "truth": ("→ truth", "best nearest the truth"),
+}
+
+
+_FLOW = {  # what a comparison knows of the flow, in the order in which it is shown
+    "reynolds_lambda": Markup("Taylor-scale Reynolds number <i>Re</i><sub>λ</sub>"),
+    "kmax_eta": Markup("Resolution <i>k</i><sub>max</sub> <i>η</i>"),
+    "viscosity": Markup("Viscosity <i>ν</i>"),
+    "dissipation": Markup("Dissipation rate <i>ε</i>"),
+    "kinetic_energy": Markup("Kinetic energy <i>K</i>"),
+    "taylor_length": Markup("Taylor length <i>λ</i>"),
+    "kolmogorov_length": Markup("Kolmogorov length <i>η</i>"),
 }
 
 
@@ -140,23 +117,9 @@ def write_report(
     relaxed_weights: Sequence[RelaxedWeights] = (),
     how_made: HowMade | None = None,
 ) -> Path:
-    """Write the page, whole or not at all.
-
-    It asks for nothing outside itself, and equal arguments give equal bytes.
-
-    Args:
-        path: HTML file to write.
-        result: of the comparison.
-        slices: planes from :func:`flowsr.report.collect_slices`, the most telling first; panels carry the names of the
-            models, others are ignored.
-        histories: network -> lines of its ``history.jsonl``.
-        relaxed_weights: one entry per relaxed network.
-        how_made: configuration, versions, seeds, checksums and command.
-
-    Returns:
-        ``path``.
-    """
-    return write_page(path, render_report(result, slices, histories or {}, relaxed_weights, how_made or HowMade()))
+    """Write the page, whole or not at all; arguments as in :func:`render_report`, the path in return."""
+    page = render_report(result, slices, histories or {}, relaxed_weights, how_made or HowMade())
+    return html.write_page(path, page)
 
 
 def render_report(
@@ -166,20 +129,32 @@ def render_report(
     relaxed_weights: Sequence[RelaxedWeights],
     how_made: HowMade,
 ) -> str:
-    """The page as text; arguments as in :func:`write_report`."""
+    """The page as text: it asks for nothing outside itself, and equal arguments give equal bytes.
+
+    Args:
+        slices: planes from :func:`flowsr.report.collect_slices`, the most telling first; panels carry the names of the
+            models, others are ignored.
+        histories: network -> lines of its ``history.jsonl``.
+        relaxed_weights: one entry per relaxed network.
+        how_made: configuration, versions, seeds, checksums and command.
+    """
     looks, single, home = model_looks(result.models), result.single, result.home
     planes = [_slices(plane, result, looks) for plane in slices]
-    return rendered(
+    return html.rendered(
         "comparison.html",
         result=result,
         single=single,
         title=f"{size_text(result.data[home].coarse_shape)} to {size_text(result.data[home].fine_shape)}",
         budget=_budget(result),
-        verdict=[_with_emphasis(sentence) for sentence in verdict(result)],
+        # Escaped, leads and lags in bold.
+        verdict=[
+            Markup(re.sub(r"(\d+ % (?:ahead|behind))", r"<b>\1</b>", str(escape(sentence))))
+            for sentence in findings.verdict(result)
+        ],
         facts=_facts(result) if single else _study_facts(result),
         first_plane=planes[:1],
         ranking=None if single else _ranking(result, looks),
-        blocks=[_experiment_block(result, looks)] if single else list(_study_blocks(result, looks)),
+        blocks=[experiment_block(result, looks)] if single else _study_blocks(result, looks),
         heads=[Head.of(metric) for metric in result.metrics.values()],
         scores=_scores(result, looks) if single else None,
         more_planes=list(zip(slices, planes))[1:],
@@ -195,11 +170,7 @@ def render_report(
 
 
 def study_how_made(result: ComparisonResult, config: Mapping[str, Any]) -> HowMade:
-    """What it takes to make a study's page again.
-
-    Args:
-        config: the resolved study, JSON-able.
-    """
+    """What it takes to make a study's page again; ``config`` is the resolved study, JSON-able."""
     return HowMade(
         command=f"flowsr compare {config['output']}/config.yaml",
         config=config,
@@ -211,11 +182,6 @@ def study_how_made(result: ComparisonResult, config: Mapping[str, Any]) -> HowMa
 
 
 # -- words and facts ---------------------------------------------------------------------------------------------------
-
-
-def _with_emphasis(sentence: str) -> Markup:
-    """The sentence, escaped, its leads and lags in bold."""
-    return Markup(re.sub(r"(\d+ % (?:ahead|behind))", r"<b>\1</b>", str(escape(sentence))))
 
 
 def _facts(result: ComparisonResult) -> list[tuple[Markup | str, str]]:
@@ -231,19 +197,11 @@ def _facts(result: ComparisonResult) -> list[tuple[Markup | str, str]]:
     ]
     if data.cutoff_wavenumber:
         facts.append((Markup("Coarse cut-off <i>k</i><sub>c</sub>"), f"{data.cutoff_wavenumber:.3g}"))
-    named = {
-        "reynolds_lambda": Markup("Taylor-scale Reynolds number <i>Re</i><sub>λ</sub>"),
-        "kmax_eta": Markup("Resolution <i>k</i><sub>max</sub> <i>η</i>"),
-        "taylor_length": Markup("Taylor length <i>λ</i>"),
-        "kolmogorov_length": Markup("Kolmogorov length <i>η</i>"),
-        "integral_length": Markup("Integral length <i>L</i>"),
-        "eddy_turnover_time": Markup("Eddy turnover time <i>T</i><sub>e</sub>"),
-    }
-    for key in sorted(data.flow, key=lambda key: list(named).index(key) if key in named else len(named)):
+    for key in sorted(data.flow, key=lambda key: list(_FLOW).index(key) if key in _FLOW else len(_FLOW)):
         value = data.flow[key]
         if value is not None:
             text = f"{value:.3g}" if isinstance(value, int | float) else str(value)
-            facts.append((named.get(key, key.replace("_", " ").capitalize()), text))
+            facts.append((_FLOW.get(key, key.replace("_", " ").capitalize()), text))
     return facts
 
 
@@ -275,10 +233,10 @@ def _line(look: ModelLook, cells: Sequence[Cell]) -> Line:
     return Line(look.label, look.colour, "network" if look.trained else "interpolation", tuple(cells))
 
 
-def _experiment_block(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Block:
+def experiment_block(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Block:
     """Every metric, then parameters and seconds per snapshot; models in order, the truth last, the best marked."""
     data, metrics = result.data[result.home], result.metrics
-    best = {key: best_in_column(result, key) for key in metrics}
+    best = {key: findings.best_in_column(result, key) for key in metrics}
     heads = [Head.of(metric) for metric in metrics.values()]
     heads.append(Head("Parameters", source="Numbers fitted to the training data."))
     heads.append(Head("Time", "s", source="Wall time to upscale one snapshot on the machine of this run."))
@@ -291,32 +249,30 @@ def _experiment_block(result: ComparisonResult, looks: Mapping[str, ModelLook]) 
     if any(len(values) for values in own):
         cells = [*(_mean(values, False) for values in own), Cell("–"), Cell("–")]
         lines.append(Line("Truth", "#000000", "truth", tuple(cells)))
-    several = data.snapshots > 1
-    note = f"Means over {many(data.snapshots, 'held-out snapshot')}" + (
-        ", and under them the standard deviation from one snapshot to the next" if several else ""
-    )
-    return Block("The numbers", f"{note}. The best of each column is marked.", tuple(heads), tuple(lines))
+    spread = ", and under them the standard deviation from one snapshot to the next" if data.snapshots > 1 else ""
+    note = f"Means over {many(data.snapshots, 'held-out snapshot')}{spread}. The best of each column is marked."
+    return Block("The numbers", note, tuple(heads), tuple(lines))
 
 
 def _mean(values: np.ndarray, best: bool) -> Cell:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return Cell("–")
-    spread = float(np.std(finite, ddof=1)) if len(values) > 1 and len(finite) > 1 else 0.0
-    return Cell(number(float(finite.mean())), f"± {number(spread, 2)}" if spread else "", "best" if best else "", best)
+    spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0
+    return Cell(number(finite_mean(values)), f"± {number(spread, 2)}" if spread else "", "best" if best else "", best)
 
 
-def _study_blocks(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Iterator[Block]:
-    for tested_on in result.data:
-        for trained_on in sources_of(result, tested_on):
-            yield _study_block(result, tested_on, trained_on, looks)
+def _study_blocks(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> list[Block]:
+    """A table for each data set to test on and each to train on."""
+    every = [(on, source) for on in result.data for source in findings.sources_of(result, on)]
+    return [_study_block(result, tested_on, trained_on, looks) for tested_on, trained_on in every]
 
 
 def _study_block(result: ComparisonResult, tested_on: str, trained_on: str, looks: Mapping[str, ModelLook]) -> Block:
     data, metrics, rank_by = result.data[tested_on], result.metrics, result.rules.rank_by
     rows = {name: result.row(name, tested_on, trained_on) for name in ranked(result, tested_on, trained_on)}
     keys = [key for key in metrics if any(key in result.metrics_of(row, tested_on) for row in rows.values())]
-    references = shown_references(result)
+    references = findings.shown_references(result)
     lines = []
     for name, row in rows.items():
         model = result.models[name]
@@ -340,9 +296,9 @@ def _difference(found: Difference | None) -> Cell:
         return Cell("–")
     if found.percent is None:
         return Cell("0")
-    text, _, interval = interval_text(found.interval, found.percent).partition(" ")
+    text, _, interval = findings.interval_text(found.interval, found.percent).replace("-", "−").partition(" ")
     kind = _KINDS.get(found.verdict, "level")
-    return Cell(f"{text} % {found.verdict}".replace("-", "−"), interval.replace("-", "−"), kind, kind != "level")
+    return Cell(f"{text} % {found.verdict}".replace("-", "−"), interval, kind, kind != "level")
 
 
 def _score(found: Score | None) -> Cell:
@@ -359,32 +315,30 @@ def _percent(result: ComparisonResult) -> str:
 # -- figures with their captions ---------------------------------------------------------------------------------------
 
 
-def shown_models(plane: SliceSet, result: ComparisonResult) -> list[str]:
+def _shown_models(plane: SliceSet, result: ComparisonResult) -> list[str]:
     """Models worth a panel: the best interpolation, then the networks in their order (of more than four, the best)."""
     names = [name for name in result.models if name in plane.panels]
     networks = [name for name in names if result.models[name].trained]
     if len(networks) > MOST_NETWORKS_IN_SLICES:
         kept = sorted(networks, key=lambda name: np.nanmean(values_of(result, name, NRMSE)))[:MOST_NETWORKS_IN_SLICES]
         networks = [name for name in networks if name in kept]
-    first = next((name for name in names if not result.models[name].trained), None)
-    rival = best_of(result, NRMSE, trained=False, among=names) or first
-    return ([rival] if rival else []) + networks
+    first = [name for name in names if not result.models[name].trained][:1]
+    rival = findings.best_of(result, NRMSE, trained=False, among=names)
+    return ([rival] if rival else first) + networks
 
 
 def _slices(plane: SliceSet, result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture:
     """One plane: coarse, best interpolation, networks, truth, errors."""
-    names = shown_models(plane, result)
+    names = _shown_models(plane, result)
     listed = ", ".join(looks[name].label for name in names)
     errors = "; ".join(f"{looks[name].label} {100 * plane.relative_error(name):.0f} %" for name in names)
     caption = (
         f"{plane.label} on the plane {plane.plane} of a held-out snapshot. Above: what the models were given, what "
         "they made of it, and the truth, all on one colour scale. Below: model minus truth, on a scale of their own."
     )
-    return Picture(
-        alt=f"Slices of {plane.label.lower()}: coarse input, {listed}, truth; r.m.s. errors on the plane: {errors}.",
-        caption=caption,
-        photo=data_address(png_bytes(slices_figure(plane, dict(looks), names), 170, SLICE_BYTES)),
-    )
+    alt = f"Slices of {plane.label.lower()}: coarse input, {listed}, truth; r.m.s. errors on the plane: {errors}."
+    photo = html.png_bytes(slices_figure(plane, dict(looks), names), 170, SLICE_BYTES)
+    return Picture(alt, caption, photo=html.data_address(photo))
 
 
 def _scores(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture | None:
@@ -392,21 +346,23 @@ def _scores(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture
     keys = [key for key in (NRMSE, BEYOND_CUTOFF) if key in result.metrics]
     if not keys or not looks:
         return None
-    labels = " and ".join(result.metrics[key].label for key in keys)
-    named = Markup(" and ").join(with_subscripts(result.metrics[key].label) for key in keys)
+    labels = [result.metrics[key].label for key in keys]
     values = "; ".join(
-        f"{look.label} " + ", ".join(_mean(values_of(result, name, key), False).text for key in keys)
+        f"{look.label} " + ", ".join(number(finite_mean(values_of(result, name, key))) for key in keys)
         for name, look in looks.items()
     )
-    caption = named + Markup(": a dot for each held-out snapshot, a tick and its value at the mean. Shorter is better.")
-    return drawn(scores_figure(result, looks, keys), "scores", f"{labels} of every model: {values}.", caption)
+    caption = Markup(" and ").join(map(with_subscripts, labels)) + Markup(
+        ": a dot for each held-out snapshot, a tick and its value at the mean. Shorter is better."
+    )
+    alt = f"{' and '.join(labels)} of every model: {values}."
+    return drawn(ranking.scores_figure(result, looks, keys), "scores", alt, caption)
 
 
 def _ranking(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture | None:
     names, home, metric = ranked(result), result.home, result.rules.rank_by
     if not names:
         return None
-    references = [(name, reference_label(result, name)) for name in shown_references(result)]
+    references = [(name, reference_label(result, name)) for name in findings.shown_references(result)]
     label = result.metrics[metric].label
     caption = (
         f"{result.data[home].label}. (a) {label}: a dot for each seed, a tick at the mean, a bar for its "
@@ -417,28 +373,27 @@ def _ranking(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Pictur
     alt = f"{label} of every model with intervals: " + "; ".join(
         f"{looks[name].label} {number(found and found.interval.estimate)}" for name, found in means.items()
     )
-    return drawn(ranking_figure(result, names, references, looks), "ranking", alt, caption)
+    return drawn(ranking.ranking_figure(result, names, references, looks), "ranking", alt, caption)
 
 
 def _learning_curves(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture | None:
     metric = result.rules.rank_by
     if metric is None or result.metrics[metric].better != "lower":
         return None
-    every = [learning_curve(result, model, data, metric) for data in result.data for model in result.models]
+    every = [findings.learning_curve(result, model, data, metric) for data in result.data for model in result.models]
     found = [curve for curve in every if curve is not None and math.isfinite(curve.slope.estimate)]
-    curves = [curve for curve in found if curve.data == found[0].data]
-    if not curves:
+    if not found:
         return None
+    shown = [curve for curve in found if curve.data == found[0].data]
     caption = (
-        f"{result.data[curves[0].data].label}. (a) {result.metrics[metric].label} on the held-out snapshots against "
-        "the "
+        f"{result.data[shown[0].data].label}. (a) {result.metrics[metric].label} on the held-out snapshots against the "
         "number of training snapshots, always with the same number of training steps; points are set a little apart so "
-        "that their intervals can be told from one another. (b) Slope of the straight line through the points in "
-        "(a): at "
-        "−0.1, ten times the data take a fifth off the error."
+        "that their intervals can be told from one another. (b) Slope of the straight line through the points in (a): "
+        "at −0.1, ten times the data take a fifth off the error."
     )
-    slopes = "; ".join(f"{looks[one.model].label} {slope_text(one.slope)}" for one in curves)
-    return drawn(learning_curves_figure(result, curves, looks), "curves", f"Learning curves; slopes: {slopes}", caption)
+    slopes = "; ".join(f"{looks[one.model].label} {findings.slope_text(one.slope)}" for one in shown)
+    figure = ranking.learning_curves_figure(result, shown, looks)
+    return drawn(figure, "curves", f"Learning curves; slopes: {slopes}", caption)
 
 
 def _elsewhere(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture | None:
@@ -447,7 +402,7 @@ def _elsewhere(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Pict
     label, home = result.metrics[result.rules.rank_by].label, result.data[result.home].label
     others = ", ".join(data.label for name, data in result.data.items() if name != result.home)
     caption = f"{label} of networks trained on {home}, (a) there and (b, …) on {others}; as in the first figure."
-    return drawn(elsewhere_figure(result, ranked(result), looks), "elsewhere", caption, caption)
+    return drawn(ranking.elsewhere_figure(result, ranked(result), looks), "elsewhere", caption, caption)
 
 
 def _spectra(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Iterator[tuple[str, Picture]]:
@@ -471,7 +426,7 @@ def _spectra(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Iterat
             best = [one for one in names if not looks[one].trained][:1] + networks[: MOST_SPECTRA - 1]
             shown = {one: looks[one] for one in names if one in best}
             title, name = f"Scale by scale: {data.label}", f"spectra-{index}"
-        yield title, drawn(spectra_figure(result, on, shown), name, alt, caption)
+        yield title, drawn(curves.spectra_figure(result, on, shown), name, alt, caption)
 
 
 def _pdfs(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture | None:
@@ -483,23 +438,20 @@ def _pdfs(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture |
         "ones, such as ∂<i>u</i>/∂<i>y</i>. Turbulence has wide tails and, in (a), a longer one on the left (negative "
         "skewness); the grey Gaussian has the truth’s mean and variance."
     )
-    alt = (
-        "Densities of longitudinal and transverse velocity gradients on a logarithmic axis: truth, models, a Gaussian."
-    )
-    return drawn(pdfs_figure(result, result.home, looks), "pdfs", alt, caption)
+    kinds = "Densities of longitudinal and transverse velocity gradients on a logarithmic axis"
+    figure = curves.pdfs_figure(result, result.home, looks)
+    return drawn(figure, "pdfs", f"{kinds}: truth, models, a Gaussian.", caption)
 
 
 def _more_curves(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> list[Picture]:
     """Curves of metrics that have no figure of their own."""
     pictures = []
     for key, kind in result.curve_kinds.items():
-        if key in _FIGURED_CURVES or not has_curve(result, key, result.home):
-            continue
-        label = without_mathematics(kind.label or key)
-        name = "curve-" + re.sub(r"[^a-z0-9]+", "-", f"{len(pictures)}-{key}".lower())
-        pictures.append(
-            drawn(curve_figure(result, key, looks), name, f"{label}, truth and models.", f"{label}.", wide=False)
-        )
+        if key not in _FIGURED_CURVES and has_curve(result, key, result.home):
+            label = without_mathematics(kind.label or key)
+            name = "curve-" + re.sub(r"[^a-z0-9]+", "-", f"{len(pictures)}-{key}".lower())
+            figure, alt = curves.curve_figure(result, key, looks), f"{label}, truth and models."
+            pictures.append(drawn(figure, name, alt, f"{label}.", wide=False))
     return pictures
 
 
@@ -520,8 +472,7 @@ def _learning(histories: Mapping[str, Sequence[Mapping]], looks: Mapping[str, Mo
         "time. The weights of the epoch with the lowest validation loss (dot) were kept and tested. "
         f"{'; '.join(ends)}."
     )
-    alt = "Learning curves. " + "; ".join(ends) + "."
-    return drawn(learning_figure(known, looks), "learning", alt, caption)
+    return drawn(curves.learning_figure(known, looks), "learning", f"Learning curves. {'; '.join(ends)}.", caption)
 
 
 def _weights(index: int, relaxed: RelaxedWeights, looks: Mapping[str, ModelLook]) -> tuple[str, Picture | None]:
@@ -530,13 +481,11 @@ def _weights(index: int, relaxed: RelaxedWeights, looks: Mapping[str, ModelLook]
     sentence = weights_sentence(relaxed, label)
     if not relaxed.layers:
         return sentence, None
-    group = Markup("<i>O</i><sub>h</sub>") if relaxed.group == "Oh" else Markup("<i>O</i>")
     caption = Markup(
         "{label}: relaxed weights. (a) One row per layer, one column per element of {group}, in conjugacy classes and "
         "named by axis and sense: deviation from the row’s mean, over its r.m.s. White everywhere would be exact "
         "equivariance. (b) The same taken apart by the group Fourier transform: the part of each row in every irrep "
         "other than the trivial one."
-    ).format(label=label, group=group)
-    return sentence, drawn(
-        weights_figure(relaxed), f"weights-{index}", f"Relaxed weights by layer and group element. {sentence}", caption
-    )
+    ).format(label=label, group=Markup("<i>O</i><sub>h</sub>" if relaxed.group == "Oh" else "<i>O</i>"))
+    alt = f"Relaxed weights by layer and group element. {sentence}"
+    return sentence, drawn(weights_figure(relaxed), f"weights-{index}", alt, caption)

@@ -11,7 +11,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -39,16 +39,7 @@ CLOCK_WORDS = {"wall": "wall-clock times", "cpu": "processor times of the thread
 
 @dataclass(frozen=True)
 class BenchCase:
-    """One layer on one box.
-
-    Args:
-        group: ``O`` or ``Oh``.
-        channels: regular channels, in and out.
-        cells: along each side.
-        padding: ``zero`` or ``periodic``.
-        kernel_size: k.
-        filter_banks: L.
-    """
+    """One layer of regular channels, in and out, on a box of ``cells`` along each side, padded zero or periodic."""
 
     group: str
     channels: int
@@ -70,7 +61,7 @@ class Row:
         case: what was run.
         quantity: ``forward``, ``forward+backward`` or ``filter expansion``.
         method: who ran it.
-        seconds, ratio, quartiles, peak_bytes: see :class:`~timing.Timing`; None where not measured.
+        timing: None where not measured.
         against: what the ratio is taken against.
         note: the dispatch's own choice, a prediction, or why nothing was measured.
     """
@@ -78,10 +69,7 @@ class Row:
     case: str
     quantity: str
     method: str
-    seconds: float | None
-    ratio: float | None
-    quartiles: tuple[float, float] | None
-    peak_bytes: int | None
+    timing: Timing | None
     against: str
     note: str = ""
 
@@ -89,18 +77,9 @@ class Row:
 def default_cases(device: str) -> list[BenchCase]:
     """4 and 8 channels on 16^3 and 24^3 on a CPU; 16 channels of O_h on 64^3 on a GPU."""
     if device == "cuda":
-        return [
-            BenchCase("Oh", 16, 64, "periodic"),
-            BenchCase("O", 16, 64, "periodic"),
-            BenchCase("Oh", 8, 32, "periodic"),
-        ]
-    small = [BenchCase("O", c, n, padding) for c in (4, 8) for n in (16, 24) for padding in ("zero", "periodic")]
-    return [
-        *small,
-        BenchCase("O", 16, 16, "periodic"),
-        BenchCase("Oh", 4, 16, "periodic"),
-        BenchCase("Oh", 8, 16, "periodic"),
-    ]
+        return [BenchCase(group, *size, "periodic") for group, *size in (("Oh", 16, 64), ("O", 16, 64), ("Oh", 8, 32))]
+    small = [BenchCase("O", c, n, padding) for c in (4, 8) for n in (16, 24) for padding in PADDING_MODES]
+    return small + [BenchCase(group, c, 16, "periodic") for group, c in (("O", 16), ("Oh", 4), ("Oh", 8))]
 
 
 def bench_conv(
@@ -134,53 +113,46 @@ def bench_conv(
     cases = default_cases(device) if cases is None else cases
     precision = precision or ("bfloat16" if device == "cuda" else "float32")
     rows: list[Row] = []
-    with _threads(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
         for number, case in enumerate(cases):
             progress(number / len(cases), str(case))
             rows += list(_layer_rows(case, device, precision, repeats, clock))
             if case.padding == "zero" or replace(case, padding="zero") not in cases:  # padding is no matter for filters
                 rows += list(_expansion_rows(case, device, repeats, clock))
             rows += list(_escnn_rows(case, device, repeats, threads, clock, escnn_python))
+    finally:
+        torch.set_num_threads(before)
     progress(1.0, "done")
     return rows
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _layer(case: BenchCase, device: str) -> GroupConv:
+    torch.manual_seed(0)
+    sizes = case.channels, case.channels, case.kernel_size
+    return GroupConv(octahedral_group(case.group), *sizes, filter_banks=case.filter_banks).to(device)
 
 
 def _layer_rows(case: BenchCase, device: str, precision: str, repeats: int, clock: str) -> Iterator[Row]:
-    torch.manual_seed(0)
-    group = octahedral_group(case.group)
-    layer = GroupConv(group, case.channels, case.channels, case.kernel_size, filter_banks=case.filter_banks).to(device)
-    width = case.channels * group.order
-    plain = torch.nn.Conv3d(
-        width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=PADDING_MODES[case.padding]
-    ).to(device)
-    features = torch.randn(1, case.channels, group.order, *(case.cells,) * 3, device=device)
-    runs = {"conv3d": (plain, features.flatten(1, 2))}
+    layer = _layer(case, device)
+    order = octahedral_group(case.group).order
+    width, mode = case.channels * order, PADDING_MODES[case.padding]
+
+    def plain() -> torch.nn.Conv3d:
+        return torch.nn.Conv3d(width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=mode)
+
+    baseline = plain().to(device)
+    features = torch.randn(1, case.channels, order, *(case.cells,) * 3, device=device)
+    runs = {"conv3d": (baseline, features.flatten(1, 2))}
     if device == "cuda":
-        last = torch.channels_last_3d
-        moved = torch.nn.Conv3d(
-            width, width, case.kernel_size, padding=case.kernel_size // 2, padding_mode=PADDING_MODES[case.padding]
-        )
-        runs["conv3d, channels last"] = (
-            moved.to(device, memory_format=last),
-            features.flatten(1, 2).to(memory_format=last),
-        )
+        last = {"memory_format": torch.channels_last_3d}
+        runs["conv3d, channels last"] = (plain().to(device, **last), features.flatten(1, 2).to(**last))
     refusals = _choice(layer, features, case.padding, True, precision, device).refusals
     for kernel in [name for name in KERNELS if name not in refusals]:
         runs[kernel] = (_Forced(layer, case.padding, kernel), features)
     for quantity, backward in (("forward", False), ("forward+backward", True)):
-        candidates = {
-            name: _step(module, values, backward, device, precision) for name, (module, values) in runs.items()
-        }
+        candidates = {name: _step(*run, backward, device, precision) for name, run in runs.items()}
         timings = compare(candidates, "conv3d", repeats, device, clock)
         choice = _choice(layer, features, case.padding, backward, precision, device)
         for name, timing in timings.items():
@@ -189,7 +161,7 @@ def _layer_rows(case: BenchCase, device: str, precision: str, repeats: int, cloc
                 cost = choice.costs.get(name)
                 note = f"predicted {1e3 * cost:.3g} ms" if cost is not None and cost < 1e6 else "not predicted"
                 note += ", chosen" if name == choice.kernel else ""
-            yield _row(case, quantity, name, timing, "conv3d", note)
+            yield Row(str(case), quantity, name, timing, "conv3d", note)
 
 
 class _Forced(torch.nn.Module):
@@ -201,28 +173,23 @@ class _Forced(torch.nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         layer = self.layer
-        return group_convolution(
-            features,
-            layer.filters,
-            layer.relaxed_weights,
-            layer.tables,
-            self.padding,
-            bias=layer.bias,
-            kernel=self.kernel,
-        )
+        given = layer.filters, layer.relaxed_weights, layer.tables, self.padding
+        return group_convolution(features, *given, bias=layer.bias, kernel=self.kernel)
+
+
+def _casting(device: str, precision: str):
+    return torch.autocast(device, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _step(module: torch.nn.Module, values: Tensor, backward: bool, device: str, precision: str) -> Callable[[], object]:
     """One pass; with ``backward``, gradients for the input and every parameter."""
-    reduced = precision == "bfloat16"
     values = values.detach().requires_grad_(backward)
     wanted = [values, *module.parameters()]
     with torch.no_grad():
-        gradient = torch.randn_like(module(values), dtype=torch.bfloat16 if reduced else torch.float32)
+        gradient = torch.randn_like(module(values), dtype=getattr(torch, precision))
 
     def run() -> object:
-        casting = torch.autocast(device, dtype=torch.bfloat16) if reduced else nullcontext()
-        with torch.set_grad_enabled(backward), casting:
+        with torch.set_grad_enabled(backward), _casting(device, precision):
             result = module(values)
         return torch.autograd.grad(result, wanted, gradient.to(result.dtype)) if backward else result
 
@@ -230,16 +197,13 @@ def _step(module: torch.nn.Module, values: Tensor, backward: bool, device: str, 
 
 
 def _choice(layer: GroupConv, features: Tensor, padding: str, backward: bool, precision: str, device: str):
-    casting = torch.autocast(device, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    with torch.set_grad_enabled(backward), casting:
+    with torch.set_grad_enabled(backward), _casting(device, precision):
         return explain(Case.of(features, layer.filters, layer.tables, (padding,) * 3))
 
 
 def _expansion_rows(case: BenchCase, device: str, repeats: int, clock: str) -> Iterator[Row]:
     """Filters turned by one gather against filters turned by interpolation."""
-    torch.manual_seed(0)
-    group = octahedral_group(case.group)
-    layer = GroupConv(group, case.channels, case.channels, case.kernel_size, filter_banks=case.filter_banks).to(device)
+    layer, group = _layer(case, device), octahedral_group(case.group)
     parameters = (layer.filters, layer.relaxed_weights)
     with torch.no_grad():
         gradient = torch.randn_like(expand_group(*parameters, layer.tables))
@@ -257,7 +221,7 @@ def _expansion_rows(case: BenchCase, device: str, repeats: int, clock: str) -> I
 
         candidates = {name: (lambda way=way: run(way)) for name, way in ways.items()}
         for name, timing in compare(candidates, RESAMPLED, repeats, device, clock).items():
-            yield _row(case, quantity, name, timing, RESAMPLED)
+            yield Row(str(case), quantity, name, timing, RESAMPLED)
 
 
 def _escnn_rows(
@@ -267,36 +231,16 @@ def _escnn_rows(
     if case.padding != "zero":
         return
     if python is None:
-        yield Row(
-            str(case), "forward+backward", "escnn", None, None, None, None, "conv3d", "not measured: no --escnn-python"
-        )
+        yield Row(str(case), "forward+backward", "escnn", None, "conv3d", "not measured: no --escnn-python")
         return
     settings = asdict(case) | dict(device=device, repeats=repeats, threads=threads, clock=clock)
     for quantity, found in run_escnn(python, settings).items():
         timing = Timing(found["seconds"], found["ratio"], tuple(found["quartiles"]), None)
-        yield _row(case, quantity, "escnn", timing, "conv3d", "training mode, in its own interpreter")
-
-
-def _row(case: BenchCase, quantity: str, method: str, timing: Timing, against: str, note: str = "") -> Row:
-    return Row(
-        case=str(case),
-        quantity=quantity,
-        method=method,
-        seconds=timing.seconds,
-        ratio=timing.ratio,
-        quartiles=timing.quartiles,
-        peak_bytes=timing.peak_bytes,
-        against=against,
-        note=note,
-    )
+        yield Row(str(case), quantity, "escnn", timing, "conv3d", "training mode, in its own interpreter")
 
 
 def conv_markdown(rows: list[Row], *, command: str, device: str = "cpu", threads: int = 1, clock: str = "wall") -> str:
-    """The rows as a Markdown page.
-
-    Args:
-        command: the command that makes the page, shown on it.
-    """
+    """The rows as a Markdown page, which shows the command that makes it."""
     where = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {threads} thread(s) of torch"
     lines = [
         "# Group convolution against an ordinary convolution of the same width",
@@ -308,7 +252,7 @@ def conv_markdown(rows: list[Row], *, command: str, device: str = "cpu", threads
     ]
     for quantity in dict.fromkeys(row.quantity for row in rows):
         chosen = [row for row in rows if row.quantity == quantity]
-        memory = any(row.peak_bytes is not None for row in chosen)
+        memory = any(row.timing and row.timing.peak_bytes is not None for row in chosen)
         lines += [f"## {quantity[0].upper()}{quantity[1:]}", ""]
         head = ["case", "method", "ms", "ratio", "to", *(["peak MiB"] if memory else []), "note"]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -317,10 +261,12 @@ def conv_markdown(rows: list[Row], *, command: str, device: str = "cpu", threads
 
 
 def _cells(row: Row, memory: bool) -> list[str]:
-    time = "-" if row.seconds is None else f"{1e3 * row.seconds:.3g}"
-    ratio = "-" if row.ratio is None else f"**{row.ratio:.2f}** ({row.quartiles[0]:.2f} to {row.quartiles[1]:.2f})"
-    peak = [] if not memory else ["-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f}"]
-    return [row.case, row.method, time, ratio, row.against, *peak, row.note]
+    if row.timing is None:
+        return [row.case, row.method, "-", "-", row.against, *(["-"] if memory else []), row.note]
+    timing, (low, high) = row.timing, row.timing.quartiles
+    peak = "-" if timing.peak_bytes is None else f"{timing.peak_bytes / 2**20:.0f}"
+    measured = [f"{1e3 * timing.seconds:.3g}", f"**{timing.ratio:.2f}** ({low:.2f} to {high:.2f})"]
+    return [row.case, row.method, *measured, row.against, *([peak] if memory else []), row.note]
 
 
 def _processor() -> str:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,7 @@ PATCH = 8
 HALO = 4
 
 
-def write_fine(
-    path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: int = 256, slowly: bool = False
-) -> None:
+def write_fine(path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: int = 256) -> None:
     """A group ``fine`` of random numbers in flowsr's layout, written with zarr alone."""
     import zarr
     from zarr.codecs import BloscCodec, Crc32cCodec
@@ -55,12 +54,10 @@ def write_fine(
         compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()],
     )
     noise = generator.normal(size=(1, 3, shard, shard, shard)).astype("float32")
-    for x in range(0, shape[0], shard):
-        for y in range(0, shape[1], shard):
-            for z in range(0, shape[2], shard):
-                box = [slice(o, min(o + shard, n)) for o, n in zip((x, y, z), shape)]
-                noise = np.roll(noise, int(generator.integers(1, 1000)), axis=-1)
-                array[(slice(None), slice(None), *box)] = noise[(..., *(slice(0, b.stop - b.start) for b in box))]
+    for corner in product(*(range(0, n, shard) for n in shape)):
+        box = [slice(o, min(o + shard, n)) for o, n in zip(corner, shape)]
+        noise = np.roll(noise, int(generator.integers(1, 1000)), axis=-1)
+        array[(slice(None), slice(None), *box)] = noise[(..., *(slice(0, b.stop - b.start) for b in box))]
 
 
 def write_coarse(path: Path) -> None:
@@ -101,11 +98,11 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
         return sum(part.numpy().nbytes for index in range(draws) for part in pairs[index])
 
     def straight(read) -> int:
-        count = 0
+        count, boxes = 0, ((HALO, PATCH + 2 * HALO, 1), (0, PATCH, FACTOR))
         for start in starts:
-            for number, (offset, length, s) in enumerate(((HALO, PATCH + 2 * HALO, 1), (0, PATCH, FACTOR))):
+            for array, (offset, length, s) in zip(read, boxes):
                 lows = [(o - offset) * s % (side // FACTOR * s) for o in start]
-                count += _wrapped(read[number], lows, length * s, side // FACTOR * s).nbytes
+                count += _wrapped(array, lows, length * s, side // FACTOR * s).nbytes
         return count
 
     ways = {"PatchPairs": through_flowsr, "zarr": lambda: straight(arrays)}
@@ -120,10 +117,8 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
                 rates[name].append(size / (time.perf_counter() - begin) / 1e6)
     rates = {name: values[1:] for name, values in rates.items()}  # the first round warms up
     ratio = statistics.median(a / b for a, b in zip(rates["PatchPairs"], rates["zarr"]))
-    return {
-        "megabytes_per_second": {k: round(statistics.median(v), 1) for k, v in rates.items()},
-        "of_zarr": round(ratio, 3),
-    }
+    typical = {name: round(statistics.median(values), 1) for name, values in rates.items()}
+    return {"megabytes_per_second": typical, "of_zarr": round(ratio, 3)}
 
 
 def _wrapped(array, lows: list[int], length: int, side: int) -> np.ndarray:
@@ -131,15 +126,12 @@ def _wrapped(array, lows: list[int], length: int, side: int) -> np.ndarray:
     out = np.empty((3, length, length, length), dtype="float32")
     spans = []
     for low in lows:
-        first = min(length, side - low)
-        spans.append(
-            [(slice(low, low + first), slice(0, first))]
-            + [(slice(0, length - first), slice(first, length))] * (first < length)
-        )
-    for x, to_x in spans[0]:
-        for y, to_y in spans[1]:
-            for z, to_z in spans[2]:
-                out[:, to_x, to_y, to_z] = array[0, :, x, y, z]
+        first = min(length, side - low)  # cells before the seam
+        over = [(slice(0, length - first), slice(first, length))] if first < length else []
+        spans.append([(slice(low, low + first), slice(0, first)), *over])
+    for pieces in product(*spans):
+        read, into = zip(*pieces)
+        out[(slice(None), *into)] = array[(0, slice(None), *read)]
     return out
 
 
@@ -182,19 +174,16 @@ def step(name: str, path: Path, shape: tuple[int, int, int], draws: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("patches")
+    one, two, three = (commands.add_parser(name) for name in ("patches", "large", "step"))
     one.add_argument("--side", type=int, default=256)
     one.add_argument("--rounds", type=int, default=5)
-    one.add_argument("--draws", type=int, default=100)
-    two = commands.add_parser("large")
     two.add_argument("--gigabytes", type=float, default=20)
     two.add_argument("--folder", type=Path, required=True)
-    two.add_argument("--draws", type=int, default=200)
-    three = commands.add_parser("step")
     three.add_argument("name")
     three.add_argument("path", type=Path)
     three.add_argument("shape", type=int, nargs=3)
-    three.add_argument("--draws", type=int, default=200)
+    for command, draws in ((one, 100), (two, 200), (three, 200)):
+        command.add_argument("--draws", type=int, default=draws)
     asked = parser.parse_args()
     if asked.command == "patches":
         with tempfile.TemporaryDirectory() as folder:

@@ -13,9 +13,7 @@ from flowsr.errors import FlowsrError
 from flowsr.group.octahedral import OctahedralGroup
 
 
-def resampled_filters(
-    filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, at_once: bool = False
-) -> Tensor:
+def resampled_filters(filters: Tensor, weights: Tensor, group: OctahedralGroup, at_once: bool = False) -> Tensor:
     """Filters turned by interpolation at every step, the published way of group convolution in three dimensions.
 
     The copy for each group element is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group
@@ -23,7 +21,7 @@ def resampled_filters(
 
     Args:
         filters: (filter_banks, channels_out, channels_in, n, k^3).
-        relaxed_weights: (filter_banks, n).
+        weights: (filter_banks, n), relaxed.
         at_once: resample all copies in one call instead of one call for each group element.
 
     Returns:
@@ -45,7 +43,7 @@ def resampled_filters(
     copies = copies.view(order, banks, channels_out, channels_in, order, taps)
     quotients = torch.tensor(group.left_quotient, device=filters.device)
     permuted = torch.stack([copies[g].index_select(3, quotients[g]) for g in range(order)], 2)
-    mixed = (permuted * relaxed_weights[:, None, :, None, None, None]).sum(0)
+    mixed = (permuted * weights[:, None, :, None, None, None]).sum(0)
     return mixed.reshape(channels_out * order, channels_in * order, k, k, k)
 
 
@@ -80,7 +78,7 @@ for backward in (False, True):
     rows["forward+backward" if backward else "forward"] = {
         "seconds": statistics.median(a for a, _ in pairs),
         "ratio": statistics.median(a / b for a, b in pairs),
-        "quartiles": [statistics.quantiles([a / b for a, b in pairs], n=4)[i] for i in (0, 2)],
+        "quartiles": statistics.quantiles([a / b for a, b in pairs], n=4)[::2],
     }
 print(json.dumps(rows))
 """
@@ -99,14 +97,11 @@ def run_escnn(python: str, settings: dict, timeout: float = 1800) -> dict[str, d
     Raises:
         FlowsrError: an interpreter that cannot be run, or has no escnn.
     """
+    command, what = [python, "-c", ESCNN_PROGRAM, json.dumps(settings)], "a Python interpreter"
     try:
-        outcome = subprocess.run(
-            [python, "-c", ESCNN_PROGRAM, json.dumps(settings)], capture_output=True, text=True, timeout=timeout
-        )
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FlowsrError(
-            "cannot run escnn", variable="--escnn-python", expected="a Python interpreter", found=error
-        ) from None
+        raise FlowsrError("cannot run escnn", variable="--escnn-python", expected=what, found=error) from None
     if outcome.returncode != 0:
         reason = (outcome.stderr.strip().splitlines() or ["no output"])[-1]
         raise FlowsrError("escnn failed", file=python, expected="an environment with escnn and torch", found=reason)

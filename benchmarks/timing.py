@@ -58,12 +58,11 @@ def compare(
     for _ in range(repeats):
         for name, run in candidates.items():
             seconds[name].append(_mean(run, runs[name], device, tick))
-    results = {}
-    for name, values in seconds.items():
-        ratios = [a / b for a, b in zip(values, seconds[baseline])]
-        first, _, third = quantiles(ratios, n=4)
-        results[name] = Timing(median(values), median(ratios), (first, third), peaks[name])
-    return results
+    ratios = {name: [a / b for a, b in zip(values, seconds[baseline])] for name, values in seconds.items()}
+    return {
+        name: Timing(median(seconds[name]), median(values), tuple(quantiles(values, n=4)[::2]), peaks[name])
+        for name, values in ratios.items()
+    }
 
 
 def _mean(run: Callable[[], object], times: int, device: str, clock: Callable[[], float]) -> float:

@@ -12,7 +12,7 @@ from flowsr.grid import Grid
 from flowsr.metrics.base import CurveQuantity, FieldMetric, Quantity, cell_volumes, shareable, volume_sum
 from flowsr.metrics.derivatives import DERIVATIVE_HALO
 from flowsr.metrics.gradients import bin_numbers, density_curve, velocity_gradient, volume_per_bin, vorticity
-from flowsr.metrics.invariants import strain_scale
+from flowsr.metrics.invariants import StrainScaled
 
 BINS = 20
 RATE_RANGE, RATE_BINS = 5.0, 100  # of the eigenvalues, in units of the root mean square strain
@@ -52,10 +52,8 @@ def vorticity_alignment(velocity: Tensor, grid: Grid) -> Tensor:
     Each is uniform on (0, 1) where the directions have nothing to do with each other; in turbulence vorticity prefers
     the intermediate one. Source: Ashurst, Kerstein, Kerr & Gibson, Phys. Fluids 30, 2343 (1987).
 
-    Arguments as in :func:`strain_eigenframe`.
-
-    Returns:
-        (batch, 3, x, y, z), no unit; nan where strain or vorticity vanish against the gradient, to rounding.
+    Arguments as in :func:`strain_eigenframe`; (batch, 3, x, y, z), no unit, nan where strain or vorticity vanish
+    against the gradient, to rounding.
     """
     _, vectors = strain_eigenframe(velocity, grid)
     return _cosines(velocity, grid, vectors)
@@ -68,12 +66,18 @@ def strain_state(velocity: Tensor, grid: Grid) -> Tensor:
     on (-1, 1) for a Gaussian incompressible field; in turbulence its density is largest at 1. Source: Lund & Rogers,
     Phys. Fluids 6, 1838 (1994).
 
-    Arguments as in :func:`strain_eigenframe`.
-
-    Returns:
-        (batch, x, y, z), float64, no unit; nan where the strain vanishes against the gradient, to rounding.
+    Arguments as in :func:`strain_eigenframe`; (batch, x, y, z), float64, no unit, nan where the strain vanishes against
+    the gradient, to rounding.
     """
-    return _strain_state(velocity, grid)
+    s = _traceless_strain(velocity, grid)
+    square = (s**2).sum((1, 2))[:, None]
+    determinant = (
+        s[:, 0, 0] * (s[:, 1, 1] * s[:, 2, 2] - s[:, 1, 2] ** 2)
+        - s[:, 0, 1] * (s[:, 0, 1] * s[:, 2, 2] - s[:, 1, 2] * s[:, 0, 2])
+        + s[:, 0, 2] * (s[:, 0, 1] * s[:, 1, 2] - s[:, 1, 1] * s[:, 0, 2])
+    )
+    state = (-3 * math.sqrt(6) * determinant / square[:, 0] ** 1.5).clamp(-1.0, 1.0)
+    return torch.where(_not_rounding(velocity, grid, square)[:, 0], state, torch.nan)
 
 
 class StrainAlignment(FieldMetric):
@@ -103,7 +107,7 @@ class StrainAlignment(FieldMetric):
 
     def measure(self, prediction, target, grid):
         values, vectors = strain_eigenframe(prediction, grid)
-        cosines, state = _cosines(prediction, grid, vectors), _strain_state(prediction, grid)
+        cosines, state = _cosines(prediction, grid, vectors), strain_state(prediction, grid)
         volumes = cell_volumes(grid, prediction.device)
         bins = [volume_per_bin(bin_numbers(cosines[:, n], 0.0, 1.0, BINS), BINS, volumes) for n in range(3)]
         return {
@@ -124,18 +128,13 @@ class StrainAlignment(FieldMetric):
         return {**result, "pdf_strain_state": density_curve(state_volumes, strained, -1.0, 1.0)}
 
 
-class StrainEigenvalues(FieldMetric):
+class StrainEigenvalues(StrainScaled):
     """PDFs of the eigenvalues of the predicted strain, in units of the true root mean square strain, by volume.
 
     Each snapshot is scaled by its own truth, then volumes are pooled. What lies beyond ``RATE_RANGE`` is missing from
     the integral.
-
-    Args:
-        scale: root mean square strain that every snapshot is scaled by instead, see
-            :func:`~flowsr.metrics.strain_scale`. Tiles need it: a tile does not know the whole field's.
     """
 
-    needs_vector = True
     curves: ClassVar = {
         f"pdf_strain_{axis}": CurveQuantity(
             f"PDF of {axis} strain", "eigenvalue of S / true rms", "probability density", _ASHURST, y_scale="log"
@@ -143,13 +142,8 @@ class StrainEigenvalues(FieldMetric):
         for axis in AXES
     }
 
-    def __init__(self, scale: float | None = None, **options):
-        super().__init__(**options)
-        self.scale = scale
-        self.halo = None if scale is None else DERIVATIVE_HALO
-
     def measure(self, prediction, target, grid):
-        unit = strain_scale(target, grid)[:, None, None, None] if self.scale is None else float(self.scale)
+        unit = self.unit(target, grid)
         values, _ = strain_eigenframe(prediction, grid)
         volumes = cell_volumes(grid, prediction.device)
         numbers = (bin_numbers(values[:, n] / unit, -RATE_RANGE, RATE_RANGE, RATE_BINS) for n in range(3))
@@ -167,19 +161,9 @@ def _cosines(velocity: Tensor, grid: Grid, vectors: Tensor) -> Tensor:
     w = vorticity(velocity, grid).to(torch.float64)
     length = torch.linalg.vector_norm(w, dim=1, keepdim=True)
     along = (vectors * w[:, :, None]).sum(1).abs() / length
-    seen = _not_rounding(velocity, grid, length**2) & _not_rounding(velocity, grid, _strain_square(velocity, grid))
+    square = (_traceless_strain(velocity, grid) ** 2).sum((1, 2))[:, None]
+    seen = _not_rounding(velocity, grid, length**2) & _not_rounding(velocity, grid, square)
     return torch.where(seen, along.clamp(max=1.0), torch.nan)
-
-
-def _strain_state(velocity: Tensor, grid: Grid) -> Tensor:
-    s, square = _traceless_strain(velocity, grid), _strain_square(velocity, grid)
-    determinant = (
-        s[:, 0, 0] * (s[:, 1, 1] * s[:, 2, 2] - s[:, 1, 2] ** 2)
-        - s[:, 0, 1] * (s[:, 0, 1] * s[:, 2, 2] - s[:, 1, 2] * s[:, 0, 2])
-        + s[:, 0, 2] * (s[:, 0, 1] * s[:, 1, 2] - s[:, 1, 1] * s[:, 0, 2])
-    )
-    state = (-3 * math.sqrt(6) * determinant / square[:, 0] ** 1.5).clamp(-1.0, 1.0)
-    return torch.where(_not_rounding(velocity, grid, square)[:, 0], state, torch.nan)
 
 
 def _traceless_strain(velocity: Tensor, grid: Grid) -> Tensor:
@@ -187,11 +171,6 @@ def _traceless_strain(velocity: Tensor, grid: Grid) -> Tensor:
     third = (a[:, 0, 0] + a[:, 1, 1] + a[:, 2, 2]) / 3
     identity = torch.eye(3, dtype=a.dtype, device=a.device)[:, :, None, None, None]
     return (a + a.transpose(1, 2)) / 2 - identity * third[:, None, None]
-
-
-def _strain_square(velocity: Tensor, grid: Grid) -> Tensor:
-    """(batch, 1, x, y, z): S_ij S_ij of the traceless strain."""
-    return (_traceless_strain(velocity, grid) ** 2).sum((1, 2))[:, None]
 
 
 def _not_rounding(velocity: Tensor, grid: Grid, square: Tensor) -> Tensor:

@@ -77,25 +77,14 @@ class WallProfiles:
 def reynolds_stress(velocity: Tensor, grid: Grid) -> Tensor:
     """R_ij = <u_i u_j> - <u_i> <u_j>, means over the volume of a homogeneous box.
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: the field's grid.
-
-    Returns:
-        (batch, 3, 3), float64, velocity^2.
-
-    Raises:
-        ValueError: a field that is not on the grid.
+    Velocity (batch, 3, x, y, z) gives (batch, 3, 3), float64, velocity^2; ValueError where it is not on the grid.
     """
     check_on_grid(velocity, grid)
     return _stress(**_moments(velocity, grid), volume=volume_of(velocity, grid))
 
 
 def anisotropy(stress: Tensor) -> Tensor:
-    """b_ij = R_ij / R_kk - delta_ij / 3 of Reynolds stresses (..., 3, 3).
-
-    Source: Pope, Turbulent Flows (2000), section 11.3.2.
-    """
+    """b_ij = R_ij / R_kk - delta_ij / 3 of stresses (..., 3, 3); Pope, Turbulent Flows (2000), section 11.3.2."""
     trace = stress.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     return stress / trace - torch.eye(3, dtype=stress.dtype, device=stress.device) / 3
 
@@ -106,13 +95,7 @@ def lumley_invariants(stress: Tensor) -> tuple[Tensor, Tensor]:
     (0, 0) is isotropic turbulence, xi = eta one large component (a cigar; 1/3 is one component alone), xi = -eta two
     equal large ones (a pancake; xi = -1/6 is two components alone). Source: Pope, Turbulent Flows (2000), eqs. 11.28
     and 11.29; the triangle is that of Lumley, Adv. Appl. Mech. 18, 123 (1978), and Choi & Lumley, J. Fluid Mech. 436,
-    59 (2001).
-
-    Args:
-        stress: (..., 3, 3).
-
-    Returns:
-        xi and eta, each (...).
+    59 (2001). Of stresses (..., 3, 3), each (...).
     """
     b = anisotropy(stress)
     square = b @ b
@@ -121,25 +104,13 @@ def lumley_invariants(stress: Tensor) -> tuple[Tensor, Tensor]:
     return third.sign() * third.abs() ** (1 / 3), eta
 
 
-def two_component_distance(xi: Tensor, eta: Tensor) -> Tensor:
-    """F = 1 - 27 eta^2 + 54 xi^3: 0 where one component of the velocity vanishes (at a wall), 1 for isotropy.
-
-    27 times the determinant of R_ij / R_kk. Source: Choi & Lumley, J. Fluid Mech. 436, 59 (2001), in Pope's invariants.
-    """
-    return 1 - 27 * eta**2 + 54 * xi**3
-
-
 def is_channel(grid: Grid) -> bool:
     """Whether one axis has walls and the two others are periodic."""
     return sorted(grid.boundary) == ["periodic", "periodic", "wall"]
 
 
 def wall_axis(grid: Grid) -> int:
-    """The axis between walls.
-
-    Raises:
-        ValueError: a box that is not a channel.
-    """
+    """The axis between walls; ValueError where the box is not a channel."""
     if not is_channel(grid):
         raise ValueError(f"wall profiles need walls along one axis and two periodic ones, got {grid.boundary}")
     return grid.boundary.index("wall")

@@ -12,10 +12,8 @@ there. With d(g) = m(g) - m(e), whose norms are the equivariance errors, the thr
 - by shell: ||d(g)||^2 in each shell of wavenumbers of the output's grid.
 
 All are roots of powers over ||M(x)||^2, or over the power of M(x) in that shell. Why irreps: a model that depends on a
-constant tensor t besides x, M(x; t), and commutes with turning both, has m(g) = M(x; g^-1 t). To first order in t the
-function m then holds the irreps of t and no others: a preferred direction shows as T1u, a preferred axis as Eg or T2g,
-a sense of rotation as T1g, a preferred handedness as A1u. Source of the Fourier transform: J.-P. Serre, Linear
-Representations of Finite Groups, section 2.4.
+constant tensor t besides x, M(x; t), and commutes with turning both, has m(g) = M(x; g^-1 t), which to first order in t
+holds the irreps of t and no others. Source: J.-P. Serre, Linear Representations of Finite Groups, section 2.4.
 """
 
 from __future__ import annotations
@@ -95,15 +93,8 @@ def symmetry_breaking(
 
     Holds the 48 errors at once: 48 times the memory of the output.
 
-    Args:
-        model: ``model(field, grid)``; its output refines the grid of ``field`` by a whole factor per axis, or keeps it.
-        field: (batch, component, x, y, z), the model's input.
-        grid: the grid of ``field``.
-        irreps: e3nn irreps of the input's components.
-        irreps_out: those of the output; default: as the input.
-
-    Raises:
-        ValueError: a field that is not on the grid, or irreps that do not fit it.
+    Arguments and errors as in :func:`equivariance_error`. The model's output refines the grid of ``field`` by a whole
+    factor per axis, or keeps it.
     """
     powers, fine = _powers(model, field, grid, irreps, irreps_out, by_irrep=True, by_shell=grid.periodic)
     per_element = torch.sqrt(powers["errors"] / powers["power"][:, None])
@@ -119,8 +110,7 @@ def equivariance_error_per_shell(
 
     Tells a model that turns the large scales well and the small ones badly. Holds no more than two outputs at a time.
 
-    Args:
-        model, field, grid, irreps, irreps_out: as in :func:`symmetry_breaking`.
+    Arguments as in :func:`symmetry_breaking`.
 
     Returns:
         wavenumber (n,), 1/length, shells 1 to the last complete one of the output's grid; error (batch, 48, n), no
@@ -146,13 +136,9 @@ def equivariance_error_per_irrep(
 
 
 def error_per_class(per_element: Tensor) -> Tensor:
-    """Root mean square over each conjugacy class of O_h.
+    """Root mean square over each conjugacy class of O_h, (..., 48) -> (..., 10).
 
-    Args:
-        per_element: (..., 48), in the order of ``octahedral_group("Oh")``.
-
-    Returns:
-        (..., 10), in the order of its ``class_names``: E 8C3 6C2 6C4 3C2 i 6S4 8S6 3sigma_h 6sigma_d.
+    In the order of its ``class_names``: E 8C3 6C2 6C4 3C2 i 6S4 8S6 3sigma_h 6sigma_d.
     """
     classes = octahedral_group("Oh").classes
     return torch.stack([per_element[..., list(c)].square().mean(-1).sqrt() for c in classes], dim=-1)
@@ -213,10 +199,6 @@ class SymmetryBreakingError(EquivarianceError):
     """All that :class:`~flowsr.metrics.EquivarianceError` gives, and where the error lies: :func:`symmetry_breaking`.
 
     Powers are pooled over snapshots before ratios are taken. Shells are empty where the box is not periodic.
-
-    Args:
-        irreps: e3nn irreps of the model's input.
-        irreps_out: those of its output; default: as the input.
     """
 
     standard = False

@@ -79,13 +79,8 @@ def qr_joint_pdf(prediction: Tensor, target: Tensor, grid: Grid, scale: float | 
     return _joint_density(measured["prediction_joint"], measured["volume"])
 
 
-class GradientInvariants(FieldMetric):
-    """Q and R of the prediction; each snapshot is scaled by its own truth, then volumes and moments are pooled.
-
-    The four topologies are told apart by the signs of R and of the discriminant 27 R^2 / 4 + Q^3. The correlation of Q
-    and R is 0 for a Gaussian field and negative for the tear drop. The distance between the joint PDFs of prediction
-    and truth is their total variation, sum |p - t| / 2: 0 for equal, 1 for disjoint. The curves are the marginals of
-    the joint PDF, which :meth:`joint_pdf` gives.
+class StrainScaled(FieldMetric):
+    """What is measured in units of the true root mean square strain of each snapshot.
 
     Args:
         scale: root mean square strain that every snapshot is scaled by instead, see :func:`strain_scale`. Tiles need
@@ -93,6 +88,25 @@ class GradientInvariants(FieldMetric):
     """
 
     needs_vector = True
+
+    def __init__(self, scale: float | None = None, **options):
+        super().__init__(**options)
+        self.scale = scale
+        self.halo = None if scale is None else DERIVATIVE_HALO
+
+    def unit(self, target: Tensor, grid: Grid) -> Tensor | float:
+        return strain_scale(target, grid)[:, None, None, None] if self.scale is None else float(self.scale)
+
+
+class GradientInvariants(StrainScaled):
+    """Q and R of the prediction; each snapshot is scaled by its own truth, then volumes and moments are pooled.
+
+    The four topologies are told apart by the signs of R and of the discriminant 27 R^2 / 4 + Q^3. The correlation of Q
+    and R is 0 for a Gaussian field and negative for the tear drop. The distance between the joint PDFs of prediction
+    and truth is their total variation, sum |p - t| / 2: 0 for equal, 1 for disjoint. The curves are the marginals of
+    the joint PDF, which :meth:`joint_pdf` gives.
+    """
+
     scalars: ClassVar = {
         "qr_stable_focus": Quantity("Stable focus, stretching", "1", "truth", f"volume with D > 0, R < 0; {_SOURCE}"),
         "qr_unstable_focus": Quantity("Unstable focus", "1", "truth", f"volume with D > 0, R > 0; {_SOURCE}"),
@@ -107,26 +121,16 @@ class GradientInvariants(FieldMetric):
         "pdf_r": CurveQuantity("PDF of R", "R / true rms strain^3", "probability density", _SOURCE, y_scale="log"),
     }
 
-    def __init__(self, scale: float | None = None, **options):
-        super().__init__(**options)
-        self.scale = scale
-        self.halo = None if scale is None else DERIVATIVE_HALO
-
     def joint_pdf(self) -> JointDensity:
         """The pooled joint density of the prediction, (bins, bins), as :func:`qr_joint_pdf`."""
         return _joint_density(self.prediction_joint, self.volume)
 
     def measure(self, prediction, target, grid):
-        unit = strain_scale(target, grid)[:, None, None, None] if self.scale is None else float(self.scale)
+        unit = self.unit(target, grid)
         q, r = _scaled(prediction, grid, unit)
         discriminant = 27 / 4 * r**2 + q**3
-        masks = (
-            (discriminant > 0) & (r < 0),
-            (discriminant > 0) & (r > 0),
-            (discriminant <= 0) & (r < 0),
-            (discriminant <= 0) & (r > 0),
-            (q < 0) & (r > 0),
-        )
+        focus, node = discriminant > 0, discriminant <= 0
+        masks = focus & (r < 0), focus & (r > 0), node & (r < 0), node & (r > 0), (q < 0) & (r > 0)
         regions = [volume_sum(mask.to(torch.float64), grid) for mask in masks]
         return {
             "prediction_joint": _joint_volume(q, r, grid),

@@ -23,14 +23,7 @@ def gaussian_mean(field: Tensor, grid: Grid) -> Tensor:
     """Mean around every cell with a Gaussian window of 1.5 cells, cut at 5 cells along each axis.
 
     The window wraps on periodic axes; at walls and open edges it ends with the field, and the weights of the cells
-    that are left add up to one. It is the same along every axis, in cells.
-
-    Args:
-        field: (..., x, y, z).
-        grid: the field's grid.
-
-    Returns:
-        (..., x, y, z).
+    that are left add up to one. It is the same along every axis, in cells. (..., x, y, z) to (..., x, y, z).
     """
     for axis in range(3):
         dim = field.ndim - 3 + axis
@@ -43,14 +36,7 @@ def data_range_of(target: Tensor, grid: Grid) -> Tensor:
     """Six standard deviations of a component, 6 sqrt(<|t - <t>|^2> / components): the range SSIM is stated for.
 
     Unlike the difference of the extremes it does not hang on two voxels, and for a vector it does not depend on the
-    axes.
-
-    Args:
-        target: (batch, component, x, y, z).
-        grid: its grid.
-
-    Returns:
-        (batch,), float64, in units of the field.
+    axes. (batch,), float64, in units of the field (batch, component, x, y, z).
     """
     target = target.to(torch.float64)
     volume = volume_of(target, grid)
@@ -104,9 +90,6 @@ class _Similarity(FieldMetric):
         around = tile.around
         similarity = around.inside(self.similarity_map(around.prediction, around.target, around.grid))
         return {"similarity": volume_sum(similarity, tile.grid, similarity.ndim - 3)}
-
-    def similarity_map(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-        raise NotImplementedError
 
 
 class StructuralSimilarity(_Similarity):

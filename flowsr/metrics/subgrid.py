@@ -71,24 +71,15 @@ def energy_transfer(velocity: Tensor, grid: Grid, factor: int) -> Tensor:
     S is the rate of strain of the block-mean velocity, differentiated on the coarse grid. Above 0 is forward scatter,
     below 0 backscatter. Source: Piomelli, Cabot, Moin & Lee, Phys. Fluids A 3, 1766 (1991).
 
-    Arguments and errors as in :func:`subgrid_stress`.
-
-    Returns:
-        (batch, x / factor, y / factor, z / factor), velocity^3 / length.
+    Arguments and errors as in :func:`subgrid_stress`; (batch, x / factor, y / factor, z / factor), velocity^3 / length.
     """
     return _transfer(subgrid_stress(velocity, grid, factor), velocity, grid, factor)
 
 
 def subgrid_stress_error(prediction: Tensor, target: Tensor, grid: Grid, factor: int) -> Tensor:
-    """||tau_p - tau_t|| / ||tau_t||, over the volume and all nine components.
+    """||tau_p - tau_t|| / ||tau_t||, over the volume and all nine components, (batch,), float64.
 
-    Args:
-        prediction, target: (batch, 3, x, y, z).
-        grid: the grid of both.
-        factor: fine cells along a coarse one's side.
-
-    Returns:
-        (batch,), float64, no unit; 1 for a prediction without subgrid scales.
+    1 for a prediction without subgrid scales. Arguments as in :func:`subgrid_stress`.
     """
     return SubgridStress(factor).each(prediction, target, grid)["subgrid_stress_error"]
 
@@ -97,12 +88,8 @@ def subgrid_stress_correlation(prediction: Tensor, target: Tensor, grid: Grid, f
     """Correlation of the predicted and the true stress, <p' : t'> / sqrt(<p' : p'> <t' : t'>).
 
     The mean tensors are taken off, p' = tau_p - <tau_p>; the scalar product of tensors makes the number independent of
-    the axes. Source: Clark, Ferziger & Reynolds, J. Fluid Mech. 91, 1 (1979), there for each component.
-
-    Arguments as in :func:`subgrid_stress_error`.
-
-    Returns:
-        (batch,), float64, no unit.
+    the axes. Source: Clark, Ferziger & Reynolds, J. Fluid Mech. 91, 1 (1979), there for each component. Arguments as in
+    :func:`subgrid_stress`; (batch,), float64.
     """
     return SubgridStress(factor).each(prediction, target, grid)["subgrid_stress_correlation"]
 

@@ -77,22 +77,22 @@ def assert_equivariant(
     group = octahedral_group(group) if isinstance(group, str) else group
     if isinstance(layer, nn.Module):
         layer = copy.deepcopy(layer).double().eval()
-    takes_grid = isinstance(layer, Upscaler)
     if values is None:
         values = _noise(channels * group.order if irreps_in is None else Irreps(irreps_in).dim, grid)
         values = values.unflatten(1, (channels, group.order)) if irreps_in is None else values
 
+    def call(field: Tensor, grid: Grid) -> Tensor:
+        return layer(field, grid if isinstance(layer, Upscaler) else grid.boundary)
+
     def act(field: Tensor, element: int, irreps: str | None) -> Tensor:
-        if irreps is None:
-            return transform_regular(field, element, group)
-        return transform_field(field, element, irreps, group)
+        regular = irreps is None
+        return transform_regular(field, element, group) if regular else transform_field(field, element, irreps, group)
 
     worst = 0.0
     with torch.no_grad():
-        result = layer(values, grid if takes_grid else grid.boundary)
+        result = call(values, grid)
         for element in range(group.order):
-            moved = transform_grid(grid, element, group)
-            found = layer(act(values, element, irreps_in), moved if takes_grid else moved.boundary)
+            found = call(act(values, element, irreps_in), transform_grid(grid, element, group))
             error = float((found - act(result, element, irreps_out)).norm() / result.norm())
             assert error <= tolerance, (
                 f"not equivariant: element {element} of {group.name}, {group.matrices[element].astype(int).tolist()}, "
@@ -136,7 +136,13 @@ def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12,
     assert torch.equal(_upscaled(model, coarse, grid), fine), "the same field twice gives two results"
     single = copy.deepcopy(model).float()
     assert _upscaled(single, coarse.float(), grid).dtype == torch.float32, "single precision comes out in another one"
-    _check_units(model, coarse, grid, fine, tolerance)
+    elsewhere = Grid(grid.shape, spacing=(0.01,) * 3, origin=(3.0, 2.0, 1.0))
+    _assert_close(_upscaled(model, coarse, elsewhere), fine, tolerance, "another unit of length")
+    doubled = copy.deepcopy(model)
+    for name, scale in doubled.named_buffers():  # a network told of the units, as a data set tells it
+        if name.rpartition(".")[2] == "scale":
+            scale.mul_(2)
+    _assert_close(_upscaled(doubled, 2 * coarse, grid), 2 * fine, tolerance, "a field, and its scale, twice as large")
     _check_boundaries(model)
     if model.halo is not None:
         _check_halo(model, tolerance)
@@ -145,16 +151,6 @@ def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12,
         named = [(name, p.grad) for name, p in model.named_parameters() if p.requires_grad]
         silent = [name for name, gradient in named if gradient is None or not bool(gradient.abs().max() > 0)]
         assert not silent, f"no gradient reaches {', '.join(silent)}"
-
-
-def _check_units(model: Upscaler, coarse: Tensor, grid: Grid, fine: Tensor, tolerance: float) -> None:
-    elsewhere = Grid(grid.shape, spacing=(0.01,) * 3, origin=(3.0, 2.0, 1.0))
-    _assert_close(_upscaled(model, coarse, elsewhere), fine, tolerance, "another unit of length")
-    doubled = copy.deepcopy(model)
-    for name, scale in doubled.named_buffers():  # a network told of the units, as a data set tells it
-        if name.rpartition(".")[2] == "scale":
-            scale.mul_(2)
-    _assert_close(_upscaled(doubled, 2 * coarse, grid), 2 * fine, tolerance, "a field, and its scale, twice as large")
 
 
 def _check_boundaries(model: Upscaler) -> None:
@@ -226,9 +222,16 @@ def check_metric(
         vars(made).update(changed)
         return made
 
-    prediction, target = _pair(irreps, grid)
+    noise, target = (_noise(Irreps(irreps).dim, grid, batch=3, seed=seed) for seed in (2, 1))
+    prediction = target + 0.5 * noise + 0.1 * target**2
     result = fresh()(prediction, target, grid)
-    _check_declared(kind, result)
+    declared = {**kind.scalars, **kind.curves}
+    assert declared, "neither scalars nor curves are declared"
+    assert result.keys() == declared.keys(), f"declared {sorted(declared)}, computed {sorted(result)}"
+    for key, quantity in declared.items():
+        assert quantity.label and quantity.source, f"{key} has no label or no source"
+        assert isinstance(result[key], Curve) == (key in kind.curves), f"{key} is declared as another kind of result"
+        assert key in kind.curves or result[key].shape == (), f"{key} is no scalar"
 
     whole, single, first, second = (fresh() for _ in range(4))
     whole.update(prediction, target, grid)
@@ -259,27 +262,19 @@ def check_metric(
 
     velocity, length = units
     viscosity = None if metric.viscosity is None else metric.viscosity * velocity * length
-    scaled = fresh(viscosity=viscosity)(velocity * prediction, velocity * target, _enlarged(grid, length))
+    centers = tuple(None if c is None else tuple(length * x for x in c) for c in grid.centers)
+    spacing, origin = (tuple(length * x for x in values) for values in (grid.spacing, grid.origin))
+    enlarged = Grid(grid.shape, spacing, grid.boundary, origin, centers)
+    scaled = fresh(viscosity=viscosity)(velocity * prediction, velocity * target, enlarged)
     expected = {key: _in_units(kind, key, value, velocity, length) for key, value in result.items()}
     _assert_same(scaled, expected, tolerance, f"velocities times {velocity:g}, lengths times {length:g}")
 
 
-def _check_declared(kind: type[FieldMetric], result: Mapping[str, Any]) -> None:
-    declared = {**kind.scalars, **kind.curves}
-    assert declared, "neither scalars nor curves are declared"
-    assert result.keys() == declared.keys(), f"declared {sorted(declared)}, computed {sorted(result)}"
-    for key, quantity in declared.items():
-        assert quantity.label and quantity.source, f"{key} has no label or no source"
-        assert isinstance(result[key], Curve) == (key in kind.curves), f"{key} is declared as another kind of result"
-        assert key in kind.curves or result[key].shape == (), f"{key} is no scalar"
-
-
-def _in_units(kind: type[FieldMetric], key: str, value: Any, velocity: float, length: float) -> Any:
+def _in_units(kind: type[FieldMetric], key: str, value: Any, *units: float) -> Any:
     if key in kind.scalars:
-        return value * _factor(kind.scalars[key].unit, velocity, length)
+        return value * _factor(kind.scalars[key].unit, *units)
     curve = kind.curves[key]
-    x, y = (_factor(unit, velocity, length) for unit in (curve.x_unit, curve.y_unit))
-    return Curve(value.x * x, value.y * y)
+    return Curve(value.x * _factor(curve.x_unit, *units), value.y * _factor(curve.y_unit, *units))
 
 
 def _factor(unit: str, velocity: float, length: float) -> float:
@@ -291,18 +286,6 @@ def _factor(unit: str, velocity: float, length: float) -> float:
             assert base in ("velocity", "length"), f"a unit is made of velocity and length, not {base}"
             factor *= {"velocity": velocity, "length": length}[base] ** float(Fraction(power or 1))
     return factor
-
-
-def _enlarged(grid: Grid, times: float) -> Grid:
-    centers = tuple(None if c is None else tuple(times * x for x in c) for c in grid.centers)
-    spacing, origin = (tuple(times * x for x in values) for values in (grid.spacing, grid.origin))
-    return Grid(grid.shape, spacing, grid.boundary, origin, centers)
-
-
-def _pair(irreps: str, grid: Grid) -> tuple[Tensor, Tensor]:
-    """A prediction and a truth that it is near, three snapshots of each."""
-    target = _noise(Irreps(irreps).dim, grid, batch=3, seed=1)
-    return target + 0.5 * _noise(Irreps(irreps).dim, grid, batch=3, seed=2) + 0.1 * target**2, target
 
 
 def _noise(components: int, grid: Grid, batch: int = 1, seed: int = 0) -> Tensor:

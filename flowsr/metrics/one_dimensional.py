@@ -146,11 +146,10 @@ class LineSpectra(FieldMetric):
     axes = ("wavenumber",)
 
     def measure(self, prediction, target, grid):
-        return of_both(
-            prediction,
-            target,
-            lambda field: {"density": torch.stack([spectrum.y for spectrum in line_spectra(field, grid)], dim=1)},
-        )
+        def density(field):
+            return {"density": torch.stack([spectrum.y for spectrum in line_spectra(field, grid)], dim=1)}
+
+        return of_both(prediction, target, density)
 
     def axis_values(self, grid):
         return {"wavenumber": Bins.of(grid, homogeneous_axes(grid)).wavenumber}
@@ -188,25 +187,18 @@ class WallSpectra(FieldMetric):
     }
     curves: ClassVar = {
         f"wall_spectrum_{axis}_{place}": spectrum_quantity(
-            f"Streamwise velocity, spectrum {words}, y / h = {distance}",
-            f"E_uu({k})",
-            _WALL_SOURCE,
-            "velocity^2 length",
-            k=k,
+            f"Streamwise velocity, spectrum {words}, y / h = {y}", f"E_uu({k})", _WALL_SOURCE, "velocity^2 length", k=k
         )
         for axis, words, k in (("along", "along the stream", "k_x"), ("across", "across the stream", "k_z"))
-        for place, distance in (("near", NEAR_WALL), ("middle", MIDDLE))
+        for place, y in (("near", NEAR_WALL), ("middle", MIDDLE))
     }
     axes = ("wavenumber",)
 
     def measure(self, prediction, target, grid):
         axes = _along_walls(grid)
         flow = target.mean((2, 3, 4), dtype=torch.float64)
-        return {
-            "prediction_density": _at_distances(prediction, grid, axes),
-            "target_density": _at_distances(target, grid, axes),
-            "flow": torch.stack([flow[:, axis] for axis in axes], dim=1),
-        }
+        densities = of_both(prediction, target, lambda field: {"density": _at_distances(field, grid, axes)})
+        return {**densities, "flow": flow[:, list(axes)]}
 
     def axis_values(self, grid):
         return {"wavenumber": Bins.of(grid, _along_walls(grid)).wavenumber}

@@ -55,8 +55,9 @@ def measure_in_tiles(
         fields = (np.ascontiguousarray(read(cells)) for read in (prediction, target))
         with shared_work(), finite_differences(cut_axes(grid, side)):
             tile = _tile(*(torch.as_tensor(field, device=device)[None] for field in fields), grid, cuts)
-            if halo >= DERIVATIVE_HALO:
-                _know_gradients(tile)
+            if halo >= DERIVATIVE_HALO:  # the gradients of the tile's fields are those of the fields around it
+                for own, wide in ((tile.prediction, tile.around.prediction), (tile.target, tile.around.target)):
+                    remember(gradient, own, tile.grid, tile.around.inside(gradient(wide, tile.around.grid)))
             for metric in metrics:
                 metric.update_tile(tile)
 
@@ -96,13 +97,6 @@ def _tile(prediction: Tensor, target: Tensor, grid: Grid, cuts: tuple[Cut, Cut, 
     around = Around(prediction, target, with_halo, cuts)
     own = piece_of(grid, tuple(c.start for c in cuts), tuple(c.stop - c.start for c in cuts))
     return Tile(around.inside(prediction), around.inside(target), own, around, grid)
-
-
-def _know_gradients(tile: Tile) -> None:
-    """The gradients of the tile's fields are those of the fields around it."""
-    around = tile.around
-    for own, with_halo in ((tile.prediction, around.prediction), (tile.target, around.target)):
-        remember(gradient, own, tile.grid, around.inside(gradient(with_halo, around.grid)))
 
 
 def _reader(snapshot: xr.DataArray) -> Read:

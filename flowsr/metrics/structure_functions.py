@@ -26,6 +26,7 @@ from flowsr.metrics.tiles import piece_of
 
 PLATEAU = 0.8  # share of the largest <|du|^3> / r that the scaling range holds
 FITTED = 3  # separations that a slope takes at least
+AXES = ("separation", "share")  # of Separations, that a metric holds
 
 _SOURCE = "Pope, Turbulent Flows (2000), eqs. 6.23-6.28"
 _THIRD_SOURCE = "-S_3 / r = 4/5 eps in an inertial range; Kolmogorov 1941; Pope, Turbulent Flows (2000), eq. 6.88"
@@ -136,8 +137,8 @@ def structure_functions(velocity: Tensor, grid: Grid, largest: int | None = None
         ValueError: no velocity, a field that is not on the grid, or a grid without a homogeneous axis.
     """
     separations = Separations.of(grid, largest)
-    sums, volumes = _increment_sums(velocity, grid, grid, (slice(None),) * 3, separations)
-    return _functions(sums, volumes, separations.separation.to(sums.device), separations.share.to(sums.device))
+    sums = _increment_sums(velocity, grid, grid, (slice(None),) * 3, separations)
+    return _functions(**sums, **{name: getattr(separations, name).to(velocity.device) for name in AXES})
 
 
 def _against_separation(label: str, y_label: str, source: str, unit: str, y_scale: Scale = "linear") -> CurveQuantity:
@@ -173,26 +174,22 @@ class VelocityIncrements(FieldMetric):
             "Third-order structure function over separation", "-S_3(r) / r", _THIRD_SOURCE, "velocity^3 length^-1"
         ),
     }
-    axes = ("separation", "share")
+    axes = AXES
 
     def __init__(self, largest: int | None = None, **options):
         super().__init__(**options)
         self.largest = self.halo = largest
 
     def measure(self, prediction, target, grid):
-        separations = Separations.of(grid, self.largest)
-        sums, volumes = _increment_sums(prediction, grid, grid, (slice(None),) * 3, separations)
-        return {"sums": sums, "volumes": volumes}
+        return _increment_sums(prediction, grid, grid, (slice(None),) * 3, Separations.of(grid, self.largest))
 
     def measure_tile(self, tile):
         around, separations = tile.around, Separations.of(tile.whole, self.largest)
         inside = tuple(cut.inside for cut in around.cuts)
-        sums, volumes = _increment_sums(around.prediction, around.grid, tile.grid, inside, separations)
-        return {"sums": sums, "volumes": volumes}
+        return _increment_sums(around.prediction, around.grid, tile.grid, inside, separations)
 
     def axis_values(self, grid):
-        separations = Separations.of(grid, self.largest)
-        return {"separation": separations.separation, "share": separations.share}
+        return {name: getattr(Separations.of(grid, self.largest), name) for name in AXES}
 
     def finish(self, sums, volumes, separation, share):
         functions = _functions(sums, volumes, separation, share)
@@ -219,8 +216,8 @@ def _steps(largest: int) -> list[int]:
 
 def _increment_sums(
     velocity: Tensor, grid: Grid, own: Grid, inside: tuple[slice, slice, slice], separations: Separations
-) -> tuple[Tensor, Tensor]:
-    """Integrals of the powers of increments that start inside, (batch, axis, n, 2, moment), and of 1, (..., 2).
+) -> dict[str, Tensor]:
+    """``sums`` of the powers of increments that start inside, (batch, axis, n, 2, moment), and ``volumes``, (..., 2).
 
     Args:
         velocity: (batch, 3, x, y, z) on ``grid``.
@@ -233,7 +230,7 @@ def _increment_sums(
         taken = {shift: _pairs(velocity, grid, own, inside, axis, shift) for shift in set(cells.flatten().tolist())}
         sums.append(torch.stack([torch.stack([taken[c][0] for c in pair], 1) for pair in cells.tolist()], 1))
         volumes.append(torch.stack([torch.stack([taken[c][1] for c in pair], 1) for pair in cells.tolist()], 1))
-    return torch.stack(sums, 1), torch.stack(volumes, 1)
+    return {"sums": torch.stack(sums, 1), "volumes": torch.stack(volumes, 1)}
 
 
 def _pairs(
@@ -254,15 +251,9 @@ def _pairs(
     longitudinal = increment[:, axis]
     transverse = torch.stack([increment[:, other] for other in range(3) if other != axis], dim=1)
     square, square_across = longitudinal**2, transverse**2
-    integrals = [
-        volume_sum(square, own),
-        volume_sum(square * longitudinal, own),
-        volume_sum(square * longitudinal.abs(), own),
-        volume_sum(square**2, own),
-        volume_sum(square_across, own) / 2,
-        volume_sum(square_across * transverse.abs(), own) / 2,
-        volume_sum(square_across**2, own) / 2,
-    ]
+    along = square, square * longitudinal, square * longitudinal.abs(), square**2
+    across = square_across, square_across * transverse.abs(), square_across**2  # of two components: half of their sum
+    integrals = *(volume_sum(v, own) for v in along), *(volume_sum(v, own) / 2 for v in across)
     return torch.stack(integrals, dim=1), volume_of(increment, own)
 
 

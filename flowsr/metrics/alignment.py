@@ -132,7 +132,7 @@ class StrainEigenvalues(StrainScaled):
     """PDFs of the eigenvalues of the predicted strain, in units of the true root mean square strain, by volume.
 
     Each snapshot is scaled by its own truth, then volumes are pooled. What lies beyond ``RATE_RANGE`` is missing from
-    the integral.
+    the integral. Options as in :class:`~flowsr.metrics.invariants.StrainScaled`.
     """
 
     curves: ClassVar = {

@@ -104,7 +104,7 @@ class GradientInvariants(StrainScaled):
     The four topologies are told apart by the signs of R and of the discriminant 27 R^2 / 4 + Q^3. The correlation of Q
     and R is 0 for a Gaussian field and negative for the tear drop. The distance between the joint PDFs of prediction
     and truth is their total variation, sum |p - t| / 2: 0 for equal, 1 for disjoint. The curves are the marginals of
-    the joint PDF, which :meth:`joint_pdf` gives.
+    the joint PDF, which :meth:`joint_pdf` gives. Options as in :class:`StrainScaled`.
     """
 
     scalars: ClassVar = {

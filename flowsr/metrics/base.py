@@ -81,14 +81,9 @@ class Curve(NamedTuple):
 
 
 def physical_unit(unit: str, velocity: str, length: str) -> str:
-    """A quantity's unit in the units of the data.
+    """A quantity's unit in those of the data: ``velocity^2 length`` with ``m/s`` and ``m`` gives ``(m/s)^2 m``.
 
-    Args:
-        unit: as in :class:`Quantity`.
-        velocity, length: units of the data; ``1`` where they are dimensionless.
-
-    Returns:
-        ``velocity^2 length`` with ``m/s`` and ``m`` gives ``(m/s)^2 m``; factors of dimension one are left out.
+    Factors of dimension one, ``1``, are left out.
     """
     factors = []
     for factor in unit.split():

@@ -32,15 +32,7 @@ def coherence_per_wavenumber(prediction: Tensor, target: Tensor, grid: Grid) -> 
 
 
 def good_up_to(wavenumber: Tensor, good: Tensor) -> Tensor:
-    """The largest wavenumber up to which everything is good.
-
-    Args:
-        wavenumber: (n,), increasing.
-        good: (..., n), True where a model is within its bound.
-
-    Returns:
-        (...), 0 where the first is not good.
-    """
+    """The largest of increasing wavenumbers (n,) up to which all is ``good`` (..., n): (...), 0 where nothing is."""
     steps = torch.cumprod(good.to(torch.int64), dim=-1).sum(-1)
     return torch.cat([torch.zeros_like(wavenumber[:1]), wavenumber])[steps]
 

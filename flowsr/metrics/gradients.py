@@ -134,8 +134,7 @@ def gradient_pdf(prediction: Tensor, target: Tensor, grid: Grid, kind: str, scal
     turns one into the other.  Source: Gotoh, Fukayama & Nakano, Phys. Fluids 14, 1065 (2002).
 
     Args:
-        prediction, target: (batch, 3, x, y, z).
-        grid: the grid of both.
+        prediction, target: (batch, 3, x, y, z), on one grid.
         kind: ``longitudinal`` or ``transverse``.
         scale: the unit, 1/time; default: each snapshot's true root mean square.
 

@@ -46,15 +46,8 @@ def helicity_spectrum(velocity: Tensor, grid: Grid) -> Curve:
 
     The sum of H dk over all shells is <u.w>. Source: Chen, Chen & Eyink, Phys. Fluids 15, 361 (2003).
 
-    Args:
-        velocity: (batch, 3, x, y, z).
-        grid: a box with three periodic axes; sides and spacings may differ.
-
-    Returns:
-        wavenumber (n,) and H (batch, n), float64, velocity^2; changes sign under reflections and the inversion.
-
-    Raises:
-        ValueError: a field that is not on the grid, or an axis that is not periodic.
+    Arguments and errors as in :func:`~flowsr.metrics.energy_spectrum`; wavenumber (n,) and H (batch, n), float64,
+    velocity^2, which changes sign under reflections and the inversion.
     """
     shells = shells_of(grid)
     return shells.curve(shell_sums(velocity, grid, vorticity(velocity, grid)) / shells.width)

@@ -53,10 +53,7 @@ def gradient_invariants(velocity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def strain_scale(velocity: Tensor, grid: Grid) -> Tensor:
-    """Root mean square rate of strain, sqrt(<S_ij S_ij>): the unit that Q and R are measured in.
-
-    Arguments as in :func:`gradient_invariants`; (batch,), float64, 1/time.
-    """
+    """Root mean square rate of strain, sqrt(<S_ij S_ij>), the unit of Q and R: (batch,), float64, 1/time."""
     a = velocity_gradient(velocity, grid)
     return torch.sqrt(volume_sum(((a + a.transpose(1, 2)) / 2) ** 2, grid) / volume_of(velocity, grid))
 

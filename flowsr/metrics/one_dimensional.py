@@ -50,10 +50,9 @@ class Bins:
 
 
 def homogeneous_axes(grid: Grid) -> tuple[int, ...]:
-    """The axes along which a flow may be taken for homogeneous: all but walls and stretched ones.
+    """The axes along which a flow may be taken for homogeneous: all but walls, stretched and ones of under four cells.
 
-    Raises:
-        ValueError: a grid without any, or with fewer than four cells along each.
+    ValueError where there is none.
     """
     axes = tuple(a for a in range(3) if grid.boundary[a] != "wall" and not grid.stretched[a] and grid.shape[a] > 3)
     if not axes:

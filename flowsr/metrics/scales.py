@@ -58,14 +58,9 @@ class FlowScales:
 
 
 def spectral_moments(velocity: np.ndarray, grid: Grid) -> SpectralMoments:
-    """Moments of the spectrum of a periodic box, summed mode by mode: no shells, so any sides and spacings.
+    """Moments of the spectrum of a velocity (3, x, y, z), summed mode by mode: no shells, so any sides and spacings.
 
-    Args:
-        velocity: (3, x, y, z).
-        grid: its grid; must be periodic.
-
-    Raises:
-        ValueError: an axis that is not periodic.
+    ValueError where an axis is not periodic.
     """
     if not grid.periodic:
         raise ValueError(f"the spectrum needs a periodic box, not {grid.boundary}")
@@ -79,11 +74,7 @@ def spectral_moments(velocity: np.ndarray, grid: Grid) -> SpectralMoments:
 
 
 def flow_scales(moments: Sequence[SpectralMoments], viscosity: float | None) -> FlowScales:
-    """Scales from the moments of several snapshots.
-
-    Raises:
-        ValueError: a fluid at rest, which has no scales.
-    """
+    """Scales from the moments of several snapshots; ValueError for a fluid at rest, which has none."""
     energy = float(np.mean([m.energy for m in moments]))
     if not energy > 0:
         raise ValueError("a fluid at rest has no turnover time")

@@ -14,10 +14,9 @@ from flowsr.grid import Grid
 
 @dataclass(frozen=True)
 class Cut:
-    """One axis of a tile.
+    """One axis of a tile: its cells from ``start`` to ``stop`` among those of the whole field.
 
     Args:
-        start, stop: its cells among those of the whole field.
         cells: indices to read, halo included; they wrap on a periodic axis.
         before: how many of ``cells`` come before ``start``.
     """

@@ -92,7 +92,10 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
         for group, array in zip(("coarse", "fine"), arrays):
             file[group] = array[...]
     pairs = PatchPairs([path], patch=PATCH, halo=HALO, samples=draws, seed=0, cache_bytes=0)
-    starts = [pairs._place(np.random.default_rng([0, 0, index])) for index in range(draws)]
+    generators = [
+        np.random.default_rng([0, 0, index]) for index in range(draws)
+    ]  # those of PatchPairs: the same places
+    starts = [[int(generator.integers(0, side // FACTOR)) for _ in range(3)] for generator in generators]
 
     def through_flowsr() -> int:
         return sum(part.numpy().nbytes for index in range(draws) for part in pairs[index])

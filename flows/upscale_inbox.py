@@ -18,8 +18,8 @@ from prefect.states import Completed, Failed, State
 
 from flowsr.data import open_field
 from flowsr.errors import FlowsrError, MissingFile
-from flowsr.files import file_checksum, tree_checksum, write_json_atomic
-from flowsr.pipeline.steps import Step, perform, read_record
+from flowsr.files import file_checksum, read_json, tree_checksum, write_json_atomic
+from flowsr.pipeline.steps import Step, perform
 from flowsr.progress import SILENT, Progress
 
 log = logging.getLogger("flowsr.flows")
@@ -129,7 +129,7 @@ def _sort_in(job: Job, found: Found, settle: float) -> None:
 
 def _is_done(job: Job) -> bool:
     """Whether the store was made from this content, which is read again only where the file system says it changed."""
-    record = read_record(job.record)
+    record = read_json(job.record)
     if record is None or record.get("status") != "finished" or not job.target.exists():
         return False
     signature = _signature(job.source)

@@ -178,20 +178,18 @@ def inspect(
     if run is None and runs:
         run = runs[0]
     dataset = open_field(path, group=group, run=run, reader=reader)
-    manifest = is_manifest(path)
-    name = "manifest" if manifest else reader or recognized(path)
+    name = "manifest" if is_manifest(path) else reader or recognized(path)
     generator = np.random.default_rng(0)
-    reports = tuple(_look(dataset[v], generator) for v in field_variables(dataset))
     times = dataset["time"].values
     return Inspection(
         file=str(path),
         reader=name,
-        signs="what the manifest and its file say" if manifest else READERS[name].signs,
+        signs="what the manifest and its file say" if is_manifest(path) else READERS[name].signs,
         run=run,
         runs=runs,
         grid=grid_of(dataset, path),
         times=(float(times[0]), float(times[-1]), len(times)),
-        variables=reports,
+        variables=tuple(_look(dataset[v], generator) for v in field_variables(dataset)),
         attrs={k: v for k, v in dataset.attrs.items() if k != "boundary"},
         data_set=data_set_of(dataset),
         flow=_flow(dataset),
@@ -205,7 +203,9 @@ def _look(array: xr.DataArray, generator: np.random.Generator) -> VariableReport
     lowest, highest, squares, numbers, sampled = np.inf, -np.inf, 0.0, 0, 0
     for _ in range(SAMPLES):
         time = int(generator.integers(array.sizes["time"]))
-        place = [_aligned(n, SAMPLE_SIDE, generator) for n in array.shape[-3:]]
+        starts = [int(generator.integers(max(1, -(-n // ALIGNMENT)))) * ALIGNMENT for n in array.shape[-3:]]
+        starts = [max(0, min(start, n - SAMPLE_SIDE)) for start, n in zip(starts, array.shape[-3:])]
+        place = [slice(start, min(start + SAMPLE_SIDE, n)) for start, n in zip(starts, array.shape[-3:])]
         values = array[(time, ..., *place)].values
         wrong = bad.mask(values)
         bad.count += int(np.count_nonzero(wrong))
@@ -229,21 +229,13 @@ def _look(array: xr.DataArray, generator: np.random.Generator) -> VariableReport
     )
 
 
-def _aligned(side: int, length: int, generator: np.random.Generator) -> slice:
-    start = int(generator.integers(max(1, -(-side // ALIGNMENT)))) * ALIGNMENT
-    start = max(0, min(start, side - length))
-    return slice(start, min(start + length, side))
-
-
 def _flow(dataset: xr.Dataset) -> FlowCheck | None:
     """Divergence, a less divergent order of the components, and the spectrum, of a cube in the middle of the run."""
     velocity = dataset.get("velocity")
     if velocity is None or velocity.attrs.get("irreps") not in ("1o", "1x1o") or min(velocity.shape[-3:]) < 4:
         return None
-    place = []
-    for side in velocity.shape[-3:]:
-        start = (side // 2) // ALIGNMENT * ALIGNMENT if side > CUBE_SIDE else 0
-        place.append(slice(start, min(start + CUBE_SIDE, side)))
+    starts = [side // 2 // ALIGNMENT * ALIGNMENT if side > CUBE_SIDE else 0 for side in velocity.shape[-3:]]
+    place = [slice(start, min(start + CUBE_SIDE, side)) for start, side in zip(starts, velocity.shape[-3:])]
     cube = velocity[(velocity.sizes["time"] // 2, ..., *place)]
     values = cube.values.astype(float)
     if not np.all(np.isfinite(values)):

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.open import open_field
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import axis_action, transform_field
@@ -89,15 +89,31 @@ class PatchPairs(Dataset):
         pairs = [self._pair(number) for number in range(len(self.stores))]
         if not pairs:
             raise FlowsrError("no stores to draw patches from", variable="stores", expected="one or more", found="none")
-        self.variable = variable or _only_variable(pairs[0][0], self.stores[0])
-        self.box = _common_grid([coarse for coarse, _ in pairs], self.stores)
-        self.factor = _factor(self.box, grid_of(pairs[0][1]), self.stores[0])
-        self.patch, self.halo = _fit_patch(self.box, patch, int(halo), self.stores[0])
+        names, first = field_variables(pairs[0][0]), self.stores[0]
+        which = {"variable": "variable", "expected": "one of " + ", ".join(names)}
+        require(variable or len(names) == 1, "which variable?", file=first, **which)
+        self.variable = variable or names[0]
+        self.box, *others = (grid_of(coarse) for coarse, _ in pairs)
+        for grid, store in zip(others, self.stores[1:]):
+            expected = f"{self.box} as in {first}"
+            same = _same_cells(self.box, grid)
+            require(same, "stores differ in their grid", file=store, expected=expected, found=grid)
+        fine = grid_of(pairs[0][1])
+        factors = {f / c for f, c in zip(fine.shape, self.box.shape)}
+        expected, whole = f"multiples of {self.box.shape}", len(factors) == 1 and min(factors).is_integer()
+        require(whole, "coarse and fine do not match", file=first, expected=expected, found=fine.shape)
+        self.factor = int(min(factors))
+        self.patch, self.halo = _fit_patch(self.box, patch, int(halo), first)
         self.grid = _patch_grid(self.box, self.patch, self.halo)
-        self.fine_grid = _patch_grid(grid_of(pairs[0][1]), [p * self.factor for p in self.patch], (0, 0, 0))
+        self.fine_grid = _patch_grid(fine, [p * self.factor for p in self.patch], (0, 0, 0))
         times = [coarse["time"].values for coarse, _ in pairs]
         self.snapshots = [(n, t) for n, store in enumerate(self.stores) for t in self.window.targets(times[n], store)]
-        self.frame_spacing = _common_spacing(self.window, times, self.stores)
+        self.frame_spacing, *others = (self.window.spacing(instants) for instants in times)
+        for spacing, store in zip(others, self.stores[1:]):
+            if spacing is not None and abs(spacing - self.frame_spacing) > EQUAL_STEPS * self.frame_spacing:
+                expected, found = f"{self.frame_spacing:.6g} as in {first}", f"{spacing:.6g}"
+                message = "runs differ in the spacing of their snapshots"
+                raise FlowsrError(message, file=store, variable="time", expected=expected, found=found)
 
     def __len__(self) -> int:
         return self.samples
@@ -219,31 +235,6 @@ def _pieces(start: int, length: int, side: int) -> list[tuple[slice, slice]]:
     return pieces
 
 
-def _only_variable(dataset: xr.Dataset, store: Path) -> str:
-    names = field_variables(dataset)
-    if len(names) != 1:
-        raise FlowsrError("which variable?", file=store, variable="variable", expected="one of " + ", ".join(names))
-    return names[0]
-
-
-def _common_grid(datasets: list[xr.Dataset], stores: list[Path]) -> Grid:
-    first, *others = (grid_of(dataset) for dataset in datasets)
-    for grid, store in zip(others, stores[1:]):
-        if not _same_cells(first, grid):
-            expected = f"{first} as in {stores[0]}"
-            raise FlowsrError("stores differ in their grid", file=store, expected=expected, found=grid)
-    return first
-
-
-def _common_spacing(window: Window, times: list[np.ndarray], stores: list[Path]) -> float | None:
-    first, *others = (window.spacing(instants) for instants in times)
-    for spacing, store in zip(others, stores[1:]):
-        if first is not None and abs(spacing - first) > EQUAL_STEPS * first:
-            where = {"variable": "time", "expected": f"{first:.6g} as in {stores[0]}", "found": f"{spacing:.6g}"}
-            raise FlowsrError("runs differ in the spacing of their snapshots", file=store, **where)
-    return first
-
-
 def _same_cells(one: Grid, other: Grid) -> bool:
     same = one.shape == other.shape and one.boundary == other.boundary and one.stretched == other.stretched
     if not same or not np.allclose(one.spacing, other.spacing, rtol=1e-5):
@@ -252,24 +243,13 @@ def _same_cells(one: Grid, other: Grid) -> bool:
     return all(np.abs((a - a[0]) - (b - b[0])).max() < 1e-5 * len(a) * d for a, b, d in ends)
 
 
-def _factor(coarse: Grid, fine: Grid, store: Path) -> int:
-    factors = {f / c for f, c in zip(fine.shape, coarse.shape)}
-    factor = factors.pop()
-    if factors or factor != int(factor):
-        expected = f"multiples of {coarse.shape}"
-        raise FlowsrError("coarse and fine do not match", file=store, expected=expected, found=fine.shape)
-    return int(factor)
-
-
 def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     wanted = box.shape if patch is None else (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)
     wanted = tuple(int(p) for p in wanted)
-    if halo < 0:
-        raise FlowsrError("a halo is not negative", variable="patch_halo", found=halo)
+    require(halo >= 0, "a halo is not negative", variable="patch_halo", found=halo)
     for axis, side, length, boundary, stretched in zip(SPACE, box.shape, wanted, box.boundary, box.stretched):
-        if halo > side:
-            where = {"variable": "patch_halo", "expected": f"0 to {side}", "found": halo}
-            raise FlowsrError(f"a halo longer than the box along {axis}", file=store, **where)
+        where = {"file": store, "variable": "patch_halo", "expected": f"0 to {side}", "found": halo}
+        require(halo <= side, f"a halo longer than the box along {axis}", **where)
         refused = partial(FlowsrError, file=store, variable="patch")
         if stretched and length != side:
             hint = "its cells differ in size, and patches of it would differ in grid"

@@ -21,14 +21,14 @@ from flowsr.data import grid_of, open_field
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Statistics, pair_stores, read_statistics
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
-from flowsr.files import tree_checksum
+from flowsr.files import read_json, tree_checksum
 from flowsr.grid import Grid
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS, ModelCard
 from flowsr.models.budget import multiply_adds, parameter_count
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.pipeline import work
-from flowsr.pipeline.steps import Step, read_record
+from flowsr.pipeline.steps import Step
 from flowsr.provenance import versions
 from flowsr.simulate import Simulation
 from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
@@ -278,7 +278,7 @@ class Plan:
         for source in self.sources.values():
             own = source.ingest.inputs
             stores = [source.run(seed) for seed in source.simulate.seeds] if own is None else list(own)
-            recorded = (read_record(source.pairs / "run.json") or {}).get("inputs", {})
+            recorded = (read_json(source.pairs / "run.json") or {}).get("inputs", {})
             if own is None:
                 simulated = self.finished["simulate"].items()
                 made = {name: sha for key, one in simulated if key[0] == source.name for name, sha in one.items()}

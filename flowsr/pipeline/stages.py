@@ -27,13 +27,13 @@ from flowsr.config.study import Experiment, Study, dump_experiment, dump_study
 from flowsr.data import grid_of, open_field
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
-from flowsr.files import write_text_atomic
+from flowsr.files import read_json, write_text_atomic
 from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
 from flowsr.models.checkpoint import WEIGHTS
 from flowsr.pipeline.check import check_experiment, check_factor, check_study
 from flowsr.pipeline.plan import Plan, Source
-from flowsr.pipeline.steps import Done, Step, perform, read_record
+from flowsr.pipeline.steps import Done, Step, perform
 from flowsr.pipeline.work import read_row
 from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
@@ -194,7 +194,7 @@ def _finished(step: Step, stage: str) -> dict[str, str]:
     Raises:
         FlowsrError: it has not been done, or was done with other settings or inputs than these.
     """
-    record = read_record(step.record)
+    record = read_json(step.record)
     hint = f"run `flowsr {stage}` first, or `flowsr run`"
     if record is None or record.get("status") != "finished":
         raise FlowsrError(f"the {stage} stage has not finished", file=step.record, hint=hint)
@@ -339,7 +339,7 @@ def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
         config=experiment.model_dump(mode="json"),
         versions=versions(),
         seeds={"networks and patches": experiment.seed, "simulations": ", ".join(map(str, experiment.simulate.seeds))},
-        checksums=(read_record(source.pairs / "run.json") or {}).get("inputs", {}),
+        checksums=(read_json(source.pairs / "run.json") or {}).get("inputs", {}),
     )
     slices = _slices(plan, source, networks, result)
     histories = {name: read_history(plan.output / "train" / name / HISTORY) for name in networks}

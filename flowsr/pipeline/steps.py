@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import shutil
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from flowsr import __version__
 from flowsr.errors import FlowsrError
-from flowsr.files import partial_path, tree_checksum, write_json_atomic
+from flowsr.files import partial_path, read_json, tree_checksum, write_json_atomic
 from flowsr.provenance import fingerprint, versions
 
 log = logging.getLogger(__name__)
@@ -69,14 +68,6 @@ class Done:
         return self.record["outputs"]
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A step's record, or None where there is none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Done:
     """Do a step unless it has been done; start over if its settings changed, resume if it was cut short.
 
@@ -90,7 +81,7 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Don
     """
     step.record.parent.mkdir(parents=True, exist_ok=True)
     with _alone_with(step):
-        record = read_record(step.record)
+        record = read_json(step.record)
         same = record is not None and record.get("key") == step.key
         if same and not fresh and record.get("status") == "finished" and all(path.exists() for path in step.outputs):
             return Done(step, record, reused=True)

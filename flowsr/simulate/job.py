@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,10 @@ class _Run(ABC):
     def _resume(self) -> int:
         """Set the solver up, from the restart file where it is good; the index of the output time to go for."""
         found = load_restart(self.restart_file, self._declared(), ("state", "rows", *self._averages()))
-        if found is None or not self._has_snapshots_before(found[0]["target"]):
+        passed = [] if found is None else [each.snapshot for each in self.times[: found[0]["target"]]]
+        wanted = product(self.stores, (snapshot for snapshot in passed if snapshot is not None), self.variables)
+        there = (store.published or store.is_written(name, snapshot) for store, snapshot, name in wanted)
+        if found is None or not all(there):
             self.solver = self._solver(self.shape, None)
             return 0
         header, arrays = found
@@ -192,15 +196,6 @@ class _Run(ABC):
     def _declared(self) -> dict:
         """What the run was asked for, as its restart file has it."""
         return {**self.settings.declared(), "seeds": self.seeds}
-
-    def _has_snapshots_before(self, index: int) -> bool:
-        wanted = [each.snapshot for each in self.times[:index] if each.snapshot is not None]
-        return all(
-            store.published or store.is_written(name, snapshot)
-            for store in self.stores
-            for snapshot in wanted
-            for name in self.variables
-        )
 
     def _reach(self, index: int) -> None:
         """Step to an output time, on the grid it asks for."""
@@ -242,15 +237,8 @@ class _Run(ABC):
 
     def _save(self, target: int) -> None:
         solver = self.solver
-        header = {
-            "settings": self._declared(),
-            "target": target,
-            "time": solver.time,
-            "step": solver.step,
-            "courant": solver.courant,
-            "shape": self.shape,
-            "columns": self.columns,
-        }
+        header = {"settings": self._declared(), "target": target, "shape": self.shape, "columns": self.columns}
+        header |= {name: getattr(solver, name) for name in ("time", "step", "courant")}
         rows = np.array(self.rows, dtype=np.float64)
         save_restart(self.restart_file, header, {"state": solver.state.cpu().numpy(), "rows": rows, **self._averages()})
         self.saved_at = clock.monotonic()
@@ -272,7 +260,8 @@ class _BoxRun(_Run):
         self.solver = self._solver(shape, state, time=old.time, step=old.step)
 
     def _members(self) -> list[BoxSolver]:
-        return [self.solver] if len(self.seeds) == 1 else [self.solver.member(i) for i in range(len(self.seeds))]
+        count = len(self.seeds)
+        return [self.solver] if count == 1 else [self.solver.member(i) for i in range(count)]
 
     def _diagnoses(self) -> list[dict[str, float]]:
         return [diagnose(solver) for solver in self._members()]
@@ -304,16 +293,10 @@ class _ChannelRun(_Run):
         channel = self.channel
         if state is None:
             state = disturbed(self.space, channel.start, channel.re_tau, self.seeds[0])
-        return ChannelSolver(
-            self.space,
-            state,
-            channel.viscosity,
-            channel.mean_drive,
-            cfl=channel.cfl,
-            time_step=channel.time_step,
-            frame_velocity=FRAME_SHARE * bulk_velocity(channel.re_tau),
-            **clock_state,
-        )
+        pace = {"cfl": channel.cfl, "time_step": channel.time_step, **clock_state}
+        frame = FRAME_SHARE * bulk_velocity(channel.re_tau)
+        drive = channel.mean_drive
+        return ChannelSolver(self.space, state, channel.viscosity, drive, frame_velocity=frame, **pace)
 
     def _diagnoses(self) -> list[dict[str, float]]:
         return [self.statistics.diagnose(self.solver)]
@@ -377,15 +360,8 @@ def _template(settings: Simulation, seed: int, company: list[int] | None):
     attrs = {"viscosity": viscosity, "length_units": length_units, "provenance": provenance}
     template = field_template(grid, times, units=units, long_name="velocity", attrs=attrs)
     for scalar in scalars_of(settings):
-        template[scalar.name] = field_template(
-            grid,
-            times,
-            variable=scalar.name,
-            irreps="0e",
-            components=None,
-            units=scalar.units,
-            long_name=scalar.long_name,
-        )[scalar.name]
+        kind = {"irreps": "0e", "components": None, "units": scalar.units, "long_name": scalar.long_name}
+        template[scalar.name] = field_template(grid, times, variable=scalar.name, **kind)[scalar.name]
     return template
 
 

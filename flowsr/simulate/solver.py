@@ -136,8 +136,13 @@ class BoxSolver(Stepper):
         self._tendency, self._base, self._sum, self._stage = (torch.empty_like(self.state) for _ in range(4))
         self._potential = torch.empty_like(self.state[0])
         self._flux = torch.empty_like(self.velocity) if scalars else None
-        self._diffusivity = self._diffusivities()
         place = {"dtype": box.dtype, "device": box.device}
+        # nu, or one diffusivity a component where a scalar's differs; broadcasts over coefficients
+        each = [self.viscosity] * 3 + [scalar.diffusivity for scalar in self.scalars]
+        sides = [1] * (self.state.dim() - 1)
+        self._diffusivity = torch.tensor(each, **place).reshape(-1, *sides)
+        if len(set(each)) == 1:
+            self._diffusivity = torch.tensor(each[0], **place).reshape(1, 1, 1)
         self._decay = torch.empty(*self._diffusivity.shape[:-3], *box.k_squared_flat.shape, **place)
         fields = (torch.empty(3, *self.state.shape[1:-3], *box.grid.shape, **place) for _ in range(3))
         self._u, self._omega, self._product = fields
@@ -152,14 +157,6 @@ class BoxSolver(Stepper):
     def _step_by(self, dt: float) -> None:
         self._runge_kutta(dt)
         self.box.enforce_reality(self.state)
-
-    def _diffusivities(self) -> Tensor:
-        """nu, or one diffusivity a component where a scalar's differs; broadcasts over coefficients."""
-        each = [self.viscosity] * 3 + [scalar.diffusivity for scalar in self.scalars]
-        place = {"dtype": self.box.dtype, "device": self.box.device}
-        if len(set(each)) == 1:
-            return torch.tensor(each[0], **place).reshape(1, 1, 1)
-        return torch.tensor(each, **place).reshape(-1, *[1] * (self.state.dim() - 1))
 
     def tendency(self, state: Tensor) -> Tensor:
         """d/dt of coefficients shaped as the state: convection, pressure, forces and diffusion together."""
@@ -225,7 +222,9 @@ class BoxSolver(Stepper):
     def _runge_kutta(self, dt: float) -> None:
         """Classical RK4 in the variable exp(nu k^2 t) u; the first tendency is already there."""
         v, n, base, total, stage = map(flat_real, (self.state, self._tendency, self._base, self._sum, self._stage))
-        half_decay = self._half_decay(dt)
+        # exp(-kappa k^2 dt / 2), one array for all components or one for each
+        rate = -0.5 * self.viscosity * dt if self._decay.dim() == 3 else self._diffusivity * (-0.5 * dt)
+        half_decay = torch.mul(self.box.k_squared_flat, rate, out=self._decay).exp_()
         torch.mul(v, half_decay, out=base)
         n.mul_(half_decay)
         torch.add(base, n, alpha=dt / 6, out=total)
@@ -238,12 +237,6 @@ class BoxSolver(Stepper):
         torch.add(base, n, alpha=dt, out=stage).mul_(half_decay)
         self._add_tendency(self._stage)
         torch.mul(total, half_decay, out=v).add_(n, alpha=dt / 6)
-
-    def _half_decay(self, dt: float) -> Tensor:
-        """exp(-kappa k^2 dt / 2), one array for all components or one for each."""
-        if self._decay.dim() == 3:
-            return torch.mul(self.box.k_squared_flat, -0.5 * self.viscosity * dt, out=self._decay).exp_()
-        return torch.mul(self.box.k_squared_flat, self._diffusivity * (-0.5 * dt), out=self._decay).exp_()
 
     def _add_tendency(self, state: Tensor) -> None:
         """P[u x omega + f] and -div(u s) + f of ``state`` into the tendency buffer; leaves u in physical space."""

@@ -18,8 +18,7 @@ from pydantic import TypeAdapter
 
 from flowsr.config.study import Experiment, load_experiment
 from flowsr.data import open_field, write_hdf5
-from flowsr.files import file_checksum
-from flowsr.pipeline.steps import read_record
+from flowsr.files import file_checksum, read_json
 from tests.experiments import write_tiny
 from tests.flows.conftest import HOME, PREFECT, REPOSITORY, Background, environment
 from tests.flows.fields import coarse_field, save_small_model
@@ -121,7 +120,7 @@ def test_a_scheduled_run_upscales_what_was_dropped_into_the_folder(server, tmp_p
         run = started.wait_for(completed, 120, "a scheduled run upscaled the file")[0]
     store = outbox / "dropped.h5.zarr"
     assert open_field(store).velocity.shape == (2, 3, 8, 8, 8)
-    assert read_record(outbox / "dropped.h5.json")["inputs"]["dropped.h5"] == file_checksum(source)
+    assert read_json(outbox / "dropped.h5.json")["inputs"]["dropped.h5"] == file_checksum(source)
     assert run["work_pool_name"] == "flowsr" and run["deployment_id"]
 
 

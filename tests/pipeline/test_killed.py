@@ -9,8 +9,7 @@ import pytest
 
 from flowsr.cli import main
 from flowsr.data import open_field
-from flowsr.files import tree_checksum
-from flowsr.pipeline.steps import read_record
+from flowsr.files import read_json, tree_checksum
 from tests.experiments import write_tiny
 
 pytestmark = pytest.mark.xdist_group("killed")
@@ -38,7 +37,7 @@ def killed_at(config, stage):
             if line.startswith(stage) and "started" not in line:
                 process.kill()
                 break
-    return read_record(config.parent / "run" / RECORDS[stage])["status"] == "running"
+    return read_json(config.parent / "run" / RECORDS[stage])["status"] == "running"
 
 
 def finished(config):

@@ -3,7 +3,8 @@
 import pytest
 
 from flowsr.errors import FlowsrError
-from flowsr.pipeline.steps import Step, perform, read_record
+from flowsr.files import read_json
+from flowsr.pipeline.steps import Step, perform
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_work_that_fails_is_not_recorded_as_done_and_keeps_its_partial_results(w
 
     with pytest.raises(RuntimeError):
         perform(step_of(work), broken)
-    assert read_record(work.output.parent / "run.json")["status"] == "running"
+    assert read_json(work.output.parent / "run.json")["status"] == "running"
     perform(step_of(work), lambda: None)
     assert work.calls == 1 and work.output.read_text() == "done"
 
@@ -93,6 +94,6 @@ def test_a_damaged_record_means_start_over(work):
 
 def test_the_record_says_what_is_needed_to_do_it_again(work):
     perform(step_of(work, a=1), work)
-    record = read_record(work.output.parent / "run.json")
+    record = read_json(work.output.parent / "run.json")
     assert record["status"] == "finished" and record["settings"] == {"a": 1} and record["inputs"] == {"input": "abc"}
     assert record["versions"]["torch"] and record["seconds"] >= 0

@@ -76,22 +76,19 @@ def disturbed(space: ChannelSpace, profile: str, re_tau: float, seed: int) -> Te
     degrees = min(DISTURBED_DEGREES, space.cells[1] - 3)  # the envelope is of degree four
     damping = 1 - y**2
     for slot, envelope in ((0, damping**2), (1, damping)):
-        shapes = fit @ space.tensor(np.stack([envelope * _chebyshev(n, y) for n in range(degrees)], axis=1))
+        chebyshev = np.cos(np.arange(degrees) * np.arccos(np.clip(y, -1, 1))[:, None])
+        shapes = fit @ space.tensor(envelope[:, None] * chebyshev)
         amplitudes = _amplitudes(space, reach, seed, slot)[:degrees]
         state[slot] = torch.einsum("jn,nxz->jxz", shapes.to(state.dtype), amplitudes)
     state[:, :, 0, 0] = 0
     space.enforce_reality(state)
-    squares = [(space.field(_part(state, slot)) ** 2).mean() for slot in (0, 1)]
-    for slot, square in enumerate(squares):
-        state[slot] *= DISTURBANCE * torch.sqrt(0.5 / square)
+    alone = [torch.stack([state[0], torch.zeros_like(state[0])]), torch.stack([torch.zeros_like(state[1]), state[1]])]
+    for slot, part in enumerate(alone):
+        state[slot] *= DISTURBANCE * torch.sqrt(0.5 / (space.field(part) ** 2).mean())
     mean = fit @ space.tensor(PROFILES[profile](y, re_tau))
     mean *= bulk_velocity(re_tau) * HEIGHT / (space.integrals() @ mean)
     state[1, :, 0, 0] = mean.to(state.dtype)
     return state
-
-
-def _chebyshev(degree: int, y: np.ndarray) -> np.ndarray:
-    return np.cos(degree * np.arccos(np.clip(y, -1, 1)))
 
 
 def _amplitudes(space: ChannelSpace, reach: tuple[int, int], seed: int, slot: int) -> Tensor:
@@ -104,10 +101,3 @@ def _amplitudes(space: ChannelSpace, reach: tuple[int, int], seed: int, slot: in
         real, imaginary = draws[:, :, m + DISTURBED_MODES, : reach[1] + 1]
         amplitudes[:, m, : reach[1] + 1] = torch.from_numpy(real + 1j * imaginary)
     return amplitudes.to(space.device)
-
-
-def _part(state: Tensor, slot: int) -> Tensor:
-    """The state with one of its two scalars alone."""
-    part = torch.zeros_like(state)
-    part[slot] = state[slot]
-    return part

@@ -54,7 +54,8 @@ class ChannelStatistics:
         mean = values[:, :, 0, 0].real
         fluctuations = squares - mean.square() @ self._weights
         bulk = float(mean[0] @ self._weights)
-        centerline, shear = self._mean_flow(solver.state)
+        _, centerline, _, low, _, high = (self._marks @ solver.state[1, :, 0, 0].real).tolist()
+        shear = (low - high) / 2  # dU/dn averaged over the two walls, n into the fluid
         u_tau = math.sqrt(nu * abs(shear))
         pressure_gradient = solver.drive.pressure_gradient
         if pressure_gradient is None:  # whatever holds the bulk velocity balances the walls' drag
@@ -78,8 +79,7 @@ class ChannelStatistics:
         """(6, Ny) plane averages of u, u u, v v, w w, u v and dU/dy at the cell centres, mean flow included."""
         velocity = self.space.velocity(state, self._centres)
         products = [self._plane(velocity[a], velocity[b]) for a, b in PAIRS]
-        mean = self._centres @ state[1, :, 0, 0].real
-        u, slope = mean.chunk(2)
+        u, slope = (self._centres @ state[1, :, 0, 0].real).chunk(2)
         return torch.stack([u, *products, slope]).cpu().numpy()
 
     def _plane(self, a: Tensor, b: Tensor) -> Tensor:
@@ -89,11 +89,6 @@ class ChannelStatistics:
     def _volume(self, values: Tensor) -> Tensor:
         """(components,) volume averages of squares, from coefficients (components, points, x, z) at the quadrature."""
         return torch.stack([self._plane(each, each) for each in values]) @ self._weights
-
-    def _mean_flow(self, state: Tensor) -> tuple[float, float]:
-        """Mean of u in the middle, and dU/dn averaged over the two walls, n into the fluid."""
-        _, middle, _, low, _, high = (self._marks @ state[1, :, 0, 0].real).tolist()
-        return middle, (low - high) / 2
 
 
 class ProfileSums:

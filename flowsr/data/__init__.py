@@ -19,34 +19,9 @@ from flowsr.data.readers.well import WellReader
 from flowsr.data.readers.zarr import ZarrReader
 from flowsr.data.store import FieldStore, create_store, store_checksum
 
-__all__ = [
-    "DEGRADE_OPERATORS",
-    "READERS",
-    "BlastnetReader",
-    "CutoutReader",
-    "DescribedReader",
-    "FieldStore",
-    "Hdf5Reader",
-    "Inspection",
-    "Manifest",
-    "Netcdf3Reader",
-    "OpenfoamReader",
-    "Reader",
-    "StoreReader",
-    "VtkReader",
-    "WellReader",
-    "XdmfReader",
-    "ZarrReader",
-    "check_finite",
-    "convert",
-    "create_store",
-    "degrade",
-    "fetch",
-    "field_template",
-    "grid_of",
-    "inspect",
-    "open_field",
-    "read_manifest",
-    "store_checksum",
-    "write_hdf5",
-]
+__all__ = ["Inspection", "Manifest", "check_finite", "convert", "fetch", "inspect", "open_field", "read_manifest"]
+__all__ += ["DEGRADE_OPERATORS", "FieldStore", "create_store", "degrade", "field_template", "grid_of", "store_checksum"]
+# Formats.
+__all__ += ["READERS", "BlastnetReader", "CutoutReader", "DescribedReader", "Hdf5Reader", "Netcdf3Reader"]
+__all__ += ["OpenfoamReader", "Reader", "StoreReader", "VtkReader", "WellReader", "XdmfReader", "ZarrReader"]
+__all__ += ["write_hdf5"]

@@ -26,43 +26,14 @@ from flowsr.simulate.solver import BoxSolver
 from flowsr.simulate.spectral import PeriodicBox, resample
 from flowsr.simulate.symmetry_group import right_hand_side_group, symmetry_defects
 
-__all__ = [
-    "FLOWS",
-    "BandPower",
-    "BoxSolver",
-    "Channel",
-    "Coriolis",
-    "Flow",
-    "Force",
-    "HelicalPower",
-    "LinearForcing",
-    "MeanGradient",
-    "Pattern",
-    "PeriodicBox",
-    "Scalar",
-    "ShellEnergy",
-    "Simulation",
-    "Stratification",
-    "Target",
-    "UniformFlow",
-    "abc",
-    "abc_force",
-    "diagnose",
-    "exact_group",
-    "forces_of",
-    "from_spectrum",
-    "helicity",
-    "initial_state",
-    "kolmogorov",
-    "kolmogorov_fourfold",
-    "random_solenoidal",
-    "resample",
-    "right_hand_side_group",
-    "scalars_of",
-    "simulate",
-    "solver_of",
-    "symmetry_defects",
-    "taylor_green",
-]
+__all__ = ["FLOWS", "Channel", "Flow", "Simulation", "Target", "diagnose", "simulate"]
+# The solver, its forces and scalars.
+__all__ += ["BandPower", "BoxSolver", "Coriolis", "Force", "HelicalPower", "LinearForcing", "PeriodicBox", "resample"]
+__all__ += ["Pattern", "ShellEnergy", "UniformFlow", "abc_force", "helicity", "kolmogorov", "kolmogorov_fourfold"]
+__all__ += ["MeanGradient", "Scalar", "Stratification"]
+# What a run begins with, what it is made of, and its symmetry.
+__all__ += ["abc", "from_spectrum", "random_solenoidal", "taylor_green"]
+__all__ += ["forces_of", "initial_state", "scalars_of", "solver_of"]
+__all__ += ["exact_group", "right_hand_side_group", "symmetry_defects"]
 
 make_callable(__name__)  # flowsr.simulate(...) is flowsr.public.simulate

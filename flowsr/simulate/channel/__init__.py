@@ -5,16 +5,5 @@ from flowsr.simulate.channel.space import ChannelSpace
 from flowsr.simulate.channel.start import PROFILES, bulk_velocity, disturbed, turbulent_profile
 from flowsr.simulate.channel.statistics import PROFILE_COLUMNS, ChannelStatistics, ProfileSums, profile_table
 
-__all__ = [
-    "PROFILES",
-    "PROFILE_COLUMNS",
-    "ChannelSolver",
-    "ChannelSpace",
-    "ChannelStatistics",
-    "MeanDrive",
-    "ProfileSums",
-    "bulk_velocity",
-    "disturbed",
-    "profile_table",
-    "turbulent_profile",
-]
+__all__ = ["PROFILES", "ChannelSolver", "ChannelSpace", "MeanDrive", "bulk_velocity", "disturbed", "turbulent_profile"]
+__all__ += ["PROFILE_COLUMNS", "ChannelStatistics", "ProfileSums", "profile_table"]

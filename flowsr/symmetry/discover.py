@@ -10,22 +10,14 @@ import numpy as np
 import torch
 
 from flowsr.devices import resolve_device
-from flowsr.errors import FlowsrError
+from flowsr.errors import require
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.metrics import symmetry_breaking
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
+from flowsr.symmetry import randomization, weights
 from flowsr.symmetry.network import NetworkShape, ProbeNetwork, Training, explained, trained_strict
-from flowsr.symmetry.randomization import (
-    Evidence,
-    Significance,
-    against_subgroup,
-    exact_subgroup,
-    least_blocks,
-    null_parts,
-    power_spreads,
-    surviving_subgroup,
-)
+from flowsr.symmetry.randomization import Evidence, Significance
 from flowsr.symmetry.result import (
     GROUP,
     Candidate,
@@ -40,21 +32,7 @@ from flowsr.symmetry.result import (
     plain,
 )
 from flowsr.symmetry.tasks import TASKS, Samples, dynamics_samples, pair_samples, superres_samples
-from flowsr.symmetry.weights import (
-    NOTHING,
-    ROUNDING,
-    Penalty,
-    Scores,
-    aligned,
-    departures,
-    exact_stabilizer,
-    from_irreps,
-    measure_scores,
-    penalized,
-    powers,
-    projector,
-    to_irreps,
-)
+from flowsr.symmetry.weights import Penalty, departures, to_irreps
 from flowsr.symmetry.words import sentences
 
 SEEDS = 4
@@ -122,8 +100,7 @@ def discover(
         FlowsrError: an unknown task, fields that do not fit, or too few independent snapshots for the rate asked for.
     """
     makers = {"dynamics": dynamics_samples, "superres": superres_samples, "pair": pair_samples}
-    if task not in makers:
-        raise FlowsrError("unknown task", variable="task", expected=" or ".join(TASKS), found=repr(task))
+    require(task in makers, "unknown task", variable="task", expected=" or ".join(TASKS), found=repr(task))
     return discover_samples(makers[task](*fields, irreps, **options), seeds=seeds, method=method, progress=progress)
 
 
@@ -142,39 +119,33 @@ def check_enough(samples: Samples, method: Method) -> None:
     Raises:
         FlowsrError: fewer independent snapshots than it takes to reject anything at the rate asked for.
     """
-    needed, found = least_blocks(method.significance.false_alarm_rate), len(samples.block_numbers)
-    if found < needed and not method.exact:
-        raise FlowsrError(
-            "too few independent snapshots to reject any symmetry",
-            variable="snapshots",
-            expected=f"{needed} or more at a false alarm rate of {method.significance.false_alarm_rate:g}",
-            found=found,
-            hint="data without noise can be taken as exact",
-        )
+    rate, found = method.significance.false_alarm_rate, len(samples.block_numbers)
+    needed = randomization.least_blocks(rate)
+    require(
+        found >= needed or method.exact,
+        "too few independent snapshots to reject any symmetry",
+        variable="snapshots",
+        expected=f"{needed} or more at a false alarm rate of {rate:g}",
+        found=found,
+        hint="data without noise can be taken as exact",
+    )
 
 
 def train_one(samples: Samples, seed: int, method: Method = Method(), progress: Progress = SILENT) -> Trained:
     """Fit one strict network, relax it, measure its equivariance error; depends on nothing but the arguments."""
     samples = samples.normalized(torch.float64 if method.exact else torch.float32)
-    network = trained_strict(
-        samples,
-        method.network,
-        method.training,
-        seed=seed,
-        device=resolve_device(method.device),
-        progress=progress.share(0, 1 / 3),
-    )
-    scores = measure_scores(
-        network, samples, seed=seed, per_block=not method.exact, progress=progress.share(1 / 3, 2 / 3)
-    )
-    departure = departures(scores)
-    weights, fit = _relaxation(network, samples, departure.mean(axis=0))
-    errors, shells = _equivariance(network, samples, weights)
-    null_errors = None
+    first, second = progress.share(0, 1 / 3), progress.share(1 / 3, 2 / 3)
+    options = {"seed": seed, "device": resolve_device(method.device)}
+    network = trained_strict(samples, method.network, method.training, progress=first, **options)
+    scores = weights.measure_scores(network, samples, seed=seed, per_block=not method.exact, progress=second)
+    departure, null_errors = departures(scores), None
+    relaxed, fit = _relaxation(network, samples, departure.mean(axis=0))
+    errors, shells = _equivariance(network, samples, relaxed)
     if not method.exact:
         generator = np.random.default_rng([method.significance.seed, seed])
-        drawn = null_parts(to_irreps(departure), Evidence.of(departure, samples.block_runs), _whole(), 1, generator)
-        null_errors, _ = _equivariance(network, samples, 1 + fit["step"] * from_irreps(drawn)[0])
+        evidence, whole = Evidence.of(departure, samples.block_runs), randomization.whole_group()
+        drawn = randomization.null_parts(to_irreps(departure), evidence, whole, 1, generator)
+        null_errors, _ = _equivariance(network, samples, 1 + fit["step"] * weights.from_irreps(drawn)[0])
     progress(1.0, "done")
     return Trained(seed, scores, errors, null_errors, shells, fit)
 
@@ -185,7 +156,10 @@ def conclude(
     """All networks together: irreps, layers, surviving group, errors, words."""
     layers = trained[0].scores.layers
     blocks = np.concatenate([departures(one.scores) for one in trained], axis=1)
-    shown = np.concatenate([_shown_departure(one.scores, method) for one in trained])
+    # As reported, with the penalty asked for: (rows, 48).
+    shown = blocks.mean(axis=0)
+    if method.penalty != "none":
+        shown = np.concatenate([weights.penalized(one.scores, method.penalty, method.strength) for one in trained])
     of_row = np.array(list(layers) * len(trained))
     seed_of_row = np.repeat([one.seed for one in trained], len(layers))
     evidence = Evidence(blocks, np.arange(len(blocks))) if method.exact else Evidence.of(blocks, samples.block_runs)
@@ -194,12 +168,12 @@ def conclude(
     for name in dict.fromkeys(layers):
         rows = of_row == name
         own, _ = _surviving(evidence.rows(rows), method)
-        weights = aligned(1 + shown[rows])
+        aligned = weights.aligned(1 + shown[rows])
         findings[name] = LayerFinding(
             _irrep_findings(evidence.rows(rows), shown[rows], seed_of_row[rows], own.subgroup, method),
             GroupName.of(own.subgroup),
-            tuple(weights.mean(axis=0).tolist()),
-            tuple(weights.std(axis=0).tolist()),
+            tuple(aligned.mean(axis=0).tolist()),
+            tuple(aligned.std(axis=0).tolist()),
         )
     discovery = Discovery(
         task=samples.task,
@@ -222,26 +196,20 @@ def conclude(
 
 def _surviving(evidence: Evidence, method: Method, progress: Progress = SILENT):
     if method.exact:
-        return exact_subgroup(evidence.blocks.mean(axis=0))
-    return surviving_subgroup(evidence, method.significance, progress)
-
-
-def _shown_departure(scores: Scores, method: Method) -> np.ndarray:
-    """(rows, 48) w - 1 as reported, with the penalty asked for."""
-    if method.penalty == "none":
-        return departures(scores).mean(axis=0)
-    return penalized(scores, method.penalty, method.strength)
+        return randomization.exact_subgroup(evidence.blocks.mean(axis=0))
+    return randomization.surviving_subgroup(evidence, method.significance, progress)
 
 
 def _irrep_findings(
     evidence: Evidence, shown: np.ndarray, seed_of_row: np.ndarray, surviving: Subgroup, method: Method
 ) -> dict[str, IrrepFinding]:
     """Irrep by irrep: power of the shown weights, null, p, stabilizer."""
-    power = powers(shown)
+    power = weights.powers(shown)
     by_seed = {name: [p[seed_of_row == s].mean() for s in dict.fromkeys(seed_of_row)] for name, p in power.items()}
-    spreads = None if method.exact else power_spreads(evidence, method.significance)
-    p_values = {} if method.exact else against_subgroup(evidence, _whole(), method.significance)[1]
-    parts = to_irreps(evidence.blocks.mean(axis=0))
+    spreads = None if method.exact else randomization.power_spreads(evidence, method.significance)
+    p_values, parts = {}, to_irreps(evidence.blocks.mean(axis=0))
+    if not method.exact:
+        _, p_values = randomization.against_subgroup(evidence, randomization.whole_group(), method.significance)
     size = np.sqrt(sum(np.sum(x**2) for name, x in parts.items() if name != "A1g"))
     findings = {}
     for irrep in octahedral_group(GROUP).irreps:
@@ -249,7 +217,7 @@ def _irrep_findings(
         if name == "A1g":
             broken = False
         elif method.exact:
-            broken = bool(np.linalg.norm(parts[name]) > ROUNDING * size + NOTHING)
+            broken = bool(np.linalg.norm(parts[name]) > weights.ROUNDING * size + weights.NOTHING)
         else:
             broken = p_values[name] <= method.significance.false_alarm_rate
         findings[name] = IrrepFinding(
@@ -271,10 +239,10 @@ def _irrep_findings(
 def _component_stabilizer(block: np.ndarray, name: str, surviving: Subgroup) -> GroupName | None:
     """What the part of the weights in one irrep leaves, noise that the surviving group does not allow taken out; None
     where nothing is left."""
-    kept = projector(surviving, name) @ block
+    kept = weights.projector(surviving, name) @ block
     if np.linalg.norm(kept) <= 1e-9 * np.linalg.norm(block):
         return None
-    return GroupName.of(exact_stabilizer({name: kept}))
+    return GroupName.of(weights.exact_stabilizer({name: kept}))
 
 
 def _relaxation(network: ProbeNetwork, samples: Samples, departure: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
@@ -283,22 +251,22 @@ def _relaxation(network: ProbeNetwork, samples: Samples, departure: np.ndarray) 
     strict = explained(network, samples)
     shape, step = network.weights().shape, 1.0
     for _ in range(6):
-        weights = (1 + step * departure).reshape(shape)
-        with network.relaxed(weights):
+        values = (1 + step * departure).reshape(shape)
+        with network.relaxed(values):
             relaxed = explained(network, samples)
         if relaxed >= strict:
-            return weights, {"strict": strict, "relaxed": relaxed, "step": step}
+            return values, {"strict": strict, "relaxed": relaxed, "step": step}
         step /= 2
     return np.ones(shape), {"strict": strict, "relaxed": strict, "step": 0.0}
 
 
 @torch.no_grad()
-def _equivariance(network: ProbeNetwork, samples: Samples, weights: np.ndarray):
+def _equivariance(network: ProbeNetwork, samples: Samples, relaxed: np.ndarray):
     """(48,) error over a few samples, and the same by shell (None without shells)."""
     device = network.projection.filters.device
     chosen = np.linspace(0, len(samples) - 1, min(EVALUATED, len(samples))).astype(int)
     field = samples.inputs[chosen].to(device)
-    with network.relaxed(weights.reshape(network.weights().shape)):
+    with network.relaxed(relaxed.reshape(network.weights().shape)):
         found = symmetry_breaking(
             lambda x, grid: network(x, grid.boundary), field, samples.grid, samples.irreps_in, samples.irreps_out
         )
@@ -336,15 +304,7 @@ def _equivariance_finding(trained: Sequence[Trained]) -> EquivarianceFinding:
 
 def _provenance(samples: Samples, method: Method) -> dict[str, Any]:
     grid = {"shape": list(samples.grid.shape), "boundary": list(samples.grid.boundary)}
-    data = {
-        "samples": len(samples),
-        "factor": samples.factor,
-        "irreps_in": samples.irreps_in,
-        "irreps_out": samples.irreps_out,
-    }
+    data = {name: getattr(samples, name) for name in ("factor", "irreps_in", "irreps_out")}
     used = {each.name: getattr(method, each.name) for each in fields(Method)}
-    return {"method": plain(used), "grid": grid, **data, **samples.notes, "versions": versions()}
-
-
-def _whole() -> Subgroup:
-    return octahedral_group(GROUP).subgroup(range(octahedral_group(GROUP).order))
+    data = {"samples": len(samples), **data, **samples.notes}
+    return {"method": plain(used), "grid": grid, **data, "versions": versions()}

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 PARAMETER = ("0e", "0o", "1o", "1e", "2e", "2o")  # irreps of the added input, in the order of its components
 PARAMETER_SIZE = 18
+_PARAMETER = " + ".join(PARAMETER)
+_WITH_ONE = "0e + " + _PARAMETER
 _FILTERS = "0e + 1o + 2e"  # spherical harmonics up to l = 2
 
 
@@ -63,22 +65,14 @@ class PointNetwork(nn.Module):
         hidden = _features(copies)
         with _in_double_precision(seed):
             options = {"shared_weights": False, "internal_weights": False}
-            self.first = FullyConnectedTensorProduct(Irreps(_with_one()), _FILTERS, hidden, **options)
+            self.first = FullyConnectedTensorProduct(Irreps(_WITH_ONE), _FILTERS, hidden, **options)
             self.square = FullyConnectedTensorProduct(hidden, hidden, hidden)
             self.last = FullyConnectedTensorProduct(hidden, _FILTERS, Irreps("1o"), **options)
             self.first_weight = nn.Parameter(torch.randn(radial, self.first.weight_numel))
             self.last_weight = nn.Parameter(torch.randn(radial, self.last.weight_numel) / self.radial)
 
     def forward(self, points: Tensor, parameter: Tensor) -> Tensor:
-        """The moved points.
-
-        Args:
-            points: (batch, n, 3), float64.
-            parameter: (batch, 18), one for each set of points.
-
-        Returns:
-            (batch, n, 3).
-        """
+        """The moved points, (batch, n, 3), of points like them, float64, and a parameter (batch, 18) for each set."""
         from e3nn.o3 import spherical_harmonics
 
         batch, n, _ = points.shape
@@ -103,8 +97,7 @@ class FieldNetwork(nn.Module):
 
     The order parameter is a constant channel. A convolution could only add it; here it also multiplies the features, so
     that it can act on the field: rotation turns velocities, stratification damps one component of them. One tensor
-        product
-    of the features with the field itself makes room for advection.
+    product of the features with the field itself makes room for advection.
 
     Args:
         irreps_in, irreps_out: e3nn irreps of what goes in and of what comes out. Where they are the same, the network
@@ -132,21 +125,13 @@ class FieldNetwork(nn.Module):
         filters = {"diameter": 3.8 * max(spacing), "num_radial_basis": 3, "steps": tuple(spacing)}
         with _in_double_precision(seed):
             self.first = Convolution(irreps_in, hidden, _FILTERS, **filters)
-            self.couple = FullyConnectedTensorProduct(hidden, _with_one(), hidden, compile_right=True)
+            self.couple = FullyConnectedTensorProduct(hidden, _WITH_ONE, hidden, compile_right=True)
             self.advect = FullyConnectedTensorProduct(hidden, irreps_in, hidden)
             self.last = Convolution(hidden, irreps_out, _FILTERS, **filters)
-            self.add = Linear(_parameter_irreps(), irreps_out)
+            self.add = Linear(_PARAMETER, irreps_out)
 
     def forward(self, field: Tensor, parameter: Tensor) -> Tensor:
-        """The new field.
-
-        Args:
-            field: (batch, component, x, y, z), float64.
-            parameter: (batch, 18).
-
-        Returns:
-            (batch, component, x, y, z).
-        """
+        """The new field, (batch, component, x, y, z), of a field like it, float64, and a parameter (batch, 18)."""
         features = _periodic(self.first, field).movedim(1, -1)
         features = torch.einsum("bxyzi,bij->bxyzj", features, self.couple.right(_prepend_one(parameter)))
         features = (features + self.advect(features, field.movedim(1, -1))).movedim(-1, 1)
@@ -168,14 +153,6 @@ def _periodic(convolution: nn.Module, field: Tensor) -> Tensor:
 
 def _prepend_one(parameter: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(parameter[:, :1]), parameter], dim=1)
-
-
-def _with_one() -> str:
-    return " + ".join(("0e", *PARAMETER))
-
-
-def _parameter_irreps() -> str:
-    return " + ".join(PARAMETER)
 
 
 def _features(copies: int) -> str:

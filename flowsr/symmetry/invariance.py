@@ -24,7 +24,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.symmetry.moments import Statistic, velocity_statistics
-from flowsr.symmetry.randomization import STANDARD, Significance, SubgroupTest, largest_kept
+from flowsr.symmetry.randomization import STANDARD, Significance, SubgroupTest, block_means, largest_kept
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,8 @@ def data_symmetry(
     if len(set(grid.shape)) > 1:
         raise ValueError(f"the 48 elements need as many cells along every axis, got {grid.shape}")
     blocks = np.arange(len(fields)) if blocks is None else np.asarray(blocks)
-    if len(np.unique(blocks)) < 2:
-        raise ValueError("what is chance cannot be told from one independent block: give two or more")
     products = {
-        name: pair_products(_block_means(statistic, blocks))
+        name: pair_products(Statistic(block_means(statistic.values, blocks), statistic.points))
         for name, statistic in velocity_statistics(fields, grid, local=local).items()
     }
     return symmetry_of_products(products, significance)
@@ -147,8 +145,7 @@ def pair_products(statistic: Statistic) -> np.ndarray:
 
 
 def subgroup_p(products: Mapping[str, np.ndarray], subgroup: Subgroup, significance: Significance) -> float:
-    """p-value of a subgroup: how often blocks transformed by random elements of it agree as well as they do
-    unturned."""
+    """p-value of a subgroup: how often blocks moved by random elements of it agree as well as they do unmoved."""
     if subgroup.order == 1:
         return 1.0
     group = octahedral_group("Oh")
@@ -175,11 +172,7 @@ def agreement_p(products: Mapping[str, np.ndarray], relative: np.ndarray) -> flo
 
 
 def element_defects(products: np.ndarray, significance: Significance) -> ElementDefects:
-    """Defects of one family with bootstrap and null.
-
-    Args:
-        products: (blocks, blocks, 48).
-    """
+    """Defects of one family, from its products (blocks, blocks, 48), with bootstrap and null."""
     group = octahedral_group("Oh")
     count = len(products)
     generator = np.random.default_rng(significance.seed)
@@ -213,9 +206,3 @@ def _defects(products: np.ndarray, counts: np.ndarray) -> np.ndarray:
     noise = counts @ np.diagonal(products[:, :, 0]) / counts.sum() ** 2
     whole = max(mean[0], noise, np.finfo(float).tiny)
     return np.sqrt(np.clip(2 * (mean[0] - mean) / whole, 0, 4))
-
-
-def _block_means(statistic: Statistic, blocks: np.ndarray) -> Statistic:
-    """The statistic averaged over the samples of each block."""
-    means = [statistic.values[blocks == block].mean(axis=0) for block in np.unique(blocks)]
-    return Statistic(np.stack(means), statistic.points)

@@ -69,9 +69,6 @@ def octants() -> np.ndarray:
     return np.array(list(product((-1, 1), repeat=3)))
 
 
-_WHOLE = np.zeros((1, 3), dtype=np.int64)
-
-
 def velocity_statistics(fields: Tensor, grid: Grid, *, local: bool | None = None) -> dict[str, Statistic]:
     """Everything the check without a network looks at.
 
@@ -106,13 +103,20 @@ def velocity_statistics(fields: Tensor, grid: Grid, *, local: bool | None = None
 
 def _one_sample(field: Tensor, grid: Grid, local: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> ((layers, points, 3, ...), points) of one field (1, 3, x, y, z)."""
-    pick, points = (_octant_parts, octants()) if local else (_whole, _WHOLE)
+    pick, points = (_octant_parts, octants()) if local else (lambda whole: [whole], np.zeros((1, 3), dtype=np.int64))
     slopes = gradient(field, grid)[0]
+
+    def moments(of: Tensor, moment: Callable[[Tensor], Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """(1, points, ...): a moment of the values (..., cells) in every part of a field."""
+        return torch.stack([moment(part.flatten(-3)) for part in pick(of)])[None].numpy(), points
+
     found = {
-        "mean velocity": (_each(pick, field[0], lambda u: u.mean(1)), points),
-        "Reynolds stresses": (_each(pick, field[0], _second_moments), points),
-        "velocity gradients, second order": (_each(pick, slopes, _gradient_second), points),
-        "velocity gradients, third order": (_each(pick, slopes, _gradient_third), points),
+        "mean velocity": moments(field[0], lambda u: u.mean(1)),
+        "Reynolds stresses": moments(field[0], _second_moments),
+        "velocity gradients, second order": moments(
+            slopes, lambda a: _second_moments(a.flatten(0, 1)).reshape((3,) * 4)
+        ),
+        "velocity gradients, third order": moments(slopes, lambda a: _third_moments(a.flatten(0, 1)).reshape((3,) * 6)),
     }
     if grid.periodic and np.ptp(grid.spacing) < 1e-9 * max(grid.spacing):
         second, third = _structure_functions(field[0])
@@ -120,10 +124,6 @@ def _one_sample(field: Tensor, grid: Grid, local: bool) -> dict[str, tuple[np.nd
         found["structure functions, third order"] = third, lattice_directions()
         found["directional spectra"] = _directional_spectra(field[0], grid), lattice_directions()
     return found
-
-
-def _whole(field: Tensor) -> list[Tensor]:
-    return [field]
 
 
 def _octant_parts(field: Tensor) -> list[Tensor]:
@@ -138,11 +138,6 @@ def _octant_parts(field: Tensor) -> list[Tensor]:
     return parts
 
 
-def _each(pick: Callable[[Tensor], list[Tensor]], field: Tensor, moment: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """(1, points, ...): a moment of the values (..., cells) in every part of a field."""
-    return torch.stack([moment(part.flatten(-3)) for part in pick(field)])[None].numpy()
-
-
 def _second_moments(u: Tensor) -> Tensor:
     return u @ u.T / u.shape[1]
 
@@ -151,14 +146,6 @@ def _third_moments(u: Tensor) -> Tensor:
     """(n, cells) -> (n, n, n)."""
     pairs = (u[:, None] * u[None, :]).flatten(0, 1)
     return (pairs @ u.T / u.shape[1]).reshape((len(u),) * 3)
-
-
-def _gradient_second(slopes: Tensor) -> Tensor:
-    return _second_moments(slopes.flatten(0, 1)).reshape((3,) * 4)
-
-
-def _gradient_third(slopes: Tensor) -> Tensor:
-    return _third_moments(slopes.flatten(0, 1)).reshape((3,) * 6)
 
 
 def _structure_functions(u: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -177,11 +164,8 @@ def _structure_functions(u: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def _directional_spectra(u: Tensor, grid: Grid) -> np.ndarray:
     """(2 octaves, 26, 3, 3): real and imaginary parts of the spectral tensor around the 26 directions."""
     modes = torch.fft.fftn(u, dim=(1, 2, 3)).flatten(1) / u[0].numel()
-    k = torch.stack(
-        torch.meshgrid(
-            *(torch.fft.fftfreq(n, d, dtype=u.dtype) for n, d in zip(grid.shape, grid.spacing)), indexing="ij"
-        )
-    ).flatten(1)
+    along = (torch.fft.fftfreq(n, d, dtype=u.dtype) for n, d in zip(grid.shape, grid.spacing))
+    k = torch.stack(torch.meshgrid(*along, indexing="ij")).flatten(1)
     size = k.norm(dim=0)
     lowest = 1 / max(grid.lengths)
     inside = (size > 0) & (size < 0.5 / max(grid.spacing) * (1 - 1e-9))

@@ -123,13 +123,14 @@ def order_parameter(
         ValueError: inputs and targets of different numbers of samples.
     """
     if len(inputs) != len(targets) or not len(inputs):
-        raise ValueError(
-            f"as many targets as inputs, at least one: got {len(inputs)} inputs and {len(targets)} targets"
-        )
+        counts = f"{len(inputs)} inputs and {len(targets)} targets"
+        raise ValueError(f"as many targets as inputs, at least one: got {counts}")
     nothing = torch.zeros(PARAMETER_SIZE, dtype=targets.dtype, device=targets.device)
     floor = _fit(network, inputs, targets, nothing, fitting.iterations)
     samples = sample_gradients(network, inputs, targets)
-    mean, error = samples.mean(axis=0), _standard_error(samples)
+    mean, error = samples.mean(axis=0), np.zeros(samples.shape[1])
+    if len(samples) > 1:
+        error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
     parts = parameter_slices()
     p_values = _null_shares(samples, seed) if len(samples) > 1 else {}
     solved = floor <= SOLVED * float(targets.square().mean())
@@ -189,14 +190,8 @@ def _error(network: Model, inputs: Tensor, targets: Tensor, parameter: Tensor) -
 
 def _minimize(parameters: list[Tensor], objective: Callable[[], Tensor], iterations: int) -> float:
     """L-BFGS with a strong Wolfe line search; the value reached."""
-    optimizer = torch.optim.LBFGS(
-        parameters,
-        max_iter=iterations,
-        tolerance_grad=1e-14,
-        tolerance_change=1e-18,
-        history_size=30,
-        line_search_fn="strong_wolfe",
-    )
+    limits = {"max_iter": iterations, "tolerance_grad": 1e-14, "tolerance_change": 1e-18, "history_size": 30}
+    optimizer = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **limits)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -207,12 +202,6 @@ def _minimize(parameters: list[Tensor], objective: Callable[[], Tensor], iterati
     optimizer.step(closure)
     with torch.no_grad():
         return float(objective())
-
-
-def _standard_error(samples: np.ndarray) -> np.ndarray:
-    if len(samples) < 2:
-        return np.zeros(samples.shape[1])
-    return samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
 
 
 def _null_shares(samples: np.ndarray, seed: int) -> dict[str, float]:

@@ -64,6 +64,23 @@ class Significance:
 STANDARD = Significance()
 
 
+def whole_group() -> Subgroup:
+    """O_h itself."""
+    return octahedral_group("Oh").subgroup(range(48))
+
+
+def block_means(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """(samples, ...) -> (blocks, ...): means over the samples of each block.
+
+    Raises:
+        ValueError: fewer than two blocks.
+    """
+    numbers = np.unique(blocks)
+    if len(numbers) < 2:
+        raise ValueError("what is chance cannot be told from one independent block: give two or more")
+    return np.stack([values[blocks == block].mean(axis=0) for block in numbers])
+
+
 @dataclass(frozen=True)
 class SubgroupTest:
     """A subgroup held against the data.
@@ -294,19 +311,16 @@ class PowerSpread:
 def power_spreads(evidence: Evidence, settings: Significance) -> Mapping[str, PowerSpread]:
     """Null and bootstrap of the mean power of each irrep."""
     generator = np.random.default_rng(settings.seed)
-    whole = octahedral_group("Oh").subgroup(range(48))
     parts = to_irreps(evidence.blocks)
-    drawn = null_parts(parts, evidence, whole, settings.draws, generator)
+    drawn = null_parts(parts, evidence, whole_group(), settings.draws, generator)
     again = _resampled(parts, evidence, settings.draws, generator)
-    measured, null, boot = (
-        _mean_powers(w) for w in (evidence.blocks.mean(axis=0), from_irreps(drawn), from_irreps(again))
-    )
+    every = (evidence.blocks.mean(axis=0), from_irreps(drawn), from_irreps(again))
+    measured, null, boot = ({name: p.mean(axis=-1) for name, p in powers(w).items()} for w in every)
     found = {}
     for name in parts:
         low, high = np.maximum(2 * measured[name] - np.quantile(boot[name], (0.95, 0.05)), 0)
-        found[name] = PowerSpread(
-            float(null[name].mean()), float(np.quantile(null[name], 0.95)), float(low), float(high)
-        )
+        highest = np.quantile(null[name], 0.95)
+        found[name] = PowerSpread(float(null[name].mean()), float(highest), float(low), float(high))
     return found
 
 
@@ -319,7 +333,3 @@ def _resampled(parts: Parts, evidence: Evidence, draws: int, generator: np.rando
         counts = generator.multinomial(many, np.full(many, 1 / many), size=draws)[:, together]
         found[name] = np.einsum("bn,nic->bic", counts / counts.sum(axis=1, keepdims=True), x)
     return found
-
-
-def _mean_powers(departure: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values.mean(axis=-1) for name, values in powers(departure).items()}

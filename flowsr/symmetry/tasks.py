@@ -22,7 +22,7 @@ from flowsr.data import degrade, open_field
 from flowsr.data.degrade import SymmetryWarning
 from flowsr.data.field import grid_of
 from flowsr.data.independence import independent_blocks, turnover_time
-from flowsr.errors import FlowsrError, missing_variable
+from flowsr.errors import FlowsrError, missing_variable, require
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group, representation, transform_field
 from flowsr.progress import SILENT, Progress
@@ -197,12 +197,8 @@ def dynamics_samples(
     for run in runs:
         run = _with_component(torch.as_tensor(np.asarray(run)), 5)
         if len(run) <= step:
-            raise FlowsrError(
-                "a run without a later snapshot",
-                variable="step",
-                expected=f"more than {step} snapshots",
-                found=len(run),
-            )
+            expected = f"more than {step} snapshots"
+            raise FlowsrError("a run without a later snapshot", variable="step", expected=expected, found=len(run))
         inputs.append(run[:-step])
         targets.append(run[step:] - run[:-step])
         first = blocks[-1][-1] + 1 if blocks else 0
@@ -228,10 +224,8 @@ def superres_samples(coarse, fine, irreps: str = "1o", **options) -> Samples:
     for axis in (-3, -2, -1):
         spread = spread.repeat_interleave(factor, dim=axis)
     if spread.shape != fine.shape:
-        found = f"{tuple(coarse.shape)} and {tuple(fine.shape)}"
-        raise FlowsrError(
-            "coarse and fine fields do not fit", variable="superres", expected="sides times s", found=found
-        )
+        found = {"expected": "sides times s", "found": f"{tuple(coarse.shape)} and {tuple(fine.shape)}"}
+        raise FlowsrError("coarse and fine fields do not fit", variable="superres", **found)
     options = {"task": "superres", **options}
     return Samples(coarse, fine - spread, irreps, irreps, **options)
 
@@ -263,20 +257,14 @@ def read_samples(paths: Sequence[Path], settings: SampleSettings, progress: Prog
     runs, tick = [], progress.steps(len(paths))
     for path in map(Path, paths):
         runs.append(_read(path, settings))
-        if (runs[-1].grid.shape, runs[-1].irreps) != (runs[0].grid.shape, runs[0].irreps):
-            raise FlowsrError(
-                "runs differ",
-                file=path,
-                expected=f"{runs[0].grid.shape} cells of {runs[0].irreps[0]}",
-                found=f"{runs[-1].grid.shape} cells of {runs[-1].irreps[0]}",
-            )
+        expected, found = (f"{run.grid.shape} cells of {' to '.join(run.irreps)}" for run in (runs[0], runs[-1]))
+        require(found == expected, "runs differ", file=path, expected=expected, found=found)
         tick(f"read {path.name}")
     first = runs[0]
     counts = [max(len(run.times) - (settings.step if settings.task == "dynamics" else 0), 0) for run in runs]
+    times, lengths = [run.times[:n] for run, n in zip(runs, counts)], [run.block_length for run in runs]
     options: dict[str, Any] = {
-        "blocks": independent_blocks(
-            [run.times[:n] for run, n in zip(runs, counts)], [run.block_length for run in runs]
-        ),
+        "blocks": independent_blocks(times, lengths),
         "grid": first.grid,
         "task": settings.task,
         "variable": settings.variable,
@@ -302,7 +290,9 @@ def _read(path: Path, settings: SampleSettings) -> _Run:
             raise missing_variable(name, source.data_vars, file=path)
     given, wanted, notes = source, source[settings.target or settings.variable], {}
     if superres:
-        given = open_field(path, group=COARSE) if both else _degraded(source, settings)
+        with warnings.catch_warnings():  # an operator that breaks the symmetry is named in the findings
+            warnings.simplefilter("ignore", SymmetryWarning)
+            given = open_field(path, group=COARSE) if both else degrade(source, settings.operator, settings.factor)
         notes = {key: given.attrs[key] for key in ("degrade_operator", "degrade_factor") if key in given.attrs}
     inputs = given[settings.variable]
     length = _block_length(source, settings, path)
@@ -314,13 +304,6 @@ def _read(path: Path, settings: SampleSettings) -> _Run:
         block_length=length,
         notes={**notes, **({"block_length": length} if length else {})},
     )
-
-
-def _degraded(source: xr.Dataset, settings: SampleSettings) -> xr.Dataset:
-    """Made coarse; an operator that breaks the symmetry is named in the findings, so that its warning is not needed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SymmetryWarning)
-        return degrade(source, settings.operator, settings.factor)
 
 
 def _block_length(source: xr.Dataset, settings: SampleSettings, path: Path) -> float:
@@ -349,7 +332,5 @@ def _check_field(name: str, fields: Tensor, irreps: str) -> None:
         expected = f"(n, {dimension}, x, y, z), as {irreps} has {dimension} components"
         raise FlowsrError("not fields of this type", variable=name, expected=expected, found=tuple(fields.shape))
     if not torch.isfinite(fields).all():
-        bad = int((~torch.isfinite(fields)).sum())
-        raise FlowsrError(
-            "values that are not numbers", variable=name, expected="finite values", found=f"{bad} not finite"
-        )
+        found = f"{int((~torch.isfinite(fields)).sum())} not finite"
+        raise FlowsrError("values that are not numbers", variable=name, expected="finite values", found=found)

@@ -27,7 +27,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.metrics.derivatives import gradient
 from flowsr.symmetry.invariance import agreement_p
-from flowsr.symmetry.randomization import STANDARD, Significance
+from flowsr.symmetry.randomization import STANDARD, Significance, block_means
 
 WEIGHTS, PROFILES = "relaxed weights", "profiles of the input"
 
@@ -80,12 +80,9 @@ def homogeneity(
         ValueError: fewer than two blocks, or fields that do not fit the grid.
     """
     blocks = np.arange(len(inputs)) if blocks is None else np.asarray(blocks)
-    if len(np.unique(blocks)) < 2:
-        raise ValueError("what is chance cannot be told from one independent block: give two or more")
     if tuple(inputs.shape[2:]) != grid.shape or len(inputs) != len(targets):
-        raise ValueError(
-            f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} do not fit the grid {grid.shape}"
-        )
+        shapes = f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
+        raise ValueError(f"{shapes} do not fit the grid {grid.shape}")
     inputs, targets = inputs.double(), _onto(targets.double(), grid.shape)
     names, banks = _banks(inputs, targets.shape[1], grid)
     return {"xyz"[axis]: _along(axis, inputs, targets, names, banks, grid, blocks, significance) for axis in range(3)}
@@ -94,12 +91,11 @@ def homogeneity(
 def _along(axis, inputs, targets, names, banks, grid: Grid, blocks, significance: Significance) -> AxisHomogeneity:
     """One axis; banks (samples, D, K, x, y, z)."""
     scores = [_scores(_lines(banks[:, d], axis), _lines(targets[:, d], axis)) for d in range(targets.shape[1])]
-    steps, whitened = (_block_means(np.stack(parts, axis=1), blocks) for parts in zip(*scores))
-    profiles = _block_means(_profiles(_lines(inputs, axis)), blocks)
+    steps, whitened = (block_means(np.stack(parts, axis=1), blocks) for parts in zip(*scores))
+    profiles = block_means(_profiles(_lines(inputs, axis)), blocks)
     products = {WEIGHTS: _shift_products(whitened), PROFILES: _shift_products(profiles)}
-    shifts = np.random.default_rng([significance.seed, axis]).integers(
-        grid.shape[axis], size=(significance.draws, len(steps))
-    )
+    generator = np.random.default_rng([significance.seed, axis])
+    shifts = generator.integers(grid.shape[axis], size=(significance.draws, len(steps)))
     shifts = np.concatenate([np.zeros_like(shifts[:1]), shifts])
     relative = (shifts[:, None, :] - shifts[:, :, None]) % grid.shape[axis]
     power = float(targets.square().mean())
@@ -159,8 +155,7 @@ def _scores(banks: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
     whitened = torch.linalg.solve_triangular(factor, gradients.movedim(1, 0).flatten(1), upper=False)
     steps = torch.linalg.solve_triangular(factor.T, whitened, upper=True)
     rms = target.square().mean().sqrt().clamp(min=1e-300)
-    back = [v.unflatten(1, (samples, n)).movedim(0, 1).numpy() for v in (steps / rms, whitened)]
-    return tuple(back)
+    return tuple(v.unflatten(1, (samples, n)).movedim(0, 1).numpy() for v in (steps / rms, whitened))
 
 
 def _profiles(inputs: Tensor) -> np.ndarray:
@@ -170,10 +165,6 @@ def _profiles(inputs: Tensor) -> np.ndarray:
     rows = torch.cat([inputs.mean(-1), (inputs[:, first] * inputs[:, second]).mean(-1)], dim=1)
     rows = rows - rows.mean(dim=-1, keepdim=True)
     return (rows / rows.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp(min=1e-300)).numpy()
-
-
-def _block_means(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    return np.stack([values[blocks == block].mean(axis=0) for block in np.unique(blocks)])
 
 
 def _shift_products(values: np.ndarray) -> np.ndarray:

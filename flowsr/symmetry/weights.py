@@ -37,7 +37,7 @@ ROUNDING = 1e-6  # relative to the weights' whole departure from 1
 NOTHING = 1e-9  # a departure from 1 that is rounding itself
 # Of the mean eigenvalue in an irrep (Levenberg-Marquardt): directions that the output hardly feels are mostly noise.
 RIDGE = 0.3
-PROBES = 48
+PROBES, BATCH = 48, 8
 Penalty = Literal["none", "symmetric", "sparse"]
 PENALTIES: tuple[str, ...] = get_args(Penalty)
 
@@ -76,15 +76,12 @@ def measure_scores(
     members = [np.flatnonzero(samples.blocks == u) for u in numbers] if per_block else [np.arange(len(samples))]
     found, tick = [], progress.steps(len(members), "blocks")
     for chosen in members:
-        found.append(-sum(_gradient(network, lambda c=c: loss(network, samples, c)) for c in _batches(chosen)))
+        batches = [chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)]
+        found.append(-sum(_gradient(network, lambda c=c: loss(network, samples, c)) for c in batches))
         tick()
     layers = tuple(name for name, layer in network.relaxed_layers.items() for _ in range(len(layer.relaxed_weights)))
     blocks = np.stack(found) * len(members) / len(samples)
     return Scores(blocks, _gram(network, samples, seed), layers)
-
-
-def _batches(chosen: np.ndarray, size: int = 8) -> list[np.ndarray]:
-    return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
 
 def _gradient(network: ProbeNetwork, function: Callable[[], torch.Tensor]) -> np.ndarray:
@@ -111,11 +108,7 @@ def _gram(network: ProbeNetwork, samples: Samples, seed: int) -> dict[str, np.nd
         i = int(torch.randint(len(samples), (), generator=generator))
         probe = torch.randn(samples.targets[i].shape, generator=generator, dtype=samples.targets.dtype).to(device)
         field = samples.inputs[i : i + 1].to(device)
-        drawn.append(
-            _gradient(
-                network, lambda field=field, probe=probe: (network(field, samples.grid.boundary)[0] * probe).sum()
-            )
-        )
+        drawn.append(_gradient(network, lambda f=field, p=probe: (network(f, samples.grid.boundary)[0] * p).sum()))
     parts = to_irreps(np.stack(drawn))
     return {name: np.einsum("nia,nib->ab", x, x) / (x.shape[0] * x.shape[1]) for name, x in parts.items()}
 
@@ -166,9 +159,8 @@ def penalized(scores: Scores, penalty: str = "none", strength: float = 0.1) -> n
         ValueError: another penalty, or a strength that is negative.
     """
     if penalty not in PENALTIES or strength < 0:
-        raise ValueError(
-            f"penalty must be one of {', '.join(PENALTIES)}, its strength at least 0; got {penalty!r}, {strength}"
-        )
+        known = ", ".join(PENALTIES)
+        raise ValueError(f"penalty must be one of {known}, its strength at least 0; got {penalty!r}, {strength}")
     parts = to_irreps(scores.blocks.mean(axis=0))
     whole = mean_eigenvalue(scores.gram)
     found = {}

@@ -42,8 +42,7 @@ def sentences(found: Discovery, notes: Mapping[str, Any]) -> tuple[str, ...]:
     said += [_evidence(found), *_persistent(found), *_degraded(found, notes)]
     said.append(
         "A symmetry that is broken too weakly for this much data, or in a way this network cannot see, looks kept: "
-        "the true "
-        "group may be smaller than the one named."
+        "the true group may be smaller than the one named."
     )
     return tuple(said)
 
@@ -63,7 +62,8 @@ def _headline(found: Discovery) -> str:
 def _irreps(found: Discovery) -> list[str]:
     broken = {name: irrep for name, irrep in found.irreps.items() if irrep.broken}
     said = [
-        f"{name}{_how_sure(irrep)} breaks it like {octahedral_group(GROUP).irrep(name).transforms_like}{_left(irrep)}"
+        f"{name}{_how_sure(irrep)} breaks it like {octahedral_group(GROUP).irrep(name).transforms_like}"
+        + (f" and leaves {irrep.stabilizer.name}" if irrep.stabilizer else "")
         for name, irrep in broken.items()
     ]
     if not said:
@@ -77,25 +77,18 @@ def _how_sure(irrep: IrrepFinding) -> str:
     return f" ({irrep.power / irrep.null_mean:.2g} times the mean of the null, p = {irrep.p:.2g})"
 
 
-def _left(irrep: IrrepFinding) -> str:
-    return "" if irrep.stabilizer is None else f" and leaves {irrep.stabilizer.name}"
-
-
 def _evidence(found: Discovery) -> str:
     networks = f"{len(found.seeds)} network{'s' if len(found.seeds) > 1 else ''}"
     if found.exact:
         return f"The data were taken to be free of noise: anything above rounding counts ({networks})."
     kept = next(c for c in found.candidates if c.name == found.surviving.name)
     share = f"{100 * found.false_alarm_rate:.2g} %"
-    rejected = [c for c in found.candidates if not c.kept]
-    more = (
-        f" All {len(rejected)} larger or equal subgroups tried before it are rejected at that rate;" if rejected else ""
-    )
+    rejected = sum(not c.kept for c in found.candidates)
+    more = f" All {rejected} larger or equal subgroups tried before it are rejected at that rate;" if rejected else ""
     runs = f" of {found.runs} run{'s' if found.runs > 1 else ''}" if found.runs < found.snapshots else ""
     return (
         f"From {found.snapshots} independent snapshots{runs} and {networks}; data with no preferred direction would "
-        "be called "
-        f"anisotropic in {share} of all cases.{more} {found.surviving.name} itself is not (p = {kept.p:.2g})."
+        f"be called anisotropic in {share} of all cases.{more} {found.surviving.name} itself is not (p = {kept.p:.2g})."
     )
 
 
@@ -105,8 +98,7 @@ def _persistent(found: Discovery) -> list[str]:
         return []
     return [
         f"What a run prefers in {_listed(names)} lasts as long as the run, so there only the {found.runs} runs count "
-        "as "
-        "independent; more runs, rather than longer ones, would tell a property of the flow from one of these runs."
+        "as independent; more runs, rather than longer ones, would tell a property of the flow from one of these runs."
     ]
 
 
@@ -117,9 +109,8 @@ def _degraded(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
     if operator is None:
         if surviving.schoenflies == _STRIDED and found.task == "superres":
             return [
-                f"{surviving.label} is also what picking every s-th point of the fine field (x[::s]) leaves; the "
-                "data do not "
-                "say how they were made coarse, so look there before the flow."
+                f"{surviving.label} is also what picking every s-th point of the fine field (x[::s]) leaves; the data "
+                "do not say how they were made coarse, so look there before the flow."
             ]
         return []
     allowed = operator_group(str(operator), int(np.max(notes.get("degrade_factor", 2))))
@@ -138,12 +129,9 @@ def _degraded(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
 
 @lru_cache
 def operator_group(operator: str, factor: int) -> Subgroup:
-    """The subgroup of O_h, about the box's centre, that commutes with a registered degrade operator: tried on a random
-    field.
+    """The subgroup of O_h, about the box's centre, that commutes with a registered degrade operator.
 
-    Args:
-        operator: its name.
-        factor: coarse cell size over fine cell size.
+    It is tried on a random field; ``factor`` is coarse cell size over fine cell size.
     """
     group = octahedral_group(GROUP)
     coarsen = DEGRADE_OPERATORS[operator]()
@@ -233,9 +221,7 @@ def _mirrors(subgroup: Subgroup) -> list[str]:
     if principal in normals:
         parts.append(f"the mirror plane normal to {_axis(axis_label(principal))}")
     if along:
-        count = {1: "one mirror plane", 2: "two mirror planes", 3: "three mirror planes", 4: "four mirror planes"}[
-            len(along)
-        ]
+        count = ("one mirror plane", "two mirror planes", "three mirror planes", "four mirror planes")[len(along) - 1]
         parts.append(f"{count} containing {_axis(axis_label(principal))}")
     others = [n for n in normals if n not in along and n != principal]
     if others:

@@ -24,9 +24,12 @@ QUICK = ["training.epochs=3", "network.channels=2", "seeds=[0, 1]", "significanc
 
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory):
-    """Forty isotropic velocities with structure beyond the cell, in two runs."""
+    """Forty isotropic velocities with structure beyond the cell, in two runs.
+
+    One seed in twenty is a false alarm of the test of the data's own statistics: 2 is one (D4h), 3, 4 and 5 are not.
+    """
     folder = tmp_path_factory.mktemp("smooth")
-    fields = white(40, 8, seed=2).numpy()
+    fields = white(40, 8, seed=3).numpy()
     spectrum = np.fft.fftn(fields, axes=(-3, -2, -1))
     k = np.fft.fftfreq(8) * 8
     squared = k[:, None, None] ** 2 + k[None, :, None] ** 2 + k**2
@@ -64,7 +67,7 @@ def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys)
     assert {axis: each["homogeneous"] for axis, each in found["translation"].items()} == dict.fromkeys("xyz", True)
     samples = read_samples(smooth, SampleSettings("superres", operator="strided", turnover_time=0.5))
     data = data_symmetry(samples.inputs, samples.grid, blocks=samples.blocks, significance=Significance(draws=199))
-    assert found["data"] == plain(data) and data.blocks == 40 and data.surviving.order > 6
+    assert found["data"] == plain(data) and data.blocks == 40 and data.surviving.label == "Oh"
     assert Discovery.from_json(found).to_json() == found
 
 

@@ -92,8 +92,6 @@ def discover(
             ``pair`` inputs and targets, each (n, component, x, y, z).
         irreps: field type (e3nn) of the inputs.
         seeds: of the networks, or how many.
-        method: how it is done.
-        progress: told the fraction done and a short message.
         options: those of :func:`~flowsr.symmetry.tasks.dynamics_samples`, ``superres_samples`` or ``pair_samples``.
 
     Raises:

@@ -90,10 +90,6 @@ def data_symmetry(
         grid: of the fields; a cube, so that every element maps it to itself.
         blocks: (samples,) number of the independent block that each belongs to, such as its run; default: each its own.
         local: see :func:`flowsr.symmetry.moments.velocity_statistics`.
-        significance: rate of false alarms, draws, seed.
-
-    Returns:
-        Defects with error bars, kept and broken elements, the surviving subgroup.
 
     Raises:
         ValueError: fields that are not velocities on a cube, or fewer than two blocks.

@@ -113,11 +113,7 @@ def order_parameter(
             :class:`~flowsr.symmetry.equivariant.FieldNetwork`.
         inputs: (batch, ...) independent samples.
         targets: (batch, ...) what the network should make of them.
-        fitting: how long to train.
         seed: of the random elements of the null.
-
-    Returns:
-        Gradients with their errors and p-values, the missing irreps, the learned parameter, both losses.
 
     Raises:
         ValueError: inputs and targets of different numbers of samples.

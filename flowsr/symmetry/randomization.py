@@ -193,15 +193,9 @@ def null_parts(
 
 
 def scaled(blocks: np.ndarray) -> dict[str, np.ndarray]:
-    """Contributions of the blocks by irrep, every column over its r.m.s. under the null.
+    """(blocks, rows, 48) -> irrep but A1g -> (blocks, d, columns), every column over its r.m.s. under the null.
 
     The scale is the mean square over blocks and over the rows i of the irrep: turning any block leaves it as it is.
-
-    Args:
-        blocks: (blocks, rows, 48).
-
-    Returns:
-        irrep -> (blocks, d, columns), without A1g.
     """
     parts = to_irreps(blocks)
     found = {}
@@ -266,7 +260,6 @@ def largest_kept(
 
     Args:
         test: holds one subgroup against the data; must allow the trivial one.
-        progress: told the fraction done and a short message.
 
     Returns:
         the surviving one (of several as large that of largest p, then of least deviation), and every subgroup at least

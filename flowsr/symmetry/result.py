@@ -27,7 +27,6 @@ class Trained:
     """What one network, of one seed, found.
 
     Args:
-        seed: of the network.
         scores: what each block asks of the relaxed weights.
         errors: (48,) equivariance error of the relaxed network.
         null_errors: (48,) that of the network whose weights come from one random data set; None for exact data.
@@ -80,8 +79,6 @@ class GroupName:
 
     Args:
         name: Schoenflies symbol, with its axes where the symbol alone does not say: ``C4v [001]``.
-        schoenflies: the symbol alone, ``C4v``.
-        order: how many elements it has.
         axis: its principal axis, or None.
         elements: their numbers in ``octahedral_group("Oh")``.
         operations: what each does, ``C4+[001]``.
@@ -115,8 +112,6 @@ class IrrepFinding:
     symmetry and has power 1), averaged over seeds and filter banks.
 
     Args:
-        dimension: d of the irrep.
-        power: measured.
         std: standard deviation over seeds.
         low, high: central 90 % of a bootstrap over independent snapshots; None where there are too few.
         null_mean, null_high: mean and 95th percentile of the power under the null; None where there is no null.
@@ -164,8 +159,6 @@ class Candidate:
     """One subgroup held against the data.
 
     Args:
-        name: its label.
-        order: how many elements it has.
         p: probability of weights as far from being invariant under it, if it were a symmetry; None without a null.
         deviation: share of the weights' varying part that is not invariant under it, 0 to 1.
         kept: whether the data allow it.
@@ -180,12 +173,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ElementErrors:
-    """An equivariance error with its spread over seeds and its mean under the null.
-
-    Args:
-        mean, std: over seeds.
-        null: mean under the null; None where there is no null.
-    """
+    """An equivariance error: mean and standard deviation over seeds, and the mean under the null, if there is one."""
 
     mean: float
     std: float
@@ -194,12 +182,7 @@ class ElementErrors:
 
 @dataclass(frozen=True)
 class ShellErrors:
-    """Equivariance error of the trained networks, wavenumber shell by shell.
-
-    Args:
-        k: (shells,) wavenumbers.
-        error_by_class: class name -> (shells,) relative error; None where a shell holds nothing.
-    """
+    """Relative equivariance error by class of elements over wavenumbers k; None where a shell holds nothing."""
 
     k: tuple[float, ...]
     error_by_class: Mapping[str, tuple[float | None, ...]]

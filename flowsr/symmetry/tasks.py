@@ -162,14 +162,13 @@ class Samples:
 
 
 def pair_samples(inputs, targets, irreps_in: str, irreps_out: str | None = None, **options) -> Samples:
-    """Any input and target arrays.
+    """Any input and target arrays; further options are those of :class:`Samples`.
 
     Args:
         inputs: (n, C, x, y, z); without the component axis for a scalar.
         targets: (n, D, s x, s y, s z), likewise.
         irreps_in: field type of the inputs, ``1o`` for a velocity.
         irreps_out: that of the targets; default: as the inputs.
-        options: further ones of :class:`Samples`.
     """
     inputs, targets = (_with_component(torch.as_tensor(np.asarray(a))) for a in (inputs, targets))
     return Samples(inputs, targets, irreps_in, irreps_out or irreps_in, **options)
@@ -185,10 +184,8 @@ def dynamics_samples(
 
     Args:
         runs: one (time, component, x, y, z) array for each independent run.
-        irreps: field type.
         step: how many snapshots later.
         pairs_per_block: how many consecutive pairs make one independent block; as many as the flow takes to forget.
-        options: further ones of :class:`Samples`.
 
     Raises:
         FlowsrError: runs without a pair of snapshots that far apart.
@@ -209,14 +206,10 @@ def dynamics_samples(
 
 
 def superres_samples(coarse, fine, irreps: str = "1o", **options) -> Samples:
-    """From coarse to fine. The target is what the fine field has beyond the coarse one, each coarse value being spread
-    over its cell; to spread commutes with the group.
+    """From coarse, (n, C, x, y, z), to fine, (n, C, s x, s y, s z).
 
-    Args:
-        coarse: (n, C, x, y, z).
-        fine: (n, C, s x, s y, s z).
-        irreps: field type.
-        options: further ones of :class:`Samples`, such as ``notes={"degrade_operator": "block_mean"}``.
+    The target is what the fine field has beyond the coarse one, each coarse value being spread over its cell; to spread
+    commutes with the group. Further options are those of :class:`Samples`, such as ``notes``.
     """
     coarse, fine = (_with_component(torch.as_tensor(np.asarray(a))) for a in (coarse, fine))
     factor = fine.shape[-1] // coarse.shape[-1]
@@ -244,11 +237,6 @@ class _Run:
 
 def read_samples(paths: Sequence[Path], settings: SampleSettings, progress: Progress = SILENT) -> Samples:
     """Samples from files: whatever :func:`flowsr.data.open_field` opens, one file a run.
-
-    Args:
-        paths: the files.
-        settings: what to make of them.
-        progress: told the fraction done and a short message.
 
     Raises:
         FlowsrError: a file that cannot be read or lacks the variable, runs that differ in grid or field type, or an

@@ -64,17 +64,13 @@ def homogeneity(
     blocks: np.ndarray | None = None,
     significance: Significance = STANDARD,
 ) -> dict[str, AxisHomogeneity]:
-    """Test each axis for homogeneity.
+    """Test each axis, by name, for homogeneity.
 
     Args:
         inputs: (samples, C, x, y, z).
         targets: (samples, D, s x, s y, s z); finer ones are averaged onto the input's cells.
         grid: of the inputs.
         blocks: (samples,) number of the independent block each belongs to; default: each its own.
-        significance: rate of false alarms, draws, seed.
-
-    Returns:
-        axis name -> finding.
 
     Raises:
         ValueError: fewer than two blocks, or fields that do not fit the grid.

@@ -70,7 +70,6 @@ def measure_scores(
         samples: what it was fitted to.
         seed: of the random probes with which A is estimated.
         per_block: whether blocks are told apart; if not, all samples are one.
-        progress: told the fraction done and a short message.
     """
     numbers = samples.block_numbers if per_block else [0]
     members = [np.flatnonzero(samples.blocks == u) for u in numbers] if per_block else [np.arange(len(samples))]
@@ -114,14 +113,9 @@ def _gram(network: ProbeNetwork, samples: Samples, seed: int) -> dict[str, np.nd
 
 
 def to_irreps(weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The group Fourier transform.
+    """The group Fourier transform: (..., rows, 48) -> irrep -> (..., d, rows d).
 
-    Args:
-        weights: (..., rows, 48).
-
-    Returns:
-        irrep -> (..., d, rows d): turning the data by g multiplies by rho(g) from the left. Squared norms add up to
-        that of the weights.
+    Turning the data by g multiplies by rho(g) from the left. Squared norms add up to that of the weights.
     """
     group = octahedral_group("Oh")
     parts = {}
@@ -149,11 +143,7 @@ def departures(scores: Scores) -> np.ndarray:
 
 
 def penalized(scores: Scores, penalty: str = "none", strength: float = 0.1) -> np.ndarray:
-    """(rows, 48) w - 1 of the whole data set under a penalty; see the module.
-
-    Args:
-        penalty: ``none``, ``symmetric`` or ``sparse``.
-        strength: in units of the mean eigenvalue of A.
+    """(rows, 48) w - 1 of the whole data set under a penalty, see the module; strength in mean eigenvalues of A.
 
     Raises:
         ValueError: another penalty, or a strength that is negative.
@@ -238,13 +228,9 @@ def exact_stabilizer(parts: Parts, scale: float | None = None, tolerance: float 
 
 
 def powers(departure: np.ndarray) -> dict[str, np.ndarray]:
-    """Squared length of w in each irrep over that of its mean part, row by row.
+    """Squared length of w in each irrep over that of its mean part: w - 1 (..., rows, 48) -> irrep -> (..., rows).
 
-    Args:
-        departure: (..., rows, 48), w - 1.
-
-    Returns:
-        irrep -> (..., rows); A1g is 1. Where the mean part has gone below a tenth of 1, a tenth is taken.
+    A1g is 1. Where the mean part has gone below a tenth of 1, a tenth is taken.
     """
     group = octahedral_group("Oh")
     transformed = np.asarray(departure) @ group.fourier.T

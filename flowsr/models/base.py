@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.kernels.padding import pad, paddings
+from flowsr.nn.upsample import subvoxels_to_space
 from flowsr.registry import Registry
 from flowsr.windows import Window
 
@@ -51,7 +53,7 @@ class Upscaler(nn.Module):
         task: factor, field type, scale and frames.
 
     Attributes:
-        factor, irreps, window: the task's; ``frames`` as many as the window has.
+        factor, irreps, window: the task's; ``frames`` as many as the window has, ``components`` as the irreps.
         halo: coarse cells beyond a tile on each side that its result depends on; ``None`` where the whole field is
             needed.
         frame_spacing: step in time between the frames it was trained on; ``None`` where not known, or of no account.
@@ -68,6 +70,7 @@ class Upscaler(nn.Module):
         super().__init__()
         self.task, self.factor, self.irreps = task, task.factor, task.irreps
         self.window, self.frames = task.window, task.window.frames
+        self.components = Irreps(task.irreps).dim
 
     @property
     def irreps_in(self) -> str:
@@ -152,6 +155,10 @@ class LearnedUpscaler(Upscaler):
                 raise ValueError(f"{name} must be at least 1, got {width}")
         if blocks < 0:
             raise ValueError(f"blocks must not be negative, got {blocks}")
+
+    def parts_to_space(self, parts: Tensor) -> Tensor:
+        """What was computed for the parts of every cell, (batch, component s^3, x, y, z), on the fine grid."""
+        return subvoxels_to_space(parts.unflatten(1, (self.components, -1)), self.factor)
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         """Non-dimensional correction: (batch, frames component, x, y, z) to (batch, component, s x, s y, s z)."""

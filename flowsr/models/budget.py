@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from operator import attrgetter
 
 import torch
 from e3nn.o3 import Irreps
@@ -19,11 +20,6 @@ from flowsr.models.build import options_of
 
 #: The options that set a network's width, where widths are to be matched.
 WIDTHS = ("width", "channels")
-
-
-def parameter_count(model: Upscaler) -> int:
-    """Trainable scalars."""
-    return model.parameter_count
 
 
 def multiply_adds(model: Upscaler, grid: Grid, kernel: str = "dense") -> int:
@@ -49,11 +45,6 @@ def multiply_adds(model: Upscaler, grid: Grid, kernel: str = "dense") -> int:
     return fewer + (more - fewer) * (math.prod(grid.shape) - 64) // 64
 
 
-def multiply_adds_per_cell(model: Upscaler, grid: Grid, kernel: str = "dense") -> float:
-    """:func:`multiply_adds` over the number of fine cells."""
-    return multiply_adds(model, grid, kernel) / (math.prod(grid.shape) * model.factor**3)
-
-
 def width_option(name: str) -> str | None:
     """The option that sets a registered model's width; None where it has none."""
     return next((option for option in WIDTHS if option in options_of(name)), None)
@@ -63,7 +54,7 @@ def matching_width(
     build: Callable[[int], Upscaler],
     target: float,
     widest: int = 4096,
-    cost: Callable[[Upscaler], float] = parameter_count,
+    cost: Callable[[Upscaler], float] = attrgetter("parameter_count"),
 ) -> int:
     """The width whose model comes nearest to a cost.
 
@@ -73,17 +64,13 @@ def matching_width(
         widest: upper end of the search.
         cost: parameters by default; ``lambda model: multiply_adds(model, grid)`` for equal work on a box.
     """
-
-    def of(width: int) -> float:
-        return cost(build(width))
-
     low, high = 1, 2
-    while high < widest and of(high) < target:
+    while high < widest and cost(build(high)) < target:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if of(middle) < target else (low, middle)
-    return min((low, high), key=lambda width: abs(of(width) - target))
+        low, high = (middle, high) if cost(build(middle)) < target else (low, middle)
+    return min((low, high), key=lambda width: abs(cost(build(width)) - target))
 
 
 @torch.no_grad()

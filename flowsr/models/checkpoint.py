@@ -46,13 +46,9 @@ class ModelCard:
         """
         return build_model(self.model, self.task, **self.options)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The card as JSON has it; the other way round see :meth:`from_dict`."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
-        """The card of :meth:`as_dict`.
+        """The card of its ``dataclasses.asdict``, as JSON has it.
 
         Raises:
             ValueError, KeyError, TypeError: values that are not those of a card.
@@ -67,7 +63,7 @@ def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes_atomic(folder / WEIGHTS, save(tensors))
-    write_json_atomic(folder / CARD, card.as_dict())
+    write_json_atomic(folder / CARD, asdict(card))
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -99,31 +95,24 @@ def load_model(folder: Path) -> Upscaler:
     """
     folder = Path(folder)
     card = read_card(folder)
-    model = _built(card, folder / CARD)
+    try:
+        model = card.build()
+    except FlowsrError as error:
+        raise FlowsrError(_in_one_line(error), file=folder / CARD) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = f"options do not suit model '{card.model}'"
+        raise FlowsrError(message, file=folder / CARD, found=_in_one_line(error)) from None
     model.frame_spacing = card.training.get("frame_spacing")
     try:
         checksum = file_checksum(folder / WEIGHTS)
         expected = card.training.get("weights_sha256", checksum)
         if checksum != expected:
-            raise FlowsrError(
-                "not the weights of this model's card",
-                file=folder / WEIGHTS,
-                expected=f"sha256 {expected}",
-                found=checksum,
-            )
+            message = "not the weights of this model's card"
+            raise FlowsrError(message, file=folder / WEIGHTS, expected=f"sha256 {expected}", found=checksum)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=_in_one_line(error)) from None
     return model.eval()
-
-
-def _built(card: ModelCard, file: Path) -> Upscaler:
-    try:
-        return card.build()
-    except FlowsrError as error:
-        raise FlowsrError(_in_one_line(error), file=file) from None
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise FlowsrError(f"options do not suit model '{card.model}'", file=file, found=_in_one_line(error)) from None
 
 
 def _in_one_line(error: Exception) -> str:

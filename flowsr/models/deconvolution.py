@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowsr.data.degrade import DEGRADE_OPERATORS, Cells, DegradeOperator
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models.base import MODELS, Task, Upscaler
@@ -47,8 +48,8 @@ def stencil(operator: str, factor: int) -> np.ndarray:
     if not chosen.local:
         return np.empty(0)
     faces = np.arange((2 * FARTHEST + 1) * factor + 1.0)
-    middle = chosen.matrix(_line(faces), factor)[[FARTHEST]].toarray()[0]
-    return np.trim_zeros(middle)
+    cells = Cells(faces, (faces[1:] + faces[:-1]) / 2, periodic=True)
+    return np.trim_zeros(chosen.matrix(cells, factor)[[FARTHEST]].toarray()[0])
 
 
 def transfer(operator: str, factor: int, cells: int) -> np.ndarray:
@@ -62,10 +63,8 @@ def transfer(operator: str, factor: int, cells: int) -> np.ndarray:
     return chosen.transfer_function(2 * np.pi * np.fft.fftfreq(cells), 1 / factor, factor)
 
 
-def _known(operator: str):
+def _known(operator: str) -> DegradeOperator:
     """The degrade operator of this name, one whose inverse is known."""
-    from flowsr.data.degrade import DEGRADE_OPERATORS
-
     if operator in OPERATORS:
         return DEGRADE_OPERATORS[operator]()
     raise FlowsrError(
@@ -75,13 +74,6 @@ def _known(operator: str):
         found=operator,
         hint=suggestion(operator, OPERATORS),
     )
-
-
-def _line(faces: np.ndarray):
-    """The cells of a periodic axis between these faces."""
-    from flowsr.data.degrade import Cells
-
-    return Cells(faces, (faces[1:] + faces[:-1]) / 2, periodic=True)
 
 
 def cubic_weights(factor: int) -> np.ndarray:
@@ -168,8 +160,7 @@ class Deconvolved(Upscaler):
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         if regularization < 0 or iterations < 0:
-            found = f"{regularization} and {iterations}"
-            raise ValueError(f"regularization and iterations must not be negative, got {found}")
+            raise ValueError(f"regularization and iterations must not be negative: {regularization}, {iterations}")
         self.operator, self.method = operator, method
         self.interpolation = Spectral(Task(self.factor, self.irreps))
         self.regularization, self.iterations = float(regularization), int(iterations)

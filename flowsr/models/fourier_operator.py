@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
-from flowsr.nn import subvoxels_to_space
 
 
 def fourier_operator(**options) -> nn.Module:
@@ -57,8 +55,8 @@ class FourierOperator(LearnedUpscaler):
         self.check_size(0, width=width, layers=layers, modes=modes)
         self.operator = fourier_operator(
             n_modes=(modes,) * 3,
-            in_channels=Irreps(self.irreps_in).dim,
-            out_channels=Irreps(self.irreps).dim * self.factor**3,
+            in_channels=self.components * self.frames,
+            out_channels=self.components * self.factor**3,
             hidden_channels=width,
             n_layers=layers,
             positional_embedding="grid" if coordinates else None,
@@ -77,7 +75,7 @@ class FourierOperator(LearnedUpscaler):
             raise ValueError(f"the Fourier neural operator needs a periodic box, got boundaries {grid.boundary}")
         with torch.autocast(coarse.device.type, enabled=False):  # there is no Fourier transform in bfloat16
             fine = self.operator(coarse.float()).to(coarse.dtype)
-        return subvoxels_to_space(fine.unflatten(1, (-1, self.factor**3)), self.factor)
+        return self.parts_to_space(fine)
 
 
 def _only_tensors(module: nn.Module, state: dict, prefix: str, local_metadata: dict) -> None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.kernels.padding import Boundary, pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
-from flowsr.nn import Chain, ResidualBlock, subvoxels_to_space
+from flowsr.nn import Chain, ResidualBlock
 
 #: Convolutions of a dense block, and dense blocks of a residual-in-residual block (ESRGAN, figure 4).
 DENSE_LAYERS, DENSE_BLOCKS = 5, 3
@@ -57,46 +56,37 @@ class CNN(LearnedUpscaler):
     def __init__(self, task: Task, width: int = 16, blocks: int = 2):
         super().__init__(task)
         self.check_size(blocks, width=width)
-        self.head = PaddedConv(Irreps(self.irreps_in).dim, width)
+        self.head = PaddedConv(self.components * self.frames, width)
         self.blocks = Chain(ResidualBlock(lambda: PaddedConv(width, width)) for _ in range(blocks))
-        self.tail = PaddedConv(width, Irreps(self.irreps).dim * self.factor**3, silent=True)
+        self.tail = PaddedConv(width, self.components * self.factor**3, silent=True)
         self.activation = nn.GELU()
         self.halo = 2 + 2 * blocks
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         features = self.blocks(self.head(coarse, grid.boundary), grid.boundary)
-        fine = self.tail(self.activation(features), grid.boundary)
-        return subvoxels_to_space(fine.unflatten(1, (-1, self.factor**3)), self.factor)
+        return self.parts_to_space(self.tail(self.activation(features), grid.boundary))
 
 
 class LateUpsampling(LearnedUpscaler):
-    """head, body, skip, sub-voxel tail; a subclass gives the body and says how far it sees.
+    """head, body, skip, sub-voxel tail. A subclass sets ``body``, and ``halo``: 3 cells more than the body sees."""
 
-    Args:
-        width: channels.
-    """
+    body: Chain
 
     def __init__(self, task: Task, width: int):
         super().__init__(task)
         self.check_size(0, width=width)
-        self.head = PaddedConv(Irreps(self.irreps_in).dim, width)
+        self.head = PaddedConv(self.components * self.frames, width)
         self.body_end = PaddedConv(width, width)
-        self.tail = PaddedConv(width, Irreps(self.irreps).dim * self.factor**3, silent=True)
-
-    def set_body(self, blocks: Iterable[nn.Module], reach: int | None) -> None:
-        """The body: modules called in turn with (features, boundary), and how many cells they see, or None."""
-        self.body = Chain(blocks)
-        self.halo = None if reach is None else reach + 3
+        self.tail = PaddedConv(width, self.components * self.factor**3, silent=True)
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         features = self.head(coarse, grid.boundary)
         deep = self.body_end(self.body(features, grid.boundary), grid.boundary)
-        fine = self.tail(features + deep, grid.boundary)
-        return subvoxels_to_space(fine.unflatten(1, (-1, self.factor**3)), self.factor)
+        return self.parts_to_space(self.tail(features + deep, grid.boundary))
 
 
 class ScaledBlock(nn.Module):
-    """f + a conv(act(conv(f))): the residual block that begins with a convolution, its branch scaled by a.
+    """f + a after(conv(relu(conv(f)))): the residual block that begins with a convolution.
 
     Args:
         width: channels.
@@ -107,13 +97,22 @@ class ScaledBlock(nn.Module):
     def __init__(self, width: int, residual_scale: float = 1.0, after: nn.Module | None = None):
         super().__init__()
         self.first, self.second = PaddedConv(width, width), PaddedConv(width, width)
-        self.activation = nn.ReLU()
-        self.after = nn.Identity() if after is None else after
-        self.residual_scale = float(residual_scale)
+        self.after, self.residual_scale = after or nn.Identity(), float(residual_scale)
 
     def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        inner = self.second(self.activation(self.first(features, boundary)), boundary)
+        inner = self.second(torch.relu(self.first(features, boundary)), boundary)
         return features + self.residual_scale * self.after(inner)
+
+
+class Residual(nn.Module):
+    """f + a layers(f), the layers called in turn with (features, boundary): a group of RCAN, a block of RRDB."""
+
+    def __init__(self, layers: Iterable[nn.Module], residual_scale: float = 1.0):
+        super().__init__()
+        self.layers, self.residual_scale = Chain(layers), float(residual_scale)
+
+    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
+        return features + self.residual_scale * self.layers(features, boundary)
 
 
 @MODELS.register("edsr")
@@ -135,7 +134,8 @@ class EDSR(LateUpsampling):
     def __init__(self, task: Task, width: int = 16, blocks: int = 4, residual_scale: float = 0.1):
         super().__init__(task, width)
         self.check_size(blocks)
-        self.set_body((ScaledBlock(width, residual_scale) for _ in range(blocks)), reach=2 * blocks)
+        self.body = Chain(ScaledBlock(width, residual_scale) for _ in range(blocks))
+        self.halo = 2 * blocks + 3
 
 
 class ChannelAttention(nn.Module):
@@ -153,18 +153,6 @@ class ChannelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features * self.gate(features.mean((-3, -2, -1)))[..., None, None, None]
-
-
-class ResidualGroup(nn.Module):
-    """f + conv(blocks(f)), the blocks with channel attention (RCAN, equations 5 and 12)."""
-
-    def __init__(self, width: int, blocks: int, reduction: int):
-        super().__init__()
-        self.blocks = Chain(ScaledBlock(width, after=ChannelAttention(width, reduction)) for _ in range(blocks))
-        self.end = PaddedConv(width, width)
-
-    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        return features + self.end(self.blocks(features, boundary), boundary)
 
 
 @MODELS.register("rcan")
@@ -190,7 +178,10 @@ class RCAN(LateUpsampling):
     def __init__(self, task: Task, width: int = 16, groups: int = 2, blocks: int = 2, reduction: int = 4):
         super().__init__(task, width)
         self.check_size(blocks, groups=groups, reduction=reduction)
-        self.set_body((ResidualGroup(width, blocks, reduction) for _ in range(groups)), reach=None)
+        self.body = Chain()
+        for _ in range(groups):
+            attended = [ScaledBlock(width, after=ChannelAttention(width, reduction)) for _ in range(blocks)]
+            self.body.append(Residual([*attended, PaddedConv(width, width)]))
 
 
 class DenseBlock(nn.Module):
@@ -217,18 +208,6 @@ class DenseBlock(nn.Module):
         return features + self.residual_scale * self.end(known, boundary)
 
 
-class ResidualInResidual(nn.Module):
-    """f + a dense(dense(dense(f))): the residual-in-residual dense block."""
-
-    def __init__(self, width: int, growth: int, residual_scale: float):
-        super().__init__()
-        self.blocks = Chain(DenseBlock(width, growth, residual_scale) for _ in range(DENSE_BLOCKS))
-        self.residual_scale = float(residual_scale)
-
-    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        return features + self.residual_scale * self.blocks(features, boundary)
-
-
 @MODELS.register("rrdb")
 class RRDB(LateUpsampling):
     """RRDB, the generator of ESRGAN, in 3-D: dense blocks, residual in residual (Wang et al. 2018).
@@ -250,5 +229,8 @@ class RRDB(LateUpsampling):
         super().__init__(task, width)
         self.check_size(blocks)
         growth = max(1, width // 2)
-        body = (ResidualInResidual(width, growth, residual_scale) for _ in range(blocks))
-        self.set_body(body, reach=DENSE_LAYERS * DENSE_BLOCKS * blocks)
+        self.body = Chain()
+        for _ in range(blocks):
+            dense = [DenseBlock(width, growth, residual_scale) for _ in range(DENSE_BLOCKS)]
+            self.body.append(Residual(dense, residual_scale))
+        self.halo = DENSE_LAYERS * DENSE_BLOCKS * blocks + 3

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
@@ -25,17 +24,7 @@ from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.models.image_networks import PaddedConv, ScaledBlock
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock, SubVoxelUpsample
 
-
-def doublings(factor: int) -> int:
-    """How many steps of two make up a factor.
-
-    Raises:
-        ValueError: a factor that is not a power of two.
-    """
-    steps = factor.bit_length() - 1
-    if factor != 2**steps:
-        raise ValueError(f"factor must be a power of two, got {factor}")
-    return steps
+Making = Callable[[], nn.Module]
 
 
 class EarlyUpsampling(LearnedUpscaler):
@@ -44,25 +33,14 @@ class EarlyUpsampling(LearnedUpscaler):
     Every part is called with (features, boundary); head and tail see 1 cell of their grid, a block 2.
     """
 
-    def assemble(
-        self,
-        head: nn.Module,
-        block: Callable[[], nn.Module],
-        step: Callable[[], nn.Module],
-        tail: nn.Module,
-        blocks: int,
-    ) -> None:
-        """Put the parts together.
+    def assemble(self, head: nn.Module, block: Making, step: Making, tail: nn.Module, blocks: int) -> None:
+        """Put the parts together; ``block`` and ``step`` make one each, ``blocks`` of them stand before every step.
 
-        Args:
-            head: from the field to features.
-            block: makes a residual block.
-            step: makes a layer to twice as many cells along each axis; its ``first_needed`` tells the first cell that
-                it needs to know its cells from a given one on.
-            tail: from features to the field's correction.
-            blocks: residual blocks before every step.
+        A step's ``first_needed`` tells the first cell that it needs to know its cells from a given one on.
         """
-        steps = doublings(self.factor)
+        steps = self.factor.bit_length() - 1
+        if self.factor != 2**steps:
+            raise ValueError(f"factor must be a power of two, got {self.factor}")
         self.head, self.tail, self.activation = head, tail, nn.ReLU()
         self.stages = nn.ModuleList(Chain([*(block() for _ in range(blocks)), step()]) for _ in range(steps))
         first = -1  # the first cell that the result's cell 0 needs: beyond the tail, and then grid by coarser grid
@@ -114,8 +92,8 @@ class PaperCNN(EarlyUpsampling):
     def __init__(self, task: Task, width: int = 16, blocks: int = 1):
         super().__init__(task)
         self.check_size(blocks, width=width)
-        head = PaddedConv(Irreps(self.irreps_in).dim, width)
-        tail = PaddedConv(width, Irreps(self.irreps).dim, silent=True)
+        head = PaddedConv(self.components * self.frames, width)
+        tail = PaddedConv(width, self.components, silent=True)
         self.assemble(head, lambda: ScaledBlock(width), lambda: DoublingConv(width), tail, blocks)
 
 
@@ -138,17 +116,10 @@ class OctahedralDoubling(nn.Module):
 class PaperOctahedral(EarlyUpsampling):
     """The paper's layout of group convolutions. Halo for factor 4 and one block a step: 6 cells.
 
-    Args:
-        group: ``O`` (24 rotations) or ``Oh`` (48, with reflections).
-        channels: regular channels, each of them one value per group element.
-        blocks: residual blocks of two group convolutions before every doubling.
-        filter_banks: filter banks L of each layer, mixed by its relaxed weights.
-        wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
-            ``zero``.
+    Arguments as of :class:`~flowsr.models.octahedral.OctahedralNetwork`, ``blocks`` before every doubling.
 
     Raises:
-        ValueError: a factor that is no power of two, channels or filter banks below 1, negative blocks, or an
-            unknown group or padding.
+        ValueError: as there, and a factor that is no power of two.
     """
 
     relaxed: bool

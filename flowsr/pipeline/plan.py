@@ -25,7 +25,7 @@ from flowsr.files import read_json, tree_checksum
 from flowsr.grid import Grid
 from flowsr.metrics import chosen_metrics
 from flowsr.models import MODELS, ModelCard
-from flowsr.models.budget import multiply_adds, parameter_count
+from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.pipeline import work
 from flowsr.pipeline.steps import Step
@@ -304,7 +304,7 @@ class Plan:
                 continue
             folder, training, network = self.network_folder(row), self.training(row.model), self.models[row.model]
             whole = row.size == source.whole
-            card, shared = self.card(row.model, row.data).as_dict(), asdict(training)
+            card, shared = asdict(self.card(row.model, row.data)), asdict(training)
             card = {name: card[name] for name in ("model", "task", "options")}
             kept = {name: value for name, value in shared.items() if name not in ("models", "frames", "target_frame")}
             pairs = self._part(source, row.size).pairs
@@ -364,7 +364,7 @@ class Plan:
             if self.single and row.trained:
                 stores = [self.output / "upscale" / row.model / store.name for store in source.tests]
                 inputs = {store.name: self.finished["upscale"][row, store.name][store.name] for store in stores}
-            settings = {name: value for name, value in card.as_dict().items() if name != "training"}
+            settings = {name: value for name, value in asdict(card).items() if name != "training"}
             file = row.model if self.single else _file(row, source)
             arguments = (row, card, folder, weights, stores)
             inputs = {**inputs, **({} if weights is None else {WEIGHTS: weights})}
@@ -456,7 +456,7 @@ class Plan:
         grid = source.coarse_grid
 
         def cost(model) -> int:
-            return parameter_count(model) if budget.by == "parameters" else multiply_adds(model, grid)
+            return model.parameter_count if budget.by == "parameters" else multiply_adds(model, grid)
 
         amount = budget.amount if budget.like is None else cost(cards[budget.like].build())
         bound = [n for n in networks if n != budget.like and n not in budget.free and self.suits(n, source)]

@@ -86,8 +86,7 @@ def fit(
         FlowsrError: a loss that is unknown or that such patches do not have, or a fit that diverged.
     """
     _quiet_lightning()
-    checkpoints = folder / "checkpoints"
-    last = checkpoints / "last.ckpt"
+    checkpoints, last = folder / "checkpoints", folder / "checkpoints" / "last.ckpt"
     folder.mkdir(parents=True, exist_ok=True)
     steps = schedule.max_epochs * math.ceil(len(patches.train) / schedule.batch_size)
     task = _Regression(model, patches, schedule, steps)
@@ -109,16 +108,12 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    data = _Patches(patches, schedule.batch_size)
     if not _has_ended(folder / HISTORY, last, schedule):
-        trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        trainer.fit(task, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     history = read_history(folder / HISTORY)
     if not best.path.exists():
-        raise FlowsrError(
-            "training diverged: no epoch had a finite validation loss",
-            file=folder / HISTORY,
-            hint="lower train.learning_rate",
-        )
+        message = "training diverged: no epoch had a finite validation loss"
+        raise FlowsrError(message, file=folder / HISTORY, hint="lower train.learning_rate")
     kept = torch.load(best.path, map_location="cpu", weights_only=True)
     model.load_state_dict(kept["weights"])
     model.cpu().eval()
@@ -144,19 +139,20 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 class _Regression(L.LightningModule):
-    """The loss over the scored core of each patch."""
+    """The loss over the scored core of each patch; loaders are made anew at each epoch, whose draws know its number."""
 
     def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int):
         super().__init__()
-        self.model, self.grid, self.schedule, self.steps = model, patches.grid, schedule, steps
+        self.model, self.patches, self.schedule, self.steps = model, patches, schedule, steps
         edges = [h * model.factor for h in patches.halo]
         self.core = (..., *(slice(e, -e if e else None) for e in edges))
-        fine_grid = patches.fine_grid or _core(patches).refined(model.factor)
+        scored = tuple(n - 2 * h for n, h in zip(patches.grid.shape, patches.halo))
+        fine_grid = patches.fine_grid or replace(patches.grid, shape=scored).refined(model.factor)
         self.objective = Objective(schedule.loss, fine_grid, model.irreps)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         coarse, fine = batch
-        return self.objective(self.model(coarse, self.grid)[self.core], fine, self.model.scale)
+        return self.objective(self.model(coarse, self.patches.grid)[self.core], fine, self.model.scale)
 
     def training_step(self, batch, index):
         loss = self.loss(batch)
@@ -165,6 +161,13 @@ class _Regression(L.LightningModule):
 
     def validation_step(self, batch, index):
         self.log("validation_loss", self.loss(batch), batch_size=len(batch[0]))
+
+    def train_dataloader(self):
+        self.patches.train.set_epoch(self.trainer.current_epoch)
+        return DataLoader(self.patches.train, batch_size=self.schedule.batch_size)
+
+    def val_dataloader(self):
+        return DataLoader(self.patches.validation, batch_size=self.schedule.batch_size)
 
     def configure_optimizers(self):
         rate = self.schedule.learning_rate
@@ -175,27 +178,6 @@ class _Regression(L.LightningModule):
         optimizer = torch.optim.Adam(weights, lr=rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-
-def _core(patches: PatchPair) -> Grid:
-    """Grid of the scored coarse cells of a patch."""
-    shape = tuple(n - 2 * h for n, h in zip(patches.grid.shape, patches.halo))
-    return replace(patches.grid, shape=shape)
-
-
-class _Patches(L.LightningDataModule):
-    """Loaders made anew at each epoch, so that an epoch's draws depend on its number alone."""
-
-    def __init__(self, patches: PatchPair, batch_size: int):
-        super().__init__()
-        self.patches, self.batch_size = patches, batch_size
-
-    def train_dataloader(self):
-        self.patches.train.set_epoch(self.trainer.current_epoch)
-        return DataLoader(self.patches.train, batch_size=self.batch_size)
-
-    def val_dataloader(self):
-        return DataLoader(self.patches.validation, batch_size=self.batch_size)
 
 
 class _History(Callback):
@@ -234,13 +216,10 @@ class _Best(Callback):
         loss = float(trainer.callback_metrics["validation_loss"])
         if not math.isfinite(loss):
             return
-        earlier = self._earlier()
+        earlier = torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
         if earlier is None or loss < earlier["loss"] or trainer.current_epoch <= earlier["epoch"]:
             weights = {name: tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
             _save_atomic({"epoch": trainer.current_epoch, "loss": loss, "weights": weights}, self.path)
-
-    def _earlier(self) -> dict | None:
-        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):

@@ -52,12 +52,8 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
         options["constraints"] = {name: {} for name in network.constraints}
     if "data_consistency" in network.constraints:
         if statistics.weight is not None:
-            raise FlowsrError(
-                "data_consistency is for means without a weight",
-                file=pairs,
-                variable="constraints",
-                found=f"means weighted with {statistics.weight}",
-            )
+            message, found = "data_consistency is for means without a weight", f"means weighted with {statistics.weight}"
+            raise FlowsrError(message, file=pairs, variable="constraints", found=found)
         options["constraints"]["data_consistency"] = {"operator": statistics.operator}
     return ModelCard(network.model, task, options)
 
@@ -156,17 +152,10 @@ def patch_pair(
         augment: what transforms the training patches; those of the validation stay as they are.
     """
 
+    shape = dict(patch=schedule.patch, halo=schedule.patch_halo, frames=window.frames, target_frame=window.target)
+
     def drawn(split: str, samples: int, augment: Augmentation | None = None) -> PatchPairs:
-        return PatchPairs(
-            pair_stores(pairs, split),
-            patch=schedule.patch,
-            halo=schedule.patch_halo,
-            samples=samples,
-            seed=seed,
-            frames=window.frames,
-            target_frame=window.target,
-            augment=augment,
-        )
+        return PatchPairs(pair_stores(pairs, split), samples=samples, seed=seed, augment=augment, **shape)
 
     train, probe = drawn("train", schedule.samples_per_epoch, augment), drawn("validation", 1)
     per_snapshot = math.prod(-(-side // length) for side, length in zip(probe.box.shape, probe.patch, strict=True))
@@ -177,11 +166,9 @@ def patch_pair(
 def _check_suits(model: Upscaler, patches: PatchPairs) -> None:
     box = patches.box
     if model.halo is None and patches.patch != box.shape:
+        expected = f"null, for {box.shape}"
         raise FlowsrError(
-            "this model needs whole boxes",
-            variable="train.patch",
-            expected=f"null, for {box.shape}",
-            found=patches.patch,
+            "this model needs whole boxes", variable="train.patch", expected=expected, found=patches.patch
         )
     if model.needs_periodic and not box.periodic:
         raise FlowsrError("this model is for periodic boxes", variable="train.models", found=box.boundary)

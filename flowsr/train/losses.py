@@ -36,13 +36,12 @@ class Objective:
     """A weighted sum of registered losses, on one kind of patch.
 
     Args:
-        weights: loss name to weight; 0 leaves a loss out.
+        weights: loss name to weight, as :class:`~flowsr.train.Schedule` has them; 0 leaves a loss out.
         grid: grid of a fine patch; its boundary says how derivatives and spectra are taken.
         irreps: field type.
 
     Raises:
-        FlowsrError: no loss, an unknown one, a negative weight, or a loss that this patch or field type
-            does not have.
+        FlowsrError: an unknown loss, or one that this patch or field type does not have.
     """
 
     weights: Mapping[str, float]
@@ -50,13 +49,9 @@ class Objective:
     irreps: str = "1o"
 
     def __post_init__(self):
-        if not any(self.weights.values()):
-            raise FlowsrError("nothing to make small", variable="train.loss", expected="one loss or more", found="none")
         for name, weight in self.weights.items():
             LOSSES[name]
             variable = f"train.loss.{name}"
-            if not (math.isfinite(weight) and weight >= 0):
-                raise FlowsrError("a loss has a weight", variable=variable, expected="0 or more", found=weight)
             if weight == 0:
                 continue
             if name in NEEDS_PERIODIC and not (self.grid.periodic and shells_of(self.grid).complete[1:].any()):
@@ -114,7 +109,8 @@ def spectrum(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> T
 
     A shell with less than ``ENERGY_FLOOR`` of the true field's energy in these shells counts as if it had that much.
     """
-    energy, truth = (shell_sums(field, grid)[:, _scales(grid)] for field in (prediction, target))
+    whole = slice(1, int(shells_of(grid).complete.sum()))  # but for the mean
+    energy, truth = (shell_sums(field, grid)[:, whole] for field in (prediction, target))
     floor = ENERGY_FLOOR * truth.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ((energy + floor) / (truth + floor)).log().abs().mean().to(target.dtype)
 
@@ -124,11 +120,6 @@ def divergence(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) ->
     """Mean absolute divergence of the prediction, over scale / cell size; what the truth has of it is not asked for."""
     rates = gradient(prediction, grid)
     return (rates[:, 0, 0] + rates[:, 1, 1] + rates[:, 2, 2]).abs().mean() * (_cell_size(grid) / scale)
-
-
-def _scales(grid: Grid) -> slice:
-    """The shells that are whole, but for the mean."""
-    return slice(1, int(shells_of(grid).complete.sum()))
 
 
 def _gradient_error(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:

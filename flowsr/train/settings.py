@@ -64,8 +64,8 @@ class Schedule:
     """auto: bf16 mixed precision on a device that has it, float32 elsewhere."""
 
     def __post_init__(self) -> None:
-        if not self.loss:
-            raise ValueError("loss must name at least 1 loss")
+        if not any(self.loss.values()):
+            raise ValueError("loss must name at least 1 loss, with a weight above 0")
         for name, weight in self.loss.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"loss.{name} must be 0 or more, got {weight}")

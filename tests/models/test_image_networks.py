@@ -5,7 +5,7 @@ import torch
 
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model
-from flowsr.models.image_networks import ChannelAttention, DenseBlock, ResidualInResidual, ScaledBlock
+from flowsr.models.image_networks import ChannelAttention, DenseBlock, Residual, ScaledBlock
 
 PERIODIC = ("periodic",) * 3
 
@@ -25,14 +25,14 @@ def test_the_branch_of_a_residual_block_is_scaled(scale):
 def test_dense_layers_see_all_before_them():
     block = DenseBlock(6, 3, 0.2)
     assert [layer.convolution.in_channels for layer in (*block.layers, block.end)] == [6, 9, 12, 15, 18]
-    assert len(ResidualInResidual(6, 3, 0.2).blocks) == 3
+    assert len(build_model("rrdb", Task(2), width=6).body[0].layers) == 3
 
 
 def test_without_branches_rrdb_is_the_sum_of_its_skips():
     """All dense branches silent, a block is f + a f."""
-    block = ResidualInResidual(4, 2, 0.2).double()
+    block = Residual([DenseBlock(4, 2, 0.2) for _ in range(3)], 0.2).double()
     with torch.no_grad():
-        for dense in block.blocks:
+        for dense in block.layers:
             dense.end.convolution.weight.zero_()
             dense.end.convolution.bias.zero_()
     torch.testing.assert_close(block(random_features(4), PERIODIC), 1.2 * random_features(4), rtol=0, atol=1e-14)

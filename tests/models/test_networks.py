@@ -1,7 +1,7 @@
 """Networks as a whole: exactly equivariant until trained, honest about their reach, safe on disk."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -131,7 +131,7 @@ CARD = ModelCard("cnn", Task(2), {"width": 2})
 
 
 def rewrite(folder, **parts):
-    (folder / "model.json").write_text(json.dumps({**CARD.as_dict(), **parts}))
+    (folder / "model.json").write_text(json.dumps({**asdict(CARD), **parts}))
 
 
 def _saved(folder):
@@ -179,7 +179,7 @@ def test_damaged_models_are_refused_in_one_line(tmp_path, damage, told):
 def test_sizes_that_make_no_network_are_refused_by_name(tmp_path, model, factor, options, told):
     with pytest.raises(ValueError, match=told):
         model_of(model, factor, **options)
-    rewrite(_saved(tmp_path), model=model, task={**CARD.as_dict()["task"], "factor": factor}, options=options)
+    rewrite(_saved(tmp_path), model=model, task={**asdict(CARD)["task"], "factor": factor}, options=options)
     with pytest.raises(FlowsrError, match=told) as error:
         load_model(tmp_path)
     assert str(error.value).startswith(str(tmp_path / "model.json"))
@@ -201,7 +201,7 @@ def test_sizes_that_make_no_network_are_refused_by_name(tmp_path, model, factor,
     ],
 )
 def test_options_that_cannot_be_built_are_one_line_with_the_file(tmp_path, options):
-    task = CARD.as_dict()["task"]
+    task = asdict(CARD)["task"]
     given = {key: value for key, value in options.items() if key in task}
     rewrite(
         _saved(tmp_path),

@@ -52,17 +52,13 @@ class Tricubic(Upscaler):
     def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
         values = self.target(coarse).detach().cpu().double().numpy()
         for axis, kind in enumerate(grid.boundary, start=2):
-            values = _spline_along(values, axis, self.factor, kind == "periodic")
+            cells, ends = values.shape[axis], "natural"
+            positions = (np.arange(cells * self.factor) + 0.5) / self.factor - 0.5
+            if kind == "periodic":
+                values = np.concatenate([values, values.take([0], axis=axis)], axis=axis)
+                positions, ends = positions % cells, "periodic"
+            values = CubicSpline(np.arange(values.shape[axis]), values, axis=axis, bc_type=ends)(positions)
         return torch.from_numpy(values).to(coarse)
-
-
-def _spline_along(values: np.ndarray, axis: int, factor: int, periodic: bool) -> np.ndarray:
-    cells = values.shape[axis]
-    positions = (np.arange(cells * factor) + 0.5) / factor - 0.5
-    if not periodic:
-        return CubicSpline(np.arange(cells), values, axis=axis, bc_type="natural")(positions)
-    closed = np.concatenate([values, values.take([0], axis=axis)], axis=axis)
-    return CubicSpline(np.arange(cells + 1), closed, axis=axis, bc_type="periodic")(positions % cells)
 
 
 @MODELS.register("spectral")

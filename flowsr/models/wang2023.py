@@ -14,17 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
-from flowsr.group.octahedral import OctahedralGroup
 from flowsr.kernels.padding import Boundary, pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.models.image_networks import PaddedConv, ScaledBlock
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock, SubVoxelUpsample
-
-Making = Callable[[], nn.Module]
 
 
 class EarlyUpsampling(LearnedUpscaler):
@@ -33,30 +31,40 @@ class EarlyUpsampling(LearnedUpscaler):
     Every part is called with (features, boundary); head and tail see 1 cell of their grid, a block 2.
     """
 
-    def assemble(self, head: nn.Module, block: Making, step: Making, tail: nn.Module, blocks: int) -> None:
+    def assemble(
+        self,
+        head: nn.Module,
+        block: Callable[[], nn.Module],
+        step: Callable[[], nn.Module],
+        tail: nn.Module,
+        blocks: int,
+        first_needed: Callable[[int], int],
+    ) -> None:
         """Put the parts together; ``block`` and ``step`` make one each, ``blocks`` of them stand before every step.
 
-        A step's ``first_needed`` tells the first cell that it needs to know its cells from a given one on.
+        ``first_needed`` tells the first cell that a step needs to know its cells from a given one on.
         """
         steps = self.factor.bit_length() - 1
         if self.factor != 2**steps:
             raise ValueError(f"factor must be a power of two, got {self.factor}")
-        self.head, self.tail, self.activation = head, tail, nn.ReLU()
+        self.head, self.tail = head, tail
         self.stages = nn.ModuleList(Chain([*(block() for _ in range(blocks)), step()]) for _ in range(steps))
         first = -1  # the first cell that the result's cell 0 needs: beyond the tail, and then grid by coarser grid
-        for stage in self.stages:
-            first = stage[-1].first_needed(first) - 2 * blocks
+        for _ in range(steps):
+            first = first_needed(first) - 2 * blocks
         self.halo = 1 - first
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         features = self.head(coarse, grid.boundary)
-        for stage in self.stages:
-            features = stage(features, grid.boundary)
-        return self.tail(self.activation(features), grid.boundary)
+        for *blocks, step in self.stages:
+            for block in blocks:
+                features = block(features, grid.boundary)
+            features = step(torch.relu(features), grid.boundary)
+        return self.tail(torch.relu(features), grid.boundary)
 
 
 class DoublingConv(nn.Module):
-    """Transposed convolution with 4 x 4 x 4 taps and a stride of 2, after an activation.
+    """Transposed convolution with 4 x 4 x 4 taps and a stride of 2.
 
     Its taps lie evenly about the fine cells; with 3 x 3 x 3 taps and output padding they would lie to one side, and no
     filter could commute with a reflection.
@@ -65,14 +73,9 @@ class DoublingConv(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.convolution = nn.ConvTranspose3d(width, width, 4, stride=2, padding=3)
-        self.activation = nn.ReLU()
-
-    @staticmethod
-    def first_needed(first: int) -> int:
-        return (first - 1) // 2
 
     def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        return self.convolution(pad(self.activation(features), 1, paddings(boundary)))
+        return self.convolution(pad(features, 1, paddings(boundary)))
 
 
 @MODELS.register("paper_cnn")
@@ -94,23 +97,9 @@ class PaperCNN(EarlyUpsampling):
         self.check_size(blocks, width=width)
         head = PaddedConv(self.components * self.frames, width)
         tail = PaddedConv(width, self.components, silent=True)
-        self.assemble(head, lambda: ScaledBlock(width), lambda: DoublingConv(width), tail, blocks)
-
-
-class OctahedralDoubling(nn.Module):
-    """:class:`~flowsr.nn.SubVoxelUpsample` to twice as many cells, after an activation."""
-
-    def __init__(self, group: OctahedralGroup, channels: int, **layers):
-        super().__init__()
-        self.upsample = SubVoxelUpsample(group, channels, channels, 2, **layers)
-        self.activation = nn.ReLU()
-
-    @staticmethod
-    def first_needed(first: int) -> int:
-        return first // 2 - 1
-
-    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        return self.upsample(self.activation(features), boundary)
+        self.assemble(
+            head, lambda: ScaledBlock(width), lambda: DoublingConv(width), tail, blocks, lambda first: (first - 1) // 2
+        )
 
 
 class PaperOctahedral(EarlyUpsampling):
@@ -141,9 +130,10 @@ class PaperOctahedral(EarlyUpsampling):
         self.assemble(
             LiftingConv(self.group, self.irreps, self.frames, channels, **layers),
             lambda: ResidualBlock(lambda: GroupConv(self.group, channels, channels, **layers), "relu"),
-            lambda: OctahedralDoubling(self.group, channels, **layers),
+            lambda: SubVoxelUpsample(self.group, channels, channels, 2, **layers),
             tail,
             blocks,
+            lambda first: first // 2 - 1,
         )
         nn.init.zeros_(tail.filters)  # training starts from the interpolation
 

@@ -9,6 +9,7 @@ import shutil
 import time
 import warnings
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import lightning as L
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowsr.errors import FlowsrError
-from flowsr.files import fsync_file, write_text_atomic
+from flowsr.files import replace_bytes, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 from flowsr.progress import SILENT, Progress
@@ -230,11 +231,9 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 def _save_atomic(values: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(values, partial)
-    fsync_file(partial)
-    partial.replace(path)
+    buffer = BytesIO()
+    torch.save(values, buffer)
+    replace_bytes(path, buffer.getvalue())
 
 
 def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:

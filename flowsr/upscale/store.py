@@ -15,7 +15,7 @@ from flowsr.data.field import field_template
 from flowsr.data.quality import BadValues
 from flowsr.data.store import create_store
 from flowsr.devices import resolve_device
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, missing_variable
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.models import Upscaler, load_model, read_card
 from flowsr.models.checkpoint import WEIGHTS
@@ -67,11 +67,14 @@ def upscale_store(
         raise FlowsrError("a tile has at least one cell", variable="tile", expected="1 or more", found=tile)
     source, model_folder, target = Path(source), Path(model_folder), Path(target)
     device = resolve_device(device)
-    model = load_model(model_folder).to(device)
+    model, card = load_model(model_folder).to(device), read_card(model_folder)
     dataset = open_field(source, group=group)
     contents = list(_contents(source, group))
-    for path in (source, *contents):
-        _refuse_overlap(target, path)
+    ours = target.resolve()
+    for theirs in (source, *contents):
+        if ours.is_relative_to(theirs.resolve()) or theirs.resolve().is_relative_to(ours):
+            message, expected = "the output would be written over the input", "a path apart from it"
+            raise FlowsrError(message, file=target, expected=expected, found=theirs)
     field = _field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
     tiles = tiles_of(grid, tile, model.halo)
@@ -86,13 +89,15 @@ def upscale_store(
         units=field.attrs.get("units", "1"),
         long_name=field.attrs.get("long_name"),
         attrs={
-            **_kept_attributes(dataset),
+            **{key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs},
             "provenance": {
                 "source": source.name,
                 "source_group": group,
                 "source_sha256": [tree_checksum(path) for path in contents],
                 "source_provenance": dataset.attrs.get("provenance"),
-                **_model_provenance(model_folder),
+                "model": card.model,
+                "options": card.options,
+                "weights_sha256": file_checksum(model_folder / WEIGHTS),
                 "factor": model.factor,
                 "flowsr": __version__,
             },
@@ -120,43 +125,27 @@ def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
     targets = model.window.targets(times, source)
     check_spacing(model.window.spacing(times), model.frame_spacing, source)
     if len(targets) < len(times):
-        log.info(
-            "%s: %d frames in, one out: %d of %d snapshots have a whole window and are upscaled",
-            source.name,
-            model.frames,
-            len(targets),
-            len(times),
-        )
+        line = "%s: %d frames in, one out: %d of %d snapshots have a whole window and are upscaled"
+        log.info(line, source.name, model.frames, len(targets), len(times))
     return targets
 
 
 def _reader(field: xr.DataArray, frames: Iterable[int], source: Path) -> Reader:
-    """Reads cells of the frames of a window, one after another along the components."""
-    readers = [_frame_reader(field, time, source) for time in frames]
-    return lambda cells: np.concatenate([read(cells) for read in readers])
+    """Reads cells of the frames of a window, along the components; refuses NaN, infinite and missing values."""
+    quality = BadValues(field)
 
-
-def _frame_reader(field: xr.DataArray, time: int, source: Path) -> Reader:
-    """Reads cells of one snapshot, and refuses those that are NaN, infinite or missing."""
-    snapshot, quality = field.isel(time=time), BadValues(field)
-
-    def read(cells):
-        values = snapshot.isel(dict(zip("xyz", cells))).values
+    def read_frame(time: int, cells: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        values = field.isel(time=time).isel(dict(zip("xyz", cells))).values
         bad = quality.mask(values)
         if bad.any():
             first = zip("xyz", cells, np.argwhere(bad)[0][-3:])
             place = ", ".join(f"{axis} {along[index]}" for axis, along, index in first)
-            raise FlowsrError(
-                "NaN, infinite or missing values",
-                file=source,
-                variable=field.name,
-                expected="finite values",
-                found=f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, "
-                f"the first at time {time}, {place}",
-            )
+            found = f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, the first at time {time}, {place}"
+            message, expected = "NaN, infinite or missing values", "finite values"
+            raise FlowsrError(message, file=source, variable=field.name, expected=expected, found=found)
         return values if values.ndim == 4 else values[None]
 
-    return read
+    return lambda cells: np.concatenate([read_frame(time, cells) for time in frames])
 
 
 def _contents(source: Path, group: str | None) -> Iterator[Path]:
@@ -172,30 +161,12 @@ def _contents(source: Path, group: str | None) -> Iterator[Path]:
         yield folder if folder.is_dir() else source
 
 
-def _refuse_overlap(target: Path, source: Path) -> None:
-    ours, theirs = target.resolve(), source.resolve()
-    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
-        raise FlowsrError(
-            "the output would be written over the input", file=target, expected="a path apart from it", found=source
-        )
-
-
 def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
     if variable not in dataset:
-        found = ", ".join(map(str, dataset.data_vars))
-        raise FlowsrError("no such variable", file=source, variable=variable, expected=variable, found=found)
+        raise missing_variable(variable, dataset.data_vars, file=source)
     found = dataset[variable].attrs["irreps"]
     if found != model.irreps:
         raise FlowsrError(
             "the model is for another field type", file=source, variable=variable, expected=model.irreps, found=found
         )
     return dataset[variable]
-
-
-def _kept_attributes(dataset: xr.Dataset) -> dict:
-    return {key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs}
-
-
-def _model_provenance(folder: Path) -> dict:
-    card = read_card(folder)
-    return {"model": card.model, "options": card.options, "weights_sha256": file_checksum(folder / WEIGHTS)}

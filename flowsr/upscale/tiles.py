@@ -6,7 +6,7 @@ whose reach is not and is cut at a halo of 14 cells, to single precision. `spect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -110,14 +110,7 @@ def upscale_array(model: Upscaler, coarse: np.ndarray, grid: Grid, tile: int, de
     """A field in memory, tile by tile: (frames component, x, y, z) to (component, factor x, factor y, factor z)."""
     shape = (coarse.shape[0] // model.frames, *(n * model.factor for n in grid.shape))
     fine = np.empty(shape, dtype=coarse.dtype)
-    for part, values in upscaled_tiles(model, lambda cells: coarse[(slice(None), *np.ix_(*cells))], grid, tile, device):
-        fine[(slice(None), *part)] = values
-    return fine
-
-
-def upscaled_tiles(
-    model: Upscaler, read: Reader, grid: Grid, tile: int, device: str = "cpu"
-) -> Iterator[tuple[tuple[slice, slice, slice], np.ndarray]]:
-    """Fine tiles one after another, each with its place in the fine field."""
     for part in tiles_of(grid, tile, model.halo):
-        yield fine_slices(part, model.factor), upscale_tile(model, read, grid, part, device).numpy()
+        values = upscale_tile(model, lambda cells: coarse[(slice(None), *np.ix_(*cells))], grid, part, device)
+        fine[(slice(None), *fine_slices(part, model.factor))] = values.numpy()
+    return fine

@@ -52,7 +52,10 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
         options["constraints"] = {name: {} for name in network.constraints}
     if "data_consistency" in network.constraints:
         if statistics.weight is not None:
-            message, found = "data_consistency is for means without a weight", f"means weighted with {statistics.weight}"
+            message, found = (
+                "data_consistency is for means without a weight",
+                f"means weighted with {statistics.weight}",
+            )
             raise FlowsrError(message, file=pairs, variable="constraints", found=found)
         options["constraints"]["data_consistency"] = {"operator": statistics.operator}
     return ModelCard(network.model, task, options)

@@ -113,10 +113,7 @@ def discover_samples(
 
 
 def check_enough(samples: Samples, method: Method) -> None:
-    """
-    Raises:
-        FlowsrError: fewer independent snapshots than it takes to reject anything at the rate asked for.
-    """
+    """Refuse (FlowsrError) fewer independent snapshots than it takes to reject anything at the rate asked for."""
     rate, found = method.significance.false_alarm_rate, len(samples.block_numbers)
     needed = randomization.least_blocks(rate)
     require(
@@ -235,8 +232,7 @@ def _irrep_findings(
 
 
 def _component_stabilizer(block: np.ndarray, name: str, surviving: Subgroup) -> GroupName | None:
-    """What the part of the weights in one irrep leaves, noise that the surviving group does not allow taken out; None
-    where nothing is left."""
+    """What one irrep's part of the weights leaves, less noise that the surviving group forbids; None: nothing left."""
     kept = weights.projector(surviving, name) @ block
     if np.linalg.norm(kept) <= 1e-9 * np.linalg.norm(block):
         return None
@@ -244,8 +240,7 @@ def _component_stabilizer(block: np.ndarray, name: str, surviving: Subgroup) -> 
 
 
 def _relaxation(network: ProbeNetwork, samples: Samples, departure: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """(layers, banks, 48) weights of the relaxed network, its step halved until it fits no worse than the strict
-    one."""
+    """(layers, banks, 48) relaxed weights, the step halved until the network fits no worse than the strict one."""
     strict = explained(network, samples)
     shape, step = network.weights().shape, 1.0
     for _ in range(6):

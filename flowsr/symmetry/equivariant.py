@@ -141,8 +141,7 @@ class FieldNetwork(nn.Module):
 
 
 def _periodic(convolution: nn.Module, field: Tensor) -> Tensor:
-    """The convolution of a field that goes on beyond its box: wrapped by as many cells as the filter reaches, cut
-    back."""
+    """The convolution of a periodic field: wrapped by as many cells as the filter reaches, cut back."""
     reach = [side // 2 for side in convolution.lattice.shape[:3]]
     wrapped = nn.functional.pad(field, [r for r in reversed(reach) for _ in range(2)], mode="circular")
     found = convolution(wrapped)

@@ -86,8 +86,7 @@ class OrderParameter:
 
     @property
     def kept(self) -> Subgroup:
-        """The largest subgroup of O_h that leaves the missing gradients as they are, within three times their
-        errors."""
+        """The largest subgroup of O_h that leaves the missing gradients as they are, within three of their errors."""
         group = octahedral_group("Oh")
         kept = set(range(group.order))
         for irrep in self.missing:

@@ -155,8 +155,7 @@ def _scores(banks: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _profiles(inputs: Tensor) -> np.ndarray:
-    """(samples, C + C (C + 1) / 2, n): <u_c> and <u_c u_d> at each position, less their mean over positions, each in
-    units of its r.m.s."""
+    """(samples, C + C (C + 1) / 2, n): <u_c> and <u_c u_d> at each position, less their means, over their r.m.s."""
     first, second = torch.triu_indices(inputs.shape[1], inputs.shape[1])
     rows = torch.cat([inputs.mean(-1), (inputs[:, first] * inputs[:, second]).mean(-1)], dim=1)
     rows = rows - rows.mean(dim=-1, keepdim=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from flowsr.errors import FlowsrError, unreadable
+from flowsr.errors import FlowsrError, require, unreadable
 
 # Seconds that a look may take, and bytes of the file a second beyond that: VTK reads text some twenty times as fast.
 PATIENCE = 60
@@ -33,6 +33,10 @@ MEMORY = 4 << 30
 TIMES_THE_FILE = 8
 # Arrays below this many bytes are read at once, larger ones are mapped.
 SMALL = 1 << 20
+#: Where the values of a structured grid are.
+CELLS, NODES = "cells", "nodes"
+#: Name of the text in which :class:`flowsr.data.convert.VtkTarget` keeps what VTK has no place for.
+OWN_WORDS = "flowsr"
 
 
 def first_look(
@@ -83,14 +87,22 @@ def check_installed(package: str, file, extra: str) -> None:
     Raises:
         FlowsrError: saying what to install.
     """
-    try:
+    there, message = False, f"read with {package}, which is not installed"
+    with suppress(ValueError):
         there = find_spec(package) is not None
-    except ValueError:
-        there = False
-    if not there:
-        raise FlowsrError(
-            f"read with {package}, which is not installed", file=file, hint=f"pip install 'flowsr[{extra}]'"
-        )
+    require(there, message, file=file, hint=f"pip install 'flowsr[{extra}]'")
+
+
+def place_of(places: set[str], group: str | None, path: Path) -> str:
+    """Whether the values at cells or at nodes are meant: at the group that is named, or at cells where there are some.
+
+    Raises:
+        FlowsrError: none there.
+    """
+    require(places, "no field in this file", file=path, expected="values at cells or nodes", found="neither")
+    place = group or (CELLS if CELLS in places else NODES)
+    require(place in places, "no such group", file=path, variable=group, expected=" or ".join(sorted(places)))
+    return place
 
 
 def _ending(code: int | None, seconds: float) -> str:

@@ -50,13 +50,9 @@ def limit(seconds: float, memory: int) -> None:
     import resource
 
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    for kind, value in (
-        (resource.RLIMIT_CPU, int(seconds) + 1),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    for name, value in (("CPU", int(seconds) + 1), ("AS", memory), ("CORE", 0)):
         with suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 

@@ -13,8 +13,8 @@ import numpy as np
 from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet
 from vtkmodules.vtkIOGeometry import vtkOpenFOAMReader
 
-from flowsr.errors import FlowsrError
-from flowsr.quarantine.vtk import SPACE, listening, numbers
+from flowsr.errors import require
+from flowsr.quarantine.vtk import listening, numbers
 
 MESH = Path("constant") / "polyMesh"
 CONTROL = Path("system") / "controlDict"
@@ -41,14 +41,14 @@ def describe(case: str) -> dict:
     """
     root = Path(case)
     _check_parts(root)
-    folders = _time_folders(root)
+    folders = [p for p in root.iterdir() if p.is_dir() and TIME.fullmatch(p.name) and _fields(p)]
+    require(folders, "no field in this case", file=case, expected="time folders with vol...Fields")
+    folders.sort(key=lambda p: float(p.name))
     stored = [_fields(folder) for folder in folders]
     everywhere = {name: count for name, count in stored[0].items() if all(s.get(name) == count for s in stored)}
     left_out = sorted({f"{name} (not at all times)" for s in stored for name in s if name not in everywhere})
-    if not everywhere:
-        raise FlowsrError(
-            "no field at all times", file=case, expected="a vol...Field", found=", ".join(left_out) or "none"
-        )
+    found = ", ".join(left_out) or "none"
+    require(everywhere, "no field at all times", file=case, expected="a vol...Field", found=found)
     names = [folder.name for folder in folders]
     fields = {"times": [float(n) for n in names], "folders": names, "arrays": everywhere, "left_out": left_out}
     return {**fields, **_mesh(root)}
@@ -64,8 +64,8 @@ def values(case: str, time: float, name: str) -> np.ndarray:
         reader.UpdateTimeStep(time)
         grid = _block(reader.GetOutput(), "vtkUnstructuredGrid")
         array = None if grid is None else grid.GetCellData().GetArray(name)
-        if array is None:
-            raise FlowsrError("damaged or not readable", file=case, variable=name, found=f"no values at time {time:g}")
+        found = f"no values at time {time:g}"
+        require(array is not None, "damaged or not readable", file=case, variable=name, found=found)
         return numbers(array)
 
 
@@ -89,36 +89,25 @@ def _mesh(case: Path) -> dict:
         reader.Update()
         output = reader.GetOutput()
         grid = _block(output, "vtkUnstructuredGrid")
-        if grid is None or grid.GetNumberOfCells() == 0:
-            raise FlowsrError("no cells in this mesh", file=case)
-        kinds = set(np.ravel(numbers(grid.GetDistinctCellTypesArray())).tolist())
-        if kinds != {HEXAHEDRON}:
-            raise FlowsrError(
-                "not a box of bricks",
-                file=case,
-                expected="hexahedra",
-                found=f"VTK cell types {sorted(kinds)}",
-                hint="sample the fields on a uniform grid",
-            )
+        require(grid is not None and grid.GetNumberOfCells(), "no cells in this mesh", file=case)
+        kinds = sorted(set(np.ravel(numbers(grid.GetDistinctCellTypesArray())).tolist()))
+        _require_box(kinds == [HEXAHEDRON], case, expected="hexahedra", found=f"VTK cell types {kinds}")
         corners = numbers(grid.GetCells().GetConnectivityArray()).reshape(-1, 8)
         lines, order = _sorted_box(numbers(grid.GetPoints().GetData()), corners, case)
         return {"lines": lines, "order": order, "boundary": _boundary(case, output, lines)}
 
 
 def _check_parts(case: Path) -> None:
-    if not (case / MESH).is_dir() and (case / "processor0").is_dir():
-        raise FlowsrError("a case in pieces", file=case, expected=str(MESH), hint="run reconstructPar first")
+    whole = (case / MESH).is_dir() or not (case / "processor0").is_dir()
+    require(whole, "a case in pieces", file=case, expected=str(MESH), hint="run reconstructPar first")
     for part in (CONTROL, *(MESH / name for name in ("points", "faces", "owner", "neighbour", "boundary"))):
-        if not any((case / name).is_file() for name in (part, f"{part}.gz")):
-            raise FlowsrError("an incomplete case", file=case, expected=str(part), found="nothing")
+        there = any((case / name).is_file() for name in (part, f"{part}.gz"))
+        require(there, "an incomplete case", file=case, expected=str(part), found="nothing")
 
 
-def _time_folders(case: Path) -> list[Path]:
-    """Folders named after a time that hold fields, in the order of the times."""
-    folders = [p for p in case.iterdir() if p.is_dir() and TIME.fullmatch(p.name) and _fields(p)]
-    if not folders:
-        raise FlowsrError("no field in this case", file=case, expected="time folders with vol...Fields")
-    return sorted(folders, key=lambda p: float(p.name))
+def _require_box(holds: object, case: Path, variable: str | None = None, **parts) -> None:
+    hint = "sample the fields on a uniform grid"
+    require(holds, "not a box of bricks", file=case, variable=variable, **parts, hint=hint)
 
 
 def _fields(folder: Path) -> dict[str, int]:
@@ -163,31 +152,16 @@ def _sorted_box(points: np.ndarray, corners: np.ndarray, case) -> tuple[tuple[np
         line = _planes(np.concatenate([low, high]), slack)
         place = np.clip(np.searchsorted(line, (low + high) / 2) - 1, 0, max(0, len(line) - 2))
         off = max(np.abs(line[place] - low).max(), np.abs(line[np.minimum(place + 1, len(line) - 1)] - high).max())
-        if not max(skew, off) <= 2 * slack or len(line) < 2:
-            raise FlowsrError(
-                "not a box of bricks",
-                file=case,
-                variable=SPACE[axis],
-                expected="cells between parallel planes",
-                found=f"corners {max(skew, off):.3g} off them",
-                hint="sample the fields on a uniform grid",
-            )
+        bricks, found = max(skew, off) <= 2 * slack and len(line) > 1, f"corners {max(skew, off):.3g} off them"
+        _require_box(bricks, case, "xyz"[axis], expected="cells between parallel planes", found=found)
         lines.append(line)
         places.append(place)
     sides = tuple(len(line) - 1 for line in lines)
-    if np.prod(sides) != len(corners):
-        raise FlowsrError(
-            "not a box of bricks",
-            file=case,
-            expected=f"{' x '.join(map(str, sides))} cells",
-            found=len(corners),
-            hint="sample the fields on a uniform grid",
-        )
-    box = np.ravel_multi_index(places, sides)
+    expected = f"{' x '.join(map(str, sides))} cells"
+    _require_box(np.prod(sides) == len(corners), case, expected=expected, found=len(corners))
     order = np.full(len(corners), -1)
-    order[box] = np.arange(len(corners))
-    if (order < 0).any():
-        raise FlowsrError("not a box of bricks", file=case, expected="one cell a place", found="cells that overlap")
+    order[np.ravel_multi_index(places, sides)] = np.arange(len(corners))
+    _require_box((order >= 0).all(), case, expected="one cell a place", found="cells that overlap")
     return tuple(lines), order
 
 

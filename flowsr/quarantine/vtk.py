@@ -19,14 +19,12 @@ from vtkmodules import vtkCommonCore, vtkIOLegacy, vtkIOXML
 from vtkmodules.util.numpy_support import get_vtk_to_numpy_typemap, vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, require, unreadable
+from flowsr.quarantine import CELLS, NODES, OWN_WORDS
 
-#: Name of the text in which :class:`flowsr.data.convert.VtkTarget` keeps what VTK has no place for.
-OWN_WORDS = "flowsr"
 PIECE = re.compile(rb"<Piece[^>]*?\bExtent\s*=\s*[\"']([-\d\s]+)[\"'].*?(<(Coordinates|Points)\b.*?</\3>)", re.DOTALL)
 TIME_NAMES = ("TimeValue", "TIME", "time")
 HEAD = 4096
-SPACE = "xyz"
 #: Kind of grid, as a file names it, to VTK's reader.
 KINDS = {
     "ImageData": vtkIOXML.vtkXMLImageDataReader,
@@ -41,7 +39,6 @@ GREATEST_RATIO = 1100
 # Points of a grid are those of a box when they are off by less than this share of its sides; float32 keeps 1e-7.
 BOX_TOLERANCE = 1e-5
 IGNORED = ("vtkGhostType", "vtkOriginalCellIds", "vtkOriginalPointIds")
-CELLS, NODES = "cells", "nodes"
 
 
 def describe(path: str, kind: str) -> dict:
@@ -66,10 +63,9 @@ def describe(path: str, kind: str) -> dict:
     arrays = list(_arrays_in(information))
     extent = _checked_extent(information.Get(reader.GetExecutive().WHOLE_EXTENT()) or (), arrays, Path(path))
     direction = information.Get(vtkDataObject.DIRECTION()) if kind == "ImageData" else None
-    if direction is not None and not np.array_equal(np.reshape(direction, (3, 3)), np.eye(3)):
-        raise FlowsrError(
-            "a rotated grid", file=path, variable="Direction", expected="x, y, z along the axes", found=direction
-        )
+    straight = direction is None or np.array_equal(np.reshape(direction, (3, 3)), np.eye(3))
+    expected = "x, y, z along the axes"
+    require(straight, "a rotated grid", file=path, variable="Direction", expected=expected, found=direction)
     _select(reader, None, None)
     with listening(path):
         # An image's grid is in its header: one cell of it is enough to read.
@@ -109,50 +105,39 @@ def _describe_legacy(path: Path, kind: str) -> dict:
 
 
 def _check_xml(path: Path) -> None:
-    """Refuse a file that is cut short, or whose origin or spacing is no number, for which VTK takes its own."""
+    """Refuse a file that is cut short, claims too much, or says of its grid what VTK would take for something else."""
     size = path.stat().st_size
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if b"</VTKFile>" not in content[max(0, size - HEAD) :]:
-            raise FlowsrError("cut short", file=path, expected="</VTKFile> at its end", found=f"an end at byte {size}")
+        whole, found = b"</VTKFile>" in content[max(0, size - HEAD) :], f"an end at byte {size}"
+        require(whole, "cut short", file=path, expected="</VTKFile> at its end", found=found)
         end = content.find(b"<AppendedData")
         end = end if end >= 0 else size
         image = re.compile(rb"<ImageData\b[^>]*>").search(content, 0, end)
+        # For an origin or a spacing that is no number VTK takes its own.
         given = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image[0]) if image else []
         for key, text in given:
-            if not _threenumbers(text.decode("utf-8", "replace")):
-                found = repr(text.decode("utf-8", "replace"))[:80]
-                raise FlowsrError("not three numbers", file=path, variable=key.decode(), found=found)
+            variable, found = key.decode(), repr(text.decode("utf-8", "replace"))[:80]
+            require(_three_numbers(text), "not three numbers", file=path, variable=variable, found=found)
+        # A number of tuples or components beyond VTK's own would overflow, and be another.
         for claim in re.compile(rb'NumberOf(?:Tuples|Components)\s*=\s*["\']\s*(\d+)').finditer(content, 0, end):
-            if int(claim[1][:20]) > GREATEST_RATIO * size:  # VTK's own number would overflow, and be another
-                raise FlowsrError("claims more numbers than it can hold", file=path, found=claim[1].decode()[:40])
-        if image is None:
-            _check_coordinates(content, end, path)
+            possible = int(claim[1][:20]) <= GREATEST_RATIO * size
+            require(possible, "claims more numbers than it can hold", file=path, found=claim[1].decode()[:40])
+        # Coordinates or points that are fewer than the nodes VTK fills up with whatever is in memory.
+        for piece in () if image else PIECE.finditer(content, 0, end):
+            extent = [int(word) for word in piece[1].split()]
+            nodes = _sides(extent, NODES)
+            wanted = [3 * int(np.prod(nodes, dtype=object))] if piece[2].startswith(b"<Points") else list(nodes)
+            found = [_count(item, content, end) for item in ElementTree.fromstring(piece[2]).findall("DataArray")]
+            message, expected = "coordinates and grid disagree", f"{wanted} numbers for the extent {extent}"
+            require(found == wanted, message, file=path, variable="Coordinates", expected=expected, found=found)
 
 
-def _threenumbers(text: str) -> bool:
+def _three_numbers(text: bytes) -> bool:
     try:
         values = np.array(text.split(), dtype=float)
     except ValueError:
         return False
     return values.size == 3 and bool(np.isfinite(values).all())
-
-
-def _check_coordinates(content: mmap.mmap, end: int, path: Path) -> None:
-    """Refuse coordinates or points that are not as many as the nodes; VTK fills up with whatever is in memory."""
-    for piece in PIECE.finditer(content, 0, end):
-        extent = [int(word) for word in piece[1].split()]
-        nodes = _sides(extent, NODES)
-        items = ElementTree.fromstring(piece[2]).findall("DataArray")
-        wanted = [3 * int(np.prod(nodes, dtype=object))] if piece[2].startswith(b"<Points") else list(nodes)
-        found = [_count(item, content, end) for item in items]
-        if found != wanted:
-            raise FlowsrError(
-                "coordinates and grid disagree",
-                file=path,
-                variable="Coordinates",
-                expected=f"{wanted} numbers for the extent {extent}",
-                found=found,
-            )
 
 
 def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:
@@ -171,9 +156,8 @@ def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:
         first = (item.text or "").strip()[:44].encode()
     # Before the bytes stands their length or, where they are compressed, the number of blocks, the length of each and
     # that of the last, each a ``word``; the first 44 characters of base64 hold those three.
-    words = np.frombuffer(
-        b64decode(first[: len(first) // 4 * 4])[: 3 * word.itemsize] if encoded else first[: 3 * word.itemsize], word
-    )
+    first = b64decode(first[: len(first) // 4 * 4]) if encoded else first
+    words = np.frombuffer(first[: 3 * word.itemsize], word)
     blocks, size, last = (int(n) for n in (*words, 0, 0)[:3])
     length = ((blocks - 1) * size + (last or size) if blocks else 0) if b"compressor=" in head else blocks
     return 8 * length // int(re.sub(r"\D", "", item.get("type", "")) or 8)
@@ -209,14 +193,9 @@ def _check_all_there(path: Path, kind: str, found, arrays: list[dict]) -> None:
     padded = [_read_legacy(path, kind, content + tail * (count + HEAD), heard=False) for tail in (b" 7", b" 3")]
     for array in arrays:
         one, other = (numbers(_data_of(read, array["place"]).GetArray(array["name"])) for read in padded)
-        if not np.array_equal(one, other, equal_nan=np.dtype(array["dtype"]).kind == "f"):
-            raise FlowsrError(
-                "cut short",
-                file=path,
-                variable=array["name"],
-                expected=f"{one.size} numbers",
-                found="an end before the last",
-            )
+        equal = np.array_equal(one, other, equal_nan=np.dtype(array["dtype"]).kind == "f")
+        where, found = {"file": path, "variable": array["name"]}, "an end before the last"
+        require(equal, "cut short", **where, expected=f"{one.size} numbers", found=found)
 
 
 def _data_of(output, place: str):
@@ -257,24 +236,15 @@ def _arrays_of(output) -> Iterator[dict]:
 
 
 def _checked_extent(extent, arrays: list[dict], path: Path) -> list[int]:
-    if len(extent) != 6 or any(high <= low for low, high in zip(extent[::2], extent[1::2])):
-        raise FlowsrError(
-            "not a grid of three axes",
-            file=path,
-            variable="WholeExtent",
-            expected="two nodes or more a side",
-            found=tuple(extent) or "none",
-        )
+    solid = len(extent) == 6 and all(high > low for low, high in zip(extent[::2], extent[1::2]))
+    where, expected = {"file": path, "variable": "WholeExtent"}, "two nodes or more a side"
+    require(solid, "not a grid of three axes", **where, expected=expected, found=tuple(extent) or "none")
     for array in arrays:
         values = array["count"] * int(np.prod(_sides(extent, array["place"]), dtype=object))
-        if values * np.dtype(array["dtype"]).itemsize > GREATEST_RATIO * path.stat().st_size:
-            raise FlowsrError(
-                "claims more numbers than it can hold",
-                file=path,
-                variable=array["name"],
-                expected=f"at most {GREATEST_RATIO} times {path.stat().st_size} bytes",
-                found=f"{values} numbers",
-            )
+        possible = values * np.dtype(array["dtype"]).itemsize <= GREATEST_RATIO * path.stat().st_size
+        where, found = {"file": path, "variable": array["name"]}, f"{values} numbers"
+        expected = f"at most {GREATEST_RATIO} times {path.stat().st_size} bytes"
+        require(possible, "claims more numbers than it can hold", **where, expected=expected, found=found)
     return [int(e) for e in extent]
 
 
@@ -283,7 +253,11 @@ def _sides(extent, place: str) -> tuple[int, ...]:
 
 
 def _lines(output, extent: list[int], path: str | Path) -> list[np.ndarray]:
-    """Coordinates of the nodes along x, y, z."""
+    """Coordinates of the nodes along x, y, z.
+
+    Raises:
+        FlowsrError: a curved or rotated grid.
+    """
     if output.IsA("vtkImageData"):
         ranges = [np.arange(first, last + 1) for first, last in zip(extent[::2], extent[1::2])]
         return [low + step * r for low, step, r in zip(output.GetOrigin(), output.GetSpacing(), ranges)]
@@ -291,36 +265,17 @@ def _lines(output, extent: list[int], path: str | Path) -> list[np.ndarray]:
         return [numbers(getattr(output, f"Get{axis}Coordinates")())[:, 0].astype(float) for axis in "XYZ"]
     sides = _sides(output.GetExtent(), NODES)
     points = numbers(output.GetPoints().GetData()) if output.GetPoints() is not None else np.empty((0, 3))
-    if len(points) != np.prod(sides):
-        raise FlowsrError("points are missing", file=path, expected=int(np.prod(sides)), found=len(points))
-    return _box_lines(points.reshape(*sides[::-1], 3), path)
-
-
-def _box_lines(points: np.ndarray, path: str | Path) -> list[np.ndarray]:
-    """Coordinates along x, y, z of points (z, y, x, 3) that are a box's.
-
-    Raises:
-        FlowsrError: a curved or rotated grid.
-    """
-    lines = []
-    for axis in range(3):
-        values = points[..., axis]
-        places = [0, 0, 0]
-        places[2 - axis] = slice(None)
-        line = values[tuple(places)].astype(float)
-        shape = [1, 1, 1]
-        shape[2 - axis] = -1
+    count = int(np.prod(sides))
+    require(len(points) == count, "points are missing", file=path, expected=count, found=len(points))
+    points = points.reshape(*sides[::-1], 3)
+    lines = [points[0, 0, :, 0].astype(float), points[0, :, 0, 1].astype(float), points[:, 0, 0, 2].astype(float)]
+    hint = "resample it to image data in ParaView"
+    for axis, line in enumerate(lines):
+        values, shape = points[..., axis], [-1 if n == 2 - axis else 1 for n in range(3)]
         off = float(np.abs(values - line.reshape(shape)).max())
-        if not off <= BOX_TOLERANCE * float(np.ptp(values)):
-            raise FlowsrError(
-                "not a rectilinear grid",
-                file=path,
-                variable=SPACE[axis],
-                expected=f"one {SPACE[axis]} for all points of a plane",
-                found=f"points {off:.3g} off it",
-                hint="resample it to image data in ParaView",
-            )
-        lines.append(line)
+        box, name = off <= BOX_TOLERANCE * float(np.ptp(values)), "xyz"[axis]
+        where, expected = {"file": path, "variable": name}, f"one {name} for all points of a plane"
+        require(box, "not a rectilinear grid", **where, expected=expected, found=f"points {off:.3g} off it", hint=hint)
     return lines
 
 
@@ -338,8 +293,8 @@ def _values_of(output, name: str, place: str, extent, path: str | Path) -> np.nd
     """(component, x, y, z) of an array."""
     array, sides = _data_of(output, place).GetArray(name), _sides(extent, place)
     count = 0 if array is None else array.GetNumberOfTuples()
-    if count != np.prod(sides):
-        raise FlowsrError("cut short", file=path, variable=name, expected=f"{np.prod(sides)} values", found=count)
+    expected = f"{np.prod(sides)} values"
+    require(count == np.prod(sides), "cut short", file=path, variable=name, expected=expected, found=count)
     return numbers(array).reshape(*sides[::-1], -1).transpose(3, 2, 1, 0)
 
 
@@ -368,6 +323,6 @@ def listening(file, variable: str | None = None, heard: bool = True) -> Iterator
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if lines and heard:
         found = next((line for line in lines if not line.startswith(("ERROR: In", "Warning: In"))), lines[0])
-        raise FlowsrError("damaged or not readable", file=file, variable=variable, found=found.split("): ")[-1][:200])
+        raise unreadable(found.split("): ")[-1], file, variable)
     if refused is not None:
         raise refused

@@ -16,32 +16,23 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, missing_file, require, unreadable
+from flowsr.quarantine import CELLS, NODES, place_of
 
-# Numbers inside the XML are a few; a large field belongs into HDF5.
-LARGEST_XML = 1 << 28
-LONGEST_COORDINATE = 1 << 24
 # Elements that refer to one another, at most, on the way to an array.
 MOST_ITEMS = 256
-SPACE = "xyz"
-CELLS, NODES = "cells", "nodes"
 UNIFORM = ("3dcorectmesh", "corectmesh")
 RECTILINEAR = ("3drectmesh", "rectmesh")
 COUNTS = {"scalar": 1, "vector": 3, "tensor6": 6, "tensor": 9}
 # XDMF has xx xy xz yy yz zz where VTK, and what follows here, has xx yy zz xy yz xz.
 TENSOR6 = [0, 3, 5, 1, 4, 2]
 DTYPES = {
-    ("float", 4): "f4",
-    ("float", 8): "f8",
-    ("int", 4): "i4",
-    ("int", 8): "i8",
-    ("uint", 4): "u4",
-    ("uint", 8): "u8",
-    ("char", 1): "i1",
-    ("uchar", 1): "u1",
+    **{("float", n): f"f{n}" for n in (4, 8)},
+    **{("int", n): f"i{n}" for n in (4, 8)},
+    **{("uint", n): f"u{n}" for n in (4, 8)},
+    **{("char", 1): "i1", ("uchar", 1): "u1"},
 }
 JOIN = re.compile(r"join\s*\(\s*\$\d+\s*(?:[,;]\s*\$\d+\s*)*\)", re.IGNORECASE)
-
 
 Slices = tuple[slice, ...]
 
@@ -68,20 +59,19 @@ def describe(path: str, place: str | None) -> dict:
     """
     light = _Light(Path(path))
     grids = [_Grid(light, element) for element in light.grids()]
-    place = _place(grids[0], place, light.path)
+    place = place_of({a.place for a in grids[0].attributes}, place, light.path)
     times = light.times(grids)
     here = [{a.name: a for a in grid.attributes if a.place == place} for grid in grids]
     names = sorted(set.intersection(*map(set, here)))
     arrays = {}
     for name in names:
-        items = [grid.array(name, place) for grid in grids]
-        dtype = np.result_type(*(item.dtype for item in items)) if items[0].dtype.kind in "fiub" else items[0].dtype
+        dtypes = [grid.array(name, place).dtype for grid in grids]
+        dtype = np.result_type(*dtypes) if dtypes[0].kind in "fiub" else dtypes[0]
         arrays[name] = {"place": place, "count": here[0][name].count, "dtype": dtype.str}
-    if any(not all(map(np.array_equal, grids[0].lines, grid.lines)) for grid in grids):
-        raise FlowsrError("the grid changes in time", file=path, expected="one grid")
+    one = all(all(map(np.array_equal, grids[0].lines, grid.lines)) for grid in grids)
+    light.require(one, "the grid changes in time", expected="one grid")
     left_out = sorted({f"{a.name} (at {a.place})" for g in grids for a in g.attributes if a.place != place})
-    left_out += sorted({name for g in grids for name in g.others})
-    left_out += sorted(set().union(*here) - set(names))
+    left_out += sorted({name for g in grids for name in g.others}) + sorted(set().union(*here) - set(names))
     order = np.argsort(times, kind="stable")
     found = {"lines": grids[0].lines, "times": times[order].tolist(), "grids": order.tolist(), "place": place}
     return {**found, "arrays": arrays, "left_out": left_out, "files": sorted(light.files)}
@@ -115,53 +105,54 @@ class _Light:
     """The XML of a file and what its references mean."""
 
     def __init__(self, path: Path):
-        self.path, self.root, self.files, self.items = path, _root(path), set(), 0
+        content = path.read_bytes()
+        found = re.search(rb"<!ENTITY|<(?:\w+:)?include\b", content, re.IGNORECASE)
+        expected = "no entities, no xi:include"  # which can name other files, or blow up to any size
+        require(not found, "XML that includes other text", file=path, expected=expected, found=found and found[0])
+        try:
+            self.root = ElementTree.fromstring(content)
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
+            raise unreadable(f"XML: {error}", path) from None
+        self.path, self.files = path, set()
+        self.left = MOST_ITEMS * (1 + len(self.root.findall(".//Grid")))
 
-    def error(self, message: str, variable: str | None = None, **parts) -> FlowsrError:
-        """An error in this file."""
-        return FlowsrError(message, file=self.path, variable=variable, **parts)
+    def require(self, holds: object, message: str, variable: str | None = None, **parts) -> None:
+        """Refuse this file unless something ``holds``."""
+        require(holds, message, file=self.path, variable=variable, **parts)
 
     def grids(self) -> list[ElementTree.Element]:
         """The uniform (single) grids, one a time."""
-        found = list(self._grids(self.root.find("Domain")))
-        if not found:
-            raise self.error("no grid in this file", expected="Xdmf/Domain/Grid")
-        return found
+        grids = list(self._grids(self.root.find("Domain")))
+        self.require(grids, "no grid in this file", expected="Xdmf/Domain/Grid")
+        return grids
 
-    def _grids(self, parent) -> Iterator[ElementTree.Element]:
+    def _grids(self, parent: ElementTree.Element | None) -> Iterator[ElementTree.Element]:
         children = [] if parent is None else [self.meant(e) for e in parent if e.tag == "Grid"]
-        if len(children) > 1 and parent.tag == "Domain":
-            raise self.error("several grids", expected="one, or one temporal collection", found=len(children))
+        single, expected = len(children) < 2 or parent.tag != "Domain", "one, or one temporal collection"
+        self.require(single, "several grids", expected=expected, found=len(children))
         for grid in children:
             kind = grid.get("GridType", "Uniform").lower()
             if kind == "uniform":
                 yield grid
-            elif kind == "collection" and grid.get("CollectionType", "Spatial").lower() == "temporal":
-                yield from self._grids(grid)
-            else:
-                raise self.error(
-                    "not one box at several times",
-                    grid.get("Name"),
-                    expected="a uniform grid or a temporal collection",
-                    found=f"{kind} {grid.get('CollectionType', '')}",
-                )
+                continue
+            temporal = kind == "collection" and grid.get("CollectionType", "").lower() == "temporal"
+            found, expected = f"{kind} {grid.get('CollectionType', '')}", "a uniform grid or a temporal collection"
+            message = "not one box at several times"
+            self.require(temporal, message, grid.get("Name"), expected=expected, found=found)
+            yield from self._grids(grid)
 
     def meant(self, element: ElementTree.Element) -> ElementTree.Element:
         """An element, or the one that it refers to."""
-        for _ in range(8):
-            reference = element.get("Reference")
-            if reference == "XML":
-                reference = (element.text or "").strip()
-            if not reference:
-                return element
-            start = re.match(r"^/Xdmf/", reference)
-            try:
-                element = self.root.find(reference[start.end() :]) if start else None
-            except (SyntaxError, KeyError):
-                element = None
-            if element is None:
-                raise self.error("a reference to nothing", found=reference[:200])
-        raise self.error("references that lead in circles", found=reference[:200])
+        reference = element.get("Reference")
+        reference = (element.text or "").strip() if reference == "XML" else reference
+        if not reference:
+            return element
+        try:
+            found = self.root.find(reference.removeprefix("/Xdmf/")) if reference.startswith("/Xdmf/") else None
+        except (SyntaxError, KeyError):
+            found = None
+        self.require(found is not None, "a reference to nothing", found=reference[:200])
+        return self.meant(found)
 
     def times(self, grids: list[_Grid]) -> np.ndarray:
         """Times of the grids: of their own, or of the collection."""
@@ -172,88 +163,80 @@ class _Light:
         time = collections[0].find("Time") if collections else None
         if time is None:
             return np.arange(float(len(grids)))
-        item = time.find("DataItem")
-        numbers = np.array((time.get("Value") or (item.text if item is not None else "") or "").split(), dtype=float)
+        numbers = np.array((time.get("Value") or time.findtext("DataItem") or "").split(), dtype=float)
         if time.get("TimeType", "Single").lower() == "hyperslab" and len(numbers) == 3:
             numbers = numbers[0] + numbers[1] * np.arange(int(min(numbers[2], len(grids))))
-        if len(numbers) != len(grids):
-            raise self.error("times and grids disagree", expected=f"{len(grids)} times", found=len(numbers))
+        agree, expected = len(numbers) == len(grids), f"{len(grids)} times"
+        self.require(agree, "times and grids disagree", expected=expected, found=len(numbers))
         return numbers
 
     def array(self, element: ElementTree.Element, name: str) -> Item:
         """The array of a DataItem."""
-        self.items += 1
-        if self.items > MOST_ITEMS * (1 + len(self.root.findall(".//Grid"))):
-            raise self.error("arrays made of too many others", name)
+        self.left -= 1
+        self.require(self.left >= 0, "arrays made of too many others", name)
         element = self.meant(element)
-        kind = element.get("ItemType", "Uniform").lower()
-        if kind == "function" and JOIN.fullmatch((element.get("Function") or "").strip()):
+        kind, function = element.get("ItemType", "Uniform").lower(), (element.get("Function") or "").strip()
+        if kind == "function" and JOIN.fullmatch(function):
             return self._joined([self.array(part, name) for part in element.findall("DataItem")], name)
         if kind == "hyperslab":
             return self._slab(element, name)
-        if kind != "uniform":
-            raise self.error(
-                "not an array",
-                name,
-                expected="ItemType Uniform, HyperSlab or JOIN of some",
-                found=f"{element.get('ItemType')} {element.get('Function', '')}".strip(),
-            )
-        shape = _whole_numbers(element.get("Dimensions"), self.path, name)
-        form = element.get("Format", "XML").upper()
+        expected = "ItemType Uniform, HyperSlab or JOIN of some"
+        self.require(kind == "uniform", "not an array", name, expected=expected, found=f"{kind} {function}".strip())
+        shape, form = self.dimensions(element.get("Dimensions"), name), element.get("Format", "XML").upper()
         if form == "HDF":
             return self._hdf(element, name, shape)
-        if form != "XML":
-            raise self.error("not an array", name, expected="Format HDF or XML", found=form)
-        dtype = np.dtype(_dtype(element, self.path, name))
-        return Item(shape, dtype, lambda part: self._inline(element, name, shape, dtype)[part])
+        self.require(form == "XML", "not an array", name, expected="Format HDF or XML", found=form)
+        key = ((element.get("NumberType") or element.get("DataType") or "Float").lower(), element.get("Precision", 4))
+        dtype = DTYPES.get((key[0], int(key[1])))
+        self.require(dtype, "not numbers", name, expected=", ".join(f"{k} {n}" for k, n in DTYPES), found=key)
 
-    def _inline(self, element: ElementTree.Element, name: str, shape, dtype) -> np.ndarray:
-        found = np.array((element.text or "").split(), dtype=dtype)
-        if found.size != math.prod(shape):
-            expected = f"{math.prod(shape)} numbers"
-            raise self.error("size and shape disagree", name, expected=expected, found=found.size)
-        return found.reshape(shape)
+        def read(part: Slices) -> np.ndarray:
+            found, size = np.array((element.text or "").split(), dtype=dtype), math.prod(shape)
+            message = "size and shape disagree"
+            self.require(found.size == size, message, name, expected=f"{size} numbers", found=found.size)
+            return found.reshape(shape)[part]
+
+        return Item(shape, np.dtype(dtype), read)
+
+    def dimensions(self, text: str | None, name: str) -> tuple[int, ...]:
+        """Lengths of axes as a file gives them."""
+        words = (text or "").split()
+        numbers = words and all(word.isdecimal() and len(word) < 16 for word in words)
+        self.require(numbers, "not dimensions", name, expected="whole numbers", found=repr(text)[:200])
+        return tuple(map(int, words))
 
     def _joined(self, parts: list[Item], name: str) -> Item:
         shapes = {part.shape for part in parts}
-        if len(shapes) != 1:
-            raise self.error("arrays of different shapes", name, found=sorted(shapes))
-        dtype = np.result_type(*(part.dtype for part in parts))
-        return Item(
-            (*parts[0].shape, len(parts)),
-            dtype,
-            lambda part: np.stack([p.read(part[:-1]) for p in parts[part[-1]]], -1),
-        )
+        self.require(len(shapes) == 1, "arrays of different shapes", name, found=sorted(shapes))
+
+        def read(part: Slices) -> np.ndarray:
+            return np.stack([p.read(part[:-1]) for p in parts[part[-1]]], -1)
+
+        return Item((*parts[0].shape, len(parts)), np.result_type(*(part.dtype for part in parts)), read)
 
     def _hdf(self, element: ElementTree.Element, name: str, shape: tuple[int, ...]) -> Item:
-        file, colon, inner = (element.text or "").strip().partition(":")
+        text = (element.text or "").strip()
+        file, colon, inner = text.partition(":")
         path = (self.path.parent / file).resolve()
-        if not colon or not path.is_relative_to(self.path.parent.resolve()):
-            raise self.error(
-                "a file outside its folder",
-                name,
-                expected="data.h5:/name beside the XDMF file",
-                found=(element.text or "").strip()[:200],
-            )
+        beside, expected = path.is_relative_to(self.path.parent.resolve()), "data.h5:/name beside the XDMF file"
+        self.require(colon and beside, "a file outside its folder", name, expected=expected, found=text[:200])
         if not path.is_file():
-            raise FlowsrError(
-                "no such file", file=path, variable=name, hint=f"{self.path.name} keeps its numbers there"
-            )
-        if not h5py.is_hdf5(path):
-            raise FlowsrError("not an HDF5 file", file=path, variable=name, expected="HDF5, as the XDMF file says")
+            raise missing_file(path, variable=name, hint=f"{self.path.name} keeps its numbers there")
+        good, expected = h5py.is_hdf5(path), "HDF5, as the XDMF file says"
+        require(good, "not an HDF5 file", file=path, variable=name, expected=expected)
         self.files.add(str(path))
         with h5py.File(path, "r") as opened:
-            found = _dataset(opened, inner, path)
+            found = check_inside(dataset_at(opened, inner, path), path)
             stored, dtype = found.shape or (), found.dtype
         # Axes of length 1 may be left out, or put in, on either side.
         kept, long = [n for n in stored if n != 1], [axis for axis, n in enumerate(shape) if n != 1]
-        if kept != [shape[axis] for axis in long]:
-            raise FlowsrError("XDMF and HDF5 disagree", file=path, variable=inner, expected=shape, found=stored)
+        agree = kept == [shape[axis] for axis in long]
+        require(agree, "XDMF and HDF5 disagree", file=path, variable=inner, expected=shape, found=stored)
 
         def read(part: Slices) -> np.ndarray:
             asked = iter([part[axis] for axis in long])
             with h5py.File(path, "r") as opened:
-                values = _dataset(opened, inner, path)[tuple(0 if n == 1 else next(asked) for n in stored)]
+                values = dataset_at(opened, inner, path)[tuple(0 if n == 1 else next(asked) for n in stored)]
             return np.reshape(values, [len(range(n)[s]) for n, s in zip(shape, part)])
 
         return Item(shape, dtype, read)
@@ -261,22 +244,20 @@ class _Light:
     def _slab(self, element: ElementTree.Element, name: str) -> Item:
         """One place along the first axes of an array: a snapshot out of many."""
         parts = element.findall("DataItem")
-        source = self.array(parts[1], name) if len(parts) == 2 else None
-        numbers = np.array((self.meant(parts[0]).text or "").split(), dtype=int) if source is not None else np.empty(0)
-        if source is None or numbers.size != 3 * len(source.shape):
-            raise self.error("not a hyperslab", name, expected="start, stride, count an axis")
+        self.require(len(parts) == 2, "not a hyperslab", name, expected="start, stride, count an axis, and an array")
+        source, numbers = self.array(parts[1], name), np.array((self.meant(parts[0]).text or "").split(), dtype=int)
+        axes = range(len(source.shape))
+        self.require(numbers.size == 3 * len(axes), "not a hyperslab", name, expected="start, stride, count an axis")
         fixed: dict[int, int] = {}
         for axis, (start, stride, count, side) in enumerate(zip(*numbers.reshape(3, -1), source.shape)):
             if count == 1 and side > 1 and 0 <= start < side:
                 fixed[axis] = int(start)
-            elif (start, stride, count) != (0, 1, side):
-                raise self.error(
-                    "a part of an axis",
-                    name,
-                    expected="one place of it, or all of it",
-                    found=f"start {start}, stride {stride}, count {count} of {side}",
-                )
-        axes = range(len(source.shape))
+                continue
+            whole, found = (
+                (start, stride, count) == (0, 1, side),
+                f"start {start}, stride {stride}, count {count} of {side}",
+            )
+            self.require(whole, "a part of an axis", name, expected="one place of it, or all of it", found=found)
 
         def read(part: Slices) -> np.ndarray:
             asked = iter(part)
@@ -286,42 +267,51 @@ class _Light:
         return Item(tuple(n for axis, n in enumerate(source.shape) if axis not in fixed), source.dtype, read)
 
 
-def _dataset(file: h5py.File, inner: str, path: Path) -> h5py.Dataset:
-    """A dataset of an open file, by a path along which nothing leads out of the file."""
-    node = file
+def dataset_at(file: h5py.File, inner: str, path: Path) -> h5py.Dataset:
+    """A dataset of an open file, by a path along which nothing leads out of the file.
+
+    Raises:
+        FlowsrError: no such array, or a link into another file.
+    """
+    node, where = file, {"file": path, "variable": inner}
     for part in inner.strip("/").split("/"):
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        if isinstance(link, h5py.ExternalLink):
-            raise FlowsrError("a link into another file", file=path, variable=inner, expected="data in this file")
+        inside = not isinstance(link, h5py.ExternalLink)
+        require(inside, "a link into another file", **where, expected="data in this file")
         if link is None:
             found = ", ".join(node) if isinstance(node, h5py.Group) else "an array"
-            raise FlowsrError("no such array", file=path, variable=inner, found=found or "nothing")
+            raise FlowsrError("no such array", **where, found=found or "nothing")
         node = node[part]
-    if not isinstance(node, h5py.Dataset) or Path(node.file.filename).resolve() != path:
-        raise FlowsrError("no such array", file=path, variable=inner, found="a group, or an array of another file")
-    if node.external or node.is_virtual:
-        raise FlowsrError("its numbers are in another file", file=path, variable=inner, expected="data in this file")
+    own = isinstance(node, h5py.Dataset) and Path(node.file.filename).resolve() == path.resolve()
+    require(own, "no such array", **where, found="a group, or an array of another file")
     return node
+
+
+def check_inside(item: h5py.Dataset, path: Path) -> h5py.Dataset:
+    """The dataset, if its numbers are in its file.
+
+    Raises:
+        FlowsrError: they are in another.
+    """
+    message = "its numbers are in another file"
+    inside = not (item.external or item.is_virtual)
+    require(inside, message, file=path, variable=item.name, expected="data in this file")
+    return item
 
 
 class _Grid:
     """A grid at one time: its nodes and its attributes."""
 
     def __init__(self, light: _Light, element: ElementTree.Element):
-        self.light, self.path, self.element = light, light.path, element
+        self.light, self.element = light, element
         topology, geometry = (self._child(tag) for tag in ("Topology", "Geometry"))
-        kind = (topology.get("TopologyType") or topology.get("Type") or "").lower()
-        if kind not in UNIFORM + RECTILINEAR:
-            raise self.light.error(
-                "not a grid of three axes",
-                expected="3DCoRectMesh or 3DRectMesh",
-                found=kind or "no TopologyType",
-                hint="resample it to image data in ParaView",
-            )
+        kind = (topology.get("TopologyType") or topology.get("Type") or "no TopologyType").lower()
+        expected, hint = "3DCoRectMesh or 3DRectMesh", "resample it to image data in ParaView"
+        message = "not a grid of three axes"
+        light.require(kind in UNIFORM + RECTILINEAR, message, expected=expected, found=kind, hint=hint)
         text = topology.get("Dimensions") or topology.get("NumberOfElements")
-        self.nodes = _whole_numbers(text, self.path, "Topology")[::-1]
-        if len(self.nodes) != 3 or min(self.nodes) < 2:
-            raise self.light.error("not a grid of three axes", "Topology", found=text)
+        self.nodes = light.dimensions(text, "Topology")[::-1]
+        light.require(len(self.nodes) == 3 and min(self.nodes) > 1, message, "Topology", found=text)
         self.lines = self._lines(geometry)
         found = {str(e.get("Name")): self._attribute(e) for e in element if e.tag == "Attribute"}
         self.attributes = [a for a in found.values() if a is not None]
@@ -329,31 +319,22 @@ class _Grid:
 
     def _child(self, tag: str) -> ElementTree.Element:
         element = self.element.find(tag)
-        if element is None:
-            raise self.light.error("an incomplete grid", self.element.get("Name"), expected=tag)
+        self.light.require(element is not None, "an incomplete grid", self.element.get("Name"), expected=tag)
         return self.light.meant(element)
 
     def _lines(self, geometry: ElementTree.Element) -> list[np.ndarray]:
         kind = (geometry.get("GeometryType") or geometry.get("Type") or "").upper()
-        items = geometry.findall("DataItem")
+        items = [self.light.array(item, "Geometry") for item in geometry.findall("DataItem")]
         wanted = {"ORIGIN_DXDYDZ": [3, 3], "VXVYVZ": list(self.nodes)}.get(kind)
-        if wanted is None or len(items) != len(wanted):
-            raise self.light.error(
-                "not a grid of three axes",
-                "Geometry",
-                expected="ORIGIN_DXDYDZ or VXVYVZ",
-                found=f"{kind}, {len(items)} arrays",
-            )
-        values = []
-        for item, length in zip(items, wanted):
-            array = self.light.array(item, "Geometry")
-            if math.prod(array.shape) != length or length > LONGEST_COORDINATE:
-                raise self.light.error("coordinates and grid disagree", "Geometry", expected=length, found=array.shape)
-            values.append(np.ravel(array.read((slice(None),) * len(array.shape))).astype(float))
+        expected, found = "ORIGIN_DXDYDZ or VXVYVZ", f"{kind}, {len(items)} arrays"
+        known = wanted is not None and len(items) == len(wanted)
+        self.light.require(known, "not a grid of three axes", "Geometry", expected=expected, found=found)
+        sizes = [math.prod(item.shape) for item in items]
+        self.light.require(sizes == wanted, "coordinates and grid disagree", "Geometry", expected=wanted, found=sizes)
+        values = [np.ravel(item.read((slice(None),) * len(item.shape))).astype(float) for item in items]
         if kind == "VXVYVZ":
             return values
-        low, step = values[0][::-1], values[1][::-1]
-        return [o + d * np.arange(n) for o, d, n in zip(low, step, self.nodes)]
+        return [o + d * np.arange(n) for o, d, n in zip(values[0][::-1], values[1][::-1], self.nodes)]
 
     def _attribute(self, element: ElementTree.Element) -> _Attribute | None:
         """What an attribute is; None where it is no field."""
@@ -367,56 +348,9 @@ class _Grid:
     def array(self, name: str, place: str) -> Item:
         """(z, y, x), or (z, y, x, component), of an attribute."""
         attribute = next(a for a in self.attributes if a.name == name and a.place == place)
-        array = self.light.array(attribute.item, name)
+        array, count = self.light.array(attribute.item, name), attribute.count
         sides = tuple(n - (place == CELLS) for n in self.nodes)[::-1]
-        if array.shape != (*sides, *([attribute.count] if len(array.shape) == 4 or attribute.count > 1 else [])):
-            raise self.light.error(
-                "shape and grid disagree",
-                name,
-                expected=f"{sides} (z, y, x) and {attribute.count} components",
-                found=array.shape,
-            )
+        agree = array.shape == (*sides, *([count] if len(array.shape) == 4 or count > 1 else []))
+        expected = f"{sides} (z, y, x) and {count} components"
+        self.light.require(agree, "shape and grid disagree", name, expected=expected, found=array.shape)
         return array
-
-
-def _root(path: Path) -> ElementTree.Element:
-    """The XML of a file; entities, which can blow up to any size or name other files, are refused."""
-    size = path.stat().st_size
-    if size > LARGEST_XML:
-        raise FlowsrError("XML too large", file=path, expected=f"{LARGEST_XML} bytes or less", found=size)
-    content = path.read_bytes()
-    found = re.search(rb"<!ENTITY|<(?:\w+:)?include\b", content, re.IGNORECASE)
-    if found:
-        raise FlowsrError(
-            "XML that includes other text", file=path, expected="no entities, no xi:include", found=found[0]
-        )
-    try:
-        return ElementTree.fromstring(content)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise FlowsrError("damaged or not readable", file=path, found=f"XML: {error}") from None
-
-
-def _place(grid: _Grid, group: str | None, path: Path) -> str:
-    places = {a.place for a in grid.attributes}
-    if not places:
-        raise FlowsrError("no field in this file", file=path, expected="an Attribute")
-    place = group or (CELLS if CELLS in places else NODES)
-    if place not in places:
-        raise FlowsrError("no such group", file=path, variable=group, expected=" or ".join(sorted(places)))
-    return place
-
-
-def _whole_numbers(text: str | None, path: Path, name: str) -> tuple[int, ...]:
-    words = (text or "").split()
-    if not words or not all(word.isdecimal() and len(word) < 16 for word in words):
-        raise FlowsrError("not dimensions", file=path, variable=name, expected="whole numbers", found=repr(text)[:200])
-    return tuple(map(int, words))
-
-
-def _dtype(item: ElementTree.Element, path: Path, name: str) -> str:
-    key = ((item.get("NumberType") or item.get("DataType") or "Float").lower(), int(item.get("Precision", 4)))
-    if key not in DTYPES:
-        raise FlowsrError(
-            "not numbers", file=path, variable=name, expected=", ".join(f"{k} {n}" for k, n in DTYPES), found=key
-        )
-    return DTYPES[key]

@@ -8,8 +8,9 @@ a dataset in the layout of :mod:`flowsr.data.field`, its fields as :class:`flows
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -19,8 +20,8 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
-from flowsr.data.readers.lazy import LazyArray, View
-from flowsr.errors import FlowsrError, unreadable
+from flowsr.data.readers.lazy import LazyArray, View, one_line
+from flowsr.errors import FlowsrError, require
 from flowsr.registry import Registry
 
 # A coordinate is read at once; one longer than this is no axis of a simulation but a mistake or an attack.
@@ -76,16 +77,11 @@ READERS: Registry[type[Reader]] = Registry("reader", group="flowsr.readers")
 
 def read(path: Path, request: Request, reader: str | None = None) -> xr.Dataset:
     """Open a file or store, not yet validated: a manifest may add what the file leaves out."""
-    group, run = request.group, request.run
-    chosen = READERS[reader or recognized(path)]
-    if run is not None and not chosen.holds_runs:
-        raise FlowsrError("this file is one run", file=path, variable="run", expected="none", found=run)
-    try:
+    chosen, run = READERS[reader or recognized(path)], request.run
+    one = run is None or chosen.holds_runs
+    require(one, "this file is one run", file=path, variable="run", expected="none", found=run)
+    with one_line(label(path, request.group)):
         dataset = chosen().open(path, request)
-    except FlowsrError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its library happens to trip over
-        raise unreadable(error, label(path, group)) from error
     dataset.encoding["source"] = str(path)
     return dataset
 
@@ -101,8 +97,8 @@ def recognized(path: Path) -> str:
     if not names:
         kind = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes of something else"
         raise FlowsrError("not a format that flowsr reads", file=path, expected=" or ".join(READERS), found=kind)
-    if len(names) > 1:
-        raise FlowsrError("more than one reader fits", file=path, found=", ".join(names), hint="name the reader")
+    message = "more than one reader fits"
+    require(len(names) == 1, message, file=path, found=", ".join(names), hint="name the reader")
     return names[0]
 
 
@@ -124,17 +120,36 @@ def file_runs(path: Path, reader: str | None = None) -> list[str]:
     Raises:
         FlowsrError: no reader for the file, or a damaged one.
     """
-    try:
+    with one_line(path):
         return READERS[reader or recognized(path)]().runs(path)
-    except FlowsrError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its library happens to trip over
-        raise unreadable(error, path) from error
 
 
 def label(path: Path, group: str | None) -> str:
     """What to call a file, or a group inside it, in an error."""
     return str(path / group) if group else str(path)
+
+
+def missing(kind: str, file, name: object, known: Iterable[str]) -> FlowsrError:
+    """There is no such ``kind`` (array, group) in a file, beside those that there are."""
+    return FlowsrError(f"no such {kind}", file=file, variable=name, found=", ".join(known) or "nothing")
+
+
+def plain_value(value):
+    """An attribute of a file as Python has it: texts, numbers, lists; text in braces or brackets is JSON."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str) and value[:1] in "{[":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind in "biuf":
+        value = value[0]  # NetCDF has no scalar attributes
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [plain_value(v) if isinstance(v, (bytes, str)) else v for v in value]
+    return value
 
 
 @dataclass(frozen=True)
@@ -168,9 +183,15 @@ def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
     for name, item in found.items():
         if name not in coords:
             dims = _dims_by_length(name, item, lengths, file) if item.dims is None else item.dims
-            _check_lengths(name, dims, item.array.shape, lengths, file)
+            array, shape, where = item.array, item.array.shape, {"file": file, "variable": name}
+            require(len(dims) == len(shape), "number of dims", **where, expected=f"{len(shape)} names", found=dims)
+            wanted = {dim: lengths.get(dim, n) for dim, n in zip(dims, shape)}
+            agree = shape == tuple(lengths.get(dim, n) for dim, n in zip(dims, shape))
+            require(agree, "shape and coordinates disagree", **where, expected=wanted, found=shape)
             order = dims if item.dims is None else _ordered(dims)
-            variables[name] = _reordered(item.array, dims, order).as_variable(order, item.attrs)
+            if order != dims:
+                array = View(array, dims, {dim: wanted[dim] for dim in order})
+            variables[name] = array.as_variable(order, item.attrs)
     coordinates = {name: xr.Variable((name,), values, found[name].attrs) for name, values in coords.items()}
     return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
@@ -183,30 +204,18 @@ def _ordered(dims: tuple[str, ...]) -> tuple[str, ...]:
     return (SCALAR_DIMS[0], *component, *SCALAR_DIMS[1:])
 
 
-def _reordered(array: LazyArray, dims: tuple[str, ...], order: tuple[str, ...]) -> LazyArray:
-    if tuple(order) == tuple(dims):
-        return array
-    lengths = dict(zip(dims, array.shape))
-    return View(array, dims, {dim: lengths[dim] for dim in order})
-
-
 def read_coordinate(name: str, array: LazyArray, file) -> np.ndarray:
     """The values of a coordinate.
 
     Raises:
         FlowsrError: an array with other than one dim, or one too long for an axis of a simulation.
     """
-    shape = array.shape
-    if len(shape) != 1:
-        raise FlowsrError("a coordinate has one dim", file=file, variable=name, expected=f"{name}({name})", found=shape)
-    if shape[0] > LONGEST_COORDINATE:
-        raise FlowsrError(
-            "a coordinate too long to be true",
-            file=file,
-            variable=name,
-            expected=f"<= {LONGEST_COORDINATE}",
-            found=shape[0],
-        )
+    shape, where = array.shape, {"file": file, "variable": name}
+    require(len(shape) == 1, "a coordinate has one dim", **where, expected=f"{name}({name})", found=shape)
+    expected = f"<= {LONGEST_COORDINATE}"
+    require(
+        shape[0] <= LONGEST_COORDINATE, "a coordinate too long to be true", **where, expected=expected, found=shape[0]
+    )
     values = array.read()
     if values.dtype.kind in "OST":
         values = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values], dtype="U")
@@ -216,34 +225,16 @@ def read_coordinate(name: str, array: LazyArray, file) -> np.ndarray:
 def _dims_by_length(name: str, item: Found, lengths: dict[str, int], file) -> tuple[str, ...]:
     shape = item.array.shape
     candidates = {1: SERIES_DIMS, 4: SCALAR_DIMS, 5: VECTOR_DIMS}.get(len(shape), ())
-    if not candidates or any(d not in lengths for d in candidates if d != "component"):
-        raise FlowsrError(
-            "dims are not named, and coordinates are missing that would tell them",
-            file=file,
-            variable=name,
-            expected=f"dims {SCALAR_DIMS} or {VECTOR_DIMS} with their coordinates",
-            found=f"shape {shape}",
-        )
+    told = candidates and all(d in lengths for d in candidates if d != "component")
+    message = "dims are not named, and coordinates are missing that would tell them"
+    expected = f"dims {SCALAR_DIMS} or {VECTOR_DIMS} with their coordinates"
+    require(told, message, file=file, variable=name, expected=expected, found=f"shape {shape}")
     fitting = [p for p in permutations(candidates) if all(lengths.get(d, n) == n for d, n in zip(p, shape))]
-    if len(fitting) > 1:
-        raise FlowsrError(
-            "the order of the axes is ambiguous",
-            file=file,
-            variable=name,
-            expected="named dims (Zarr dimension_names, HDF5 dimension labels)",
-            found=f"shape {shape}, which fits {len(fitting)} orders",
-        )
+    found = f"shape {shape}, which fits {len(fitting)} orders"
+    expected = "named dims (Zarr dimension_names, HDF5 dimension labels)"
+    message = "the order of the axes is ambiguous"
+    require(len(fitting) <= 1, message, file=file, variable=name, expected=expected, found=found)
     return fitting[0] if fitting else candidates
-
-
-def _check_lengths(name, dims, shape, lengths, file) -> None:
-    if len(dims) != len(shape):
-        raise FlowsrError("number of dims", file=file, variable=name, expected=f"{len(shape)} names", found=dims)
-    wanted = tuple(lengths.get(d, n) for d, n in zip(dims, shape))
-    if wanted != shape:
-        raise FlowsrError(
-            "shape and coordinates disagree", file=file, variable=name, expected=dict(zip(dims, wanted)), found=shape
-        )
 
 
 #: Where a reader notes what it assumes, in the encoding of a dataset or variable; and the attribute that says what was.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, irreps_dimension
-from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
-from flowsr.data.readers.hdf5 import lazy_dataset
+from flowsr.data.readers.base import READERS, Reader, Request, missing, read_coordinate
+from flowsr.data.readers.hdf5 import hdf5_array
 from flowsr.data.readers.lazy import LazyArray, Stack, View
 from flowsr.data.readers.netcdf import netcdf3_array
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, require
 
 COMPONENTS = ("u", "v", "w")
 # A member of an archive that unpacks to more than this, and to this many times its size, is no field but an attack.
@@ -38,11 +39,12 @@ class DescribedReader(Reader):
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         if request.layout is None:
+            members = npz_arrays(path).items() if zipfile.is_zipfile(path) else ()
             raise FlowsrError(
                 "this file does not say what its axes are",
                 file=path,
                 expected="a manifest with the axes of each variable",
-                found=", ".join(_members(path)) or "a bare array",
+                found=", ".join(f"{name} {array.shape}" for name, array in members) or "a bare array",
                 hint="docs/data.md shows one in ten lines",
             )
         return _Described(path, request.layout, request.group).dataset()
@@ -54,131 +56,85 @@ class _Described:
         self.prefix = f"{group.strip('/')}/" if group else ""
 
     def dataset(self) -> xr.Dataset:
-        lengths = {}
-        coords = {name: self._axis(name) for name in SPACE}
-        for name, axis in coords.items():
-            lengths[name] = axis.size
-        times = self._times()
+        coords, times = {name: self._axis(name) for name in SPACE}, self._times()
+        lengths = {name: axis.size for name, axis in coords.items()}
         if times is not None:
             lengths["time"] = len(times)
-        variables = {
-            name: self._variable(name, declared, dict(lengths)) for name, declared in self.layout["variables"].items()
-        }
-        if times is None:
-            times = np.zeros(1)
-        dataset = xr.Dataset(coords={"time": ("time", times), **coords})
-        for name, array in variables.items():
-            dataset[name] = array
+        dataset = xr.Dataset(coords={"time": ("time", np.zeros(1) if times is None else times), **coords})
+        for name, declared in self.layout["variables"].items():
+            dataset[name] = self._variable(name, declared, dict(lengths))
         if "component" in dataset.sizes:
             names = COMPONENTS if dataset.sizes["component"] == 3 else range(dataset.sizes["component"])
             dataset["component"] = [str(name) for name in names]
         return dataset
 
+    def _require(self, holds: object, message: str, variable: str | None, **parts) -> None:
+        require(holds, message, file=self.path, variable=variable, **parts)
+
     def _variable(self, name: str, declared: Mapping, lengths: dict[str, int]) -> xr.Variable:
-        count = irreps_dimension(declared["irreps"])
-        paths = declared.get("path")
-        paths = name if paths is None else paths
-        axes = declared.get("axes")
+        count, axes, attrs = irreps_dimension(declared["irreps"]), declared.get("axes"), {"irreps": declared["irreps"]}
+        dims = ("time", *(["component" if count == 3 else f"component_{count}"] if count > 1 else []), *SPACE)
+        paths = name if declared.get("path") is None else declared["path"]
         if isinstance(paths, str):
             lengths["component"] = count
-            view = self._view(name, self._array(paths, axes, lengths), axes, lengths, count)
-            return view.as_variable(self._dims(count), {"irreps": declared["irreps"]})
-        if len(paths) != count:
-            raise FlowsrError(
-                "field type and number of paths disagree",
-                file=self.path,
-                variable=name,
-                expected=count,
-                found=len(paths),
-            )
-        parts = [self._view(name, self._array(path, axes, lengths), axes, lengths, 1) for path in paths]
-        return Stack(parts, 1).as_variable(self._dims(count), {"irreps": declared["irreps"]})
+            return self._view(name, paths, axes, lengths, count).as_variable(dims, attrs)
+        message, found = "field type and number of paths disagree", len(paths)
+        self._require(found == count, message, name, expected=count, found=found)
+        return Stack([self._view(name, path, axes, lengths, 1) for path in paths], 1).as_variable(dims, attrs)
 
-    def _view(self, name: str, array: LazyArray, axes, lengths: dict[str, int], count: int) -> View:
+    def _view(self, name: str, inner: str, axes, lengths: dict[str, int], count: int) -> View:
         """(time, component, x, y, z), or without component where it is one."""
-        axes = self._axes_by_length(name, array, lengths) if axes is None else self._checked(name, array, axes, lengths)
-        stored = dict(zip(axes, array.shape))
-        if "time" in stored and "time" not in lengths:
-            raise FlowsrError(
-                "the times are not declared",
-                file=self.path,
-                variable=name,
-                expected="times in the manifest",
-                found=f"{stored['time']} snapshots",
-            )
-        wanted = {"time": lengths.get("time", 1), **{axis: lengths[axis] for axis in SPACE}}
-        if lengths.get("time", 1) > 1 and "time" not in stored:
-            raise FlowsrError(
-                "no axis for the times", file=self.path, variable=name, expected="time", found=tuple(axes)
-            )
-        fixed = {"component": 0} if count == 1 and "component" in stored else None
-        if count > 1:
-            wanted = {"time": wanted.pop("time"), "component": count, **wanted}
-        return View(array, axes, wanted, fixed)
+        array = self._array(inner, axes, lengths)
+        if axes is None:
+            axes = self._axes_by_length(name, array.shape, lengths)
+        agree = array.shape == tuple(lengths.get(axis, n) for axis, n in zip(axes, array.shape))
+        agree = agree and len(axes) == len(array.shape) and set(SPACE) <= set(axes)
+        expected = ", ".join(f"{axis} {lengths.get(axis, 'any')}" for axis in axes) + ", x, y and z among them"
+        self._require(agree, "axes and shape disagree", name, expected=expected, found=array.shape)
+        stored, times = dict(zip(axes, array.shape)), lengths.get("time", 1)
+        declared, found = "time" not in stored or "time" in lengths, f"{stored.get('time')} snapshots"
+        message, expected = "the times are not declared", "times in the manifest"
+        self._require(declared, message, name, expected=expected, found=found)
+        there = times <= 1 or "time" in stored
+        self._require(there, "no axis for the times", name, expected="time", found=tuple(axes))
+        wanted = {
+            "time": times,
+            **({"component": count} if count > 1 else {}),
+            **{axis: lengths[axis] for axis in SPACE},
+        }
+        return View(array, axes, wanted, {"component": 0} if count == 1 and "component" in stored else None)
 
-    def _dims(self, count: int) -> tuple[str, ...]:
-        if count == 1:
-            return ("time", *SPACE)
-        return ("time", "component" if count == 3 else f"component_{count}", *SPACE)
-
-    def _checked(self, name: str, array: LazyArray, axes, lengths: dict[str, int]) -> tuple[str, ...]:
-        wanted = tuple(lengths.get(axis, n) for axis, n in zip(axes, array.shape))
-        if len(axes) != len(array.shape) or wanted != array.shape or not set(SPACE) <= set(axes):
-            raise FlowsrError(
-                "axes and shape disagree",
-                file=self.path,
-                variable=name,
-                expected=", ".join(f"{axis} {lengths.get(axis, 'any')}" for axis in axes) + ", x, y and z among them",
-                found=array.shape,
-            )
-        return tuple(axes)
-
-    def _axes_by_length(self, name: str, array: LazyArray, lengths: dict[str, int]) -> tuple[str, ...]:
+    def _axes_by_length(self, name: str, shape: tuple[int, ...], lengths: dict[str, int]) -> tuple[str, ...]:
         """The one order of axes that fits the lengths, if only one does."""
-        shape = array.shape
         extra = [axis for axis in ("time", "component") if lengths.get(axis, 1) > 1]
-        sets = [(*chosen, *SPACE) for chosen in ([], *([e] for e in extra), extra) if len(chosen) + 3 == len(shape)]
-        sets = list(dict.fromkeys(tuple(s) for s in sets if set(extra) <= set(s)))
-        fitting = [p for s in sets for p in permutations(s) if all(lengths[axis] == n for axis, n in zip(p, shape))]
-        if len(set(fitting)) != 1:
-            raise FlowsrError(
-                "the order of the axes is ambiguous" if fitting else "shape and grid disagree",
-                file=self.path,
-                variable=name,
-                expected="axes in the manifest, such as [time, z, y, x, component]",
-                found=f"shape {shape}, which fits {len(set(fitting))} orders",
-            )
-        return fitting[0]
+        sets = {(*chosen, *SPACE) for chosen in ([], *([e] for e in extra), extra) if len(chosen) + 3 == len(shape)}
+        fitting = {
+            order
+            for axes in sets
+            for order in permutations(axes)
+            if set(extra) <= set(axes) and all(lengths[axis] == n for axis, n in zip(order, shape))
+        }
+        message = "the order of the axes is ambiguous" if fitting else "shape and grid disagree"
+        expected = "axes in the manifest, such as [time, z, y, x, component]"
+        found = f"shape {shape}, which fits {len(fitting)} orders"
+        self._require(len(fitting) == 1, message, name, expected=expected, found=found)
+        return fitting.pop()
 
-    def _array(self, inner: str, axes, lengths: dict[str, int]) -> LazyArray:
-        return array_in(
-            self.path, self.prefix + inner, lambda: self._raw_shape(axes, lengths), self.layout.get("dtype")
-        )
-
-    def _raw_shape(self, axes, lengths: dict[str, int]) -> tuple[int, ...]:
-        if axes is None or any(axis not in lengths for axis in axes):
-            raise FlowsrError(
-                "raw numbers have no shape of their own",
-                file=self.path,
-                expected="axes and grid or times in the manifest",
-            )
-        return tuple(lengths[axis] for axis in axes)
+    def _array(self, inner: str, axes=None, lengths: Mapping[str, int] | None = None) -> LazyArray:
+        """An array inside the file; raw numbers have the shape that axes and lengths say, if they do."""
+        known = axes is not None and all(axis in lengths for axis in axes)
+        shape = tuple(lengths[axis] for axis in axes) if known else None
+        return array_in(self.path, self.prefix + inner, shape, self.layout.get("dtype"))
 
     def _axis(self, name: str) -> xr.Variable:
-        declared = (self.layout.get("coordinates") or {}).get(name)
+        declared, grid = (self.layout.get("coordinates") or {}).get(name), self.layout.get("grid")
         if isinstance(declared, str):
-            array = array_in(self.path, self.prefix + declared, lambda: None, None)
-            return xr.Variable((name,), read_coordinate(name, array, self.path))
+            return xr.Variable((name,), read_coordinate(name, self._array(declared), self.path))
         if declared is not None:
             return xr.Variable((name,), np.array(declared, dtype=float))
-        grid = self.layout.get("grid")
-        if grid is None:
-            raise FlowsrError(
-                "the grid is not declared",
-                file=self.path,
-                variable=name,
-                expected="coordinates or grid in the manifest",
-            )
+        self._require(
+            grid is not None, "the grid is not declared", name, expected="coordinates or grid in the manifest"
+        )
         axis = SPACE.index(name)
         step = grid["lengths"][axis] / grid["cells"][axis]
         return xr.Variable((name,), grid["origin"][axis] + (np.arange(grid["cells"][axis]) + 0.5) * step)
@@ -186,17 +142,17 @@ class _Described:
     def _times(self) -> np.ndarray | None:
         declared = self.layout.get("times")
         if isinstance(declared, str):
-            return read_coordinate("time", array_in(self.path, self.prefix + declared, lambda: None, None), self.path)
+            return read_coordinate("time", self._array(declared), self.path)
         return None if declared is None else np.array(declared, dtype=float)
 
 
-def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
+def array_in(path: Path, inner: str, raw_shape: tuple[int, ...] | None, dtype) -> LazyArray:
     """The lazy array of a name inside a file of any format that holds arrays.
 
     Args:
         path: HDF5, NetCDF 3 or 4, Zarr, npz, npy, or a file of raw numbers.
         inner: name or path inside the file; of no account where the file is one array.
-        raw_shape: called for the shape of raw numbers.
+        raw_shape: shape of raw numbers, where it is known.
         dtype: numpy dtype of raw numbers, with byte order.
 
     Raises:
@@ -209,7 +165,7 @@ def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
     if zipfile.is_zipfile(path):
         members = npz_arrays(path)
         if inner not in members:
-            raise FlowsrError("no such array", file=path, variable=inner, found=", ".join(members) or "nothing")
+            raise missing("array", path, inner, members)
         return members[inner]
     with open(path, "rb") as file:
         magic = file.read(6)
@@ -217,51 +173,26 @@ def array_in(path: Path, inner: str, raw_shape, dtype) -> LazyArray:
         return npy_array(path)
     if magic[:3] == b"CDF":
         return netcdf3_array(path, inner)
-    if dtype is None:
-        raise FlowsrError("raw numbers", file=path, expected="a dtype with byte order in the manifest, such as '<f4'")
-    return RawArray(path, raw_shape(), dtype)
-
-
-def hdf5_array(path: Path, inner: str) -> LazyArray:
-    """The lazy array at a path inside an HDF5 file.
-
-    Raises:
-        FlowsrError: no such array, or a link into another file.
-    """
-    with h5py.File(path, "r") as file:
-        node = file
-        for part in inner.strip("/").split("/"):
-            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if isinstance(link, h5py.ExternalLink):
-                raise FlowsrError("a link into another file", file=path, variable=inner, expected="data in this file")
-            if link is None:
-                found = ", ".join(node) if isinstance(node, h5py.Group) else "an array"
-                raise FlowsrError("no such array", file=path, variable=inner, found=found or "nothing")
-            node = node[part]
-        if not isinstance(node, h5py.Dataset):
-            raise FlowsrError("no such array", file=path, variable=inner, found=f"a group with {', '.join(node)}")
-        return lazy_dataset(path, node)
+    expected = "a dtype with byte order in the manifest, such as '<f4'"
+    require(dtype is not None, "raw numbers", file=path, expected=expected)
+    message, expected = "raw numbers have no shape of their own", "axes and grid or times in the manifest"
+    require(raw_shape is not None, message, file=path, expected=expected)
+    return RawArray(path, raw_shape, dtype)
 
 
 def _zarr_array(path: Path, inner: str) -> LazyArray:
     import zarr
 
-    from flowsr.data.readers.zarr import ZarrArray, checked_array
+    from flowsr.data.readers.zarr import checked_array
 
-    if not (path / inner).resolve().is_relative_to(path.resolve()):
-        raise FlowsrError("leads out of the store", file=path, variable=inner, expected="a name inside it")
-    try:
+    inside = (path / inner).resolve().is_relative_to(path.resolve())
+    require(inside, "leads out of the store", file=path, variable=inner, expected="a name inside it")
+    opened = None
+    with suppress(FileNotFoundError, KeyError):
         opened = zarr.open(str(path / inner), mode="r")
-    except (FileNotFoundError, KeyError):
-        opened = None
-    if not isinstance(opened, zarr.Array):
-        raise FlowsrError("no such array", file=path, variable=inner, expected="a Zarr array")
-    checked: ZarrArray = checked_array(path, inner, opened)
-    return checked
-
-
-def _members(path: Path) -> list[str]:
-    return [f"{name} {array.shape}" for name, array in npz_arrays(path).items()] if zipfile.is_zipfile(path) else []
+    there = isinstance(opened, zarr.Array)
+    require(there, "no such array", file=path, variable=inner, expected="a Zarr array")
+    return checked_array(path, inner, opened)
 
 
 class RawArray(LazyArray):
@@ -281,13 +212,8 @@ class RawArray(LazyArray):
         super().__init__(shape, dtype, path, variable or path.name)
         self.stored, self.offset = np.dtype(dtype), offset
         wanted = offset + self.stored.itemsize * int(np.prod(self.shape, dtype=object))
-        if path.stat().st_size != wanted:
-            raise FlowsrError(
-                "the file's size is not that of its array",
-                file=path,
-                expected=f"{wanted} bytes for shape {self.shape} of {self.stored.str}",
-                found=path.stat().st_size,
-            )
+        size, expected = path.stat().st_size, f"{wanted} bytes for shape {self.shape} of {self.stored.str}"
+        require(size == wanted, "the file's size is not that of its array", file=path, expected=expected, found=size)
 
     def load(self, index):
         mapped = np.memmap(self.file, self.stored, "r", self.offset, self.shape)
@@ -296,9 +222,6 @@ class RawArray(LazyArray):
 
 class NpzArray(LazyArray):
     """A member of an npz archive; the member is unpacked for every read, so read whole snapshots."""
-
-    def __init__(self, path: Path, name: str, shape, dtype):
-        super().__init__(shape, dtype, path, name)
 
     def load(self, index):
         with np.load(self.file, allow_pickle=False) as archive:
@@ -330,23 +253,17 @@ def npz_arrays(path: Path) -> dict[str, LazyArray]:
     found = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.filename.endswith(".npy"):
-                raise FlowsrError("not an array", file=path, variable=member.filename, expected="npy members only")
-            if member.file_size > max(LARGEST_MEMBER, GREATEST_RATIO * member.compress_size):
-                raise FlowsrError(
-                    "unpacks to absurdly more than its size",
-                    file=path,
-                    variable=member.filename,
-                    expected=f"at most {GREATEST_RATIO} times {member.compress_size} bytes",
-                    found=member.file_size,
-                )
+            where, name = {"file": path, "variable": member.filename}, member.filename.removesuffix(".npy")
+            require(name != member.filename, "not an array", **where, expected="npy members only")
+            possible = member.file_size <= max(LARGEST_MEMBER, GREATEST_RATIO * member.compress_size)
+            expected = f"at most {GREATEST_RATIO} times {member.compress_size} bytes"
+            message = "unpacks to absurdly more than its size"
+            require(possible, message, **where, expected=expected, found=member.file_size)
             with archive.open(member) as file:
                 shape, _, dtype = _header(file, path)
-                start = file.tell()
-            if start + dtype.itemsize * int(np.prod(shape, dtype=object)) != member.file_size:
-                raise FlowsrError("size and shape disagree", file=path, variable=member.filename, found=shape)
-            name = member.filename[: -len(".npy")]
-            found[name] = NpzArray(path, name, shape, dtype)
+                size = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
+            require(size == member.file_size, "size and shape disagree", **where, found=shape)
+            found[name] = NpzArray(shape, dtype, path, name)
     return found
 
 
@@ -360,6 +277,5 @@ def _header(file, path):
     except (ValueError, EOFError, SyntaxError, OSError) as error:
         found = " ".join(str(error).split())[:120]
         raise FlowsrError("not a numpy array", file=path, expected="an npy header", found=found) from None
-    if dtype.hasobject:
-        raise FlowsrError("Python objects are not unpickled", file=path, expected="numbers", found=dtype)
+    require(not dtype.hasobject, "Python objects are not unpickled", file=path, expected="numbers", found=dtype)
     return shape, fortran, dtype

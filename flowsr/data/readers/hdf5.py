@@ -10,10 +10,11 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble
+from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray, check_chunk
-from flowsr.errors import FlowsrError
+from flowsr.errors import require
 from flowsr.files import fsync_file, fsync_folder
+from flowsr.quarantine.xdmf import check_inside, dataset_at
 
 BOOKKEEPING = (
     *("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST"),
@@ -45,7 +46,7 @@ def group_of(file: h5py.File, group: str | None, path: Path):
         FlowsrError: no such group.
     """
     if group and not isinstance(file.get(group), h5py.Group):
-        raise FlowsrError("no such group", file=path, variable=group, found=", ".join(file) or "nothing")
+        raise missing("group", path, group, file)
     return file[group] if group else file
 
 
@@ -56,8 +57,8 @@ def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
         FlowsrError: a link into another file.
     """
     for name in node:
-        if isinstance(node.get(name, getlink=True), h5py.ExternalLink):
-            raise FlowsrError("a link into another file", file=path, variable=name, expected="data in this file")
+        inside = not isinstance(node.get(name, getlink=True), h5py.ExternalLink)
+        require(inside, "a link into another file", file=path, variable=name, expected="data in this file")
     return {name: item for name, item in node.items() if isinstance(item, h5py.Dataset)}
 
 
@@ -67,19 +68,23 @@ def lazy_dataset(path: Path, item: h5py.Dataset) -> Hdf5Array:
     Raises:
         FlowsrError: chunks too large to be unpacked, or numbers that are kept in another file.
     """
-    if item.external or item.is_virtual:
-        raise FlowsrError(
-            "its numbers are in another file", file=path, variable=item.name, expected="data in this file"
-        )
+    check_inside(item, path)
     check_chunk(item.chunks, item.dtype, item.shape or (), path, item.name)
-    return Hdf5Array(path, item.name, item.shape or (), item.dtype)
+    return Hdf5Array(item.shape or (), item.dtype, path, item.name)
+
+
+def hdf5_array(path: Path, inner: str) -> Hdf5Array:
+    """The lazy array at a path inside an HDF5 file.
+
+    Raises:
+        FlowsrError: no such array, or a link into another file.
+    """
+    with h5py.File(path, "r") as file:
+        return lazy_dataset(path, dataset_at(file, inner, path))
 
 
 class Hdf5Array(LazyArray):
     """A dataset of an HDF5 file, which is opened for each read and closed after it."""
-
-    def __init__(self, path: Path, name: str, shape, dtype):
-        super().__init__(shape, dtype, path, name)
 
     def load(self, index):
         with h5py.File(self.file, "r") as file:
@@ -130,10 +135,8 @@ def lay_down_array(file: h5py.File, name: str, shape, dtype) -> h5py.Dataset:
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     group, _, last = name.rpartition("/")
     node = file.require_group(group) if group else file
-    space, kind = (
-        h5py.h5s.create_simple(tuple(int(n) for n in shape)),
-        h5py.h5t.py_create(np.dtype(dtype), logical=True),
-    )
+    space = h5py.h5s.create_simple(tuple(int(n) for n in shape))
+    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
     return h5py.Dataset(h5py.h5d.create(node.id, last.encode(), kind, space, plist))
 
 
@@ -148,44 +151,23 @@ def plain(value):
 
 def attributes_of(node) -> dict:
     """Attributes as Python has them; dimension-scale bookkeeping is left out."""
-    return {name: _value(node.attrs[name]) for name in node.attrs if name not in BOOKKEEPING}
-
-
-def _value(value):
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, str) and value[:1] in "{[":
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind in "biuf":
-        value = value[0]  # NetCDF has no scalar attributes
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_value(v) if isinstance(v, (bytes, str)) else v for v in value]
-    return value
+    return {name: plain_value(node.attrs[name]) for name in node.attrs if name not in BOOKKEEPING}
 
 
 def _found(path: Path, item: h5py.Dataset) -> Found:
-    labels = _labels(item)
-    dims = labels if labels and all(labels) else None
-    return Found(lazy_dataset(path, item), dims, attributes_of(item))
+    """A dataset with the name of each dim, from its label or its scale.
 
-
-def _labels(item: h5py.Dataset) -> tuple[str, ...]:
-    """Name of each dim, from its label or its scale. Attributes are read as such: the library's calls for
-    dimension scales crash on a damaged file."""
-    labels = item.attrs.get("DIMENSION_LABELS", ())
-    names = [
-        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "") for label in np.ravel(labels)
+    Attributes are read as such: the library's calls for dimension scales crash on a damaged file.
+    """
+    labels = [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "")
+        for label in np.ravel(item.attrs.get("DIMENSION_LABELS", ()))
     ]
     scales = item.attrs.get("DIMENSION_LIST", ())
-    found = []
+    dims = []
     for axis in range(item.ndim):
-        name = names[axis] if axis < len(names) else ""
+        name = labels[axis] if axis < len(labels) else ""
         if not name and axis < len(scales) and len(scales[axis]):
             name = item.file[scales[axis][0]].name.rpartition("/")[2]
-        found.append(name)
-    return tuple(found)
+        dims.append(name)
+    return Found(lazy_dataset(path, item), tuple(dims) if dims and all(dims) else None, attributes_of(item))

@@ -26,7 +26,7 @@ from flowsr.data.field import SPACE
 from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
 from flowsr.data.readers.lazy import LazyArray, Stack, View
-from flowsr.errors import FlowsrError
+from flowsr.errors import require
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +42,10 @@ AXIAL = ("magneticfield",)
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is known of one of the database's simulations.
+    """What is known of one of the database's simulations, along x, y, z and in its own units.
 
     Args:
-        cells: grid points along x, y, z.
-        lengths: sides of the box, in the simulation's own units.
-        periodic: along x, y, z; the other axes have walls.
+        periodic: the other axes have walls.
         viscosity: kinematic.
         time_step: between stored snapshots, or None where they are numbered only.
     """
@@ -57,11 +55,6 @@ class Simulation:
     periodic: tuple[bool, bool, bool]
     viscosity: float
     time_step: float | None
-
-    @property
-    def low(self) -> tuple[float, float, float]:
-        """Where the box begins; the walls of a channel are at -1 and 1."""
-        return tuple(0.0 if p else -length / 2 for p, length in zip(self.periodic, self.lengths))
 
 
 BOX = (2 * math.pi,) * 3
@@ -99,17 +92,10 @@ class CutoutReader(Reader):
         times = _declared_times(attrs, len(numbers))
         dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation) if times is None else times), **axes})
         for name, numbered in fields.items():
-            if sorted(numbered) != numbers:
-                raise FlowsrError(
-                    "a field lacks some of the times",
-                    file=path,
-                    variable=name,
-                    expected=numbers,
-                    found=sorted(numbered),
-                )
+            whole, where = sorted(numbered) == numbers, {"file": path, "variable": name}
+            require(whole, "a field lacks some of the times", **where, expected=numbers, found=sorted(numbered))
             dataset[name] = _variable(name, [numbered[n] for n in numbers], axes, path)
-        if any("component" in array.dims for array in dataset.data_vars.values()):
-            dataset["component"] = list(COMPONENTS[3])
+        dataset = _with_components(dataset)
         if split and "velocity" in dataset:
             note = "w is stored half a cell above the z of u and v (zcoor_w) and is not interpolated"
             log.warning("%s: %s", path.name, note)
@@ -134,50 +120,39 @@ class StoreReader(Reader):
 
         folder = path / request.group if request.group else path
         simulation = SIMULATIONS.get(path.stem)
-        if simulation is None:
-            raise FlowsrError(
-                "a store without coordinates",
-                file=path,
-                expected="the name of one of " + ", ".join(SIMULATIONS),
-                found=path.stem,
-                hint="a manifest can say what its axes and grid are",
-            )
-        shape = dict(zip(SPACE, simulation.cells))
+        expected, hint = "the name of one of " + ", ".join(SIMULATIONS), "a manifest can say what its axes and grid are"
+        message = "a store without coordinates"
+        require(simulation, message, file=path, expected=expected, found=path.stem, hint=hint)
+        message, hint = (
+            "the stretched axis of this simulation is not in its store",
+            "name them in a manifest (coordinates)",
+        )
+        whole = all(simulation.periodic)
+        require(whole, message, file=path, variable="y", expected="cell centres", hint=hint)
         axes = {
-            name: _uniform_axis(number, simulation) for number, name in enumerate(SPACE) if simulation.periodic[number]
+            name: xr.Variable((name,), np.arange(cells) * (length / cells))
+            for name, cells, length in zip(SPACE, simulation.cells, simulation.lengths)
         }
-        if len(axes) < 3:
-            raise FlowsrError(
-                "the stretched axis of this simulation is not in its store",
-                file=path,
-                variable="y",
-                expected="cell centres",
-                hint="name them in a manifest (coordinates)",
-            )
-        variables, times = {}, set()
+        wanted, variables = simulation.cells[::-1], {}
         for name in _stored(folder):
             array = checked_array(folder, name, zarr.open_array(str(folder / name), mode="r"))
-            wanted = (shape["z"], shape["y"], shape["x"])
-            if array.shape[1:4] != wanted or array.shape[4] not in COMPONENTS:
-                raise FlowsrError(
-                    "not the shape of this simulation",
-                    file=path,
-                    variable=name,
-                    expected=f"(time, {', '.join(map(str, wanted))}, 1 or 3)",
-                    found=array.shape,
-                )
-            times.add(array.shape[0])
+            fits = array.shape[1:4] == wanted and array.shape[4] in COMPONENTS
+            expected = f"(time, {', '.join(map(str, wanted))}, 1 or 3)"
+            message = "not the shape of this simulation"
+            require(fits, message, file=path, variable=name, expected=expected, found=array.shape)
             variables[name] = array
-        if len(times) != 1:
-            raise FlowsrError("fields differ in their number of times", file=path, expected="one", found=sorted(times))
-        numbers = list(range(1, times.pop() + 1))
-        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation)), **axes})
+        times = sorted({array.shape[0] for array in variables.values()})
+        require(len(times) == 1, "fields differ in their number of times", file=path, expected="one", found=times)
+        dataset = xr.Dataset(coords={"time": ("time", _times(list(range(1, times[0] + 1)), simulation)), **axes})
         for name, array in variables.items():
-            dataset[name] = _oriented(name, array, len(numbers), axes, ("time", "z", "y", "x", "component"))
-        if any("component" in array.dims for array in dataset.data_vars.values()):
-            dataset["component"] = list(COMPONENTS[3])
+            dataset[name] = _oriented(name, array, times[0], axes)
+        dataset = _with_components(dataset)
         dataset.attrs = {"boundary": ["periodic"] * 3, "viscosity": simulation.viscosity, "simulation": path.stem}
         return dataset
+
+
+def _with_components(dataset: xr.Dataset) -> xr.Dataset:
+    return dataset.assign_coords(component=list(COMPONENTS[3])) if "component" in dataset.dims else dataset
 
 
 def _fields(datasets, path: Path) -> dict[str, dict[int, LazyArray]]:
@@ -188,58 +163,40 @@ def _fields(datasets, path: Path) -> dict[str, dict[int, LazyArray]]:
         if match is None or item.ndim != 4:
             continue
         field, number = match[1].lower(), int(match[2])
-        if number in fields.setdefault(field, {}):
-            raise FlowsrError("stored twice", file=path, variable=name, expected="one spelling of each field and time")
+        once = number not in fields.setdefault(field, {})
+        expected = "one spelling of each field and time"
+        require(once, "stored twice", file=path, variable=name, expected=expected)
         fields[field][number] = lazy_dataset(path, item)
-    if not fields:
-        raise FlowsrError(
-            "no field in this cutout", file=path, expected="such as velocity_0001", found=", ".join(datasets)
-        )
+    found = ", ".join(datasets)
+    require(fields, "no field in this cutout", file=path, expected="such as velocity_0001", found=found)
     return fields
 
 
 def _axis(name: str, datasets, path: Path) -> xr.Variable:
-    stored = next((key for key in AXES[name] if key in datasets), None)
-    if stored is None:
-        raise FlowsrError("a coordinate is missing", file=path, variable=AXES[name][0], found=", ".join(datasets))
+    stored, found = next((key for key in AXES[name] if key in datasets), None), ", ".join(datasets)
+    require(stored, "a coordinate is missing", file=path, variable=AXES[name][0], found=found)
     return xr.Variable((name,), read_coordinate(stored, lazy_dataset(path, datasets[stored]), path))
-
-
-def _uniform_axis(number: int, simulation: Simulation) -> xr.Variable:
-    cells, length = simulation.cells[number], simulation.lengths[number]
-    return xr.Variable((SPACE[number],), np.arange(cells) * (length / cells))
 
 
 def _variable(name: str, arrays: list[LazyArray], axes, path: Path) -> xr.Variable:
     wanted = tuple(axes[axis].size for axis in "zyx")
     for array in arrays:
-        if array.shape[:3] != wanted:
-            raise FlowsrError(
-                "shape and coordinates disagree",
-                file=path,
-                variable=array.variable,
-                expected=f"(z, y, x) = {wanted}",
-                found=array.shape,
-            )
-        if array.shape[3] not in COMPONENTS or array.shape[3] != arrays[0].shape[3]:
-            raise FlowsrError(
-                "not a scalar or a vector",
-                file=path,
-                variable=array.variable,
-                expected="1 or 3 values a point",
-                found=array.shape[3],
-                hint="a manifest can name the part that is wanted",
-            )
-    return _oriented(name, Stack(arrays, 0), len(arrays), axes, ("time", "z", "y", "x", "component"))
+        where, (*sides, count) = {"file": path, "variable": array.variable}, array.shape
+        agree, expected = tuple(sides) == wanted, f"(z, y, x) = {wanted}"
+        require(agree, "shape and coordinates disagree", **where, expected=expected, found=array.shape)
+        known, hint = count in COMPONENTS, "a manifest can name the part that is wanted"
+        known, expected = known and count == arrays[0].shape[3], "1 or 3 values a point"
+        require(known, "not a scalar or a vector", **where, expected=expected, found=count, hint=hint)
+    return _oriented(name, Stack(arrays, 0), len(arrays), axes)
 
 
-def _oriented(name: str, array: LazyArray, times: int, axes, stored) -> xr.Variable:
+def _oriented(name: str, array: LazyArray, times: int, axes) -> xr.Variable:
     """(time, z, y, x, c) as (time, component, x, y, z), or without component where there is one value a point."""
     count = array.shape[-1]
     wanted = {"time": times, "component": count, **{axis: axes[axis].size for axis in SPACE}}
     if count == 1:
         del wanted["component"]
-    view = View(array, stored, wanted, {"component": 0} if count == 1 else None)
+    view = View(array, ("time", "z", "y", "x", "component"), wanted, {"component": 0} if count == 1 else None)
     irreps = "0e" if count == 1 else "1e" if name in AXIAL else "1o"
     return view.as_variable(tuple(wanted), {"irreps": irreps, "long_name": name, "missing_value": MISSING})
 
@@ -266,14 +223,10 @@ def _check_indices(attrs: dict, axes, path: Path) -> None:
             start, end, step = (int(np.ravel(attrs[f"{name}_{part}"])[0]) for part in ("start", "end", "step"))
         except (KeyError, TypeError, ValueError, IndexError):
             continue
-        if start < 1 or step < 1 or end < start or len(range(start, end + 1, step)) != axes[name].size:
-            raise FlowsrError(
-                "indices and coordinates disagree",
-                file=path,
-                variable=f"{name}_start .. {name}_end",
-                expected=f"{axes[name].size} points, counted from 1",
-                found=f"{start} to {end} in steps of {step}",
-            )
+        agree = start > 0 and step > 0 and end >= start and len(range(start, end + 1, step)) == axes[name].size
+        where, found = {"file": path, "variable": f"{name}_start .. {name}_end"}, f"{start} to {end} in steps of {step}"
+        expected = f"{axes[name].size} points, counted from 1"
+        require(agree, "indices and coordinates disagree", **where, expected=expected, found=found)
 
 
 def _attributes(attrs: dict, simulation: Simulation | None, dataset: xr.Dataset, path: Path) -> dict:
@@ -281,21 +234,15 @@ def _attributes(attrs: dict, simulation: Simulation | None, dataset: xr.Dataset,
     found = {"jhtdb": json.loads(json.dumps(kept, default=str)), "boundary": ["open"] * 3}
     if simulation is None:
         return found
-    for number, name in enumerate(SPACE):
-        axis = dataset[name].values
-        if axis.size == simulation.cells[number]:
+    message = "more points than the simulation has"
+    for number, (name, cells) in enumerate(zip(SPACE, simulation.cells)):
+        size, expected = dataset.sizes[name], f"at most {cells}"
+        require(size <= cells, message, file=path, variable=name, expected=expected, found=size)
+        if size == cells:
             found["boundary"][number] = "periodic" if simulation.periodic[number] else "wall"
             if not simulation.periodic[number]:
-                low = simulation.low[number]
-                dataset[name].attrs["extent"] = [low, low + simulation.lengths[number]]
-        if axis.size > simulation.cells[number]:
-            raise FlowsrError(
-                "more points than the simulation has",
-                file=path,
-                variable=name,
-                expected=f"at most {simulation.cells[number]}",
-                found=axis.size,
-            )
+                half = simulation.lengths[number] / 2  # the walls are at -1 and 1
+                dataset[name].attrs["extent"] = [-half, -half + simulation.lengths[number]]
     return {**found, "viscosity": simulation.viscosity, "simulation": str(attrs["dataset"])}
 
 

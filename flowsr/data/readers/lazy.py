@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing  # private by name, and what xarray tells writers of backends to use
 
-from flowsr.errors import FlowsrError, unreadable
+from flowsr.errors import FlowsrError, require, unreadable
 
 Index = tuple[int | slice, ...]
 # One chunk is unpacked in memory whole, whatever part of it is wanted.
 LARGEST_CHUNK = 1 << 31
+
+
+@contextmanager
+def one_line(file, variable: str | None = None) -> Iterator[None]:
+    """Whatever a damaged file makes its library trip over in here is one line."""
+    try:
+        yield
+    except FlowsrError:
+        raise
+    except Exception as error:
+        raise unreadable(error, file, variable) from error
 
 
 class LazyArray(BackendArray):
@@ -34,8 +46,8 @@ class LazyArray(BackendArray):
         self.file, self.variable = file, variable
 
     @abstractmethod
-    def load(self, index: tuple[int | slice, ...]) -> np.ndarray:
-        """The values at ``index``, one integer or slice of positive step an axis."""
+    def load(self, index: Index) -> np.ndarray:
+        """The values at ``index``: an integer, or a slice of positive step that is not empty, an axis."""
 
     def as_variable(self, dims, attrs=None) -> xr.Variable:
         """An xarray variable that reads from this array and keeps nothing of what it read."""
@@ -45,18 +57,15 @@ class LazyArray(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self.read)
 
     def read(self, index: Index | None = None) -> np.ndarray:
-        """The values at ``index``, or all of them; whatever goes wrong is one line.
+        """The values at ``index``, or all of them.
 
         Raises:
             FlowsrError: bytes that the format's library cannot make sense of.
         """
         index = (slice(None),) * len(self.shape) if index is None else index
-        try:
-            return np.asarray(self.load(index), dtype=self.dtype)
-        except FlowsrError:
-            raise
-        except Exception as error:  # a damaged file raises whatever its library happens to trip over
-            raise unreadable(error, self.file, self.variable) from error
+        shape = [len(range(n)[part]) for n, part in zip(self.shape, index) if isinstance(part, slice)]
+        with one_line(self.file, self.variable):
+            return np.asarray(self.load(index) if all(shape) else np.empty(shape), dtype=self.dtype)
 
 
 def check_chunk(chunk, dtype, shape, file, variable: str) -> None:
@@ -65,17 +74,11 @@ def check_chunk(chunk, dtype, shape, file, variable: str) -> None:
     Raises:
         FlowsrError: a chunk of more than ``LARGEST_CHUNK`` bytes.
     """
-    size = np.dtype(dtype).itemsize
-    for length in chunk or ():
-        size *= int(length)
-    if size > LARGEST_CHUNK:
-        raise FlowsrError(
-            "chunks too large to be unpacked",
-            file=file,
-            variable=variable,
-            expected=f"{LARGEST_CHUNK} bytes or less",
-            found=f"{size} bytes, chunks {tuple(chunk)} of shape {tuple(shape)}",
-        )
+    size = np.dtype(dtype).itemsize * int(np.prod(chunk or (), dtype=object))
+    found = f"{size} bytes, chunks {chunk} of shape {tuple(shape)}"
+    expected = f"{LARGEST_CHUNK} bytes or less"
+    message = "chunks too large to be unpacked"
+    require(size <= LARGEST_CHUNK, message, file=file, variable=variable, expected=expected, found=found)
 
 
 class View(LazyArray):
@@ -117,6 +120,17 @@ class View(LazyArray):
         return np.broadcast_to(values, [len(range(lengths[name])[asked[name]]) for name in kept])
 
 
+def _alike(parts: Sequence[LazyArray], shapes) -> np.dtype:
+    """The dtype that holds all of some arrays.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if len(set(shapes)) != 1:
+        raise ValueError(f"arrays of different shapes: {', '.join(str(part.shape) for part in parts)}")
+    return np.result_type(*(part.dtype for part in parts))
+
+
 class Stack(LazyArray):
     """Equal arrays side by side along a new axis.
 
@@ -129,24 +143,16 @@ class Stack(LazyArray):
     """
 
     def __init__(self, parts: Sequence[LazyArray], axis: int):
-        first = parts[0]
-        if any(part.shape != first.shape for part in parts):
-            raise ValueError(f"arrays of different shapes: {', '.join(str(part.shape) for part in parts)}")
-        dtype = np.result_type(*(part.dtype for part in parts))
+        first, dtype = parts[0], _alike(parts, [part.shape for part in parts])
         super().__init__((*first.shape[:axis], len(parts), *first.shape[axis:]), dtype, first.file, first.variable)
         self.parts, self.axis = list(parts), axis
 
     def load(self, index: Index) -> np.ndarray:
-        rest = (*index[: self.axis], *index[self.axis + 1 :])
-        number = index[self.axis]
-        if not isinstance(number, slice):
-            return self.parts[number].load(rest)
-        chosen = self.parts[number]
-        if not chosen:
-            shape = [len(range(n)[s]) for n, s in zip(self.shape, index) if isinstance(s, slice)]
-            return np.empty(shape, self.dtype)
-        place = sum(isinstance(s, slice) for s in index[: self.axis])
-        return np.stack([part.load(rest) for part in chosen], axis=place)
+        before, chosen, after = index[: self.axis], index[self.axis], index[self.axis + 1 :]
+        if not isinstance(chosen, slice):
+            return self.parts[chosen].load((*before, *after))
+        place = sum(isinstance(part, slice) for part in before)
+        return np.stack([part.load((*before, *after)) for part in self.parts[chosen]], axis=place)
 
 
 class Join(LazyArray):
@@ -157,21 +163,15 @@ class Join(LazyArray):
     """
 
     def __init__(self, parts: Sequence[LazyArray]):
-        first = parts[0]
-        if any(part.shape[1:] != first.shape[1:] for part in parts):
-            raise ValueError(f"arrays of different shapes: {', '.join(str(part.shape) for part in parts)}")
-        dtype = np.result_type(*(part.dtype for part in parts))
+        first, dtype = parts[0], _alike(parts, [part.shape[1:] for part in parts])
         super().__init__((sum(p.shape[0] for p in parts), *first.shape[1:]), dtype, first.file, first.variable)
         self.places = [(part, number) for part in parts for number in range(part.shape[0])]
 
     def load(self, index: Index) -> np.ndarray:
-        if not isinstance(index[0], slice):
-            part, number = self.places[index[0]]
-            return part.load((number, *index[1:]))
-        loaded = [part.load((number, *index[1:])) for part, number in self.places[index[0]]]
-        if loaded:
-            return np.stack(loaded)
-        return np.empty([len(range(n)[s]) for n, s in zip(self.shape, index) if isinstance(s, slice)], self.dtype)
+        if isinstance(index[0], slice):
+            return np.stack([part.load((number, *index[1:])) for part, number in self.places[index[0]]])
+        part, number = self.places[index[0]]
+        return part.load((number, *index[1:]))
 
 
 class Mixed(LazyArray):

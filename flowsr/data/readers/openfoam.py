@@ -14,9 +14,9 @@ import xarray as xr
 from flowsr.data.field import SPACE
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join
-from flowsr.data.readers.vtk import CELLS, DECLARED, ForeignArray, Structured, centers_of, seen, structured_dataset
-from flowsr.errors import FlowsrError
-from flowsr.quarantine import check_installed
+from flowsr.data.readers.vtk import DECLARED, ForeignArray, Structured, centers_of, in_box, seen, structured_dataset
+from flowsr.errors import require
+from flowsr.quarantine import CELLS, check_installed
 
 MESH = Path("constant") / "polyMesh"
 CONTROL = Path("system") / "controlDict"
@@ -60,7 +60,7 @@ def _case(path: Path) -> Path:
 
 def _described(case: Path) -> dict:
     folders = [p for p in case.iterdir() if p.is_dir() and p.name[:1].isdecimal()]
-    return seen("flowsr.quarantine.openfoam:describe", case, [*_mesh_files(case), *folders])
+    return seen("flowsr.quarantine.openfoam:describe", [case, *_mesh_files(case), *folders])
 
 
 def _mesh_files(case: Path) -> list[Path]:
@@ -71,22 +71,16 @@ class FoamArray(ForeignArray):
     """A field of a case at one time."""
 
     def __init__(self, case: Path, time: float, folder: str, name: str, count: int, axes):
-        super().__init__(case, name, count, axes, "f4")
-        self.time, self.folder = time, folder
+        stored = {"count": count, "dtype": "f4"}
+        super().__init__("openfoam", [case], name, stored, axes, time, name)
+        self.folder = folder
 
     def converted(self, box):
         path = self.file / self.folder / self.variable
         path = path if path.exists() else path.with_name(f"{path.name}.gz")
-        files = [path, *_mesh_files(self.file)]
-        values = seen("flowsr.quarantine.openfoam:values", self.file, files, self.time, self.variable)
-        order = _described(self.file)["order"]
-        if values.shape != (len(order), self.shape[1]):
-            raise FlowsrError(
-                "mesh and field disagree",
-                file=path,
-                variable=self.variable,
-                expected=f"{len(order)} cells of {self.shape[1]}",
-                found=values.shape,
-            )
-        whole = values[order].reshape(*self.shape[2:], -1).transpose(3, 0, 1, 2)
-        return whole if box is None else whole[(slice(None), *(slice(*ends) for ends in box))]
+        files = [self.file, path, *_mesh_files(self.file)]
+        values, order = seen(f"{self.module}:values", files, *self.asked), _described(self.file)["order"]
+        agree, expected = values.shape == (len(order), self.shape[1]), f"{len(order)} cells of {self.shape[1]}"
+        where = {"file": path, "variable": self.variable}
+        require(agree, "mesh and field disagree", **where, expected=expected, found=values.shape)
+        return in_box(values[order].reshape(*self.shape[2:], -1).transpose(3, 0, 1, 2), box)

@@ -23,13 +23,11 @@ import xarray as xr
 from flowsr.data.field import SPACE, six_component_irreps, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
-from flowsr.errors import FlowsrError
-from flowsr.quarantine import check_installed, first_look
+from flowsr.errors import FlowsrError, require
+from flowsr.quarantine import CELLS, NODES, OWN_WORDS, check_installed, first_look, place_of
 
 #: What a manifest may declare of these files.
 DECLARED = frozenset({"path", "times"})
-#: Name of the text in which :class:`flowsr.data.convert.VtkTarget` keeps what VTK has no place for.
-OWN_WORDS = "flowsr"
 HEAD = 4096
 KINDS = (
     *("ImageData", "RectilinearGrid", "StructuredGrid"),
@@ -44,7 +42,6 @@ ALIASES = {
     1: {"pressure": ("pressure", "p"), "density": ("density", "rho")},
 }
 AXIAL = ("vorticity", "vort", "omega", "magnetic_field", "magneticfield")
-CELLS, NODES = "cells", "nodes"
 NODES_NOTE = "nodes of the file's grid: each is taken as the centre of a cell"
 
 
@@ -60,21 +57,19 @@ class VtkReader(Reader):
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         kind = kind_of(path)
-        if kind not in KINDS:
-            raise FlowsrError(
-                "not a grid of three axes",
-                file=path,
-                expected=" or ".join(KINDS),
-                found=kind or "no VTK file",
-                hint="resample it to image data in ParaView",
-            )
+        expected, hint = " or ".join(KINDS), "resample it to image data in ParaView"
+        found = kind or "no VTK file"
+        require(kind in KINDS, "not a grid of three axes", file=path, expected=expected, found=found, hint=hint)
         check_installed("vtkmodules", path, "formats")
-        found = seen("flowsr.quarantine.vtk:describe", path, [path], kind)
+        found = seen("flowsr.quarantine.vtk:describe", [path], kind)
         listed = found["arrays"]
         real = [a for a in listed if np.dtype(a["dtype"]).kind == "f"] or listed
         place = place_of({a["place"] for a in real}, request.group, path)
         axes = {name: centers_of(line, place) for name, line in zip(SPACE, found["lines"])}
-        arrays = {a["name"]: VtkArray(path, kind, a, found, axes) for a in listed if a["place"] == place}
+        arrays = {}
+        for array in (a for a in listed if a["place"] == place):
+            read, name = LegacyArray if kind.isupper() else ForeignArray, array["name"]
+            arrays[name] = read("vtk", [path], name, array, axes, kind, name, place, found["extent"])
         others = [f"{a['name']} (at {a['place']}; name the group {a['place']})" for a in listed if a["place"] != place]
         structured = Structured(path, np.array([found["time"]]), axes, arrays, place, others)
         words = _own_words(found["words"], path)
@@ -97,14 +92,14 @@ class XdmfReader(Reader):
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         found = first_look(path, "flowsr.quarantine.xdmf:describe", request.group)
-        axes = {name: centers_of(line, found["place"]) for name, line in zip(SPACE, found["lines"])}
-        files = [path, *map(Path, found["files"])]
+        place, files = found["place"], [path, *map(Path, found["files"])]
+        axes = {name: centers_of(line, place) for name, line in zip(SPACE, found["lines"])}
         arrays = {
-            name: Join([XdmfArray(path, name, grid, stored, files, axes) for grid in found["grids"]])
+            name: Join([ForeignArray("xdmf", files, name, stored, axes, grid, name, place) for grid in found["grids"]])
             for name, stored in found["arrays"].items()
         }
         times = np.array(found["times"], dtype=float)
-        structured = Structured(path, times, axes, arrays, found["place"], found["left_out"])
+        structured = Structured(path, times, axes, arrays, place, found["left_out"])
         return structured_dataset(structured, request.layout)
 
 
@@ -121,45 +116,49 @@ def kind_of(path: Path) -> str | None:
     return None
 
 
-def seen(function: str, path: Path, files: Sequence[Path], *arguments):
+def seen(function: str, files: Sequence[Path], *arguments):
     """What a function finds in a file, in the quarantine; kept while the files do not change.
 
     Args:
-        files: what the answer depends on.
+        files: the file or folder, and what else the answer depends on.
     """
     states = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    return _seen(function, str(path), json.dumps(arguments), states)
+    return _seen(function, json.dumps(arguments), states)
 
 
 # A mesh, and a few fields of a snapshot; each takes its room in the folder for temporary files.
 @lru_cache(maxsize=4)
-def _seen(function: str, path: str, arguments: str, states: tuple):
-    return first_look(path, function, *json.loads(arguments))
+def _seen(function: str, arguments: str, states: tuple):
+    return first_look(states[0][0], function, *json.loads(arguments))
 
 
 class ForeignArray(LazyArray):
-    """(1, component, x, y, z) of an array of a stranger's file, converted when it is used."""
+    """(1, component, x, y, z) of an array of a stranger's file, converted when it is used.
 
-    def __init__(self, path: Path, name: str, count: int, axes: Mapping[str, xr.Variable], dtype):
-        super().__init__((1, count, *(axes[n].size for n in SPACE)), dtype, path, name)
+    Args:
+        module: of the quarantine; its ``values`` are asked for.
+        files: the file, and what else the values depend on.
+        name: of the array.
+        stored: its ``count`` of components and ``dtype``.
+        axes: the coordinates x, y, z.
+        asked: what ``values`` is called with, before the box.
+    """
+
+    def __init__(self, module: str, files: Sequence[Path], name: str, stored: Mapping, axes, *asked):
+        super().__init__((1, stored["count"], *(axes[n].size for n in SPACE)), stored["dtype"], files[0], name)
+        self.module, self.files, self.asked = f"flowsr.quarantine.{module}", files, asked
 
     def converted(self, box: list[list[int]] | None) -> np.ndarray:
         """(component, x, y, z) of the values in a box (first, after the last along x, y, z), or of all."""
-        raise NotImplementedError
+        return seen(f"{self.module}:values", self.files, *self.asked, box)
 
     def load(self, index):
         wanted = [range(n)[s] if isinstance(s, slice) else range(s, s + 1) for n, s in zip(self.shape, index)]
-        if not all(map(len, wanted)):
-            return np.empty([len(w) for w, s in zip(wanted, index) if isinstance(s, slice)], self.dtype)
-        box = [[w[0], w[-1] + 1] for w in wanted[2:]]
-        if np.prod(self.shape, dtype=object) * self.dtype.itemsize <= LARGEST_WHOLE:
-            box = [[0, n] for n in self.shape[2:]]
-            values = self.converted(None)
-        else:
-            values = self.converted(box)
-        sides = (self.shape[1], *(high - low for low, high in box))
-        if values.shape != sides:
-            raise FlowsrError("cut short", file=self.file, variable=self.variable, expected=sides, found=values.shape)
+        whole = np.prod(self.shape, dtype=object) * self.dtype.itemsize <= LARGEST_WHOLE
+        box = [[0, n] for n in self.shape[2:]] if whole else [[w[0], w[-1] + 1] for w in wanted[2:]]
+        values, sides = self.converted(None if whole else box), (self.shape[1], *(high - low for low, high in box))
+        where = {"file": self.file, "variable": self.variable}
+        require(values.shape == sides, "cut short", **where, expected=sides, found=values.shape)
         # The index, counted from the corner of the box.
         corner = [0, *(low for low, _ in box)]
         inner = [slice(w[0] - c, w[-1] + 1 - c, w.step) for w, c in zip(wanted[1:], corner)]
@@ -167,46 +166,18 @@ class ForeignArray(LazyArray):
         return np.array(values[tuple(slice(None) if isinstance(s, slice) else 0 for s in index)])
 
 
-class VtkArray(ForeignArray):
-    """An array of a VTK file; of a legacy file, all arrays are converted together."""
-
-    def __init__(self, path: Path, kind: str, stored: dict, found: dict, axes):
-        super().__init__(path, stored["name"], stored["count"], axes, stored["dtype"])
-        self.kind, self.place, self.extent = kind, stored["place"], found["extent"]
-
-    def converted(self, box):
-        if self.kind.isupper():
-            arrays = seen("flowsr.quarantine.vtk:describe", self.file, [self.file], self.kind)["arrays"]
-            whole = next(a["values"] for a in arrays if (a["name"], a["place"]) == (self.variable, self.place))
-            return whole if box is None else whole[(slice(None), *(slice(*b) for b in box))]
-        stored = (self.kind, self.variable, self.place, self.extent, box)
-        return seen("flowsr.quarantine.vtk:values", self.file, [self.file], *stored)
+def in_box(values: np.ndarray, box: list[list[int]] | None) -> np.ndarray:
+    """The part (component, x, y, z) of some values in a box, or all."""
+    return values if box is None else values[(slice(None), *(slice(*ends) for ends in box))]
 
 
-class XdmfArray(ForeignArray):
-    """An attribute of one of the grids of an XDMF file."""
-
-    def __init__(self, path: Path, name: str, grid: int, stored: dict, files: list[Path], axes):
-        super().__init__(path, name, stored["count"], axes, stored["dtype"])
-        self.grid, self.place, self.files = grid, stored["place"], files
+class LegacyArray(ForeignArray):
+    """An array of a legacy VTK file, whose arrays are all converted together."""
 
     def converted(self, box):
-        stored = (self.grid, self.variable, self.place, box)
-        return seen("flowsr.quarantine.xdmf:values", self.file, self.files, *stored)
-
-
-def place_of(places: set[str], group: str | None, path: Path) -> str:
-    """Whether the values at cells or at nodes are meant: at the group that is named, or at cells where there are some.
-
-    Raises:
-        FlowsrError: none there.
-    """
-    if not places:
-        raise FlowsrError("no field in this file", file=path, expected="cell data or point data", found="neither")
-    place = group or (CELLS if CELLS in places else NODES)
-    if place not in places:
-        raise FlowsrError("no such group", file=path, variable=group, expected=" or ".join(sorted(places)))
-    return place
+        kind, name, place, _ = self.asked
+        found = seen(f"{self.module}:describe", self.files, kind)
+        return in_box(next(a["values"] for a in found["arrays"] if (a["name"], a["place"]) == (name, place)), box)
 
 
 def _own_words(text: str | None, path: Path) -> dict:
@@ -226,8 +197,8 @@ def _with_words(dataset: xr.Dataset, words: dict, path: Path) -> xr.Dataset:
             dataset[name].attrs.update(attrs)
     for name, axis in words.get("coordinates", {}).items():
         values = np.asarray(axis["values"])
-        if name in SPACE and not _near(values, dataset[name].values):
-            raise FlowsrError("flowsr's own words and the grid disagree", file=path, variable=name)
+        agree = name not in SPACE or _near(values, dataset[name].values)
+        require(agree, "flowsr's own words and the grid disagree", file=path, variable=name)
         if values.shape == dataset.sizes.get(name, ()) or values.shape == (dataset.sizes.get(name, -1),):
             dataset = dataset.assign_coords({name: xr.Variable((name,), values, axis.get("attrs", {}))})
     if "attrs" in words:
@@ -246,7 +217,6 @@ class Structured:
     """What a reader found.
 
     Args:
-        path: file to name in errors.
         times: (n,) times of the snapshots.
         axes: the coordinates x, y, z.
         arrays: (time, component, x, y, z) by the name in the file.
@@ -304,14 +274,10 @@ def _times(found: Structured, layout) -> np.ndarray:
     declared = layout.get("times") if layout else None
     if declared is None:
         return found.times
-    if isinstance(declared, str) or len(declared) != len(found.times):
-        raise FlowsrError(
-            "times do not fit the file",
-            file=found.path,
-            variable="times",
-            expected=f"{len(found.times)} numbers",
-            found=declared if isinstance(declared, str) else f"{len(declared)} numbers",
-        )
+    text, expected = isinstance(declared, str), f"{len(found.times)} numbers"
+    said = declared if text else f"{len(declared)} numbers"
+    fit = not text and len(declared) == len(found.times)
+    require(fit, "times do not fit the file", file=found.path, variable="times", expected=expected, found=said)
     return np.array(declared, dtype=float)
 
 
@@ -343,15 +309,13 @@ def _named(found: Structured, name: str, path) -> tuple[LazyArray, str]:
         fitting = [stored for stored in found.arrays if stored == name or stored.lower() in known]
         path = name if name in found.arrays or len(fitting) != 1 else fitting[0]
     parts = [path] if isinstance(path, str) else list(path)
+    where, listed = {"file": found.path, "variable": name}, ", ".join(found.arrays) or "none"
     for part in parts:
-        if part not in found.arrays:
-            listed = ", ".join(found.arrays) or "none"
-            raise FlowsrError("no such array", file=found.path, variable=name, expected=part, found=listed)
+        require(part in found.arrays, "no such array", **where, expected=part, found=listed)
     if len(parts) == 1:
         return found.arrays[parts[0]], parts[0]
     scalars = [_scalar(found.arrays[part]) for part in parts if found.arrays[part].shape[1] == 1]
-    if len(scalars) != len(parts):
-        raise FlowsrError("components are scalars", file=found.path, variable=name, found=", ".join(parts))
+    require(len(scalars) == len(parts), "components are scalars", **where, found=", ".join(parts))
     return Stack(scalars, 1), ", ".join(parts)
 
 

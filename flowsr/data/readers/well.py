@@ -17,7 +17,7 @@ from flowsr.data.field import SPACE, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
 from flowsr.data.readers.lazy import LazyArray, Mixed, View
-from flowsr.errors import FlowsrError
+from flowsr.errors import require
 from flowsr.grid import BOUNDARIES
 
 ORDERS = {"t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
@@ -53,17 +53,13 @@ class WellReader(Reader):
             for group, order in ORDERS.items():
                 for name, item in datasets_of(node[group], path).items() if group in node else ():
                     field = _Field(name, order, lazy_dataset(path, item), attributes_of(item), path)
-                    dataset = _with(dataset, field, sample)
-            dataset.attrs = {
-                "boundary": _boundaries(node, path),
-                "well": {
-                    "dataset_name": str(attrs.get("dataset_name")),
-                    "trajectory": sample,
-                    **_scalars(node, sample),
-                },
-            }
-            if dataset.attrs["boundary"] is None:
-                del dataset.attrs["boundary"]
+                    dims, array, described = field.variables({n: dataset.sizes[n] for n in ("time", *SPACE)}, sample)
+                    dataset[name] = array.as_variable(dims, described)
+            if "component" in dataset.sizes:
+                dataset["component"] = ["u", "v", "w"]
+            own = {"dataset_name": str(attrs.get("dataset_name")), "trajectory": sample, **_scalars(node, sample)}
+            boundaries = _boundaries(node, path)
+            dataset.attrs = ({"boundary": boundaries} if boundaries else {}) | {"well": own}
             return dataset
 
 
@@ -80,62 +76,38 @@ class _Field:
         self.axes = [name for name, varies in self.varies.items() if varies]
         symmetric, antisymmetric = (_flag(attrs.get(key, False)) for key in ("symmetric", "antisymmetric"))
         self.symmetry = "symmetric" if symmetric else "antisymmetric" if antisymmetric else "none"
-        self.tail = array.shape[len(self.axes) :]
 
-    def check(self) -> None:
-        wanted = {0: [()], 1: [(3,)], 2: [(9,), (3, 3)]}[self.order]
-        if len(self.varies) != 5 or len(self.array.shape) < len(self.axes) or self.tail not in wanted:
-            raise FlowsrError(
-                "axes are not those of its group",
-                file=self.path,
-                variable=self.name,
-                expected=f"{tuple(self.axes)} and then {' or '.join(map(str, wanted))}",
-                found=self.array.shape,
-            )
+    def variables(self, sizes: dict[str, int], sample: int) -> tuple[tuple[str, ...], LazyArray, dict]:
+        """Dims, values and attributes of the field in one trajectory.
 
-
-def _with(dataset: xr.Dataset, field: _Field, sample: int) -> xr.Dataset:
-    field.check()
-    sizes = {name: dataset.sizes[name] for name in ("time", *SPACE)}
-    stored = dict(zip(field.axes, field.array.shape))
-    for name, length in stored.items():
-        if name in sizes and length != sizes[name]:
-            raise FlowsrError(
-                "shape and coordinates disagree",
-                file=field.path,
-                variable=field.name,
-                expected=f"{sizes[name]} along {name}",
-                found=field.array.shape,
-            )
-    if "sample" in stored and not sample < stored["sample"]:
-        raise FlowsrError(
-            "fewer trajectories than the file says",
-            file=field.path,
-            variable=field.name,
-            expected=f"more than {sample}",
-            found=stored["sample"],
+        Args:
+            sizes: along time, x, y, z.
+        """
+        shape, where = self.array.shape, {"file": self.path, "variable": self.name}
+        tail, tails = shape[len(self.axes) :], {0: [()], 1: [(3,)], 2: [(9,), (3, 3)]}[self.order]
+        good, expected = (
+            len(self.varies) == 5 and tail in tails,
+            f"{tuple(self.axes)} and then {' or '.join(map(str, tails))}",
         )
-    fixed = {"sample": sample} if "sample" in stored else {}
-    if field.order == 0:
-        view, irreps, dims = View(field.array, field.axes, sizes, fixed), "0e", ("time", *SPACE)
-        return dataset.assign({field.name: view.as_variable(dims, {"irreps": irreps, "long_name": field.name})})
-    flat = _flattened(field)
-    wanted = {"time": sizes["time"], "component": flat.shape[-1], **{n: sizes[n] for n in SPACE}}
-    view = View(flat, [*field.axes, "component"], wanted, fixed)
-    dims, attrs = tuple(wanted), {"long_name": field.name}
-    if field.order == 1:
-        attrs["irreps"] = "1e" if field.name.lower() in AXIAL else "1o"
-        return dataset.assign({field.name: view.as_variable(dims, attrs)}).assign_coords(component=["u", "v", "w"])
-    attrs["irreps"], matrix = tensor_irreps(field.symmetry)
-    component = f"component_{len(matrix)}"
-    dims = tuple(component if name == "component" else name for name in wanted)
-    return dataset.assign({field.name: Mixed(view, matrix).as_variable(dims, attrs)})
-
-
-def _flattened(field: _Field) -> LazyArray:
-    if field.order == 1 or field.tail == (9,):
-        return field.array
-    return _Flattened(field.array)
+        good = good and len(shape) >= len(self.axes)
+        require(good, "axes are not those of its group", **where, expected=expected, found=shape)
+        stored = dict(zip(self.axes, shape))
+        for name in sizes.keys() & stored.keys():
+            expected = f"{sizes[name]} along {name}"
+            agree = stored[name] == sizes[name]
+            require(agree, "shape and coordinates disagree", **where, expected=expected, found=shape)
+        there, expected = sample < stored.get("sample", sample + 1), f"more than {sample}"
+        require(there, "fewer trajectories than the file says", **where, expected=expected, found=stored.get("sample"))
+        fixed, attrs = {"sample": sample} if "sample" in stored else {}, {"long_name": self.name}
+        if self.order == 0:
+            return ("time", *SPACE), View(self.array, self.axes, sizes, fixed), {"irreps": "0e", **attrs}
+        flat = _Flattened(self.array) if tail == (3, 3) else self.array
+        wanted = {"time": sizes["time"], "component": flat.shape[-1], **{n: sizes[n] for n in SPACE}}
+        view = View(flat, [*self.axes, "component"], wanted, fixed)
+        if self.order == 1:
+            return tuple(wanted), view, {"irreps": "1e" if self.name.lower() in AXIAL else "1o", **attrs}
+        irreps, matrix = tensor_irreps(self.symmetry)
+        return ("time", f"component_{len(matrix)}", *SPACE), Mixed(view, matrix), {"irreps": irreps, **attrs}
 
 
 class _Flattened(LazyArray):
@@ -151,28 +123,18 @@ class _Flattened(LazyArray):
 
 
 def _check_kind(attrs: dict, path: Path) -> None:
-    grid = str(attrs.get("grid_type", "cartesian")).lower()
-    dims = attrs.get("n_spatial_dims", 3)
-    if grid != "cartesian" or int(np.ravel(dims)[0]) != 3:
-        raise FlowsrError(
-            "not a field in a box", file=path, expected="a cartesian grid with three axes", found=f"{grid}, {dims} axes"
-        )
+    grid, dims = str(attrs.get("grid_type", "cartesian")).lower(), attrs.get("n_spatial_dims", 3)
+    good, found = grid == "cartesian" and int(np.ravel(dims)[0]) == 3, f"{grid}, {dims} axes"
+    require(good, "not a field in a box", file=path, expected="a cartesian grid with three axes", found=found)
 
 
 def _sample(attrs: dict, run: str | None, path: Path) -> int:
     count = _count(attrs)
-    if run is None and count == 1:
-        return 0
-    if run is None:
-        raise FlowsrError(
-            "which trajectory?",
-            file=path,
-            variable="run",
-            expected=f"0 to {count - 1}",
-            hint="name it (run), or in a manifest: files: {a: {path: ..., run: '0'}}",
-        )
-    if not str(run).isdecimal() or int(run) >= count:
-        raise FlowsrError("no such trajectory", file=path, variable="run", expected=f"0 to {count - 1}", found=run)
+    where = {"file": path, "variable": "run", "expected": f"0 to {count - 1}"}
+    hint = "name it (run), or in a manifest: files: {a: {path: ..., run: '0'}}"
+    require(run is not None or count == 1, "which trajectory?", **where, hint=hint)
+    run = "0" if run is None else str(run)
+    require(run.isdecimal() and int(run) < count, "no such trajectory", **where, found=run)
     return int(run)
 
 
@@ -185,24 +147,19 @@ def _coordinates(node, sample: int, path: Path) -> dict[str, xr.Variable]:
     datasets = datasets_of(group, path)
     named = attributes_of(group).get("spatial_dims", list(SPACE))
     named = [named] if isinstance(named, str) else list(named)
-    if named != list(SPACE):
-        raise FlowsrError(
-            "other axes than x, y, z", file=path, variable="spatial_dims", expected=list(SPACE), found=named
-        )
+    where, wanted = {"file": path, "variable": "spatial_dims"}, list(SPACE)
+    require(named == wanted, "other axes than x, y, z", **where, expected=wanted, found=named)
     coords = {}
     for name in ("time", *SPACE):
-        if name not in datasets:
-            raise FlowsrError("a coordinate is missing", file=path, variable=f"dimensions/{name}", found=list(datasets))
+        where = {"file": path, "variable": f"dimensions/{name}"}
+        require(name in datasets, "a coordinate is missing", **where, found=list(datasets))
         array, attrs = lazy_dataset(path, datasets[name]), attributes_of(datasets[name])
         axes = [axis for axis in ("sample", "time") if axis != name and _flag(attrs.get(f"{axis}_varying", False))]
-        if "time" in axes or len(array.shape) != len(axes) + 1:
-            raise FlowsrError(
-                "not a coordinate",
-                file=path,
-                variable=f"dimensions/{name}",
-                expected="one number a cell, the same at all times",
-                found=array.shape,
-            )
+        good, expected = (
+            "time" not in axes and len(array.shape) == len(axes) + 1,
+            "one number a cell, the same at all times",
+        )
+        require(good, "not a coordinate", **where, expected=expected, found=array.shape)
         if axes:
             array = View(array, ["sample", name], {name: array.shape[1]}, {"sample": sample})
         coords[name] = xr.Variable((name,), read_coordinate(name, array, path))
@@ -216,14 +173,8 @@ def _boundaries(node, path: Path) -> list[str] | None:
     for name in groups if isinstance(groups, h5py.Group) else ():
         attrs = attributes_of(groups[name])
         kind = str(np.ravel(attrs.get("bc_type", ""))[0]).lower()
-        if kind not in BOUNDARIES:
-            raise FlowsrError(
-                "unknown boundaries",
-                file=path,
-                variable=f"boundary_conditions/{name}.bc_type",
-                expected=", ".join(BOUNDARIES),
-                found=repr(kind),
-            )
+        where, expected = {"file": path, "variable": f"boundary_conditions/{name}.bc_type"}, ", ".join(BOUNDARIES)
+        require(kind in BOUNDARIES, "unknown boundaries", **where, expected=expected, found=repr(kind))
         for axis in np.ravel(attrs.get("associated_dims", [])):
             if str(axis) in found:
                 found[str(axis)].add(kind)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import xarray as xr
 
-from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble
+from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.store import FINGERPRINT
-from flowsr.errors import FlowsrError
+from flowsr.errors import require
 
 V2_DIMS = "_ARRAY_DIMENSIONS"
 METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -31,17 +31,14 @@ class ZarrReader(Reader):
         group = request.group
         folder = path / group if group else path
         if not self.recognizes(folder):
-            found = [p.name for p in sorted(path.iterdir()) if self.recognizes(p)] if path.is_dir() else []
-            raise FlowsrError("no such group", file=path, variable=group, found=", ".join(found) or "no groups")
+            known = [p.name for p in sorted(path.iterdir()) if self.recognizes(p)] if path.is_dir() else []
+            raise missing("group", path, group, known)
         opened = zarr.open(str(folder), mode="r")
-        if isinstance(opened, zarr.Array):
-            raise FlowsrError("a bare array", file=folder, expected="a group with a field and its coordinates")
-        arrays = dict(opened.arrays())
-        groups = sorted(opened.group_keys())
-        if not arrays and groups:
-            raise FlowsrError(
-                "no field at the top of this store", file=folder, hint=f"name a group: {', '.join(groups)}"
-            )
+        bare = isinstance(opened, zarr.Array)
+        require(not bare, "a bare array", file=folder, expected="a group with a field and its coordinates")
+        arrays, groups = dict(opened.arrays()), sorted(opened.group_keys())
+        hint = f"name a group: {', '.join(groups)}"
+        require(arrays or not groups, "no field at the top of this store", file=folder, hint=hint)
         found = {name: _found(folder, name, array) for name, array in sorted(arrays.items())}
         attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
         return assemble(found, attrs, folder)
@@ -50,9 +47,7 @@ class ZarrReader(Reader):
 class ZarrArray(LazyArray):
     """A Zarr array, opened in each process that reads from it."""
 
-    def __init__(self, folder: Path, name: str, shape, dtype):
-        super().__init__(shape, dtype, folder, name)
-        self._handle = None
+    _handle = None
 
     def load(self, index):
         import zarr
@@ -72,9 +67,9 @@ def checked_array(folder: Path, name: str, array) -> ZarrArray:
         FlowsrError: chunks too large to be unpacked, or a name that leads out of the store.
     """
     check_chunk(array.chunks, array.dtype, array.shape, folder, name)
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise FlowsrError("leads out of the store", file=folder, variable=name, expected="no links")
-    return ZarrArray(folder, name, array.shape, array.dtype)
+    inside = (folder / name).resolve().is_relative_to(folder.resolve())
+    require(inside, "leads out of the store", file=folder, variable=name, expected="no links")
+    return ZarrArray(array.shape, array.dtype, folder, name)
 
 
 def _found(folder: Path, name: str, array) -> Found:

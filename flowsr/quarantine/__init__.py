@@ -67,8 +67,13 @@ def first_look(
     try:
         request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder)}
         code = _process().ask({**request, "paths": sys.path, "cwd": os.getcwd(), "seconds": seconds, "memory": memory})
+        if code is None:
+            raise unreadable("no process to look at it in", path)
+        if code in (-getattr(signal, "SIGALRM", 0) or None, -getattr(signal, "SIGXCPU", 0) or None):
+            raise unreadable(f"no end after {seconds:.0f} s", path)
         if code != 0:
-            raise unreadable(_ending(code, seconds), path)
+            what = signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
+            raise unreadable(f"its library ended the process: {what}", path)
         answer = json.loads((folder / "answer.json").read_text())
         if "raised" in answer:
             raise unreadable(answer["raised"], path)
@@ -105,15 +110,6 @@ def place_of(places: set[str], group: str | None, path: Path) -> str:
     return place
 
 
-def _ending(code: int | None, seconds: float) -> str:
-    if code is None:
-        return "no process to look at it in"
-    if code in (-getattr(signal, "SIGALRM", 0), -getattr(signal, "SIGXCPU", 0)):
-        return f"no end after {seconds:.0f} s"
-    what = signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
-    return f"its library ended the process: {what}"
-
-
 def _with_arrays(value, folder: Path):
     """What the process wrote, with its arrays in their places."""
     if isinstance(value, list):
@@ -130,14 +126,10 @@ class _Process:
     """The process that forks for each look; it reads nothing of a stranger itself."""
 
     def __init__(self):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self.popen = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).with_name("child.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        command = [sys.executable, "-I", str(Path(__file__).with_name("child.py"))]
+        self.popen = subprocess.Popen(command, env=environment, **pipes)
         self.lock = threading.Lock()
         atexit.register(self.close)
 

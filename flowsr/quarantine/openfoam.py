@@ -14,6 +14,7 @@ from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet
 from vtkmodules.vtkIOGeometry import vtkOpenFOAMReader
 
 from flowsr.errors import require
+from flowsr.quarantine import CELLS
 from flowsr.quarantine.vtk import listening, numbers
 
 MESH = Path("constant") / "polyMesh"
@@ -50,8 +51,8 @@ def describe(case: str) -> dict:
     found = ", ".join(left_out) or "none"
     require(everywhere, "no field at all times", file=case, expected="a vol...Field", found=found)
     names = [folder.name for folder in folders]
-    fields = {"times": [float(n) for n in names], "folders": names, "arrays": everywhere, "left_out": left_out}
-    return {**fields, **_mesh(root)}
+    fields = {"place": CELLS, "times": [float(n) for n in names], "folders": names, "left_out": left_out}
+    return {**fields, "arrays": everywhere, **_mesh(root)}
 
 
 def values(case: str, time: float, name: str) -> np.ndarray:
@@ -71,10 +72,8 @@ def values(case: str, time: float, name: str) -> np.ndarray:
 
 def _reader(case: Path):
     """VTK's reader of a case; no array is chosen."""
-    reader = vtkOpenFOAMReader()
-    reader.SetFileName(str(case / CONTROL))
-    reader.SkipZeroTimeOff()
-    reader.CreateCellToPointOff()
+    control = str(case / CONTROL)
+    reader = vtkOpenFOAMReader(file_name=control, skip_zero_time=False, create_cell_to_point=False)
     reader.UpdateInformation()
     reader.DisableAllCellArrays()
     reader.DisableAllPointArrays()
@@ -127,10 +126,8 @@ def _fields(folder: Path) -> dict[str, int]:
 
 
 def _block(output, kind: str):
-    for number in range(output.GetNumberOfBlocks()):
-        if output.GetBlock(number) is not None and output.GetBlock(number).IsA(kind):
-            return output.GetBlock(number)
-    return None
+    blocks = map(output.GetBlock, range(output.GetNumberOfBlocks()))
+    return next((block for block in blocks if block is not None and block.IsA(kind)), None)
 
 
 def _sorted_box(points: np.ndarray, corners: np.ndarray, case) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
@@ -178,24 +175,18 @@ def _boundary(case: Path, output, lines) -> tuple[str | None, ...]:
     whole = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name("boundary.gz").read_bytes())
     text = whole.decode("utf-8", "replace")
     types = {name: found[1] for name, inside in PATCH.findall(text) if (found := PATCH_TYPE.search(inside))}
-    sides: dict[tuple[int, int], set[str | None]] = {}
+    kinds: list[set[str | None]] = [set(), set(), set()]
     patches = _block(output, "vtkMultiBlockDataSet")
     for number in range(patches.GetNumberOfBlocks() if patches is not None else 0):
         block = patches.GetBlock(number)
-        name = patches.GetMetaData(number).Get(vtkCompositeDataSet.NAME())
         if block is None or not block.GetNumberOfPoints():
             continue
-        for side in _sides_of(block.GetBounds(), lines):
-            sides.setdefault(side, set()).add(KINDS.get(types.get(name)))
-    kinds = [sides.get((axis, 0), set()) | sides.get((axis, 1), set()) for axis in range(3)]
+        # The axes at whose ends the patch lies; one that lies at none may be part of all sides.
+        flat = []
+        for axis, ((low, high), line) in enumerate(zip(np.reshape(block.GetBounds(), (3, 2)), lines)):
+            slack = 2 * TOLERANCE * float(np.abs(line).max())
+            if high - low <= slack and np.abs(low - line[[0, -1]]).min() <= slack:
+                flat.append(axis)
+        for axis in flat or range(3):
+            kinds[axis].add(KINDS.get(types.get(patches.GetMetaData(number).Get(vtkCompositeDataSet.NAME()))))
     return tuple(next(iter(k)) if len(k) == 1 else None for k in kinds)
-
-
-def _sides_of(bounds, lines) -> list[tuple[int, int]]:
-    """The sides (axis, end) of the box that a patch lies in."""
-    found = []
-    for axis, line in enumerate(lines):
-        slack = 2 * TOLERANCE * float(np.abs(line).max())
-        if bounds[2 * axis + 1] - bounds[2 * axis] <= slack:
-            found += [(axis, end) for end in (0, 1) if abs(bounds[2 * axis] - line[-end]) <= slack]
-    return found or [(axis, end) for axis in range(3) for end in (0, 1)]

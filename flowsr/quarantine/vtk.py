@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
@@ -48,19 +48,19 @@ def describe(path: str, kind: str) -> dict:
         kind: one of :data:`KINDS`.
 
     Returns:
-        ``extent``: first and last node along x, y, z, and ``lines``, the coordinates of the nodes; ``time`` of the
-        snapshot, 0 where the file does not say; ``words``: the text that flowsr wrote for itself, or None; ``arrays``:
-        ``name``, ``place`` (cells or nodes), ``count`` of components, ``dtype`` and, of a legacy file, ``values``
-        (component, x, y, z) of each.
+        ``extent``: first and last node along x, y, z, and ``lines``, the coordinates of the nodes; ``times``: that of
+        the snapshot, 0 where the file does not say; ``words``: the text that flowsr wrote for itself, or None;
+        ``arrays``: ``name``, ``place`` (cells or nodes), ``count`` of components, ``dtype`` and, of a legacy file,
+        ``values`` (component, x, y, z) of each.
     """
     if kind.isupper():
         return _describe_legacy(Path(path), kind)
     _check_xml(Path(path))
     with listening(path):
-        reader = _reader(path, kind)
+        reader = KINDS[kind](file_name=str(path))
         reader.UpdateInformation()
     information = reader.GetOutputInformation(0)
-    arrays = list(_arrays_in(information))
+    arrays = _arrays(_in_header(information))
     extent = _checked_extent(information.Get(reader.GetExecutive().WHOLE_EXTENT()) or (), arrays, Path(path))
     direction = information.Get(vtkDataObject.DIRECTION()) if kind == "ImageData" else None
     straight = direction is None or np.array_equal(np.reshape(direction, (3, 3)), np.eye(3))
@@ -85,7 +85,7 @@ def values(path: str, kind: str, name: str, place: str, extent: list[int], box: 
         cells = place == CELLS
         extent = [first + e for first, (low, high) in zip(extent[::2], box) for e in (low, high - 1 + cells)]
     with listening(path, name):
-        reader = _reader(path, kind)
+        reader = KINDS[kind](file_name=str(path))
         reader.UpdateInformation()
         _select(reader, name, place)
         reader.UpdateExtent(extent)
@@ -95,7 +95,7 @@ def values(path: str, kind: str, name: str, place: str, extent: list[int], box: 
 def _describe_legacy(path: Path, kind: str) -> dict:
     whole = _read_legacy(path, kind)
     extent = _checked_extent(whole.GetExtent(), [], path)
-    arrays = list(_arrays_of(whole))
+    arrays = _arrays(_in_output(whole))
     with open(path, "rb") as file:
         if b"ASCII" in file.read(HEAD).upper():
             _check_all_there(path, kind, whole, arrays)
@@ -163,16 +163,10 @@ def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:
     return 8 * length // int(re.sub(r"\D", "", item.get("type", "")) or 8)
 
 
-def _reader(path: str | Path, kind: str):
-    reader = KINDS[kind]()
-    reader.SetFileName(str(path))
-    return reader
-
-
 def _read_legacy(path: Path, kind: str, content: bytes | None = None, heard: bool = True):
     """A legacy file, or ``content`` in its place, as VTK reads it; its complaints count where they are ``heard``."""
     with listening(path, heard=heard):
-        reader = _reader(path, kind)
+        reader = KINDS[kind](file_name=str(path))
         if content is not None:
             reader.ReadFromInputStringOn()
             reader.SetBinaryInputString(content, len(content))
@@ -209,30 +203,32 @@ def _select(reader, name: str | None, place: str | None) -> None:
             selection.EnableArray(name)
 
 
-def _array(name: str | None, place: str, count: int, vtk_type: int) -> Iterator[dict]:
-    """The description of an array, if it holds numbers."""
+def _arrays(listed: Iterable[tuple]) -> list[dict]:
+    """What describes the arrays, of ``listed`` (place, name, count, type), that hold numbers."""
     kinds = get_vtk_to_numpy_typemap()
-    if name and name not in IGNORED and vtk_type in kinds:
-        yield {"name": name, "place": place, "count": count, "dtype": np.dtype(kinds[vtk_type]).str}
+    return [
+        {"name": name, "place": place, "count": count or 1, "dtype": np.dtype(kinds[kind]).str}
+        for place, name, count, kind in listed
+        if name and name not in IGNORED and kind in kinds
+    ]
 
 
-def _arrays_in(information) -> Iterator[dict]:
-    """Arrays of an XML file, which its header describes."""
+def _in_header(information) -> Iterator[tuple]:
+    """Place, name, count and type of the arrays of an XML file, which its header describes."""
     objects = vtkDataObject
+    keys = objects.FIELD_NAME(), objects.FIELD_NUMBER_OF_COMPONENTS(), objects.FIELD_ARRAY_TYPE()
     for place, key in ((CELLS, objects.CELL_DATA_VECTOR()), (NODES, objects.POINT_DATA_VECTOR())):
         vector = information.Get(key) if information.Has(key) else None
         for number in range(vector.GetNumberOfInformationObjects() if vector is not None else 0):
-            item = vector.GetInformationObject(number)
-            count = item.Get(objects.FIELD_NUMBER_OF_COMPONENTS()) or 1
-            yield from _array(item.Get(objects.FIELD_NAME()), place, count, item.Get(objects.FIELD_ARRAY_TYPE()))
+            yield place, *map(vector.GetInformationObject(number).Get, keys)
 
 
-def _arrays_of(output) -> Iterator[dict]:
-    """Arrays of what was read of a legacy file."""
+def _in_output(output) -> Iterator[tuple]:
+    """Place, name, count and type of the arrays of what was read of a legacy file."""
     for place in (CELLS, NODES):
         data = _data_of(output, place)
         for array in filter(None, map(data.GetArray, range(data.GetNumberOfArrays()))):
-            yield from _array(array.GetName(), place, array.GetNumberOfComponents(), array.GetDataType())
+            yield place, array.GetName(), array.GetNumberOfComponents(), array.GetDataType()
 
 
 def _checked_extent(extent, arrays: list[dict], path: Path) -> list[int]:
@@ -286,7 +282,10 @@ def _field_data(output) -> dict:
     times = [a.GetTuple1(0) for a in arrays if a is not None and a.GetNumberOfValues() == 1]
     text = fields.GetAbstractArray(OWN_WORDS)
     there = text is not None and text.GetNumberOfValues() == 1
-    return {"time": float(times[0]) if times else 0.0, "words": text.GetVariantValue(0).ToString() if there else None}
+    return {
+        "times": [float(times[0]) if times else 0.0],
+        "words": text.GetVariantValue(0).ToString() if there else None,
+    }
 
 
 def _values_of(output, name: str, place: str, extent, path: str | Path) -> np.ndarray:

@@ -54,30 +54,30 @@ def describe(path: str, place: str | None) -> dict:
 
     Returns:
         ``lines``: (n + 1,) coordinates of the nodes along x, y, z; ``times``, and ``grids``, the number in the file of
-        each time's grid; ``place``; ``arrays``: name to ``place``, ``count`` of components and ``dtype``; ``left_out``;
+        each time's grid; ``place``; ``arrays``: name to ``count`` of components and ``dtype``; ``left_out``;
         ``files``: the HDF5 files that the numbers are in.
     """
     light = _Light(Path(path))
     grids = [_Grid(light, element) for element in light.grids()]
-    place = place_of({a.place for a in grids[0].attributes}, place, light.path)
+    place = place_of({here for here, _, _ in grids[0].attributes.values()}, place, light.path)
     times = light.times(grids)
-    here = [{a.name: a for a in grid.attributes if a.place == place} for grid in grids]
-    names = sorted(set.intersection(*map(set, here)))
+    here = [{name for name, attribute in grid.attributes.items() if attribute[0] == place} for grid in grids]
+    names = sorted(set.intersection(*here))
     arrays = {}
     for name in names:
-        dtypes = [grid.array(name, place).dtype for grid in grids]
+        dtypes = [grid.array(name).dtype for grid in grids]
         dtype = np.result_type(*dtypes) if dtypes[0].kind in "fiub" else dtypes[0]
-        arrays[name] = {"place": place, "count": here[0][name].count, "dtype": dtype.str}
+        arrays[name] = {"count": grids[0].attributes[name][1], "dtype": dtype.str}
     one = all(all(map(np.array_equal, grids[0].lines, grid.lines)) for grid in grids)
     light.require(one, "the grid changes in time", expected="one grid")
-    left_out = sorted({f"{a.name} (at {a.place})" for g in grids for a in g.attributes if a.place != place})
+    left_out = sorted({f"{n} (at {a[0]})" for g in grids for n, a in g.attributes.items() if a[0] != place})
     left_out += sorted({name for g in grids for name in g.others}) + sorted(set().union(*here) - set(names))
     order = np.argsort(times, kind="stable")
     found = {"lines": grids[0].lines, "times": times[order].tolist(), "grids": order.tolist(), "place": place}
     return {**found, "arrays": arrays, "left_out": left_out, "files": sorted(light.files)}
 
 
-def values(path: str, grid: int, name: str, place: str, box: list[list[int]] | None) -> np.ndarray:
+def values(path: str, grid: int, name: str, box: list[list[int]] | None) -> np.ndarray:
     """(component, x, y, z) of an attribute of one of the grids, or of its values in a box.
 
     Args:
@@ -85,20 +85,11 @@ def values(path: str, grid: int, name: str, place: str, box: list[list[int]] | N
         box: first value and the one after the last along x, y, z; None for all.
     """
     light = _Light(Path(path))
-    chosen = _Grid(light, list(light.grids())[grid])
-    item = chosen.array(name, place)
+    item = _Grid(light, light.grids()[grid]).array(name)
     slices = [slice(0, n) for n in item.shape] if box is None else [slice(*ends) for ends in reversed(box)]
     found = item.read((*slices, slice(None))[: len(item.shape)])
     found = (found[..., None] if found.ndim == 3 else found).transpose(3, 2, 1, 0)
     return found[TENSOR6] if len(found) == 6 else found
-
-
-@dataclass(frozen=True)
-class _Attribute:
-    name: str
-    place: str
-    count: int
-    item: ElementTree.Element
 
 
 class _Light:
@@ -313,9 +304,17 @@ class _Grid:
         self.nodes = light.dimensions(text, "Topology")[::-1]
         light.require(len(self.nodes) == 3 and min(self.nodes) > 1, message, "Topology", found=text)
         self.lines = self._lines(geometry)
-        found = {str(e.get("Name")): self._attribute(e) for e in element if e.tag == "Attribute"}
-        self.attributes = [a for a in found.values() if a is not None]
-        self.others = [name for name, a in found.items() if a is None]
+        # Place, count of components and DataItem of each attribute by name; a name without them is no field.
+        self.attributes: dict[str, tuple[str, int, ElementTree.Element]] = {}
+        self.others = []
+        for name, attribute in {str(e.get("Name")): light.meant(e) for e in element.findall("Attribute")}.items():
+            place = {"cell": CELLS, "node": NODES}.get(attribute.get("Center", "Node").lower())
+            count = COUNTS.get((attribute.get("AttributeType") or attribute.get("Type") or "Scalar").lower())
+            item = attribute.find("DataItem")
+            if place is None or count is None or item is None:
+                self.others.append(name)
+            else:
+                self.attributes[name] = place, count, item
 
     def _child(self, tag: str) -> ElementTree.Element:
         element = self.element.find(tag)
@@ -336,19 +335,10 @@ class _Grid:
             return values
         return [o + d * np.arange(n) for o, d, n in zip(values[0][::-1], values[1][::-1], self.nodes)]
 
-    def _attribute(self, element: ElementTree.Element) -> _Attribute | None:
-        """What an attribute is; None where it is no field."""
-        element = self.light.meant(element)
-        place = {"cell": CELLS, "node": NODES}.get(element.get("Center", "Node").lower())
-        count = COUNTS.get((element.get("AttributeType") or element.get("Type") or "Scalar").lower())
-        item = element.find("DataItem")
-        known = place is not None and count is not None and item is not None
-        return _Attribute(str(element.get("Name")), place, count, item) if known else None
-
-    def array(self, name: str, place: str) -> Item:
+    def array(self, name: str) -> Item:
         """(z, y, x), or (z, y, x, component), of an attribute."""
-        attribute = next(a for a in self.attributes if a.name == name and a.place == place)
-        array, count = self.light.array(attribute.item, name), attribute.count
+        place, count, item = self.attributes[name]
+        array = self.light.array(item, name)
         sides = tuple(n - (place == CELLS) for n in self.nodes)[::-1]
         agree = array.shape == (*sides, *([count] if len(array.shape) == 4 or count > 1 else []))
         expected = f"{sides} (z, y, x) and {count} components"

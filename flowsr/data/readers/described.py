@@ -196,28 +196,29 @@ def _zarr_array(path: Path, inner: str) -> LazyArray:
 
 
 class RawArray(LazyArray):
-    """Numbers in C order in a file without a header, or in an npy file after it; only what is asked for is read.
+    """Numbers in C order in a file without a header; only what is asked for is read.
 
     Args:
-        path: the file.
-        shape: shape of the array.
         dtype: numpy dtype with its byte order, such as ``<f4``.
-        offset: bytes before the first number.
 
     Raises:
         FlowsrError: a file of another size.
     """
 
-    def __init__(self, path: Path, shape, dtype, offset: int = 0, variable: str | None = None):
-        super().__init__(shape, dtype, path, variable or path.name)
-        self.stored, self.offset = np.dtype(dtype), offset
-        wanted = offset + self.stored.itemsize * int(np.prod(self.shape, dtype=object))
-        size, expected = path.stat().st_size, f"{wanted} bytes for shape {self.shape} of {self.stored.str}"
-        require(size == wanted, "the file's size is not that of its array", file=path, expected=expected, found=size)
+    def __init__(self, path: Path, shape, dtype):
+        super().__init__(shape, dtype, path, path.name)
+        self.stored = np.dtype(dtype)
+        _check_size(path, 0, self.shape, self.stored)
 
     def load(self, index):
-        mapped = np.memmap(self.file, self.stored, "r", self.offset, self.shape)
-        return np.array(mapped[index])
+        return np.array(np.memmap(self.file, self.stored, "r", 0, self.shape)[index])
+
+
+class NpyArray(LazyArray):
+    """The array of an npy file; only what is asked for is read."""
+
+    def load(self, index):
+        return np.array(np.load(self.file, mmap_mode="r", allow_pickle=False)[index])
 
 
 class NpzArray(LazyArray):
@@ -228,20 +229,22 @@ class NpzArray(LazyArray):
             return archive[self.variable][index]
 
 
-def npy_array(path: Path) -> LazyArray:
+def npy_array(path: Path) -> NpyArray:
     """The array of an npy file, unread.
 
     Raises:
         FlowsrError: not an npy file, one that holds Python objects (they are never unpickled), or one cut short.
     """
     with open(path, "rb") as file:
-        shape, fortran, dtype = _header(file, path)
-        offset = file.tell()
-    if not fortran:
-        return RawArray(path, shape, dtype, offset)
-    axes = [str(axis) for axis in range(len(shape))]
-    flipped = RawArray(path, shape[::-1], dtype, offset)
-    return View(flipped, axes[::-1], dict(zip(axes, shape)))
+        shape, dtype = _header(file, path)
+        _check_size(path, file.tell(), shape, dtype)
+    return NpyArray(shape, dtype, path, path.name)
+
+
+def _check_size(path: Path, head: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    wanted, size = head + dtype.itemsize * int(np.prod(shape, dtype=object)), path.stat().st_size
+    expected = f"{wanted} bytes for shape {shape} of {dtype.str}"
+    require(size == wanted, "the file's size is not that of its array", file=path, expected=expected, found=size)
 
 
 def npz_arrays(path: Path) -> dict[str, LazyArray]:
@@ -260,7 +263,7 @@ def npz_arrays(path: Path) -> dict[str, LazyArray]:
             message = "unpacks to absurdly more than its size"
             require(possible, message, **where, expected=expected, found=member.file_size)
             with archive.open(member) as file:
-                shape, _, dtype = _header(file, path)
+                shape, dtype = _header(file, path)
                 size = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
             require(size == member.file_size, "size and shape disagree", **where, found=shape)
             found[name] = NpzArray(shape, dtype, path, name)
@@ -273,9 +276,9 @@ def _header(file, path):
     try:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, _, dtype = read(file)
     except (ValueError, EOFError, SyntaxError, OSError) as error:
         found = " ".join(str(error).split())[:120]
         raise FlowsrError("not a numpy array", file=path, expected="an npy header", found=found) from None
     require(not dtype.hasobject, "Python objects are not unpickled", file=path, expected="numbers", found=dtype)
-    return shape, fortran, dtype
+    return shape, dtype

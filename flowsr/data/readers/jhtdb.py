@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +90,7 @@ class CutoutReader(Reader):
         simulation = SIMULATIONS.get(str(attrs.get("dataset")))
         _check_indices(attrs, axes, path)
         numbers = sorted({number for numbered in fields.values() for number in numbered})
-        times = _declared_times(attrs, len(numbers))
-        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation) if times is None else times), **axes})
+        dataset = xr.Dataset(coords={"time": ("time", _times(numbers, simulation, attrs)), **axes})
         for name, numbered in fields.items():
             whole, where = sorted(numbered) == numbers, {"file": path, "variable": name}
             require(whole, "a field lacks some of the times", **where, expected=numbers, found=sorted(numbered))
@@ -143,7 +143,7 @@ class StoreReader(Reader):
             variables[name] = array
         times = sorted({array.shape[0] for array in variables.values()})
         require(len(times) == 1, "fields differ in their number of times", file=path, expected="one", found=times)
-        dataset = xr.Dataset(coords={"time": ("time", _times(list(range(1, times[0] + 1)), simulation)), **axes})
+        dataset = xr.Dataset(coords={"time": ("time", _times(list(range(1, times[0] + 1)), simulation, {})), **axes})
         for name, array in variables.items():
             dataset[name] = _oriented(name, array, times[0], axes)
         dataset = _with_components(dataset)
@@ -201,19 +201,17 @@ def _oriented(name: str, array: LazyArray, times: int, axes) -> xr.Variable:
     return view.as_variable(tuple(wanted), {"irreps": irreps, "long_name": name, "missing_value": MISSING})
 
 
-def _times(numbers: list[int], simulation: Simulation | None) -> np.ndarray:
-    """Times of the snapshots numbered from 1; where the time step is not known, the numbers themselves."""
+def _times(numbers: list[int], simulation: Simulation | None, attrs: dict) -> np.ndarray:
+    """Times of the snapshots numbered from 1; where the time step is not known, the numbers themselves.
+
+    In a cutout of its own flowsr writes the times beside the numbers.
+    """
+    with suppress(KeyError, TypeError, ValueError):
+        times = np.array(attrs[TIMES], dtype=float).ravel()
+        if len(times) == len(numbers):
+            return times
     step = simulation.time_step if simulation else None
     return np.array(numbers, dtype=float) if step is None else (np.array(numbers) - 1) * step
-
-
-def _declared_times(attrs: dict, count: int) -> np.ndarray | None:
-    """The times that flowsr writes beside the numbers in a cutout of its own; None where a file has no such."""
-    try:
-        times = np.array(attrs[TIMES], dtype=float).ravel()
-    except (KeyError, TypeError, ValueError):
-        return None
-    return times if len(times) == count else None
 
 
 def _check_indices(attrs: dict, axes, path: Path) -> None:

@@ -34,7 +34,7 @@ class Netcdf3Reader(Reader):
         require(not request.group, "NetCDF 3 has no groups", file=path, variable="group", found=request.group)
         with _opened(path) as file:
             found = {
-                name: Found(_lazy(path, name, item), tuple(item.dimensions), _attributes(item))
+                name: Found(netcdf3_array(path, name), tuple(item.dimensions), _attributes(item))
                 for name, item in file.variables.items()
                 if item.data.dtype.kind in "fiu"
             }
@@ -59,7 +59,8 @@ def netcdf3_array(path: Path, inner: str) -> Netcdf3Array:
         name = inner.strip("/")
         if name not in file.variables:
             raise missing("array", path, inner, file.variables)
-        return _lazy(path, name, file.variables[name])
+        values = file.variables[name].data
+        return Netcdf3Array(values.shape, values.dtype, path, name)
 
 
 @contextmanager
@@ -76,10 +77,6 @@ def _opened(path: Path) -> Iterator:
     warnings.filterwarnings("ignore", message="Cannot close a netcdf_file", category=RuntimeWarning)
     with netcdf_file(path, "r", mmap=True) as file:
         yield file
-
-
-def _lazy(path: Path, name: str, item) -> Netcdf3Array:
-    return Netcdf3Array(item.data.shape, item.data.dtype, path, name)
 
 
 def _attributes(item) -> dict:

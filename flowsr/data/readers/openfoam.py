@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
-from flowsr.data.field import SPACE
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join
-from flowsr.data.readers.vtk import DECLARED, ForeignArray, Structured, centers_of, in_box, seen, structured_dataset
+from flowsr.data.readers.vtk import DECLARED, ForeignArray, in_box, seen, structured_dataset
 from flowsr.errors import require
-from flowsr.quarantine import CELLS, check_installed
+from flowsr.quarantine import check_installed
 
 MESH = Path("constant") / "polyMesh"
 CONTROL = Path("system") / "controlDict"
@@ -39,17 +37,15 @@ class OpenfoamReader(Reader):
         case = _case(path)
         check_installed("vtkmodules", case, "formats")
         found = _described(case)
-        axes = {name: centers_of(line, CELLS) for name, line in zip(SPACE, found["lines"])}
         times = list(zip(found["times"], found["folders"]))
         arrays = {
-            name: Join([FoamArray(case, time, folder, name, count, axes) for time, folder in times])
+            name: Join([FoamArray(case, time, folder, name, count, found) for time, folder in times])
             for name, count in found["arrays"].items()
         }
         notes = {"precision": "float32, as VTK reads OpenFOAM's numbers"}
         if None not in found["boundary"]:
             notes["boundary"] = found["boundary"]
-        structured = Structured(case, np.array(found["times"]), axes, arrays, CELLS, found["left_out"], notes)
-        dataset = structured_dataset(structured, request.layout)
+        dataset = structured_dataset(case, found, arrays, request.layout, notes)
         assume(dataset, boundary=[kind or "open" for kind in found["boundary"]])
         return dataset
 
@@ -70,9 +66,8 @@ def _mesh_files(case: Path) -> list[Path]:
 class FoamArray(ForeignArray):
     """A field of a case at one time."""
 
-    def __init__(self, case: Path, time: float, folder: str, name: str, count: int, axes):
-        stored = {"count": count, "dtype": "f4"}
-        super().__init__("openfoam", [case], name, stored, axes, time, name)
+    def __init__(self, case: Path, time: float, folder: str, name: str, count: int, found: dict):
+        super().__init__("openfoam", [case], name, {"count": count, "dtype": "f4"}, found, time, name)
         self.folder = folder
 
     def converted(self, box):

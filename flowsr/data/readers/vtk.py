@@ -12,10 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,7 +22,7 @@ from flowsr.data.field import SPACE, six_component_irreps, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
 from flowsr.errors import FlowsrError, require
-from flowsr.quarantine import CELLS, NODES, OWN_WORDS, check_installed, first_look, place_of
+from flowsr.quarantine import CELLS, OWN_WORDS, check_installed, first_look, place_of
 
 #: What a manifest may declare of these files.
 DECLARED = frozenset({"path", "times"})
@@ -65,16 +63,16 @@ class VtkReader(Reader):
         listed = found["arrays"]
         real = [a for a in listed if np.dtype(a["dtype"]).kind == "f"] or listed
         place = place_of({a["place"] for a in real}, request.group, path)
-        axes = {name: centers_of(line, place) for name, line in zip(SPACE, found["lines"])}
-        arrays = {}
-        for array in (a for a in listed if a["place"] == place):
-            read, name = LegacyArray if kind.isupper() else ForeignArray, array["name"]
-            arrays[name] = read("vtk", [path], name, array, axes, kind, name, place, found["extent"])
         others = [f"{a['name']} (at {a['place']}; name the group {a['place']})" for a in listed if a["place"] != place]
-        structured = Structured(path, np.array([found["time"]]), axes, arrays, place, others)
-        words = _own_words(found["words"], path)
-        words = words if request.layout is None else {k: v for k, v in words.items() if k == "attrs"}
-        return _with_words(structured_dataset(structured, request.layout), words, path)
+        found = {**found, "place": place, "left_out": others}
+        read = LegacyArray if kind.isupper() else ForeignArray
+        arrays = {
+            (name := a["name"]): read("vtk", [path], name, a, found, kind, name, place, found["extent"])
+            for a in listed
+            if a["place"] == place
+        }
+        dataset = structured_dataset(path, found, arrays, request.layout)
+        return _with_words(dataset, found["words"], request.layout, path)
 
 
 @READERS.register("xdmf")
@@ -92,15 +90,12 @@ class XdmfReader(Reader):
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         found = first_look(path, "flowsr.quarantine.xdmf:describe", request.group)
-        place, files = found["place"], [path, *map(Path, found["files"])]
-        axes = {name: centers_of(line, place) for name, line in zip(SPACE, found["lines"])}
+        files = [path, *map(Path, found["files"])]
         arrays = {
-            name: Join([ForeignArray("xdmf", files, name, stored, axes, grid, name, place) for grid in found["grids"]])
+            name: Join([ForeignArray("xdmf", files, name, stored, found, grid, name) for grid in found["grids"]])
             for name, stored in found["arrays"].items()
         }
-        times = np.array(found["times"], dtype=float)
-        structured = Structured(path, times, axes, arrays, place, found["left_out"])
-        return structured_dataset(structured, request.layout)
+        return structured_dataset(path, found, arrays, request.layout)
 
 
 def kind_of(path: Path) -> str | None:
@@ -140,12 +135,13 @@ class ForeignArray(LazyArray):
         files: the file, and what else the values depend on.
         name: of the array.
         stored: its ``count`` of components and ``dtype``.
-        axes: the coordinates x, y, z.
+        found: the ``lines`` of the grid, and ``place``.
         asked: what ``values`` is called with, before the box.
     """
 
-    def __init__(self, module: str, files: Sequence[Path], name: str, stored: Mapping, axes, *asked):
-        super().__init__((1, stored["count"], *(axes[n].size for n in SPACE)), stored["dtype"], files[0], name)
+    def __init__(self, module: str, files: Sequence[Path], name: str, stored: Mapping, found: Mapping, *asked):
+        sides = [len(line) - (found["place"] == CELLS) for line in found["lines"]]
+        super().__init__((1, stored["count"], *sides), stored["dtype"], files[0], name)
         self.module, self.files, self.asked = f"flowsr.quarantine.{module}", files, asked
 
     def converted(self, box: list[list[int]] | None) -> np.ndarray:
@@ -180,22 +176,20 @@ class LegacyArray(ForeignArray):
         return in_box(next(a["values"] for a in found["arrays"] if (a["name"], a["place"]) == (name, place)), box)
 
 
-def _own_words(text: str | None, path: Path) -> dict:
-    """What flowsr wrote for itself; empty where it wrote nothing."""
+def _with_words(dataset: xr.Dataset, text: str | None, layout, path: Path) -> xr.Dataset:
+    """Attributes and coordinates that flowsr wrote for itself, beside what VTK reads, into a file that it converted.
+
+    Those of the file are kept where a manifest gives the ``layout``.
+    """
     try:
         words = json.loads(text) if text is not None else {}
     except ValueError as error:
         raise FlowsrError("flowsr's own words are damaged", file=path, variable=OWN_WORDS, found=error) from None
-    return words if isinstance(words, dict) else {}
-
-
-def _with_words(dataset: xr.Dataset, words: dict, path: Path) -> xr.Dataset:
-    """Attributes and coordinates that a converted file keeps beside what VTK reads."""
-    for name, attrs in words.get("variables", {}).items():
+    words = words if isinstance(words, dict) else {}
+    for name, attrs in words.get("variables", {}).items() if layout is None else ():
         if name in dataset.data_vars and isinstance(attrs, dict):
-            dataset[name].attrs.clear()
-            dataset[name].attrs.update(attrs)
-    for name, axis in words.get("coordinates", {}).items():
+            dataset[name].attrs = attrs
+    for name, axis in words.get("coordinates", {}).items() if layout is None else ():
         values = np.asarray(axis["values"])
         agree = name not in SPACE or _near(values, dataset[name].values)
         require(agree, "flowsr's own words and the grid disagree", file=path, variable=name)
@@ -212,88 +206,58 @@ def _near(centers: np.ndarray, middles: np.ndarray) -> bool:
     return bool(np.all(np.abs(centers - middles) <= 0.5 * float(np.ptp(middles)) / max(1, len(middles) - 1)))
 
 
-@dataclass(frozen=True)
-class Structured:
-    """What a reader found.
+def structured_dataset(
+    path: Path, found: Mapping, arrays: Mapping[str, LazyArray], layout: Mapping | None, notes: Mapping | None = None
+) -> xr.Dataset:
+    """The dataset of what the quarantine found in a file, its fields unread.
 
     Args:
-        times: (n,) times of the snapshots.
-        axes: the coordinates x, y, z.
+        found: ``lines``, the coordinates of the nodes along x, y, z; ``place`` of the values, half-way between the
+            nodes where it is cells; ``times``; ``left_out``: what is no field here, with the reason.
         arrays: (time, component, x, y, z) by the name in the file.
-        place: ``cells`` or ``nodes``, where the values are.
-        left_out: names of what is in the file and is no field here, with the reason.
-        notes: further dataset attributes.
-    """
-
-    path: Path
-    times: np.ndarray
-    axes: Mapping[str, xr.Variable]
-    arrays: Mapping[str, LazyArray]
-    place: str
-    left_out: Sequence[str] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def centers_of(values: np.ndarray, place: str) -> xr.Variable:
-    """The coordinate of an axis from its grid lines: half-way between them for cells, the lines themselves for nodes.
-
-    Args:
-        values: (n + 1,) faces of n cells, or (n,) nodes.
-    """
-    lines = np.asarray(values, dtype=float)
-    if place == NODES:
-        return xr.Variable(("axis",), lines)
-    return xr.Variable(("axis",), (lines[1:] + lines[:-1]) / 2, {"extent": [float(lines[0]), float(lines[-1])]})
-
-
-def structured_dataset(found: Structured, layout: Mapping[str, Any] | None) -> xr.Dataset:
-    """The dataset, its fields unread.
-
-    Args:
         layout: what a manifest says; see :data:`DECLARED`.
+        notes: further attributes.
 
     Raises:
         FlowsrError: a variable that the file lacks, parts that do not make a vector, or times that do not fit.
     """
-    times = _times(found, layout)
-    left_out = list(found.left_out)
-    axes = {name: xr.Variable((name,), axis.values, axis.attrs) for name, axis in found.axes.items()}
-    dataset = xr.Dataset(coords={"time": ("time", times), **axes})
-    for name, array, stored in _chosen(found, layout, left_out):
+    times, left_out = np.array(found["times"], dtype=float), list(found["left_out"])
+    declared = layout.get("times") if layout else None
+    if declared is not None:
+        text, expected = isinstance(declared, str), f"{len(times)} numbers"
+        fit, said = not text and len(declared) == len(times), declared if text else f"{len(declared)} numbers"
+        require(fit, "times do not fit the file", file=path, variable="times", expected=expected, found=said)
+        times = np.array(declared, dtype=float)
+    dataset = xr.Dataset(coords={"time": ("time", times)})
+    for name, line in zip(SPACE, found["lines"]):
+        values, attrs = np.asarray(line, dtype=float), {}
+        if found["place"] == CELLS:
+            values, attrs = (values[1:] + values[:-1]) / 2, {"extent": [float(values[0]), float(values[-1])]}
+        dataset[name] = xr.Variable((name,), values, attrs)
+    for name, array, stored in _chosen(arrays, layout, left_out, path):
         dataset[name] = _variable(name, array, stored)
     if "component" in dataset.sizes:
         dataset["component"] = ["u", "v", "w"]
-    dataset.attrs = {"values_at": CELLS if found.place == CELLS else NODES_NOTE, **found.notes}
+    dataset.attrs = {"values_at": CELLS if found["place"] == CELLS else NODES_NOTE, **(notes or {})}
     if left_out:
         dataset.attrs["left_out"] = ", ".join(left_out)
     assume(dataset, boundary=["open"] * 3)
     return dataset
 
 
-def _times(found: Structured, layout) -> np.ndarray:
-    declared = layout.get("times") if layout else None
-    if declared is None:
-        return found.times
-    text, expected = isinstance(declared, str), f"{len(found.times)} numbers"
-    said = declared if text else f"{len(declared)} numbers"
-    fit = not text and len(declared) == len(found.times)
-    require(fit, "times do not fit the file", file=found.path, variable="times", expected=expected, found=said)
-    return np.array(declared, dtype=float)
-
-
-def _chosen(found: Structured, layout, left_out: list[str]):
+def _chosen(arrays: Mapping[str, LazyArray], layout, left_out: list[str], path: Path):
     """(name, array, name in the file) of each field; what is no field goes to ``left_out``."""
     if layout is not None:
         for name, declared in layout["variables"].items():
-            yield name, *_named(found, name, declared.get("path"))
+            yield name, *_named(arrays, name, declared.get("path"), path)
         return
-    names = {stored: stored for stored in found.arrays}
+    names = {stored: stored for stored in arrays}
     for count, aliases in ALIASES.items():
         for name, known in aliases.items():
-            fitting = [s for s, array in found.arrays.items() if s.lower() in known and array.shape[1] == count]
-            if len(fitting) == 1 and name not in found.arrays:
+            fitting = [s for s, array in arrays.items() if s.lower() in known and array.shape[1] == count]
+            if len(fitting) == 1 and name not in arrays:
                 names[fitting[0]] = name
-    for stored, array in found.arrays.items():
+    for stored, array in arrays.items():
         if array.dtype.kind != "f":
             left_out.append(f"{stored} ({array.dtype})")
         elif array.shape[1] not in (1, 3, 6, 9):
@@ -302,27 +266,27 @@ def _chosen(found: Structured, layout, left_out: list[str]):
             yield names[stored], array, stored
 
 
-def _named(found: Structured, name: str, path) -> tuple[LazyArray, str]:
+def _named(arrays: Mapping[str, LazyArray], name: str, declared, path: Path) -> tuple[LazyArray, str]:
     """The array that a manifest means, one or stacked of several scalars."""
-    if path is None:
+    if declared is None:
         known = {alias for group in ALIASES.values() for alias in group.get(name, ())}
-        fitting = [stored for stored in found.arrays if stored == name or stored.lower() in known]
-        path = name if name in found.arrays or len(fitting) != 1 else fitting[0]
-    parts = [path] if isinstance(path, str) else list(path)
-    where, listed = {"file": found.path, "variable": name}, ", ".join(found.arrays) or "none"
+        fitting = [stored for stored in arrays if stored == name or stored.lower() in known]
+        declared = name if name in arrays or len(fitting) != 1 else fitting[0]
+    parts = [declared] if isinstance(declared, str) else list(declared)
     for part in parts:
-        require(part in found.arrays, "no such array", **where, expected=part, found=listed)
+        found = ", ".join(arrays) or "none"
+        require(part in arrays, "no such array", file=path, variable=name, expected=part, found=found)
     if len(parts) == 1:
-        return found.arrays[parts[0]], parts[0]
-    scalars = [_scalar(found.arrays[part]) for part in parts if found.arrays[part].shape[1] == 1]
-    require(len(scalars) == len(parts), "components are scalars", **where, found=", ".join(parts))
-    return Stack(scalars, 1), ", ".join(parts)
+        return arrays[parts[0]], parts[0]
+    scalars = all(arrays[part].shape[1] == 1 for part in parts)
+    require(scalars, "components are scalars", file=path, variable=name, found=", ".join(parts))
+    return Stack([_scalar(arrays[part]) for part in parts], 1), ", ".join(parts)
 
 
 def _scalar(array: LazyArray) -> View:
-    sizes = dict(zip(("time", "component", *SPACE), array.shape))
-    count = sizes.pop("component")
-    return View(array, ("time", "component", *SPACE), sizes, {"component": count - 1})
+    times, _, *sides = array.shape
+    wanted = {"time": times, **dict(zip(SPACE, sides))}
+    return View(array, ("time", "component", *SPACE), wanted, {"component": 0})
 
 
 def _variable(name: str, array: LazyArray, stored: str) -> xr.Variable:

@@ -48,13 +48,11 @@ class WellReader(Reader):
             attrs = attributes_of(node)
             _check_kind(attrs, path)
             sample = _sample(attrs, request.run, path)
-            coords = _coordinates(node, sample, path)
-            dataset = xr.Dataset(coords=coords)
+            dataset = xr.Dataset(coords=_coordinates(node, sample, path))
+            sizes = {name: dataset.sizes[name] for name in ("time", *SPACE)}
             for group, order in ORDERS.items():
                 for name, item in datasets_of(node[group], path).items() if group in node else ():
-                    field = _Field(name, order, lazy_dataset(path, item), attributes_of(item), path)
-                    dims, array, described = field.variables({n: dataset.sizes[n] for n in ("time", *SPACE)}, sample)
-                    dataset[name] = array.as_variable(dims, described)
+                    dataset[name] = _variable(name, order, item, sizes, sample, path)
             if "component" in dataset.sizes:
                 dataset["component"] = ["u", "v", "w"]
             own = {"dataset_name": str(attrs.get("dataset_name")), "trajectory": sample, **_scalars(node, sample)}
@@ -63,51 +61,40 @@ class WellReader(Reader):
             return dataset
 
 
-class _Field:
-    """A field as it is stored: its axes' names and what it is made of."""
+def _variable(name: str, order: int, item: h5py.Dataset, sizes: dict[str, int], sample: int, path: Path) -> xr.Variable:
+    """A field in one trajectory, unread.
 
-    def __init__(self, name: str, order: int, array: LazyArray, attrs: dict, path: Path):
-        self.name, self.order, self.array, self.path = name, order, array, path
-        self.varies = {
-            "sample": _flag(attrs.get("sample_varying", True)),
-            "time": _flag(attrs.get("time_varying", True)),
-            **dict(zip(SPACE, np.ravel(attrs.get("dim_varying", [True] * 3)).astype(bool).tolist())),
-        }
-        self.axes = [name for name, varies in self.varies.items() if varies]
-        symmetric, antisymmetric = (_flag(attrs.get(key, False)) for key in ("symmetric", "antisymmetric"))
-        self.symmetry = "symmetric" if symmetric else "antisymmetric" if antisymmetric else "none"
-
-    def variables(self, sizes: dict[str, int], sample: int) -> tuple[tuple[str, ...], LazyArray, dict]:
-        """Dims, values and attributes of the field in one trajectory.
-
-        Args:
-            sizes: along time, x, y, z.
-        """
-        shape, where = self.array.shape, {"file": self.path, "variable": self.name}
-        tail, tails = shape[len(self.axes) :], {0: [()], 1: [(3,)], 2: [(9,), (3, 3)]}[self.order]
-        good, expected = (
-            len(self.varies) == 5 and tail in tails,
-            f"{tuple(self.axes)} and then {' or '.join(map(str, tails))}",
-        )
-        good = good and len(shape) >= len(self.axes)
-        require(good, "axes are not those of its group", **where, expected=expected, found=shape)
-        stored = dict(zip(self.axes, shape))
-        for name in sizes.keys() & stored.keys():
-            expected = f"{sizes[name]} along {name}"
-            agree = stored[name] == sizes[name]
-            require(agree, "shape and coordinates disagree", **where, expected=expected, found=shape)
-        there, expected = sample < stored.get("sample", sample + 1), f"more than {sample}"
-        require(there, "fewer trajectories than the file says", **where, expected=expected, found=stored.get("sample"))
-        fixed, attrs = {"sample": sample} if "sample" in stored else {}, {"long_name": self.name}
-        if self.order == 0:
-            return ("time", *SPACE), View(self.array, self.axes, sizes, fixed), {"irreps": "0e", **attrs}
-        flat = _Flattened(self.array) if tail == (3, 3) else self.array
-        wanted = {"time": sizes["time"], "component": flat.shape[-1], **{n: sizes[n] for n in SPACE}}
-        view = View(flat, [*self.axes, "component"], wanted, fixed)
-        if self.order == 1:
-            return tuple(wanted), view, {"irreps": "1e" if self.name.lower() in AXIAL else "1o", **attrs}
-        irreps, matrix = tensor_irreps(self.symmetry)
-        return ("time", f"component_{len(matrix)}", *SPACE), Mixed(view, matrix), {"irreps": irreps, **attrs}
+    Args:
+        order: of the tensors that it is made of.
+        sizes: along time, x, y, z.
+    """
+    array, stored_attrs, where = lazy_dataset(path, item), attributes_of(item), {"file": path, "variable": name}
+    shape = array.shape
+    varies = {key: _flag(stored_attrs.get(f"{key}_varying", True)) for key in ("sample", "time")}
+    varies |= dict(zip(SPACE, np.ravel(stored_attrs.get("dim_varying", [True] * 3)).astype(bool).tolist()))
+    axes = [axis for axis, varying in varies.items() if varying]
+    tail, tails = shape[len(axes) :], {0: [()], 1: [(3,)], 2: [(9,), (3, 3)]}[order]
+    good, expected = len(varies) == 5 and tail in tails, f"{tuple(axes)} and then {' or '.join(map(str, tails))}"
+    good = good and len(shape) >= len(axes)
+    require(good, "axes are not those of its group", **where, expected=expected, found=shape)
+    stored = dict(zip(axes, shape))
+    for axis in sizes.keys() & stored.keys():
+        agree, expected = stored[axis] == sizes[axis], f"{sizes[axis]} along {axis}"
+        require(agree, "shape and coordinates disagree", **where, expected=expected, found=shape)
+    there, expected = sample < stored.get("sample", sample + 1), f"more than {sample}"
+    require(there, "fewer trajectories than the file says", **where, expected=expected, found=stored.get("sample"))
+    fixed, attrs = {"sample": sample} if "sample" in stored else {}, {"long_name": name}
+    if order == 0:
+        return View(array, axes, sizes, fixed).as_variable(("time", *SPACE), {"irreps": "0e", **attrs})
+    flat = _Flattened(array) if tail == (3, 3) else array
+    wanted = {"time": sizes["time"], "component": flat.shape[-1], **{n: sizes[n] for n in SPACE}}
+    view = View(flat, [*axes, "component"], wanted, fixed)
+    if order == 1:
+        return view.as_variable(tuple(wanted), {"irreps": "1e" if name.lower() in AXIAL else "1o", **attrs})
+    symmetries = [key for key in ("symmetric", "antisymmetric") if _flag(stored_attrs.get(key, False))]
+    irreps, matrix = tensor_irreps(symmetries[0] if symmetries else "none")
+    dims = ("time", f"component_{len(matrix)}", *SPACE)
+    return Mixed(view, matrix).as_variable(dims, {"irreps": irreps, **attrs})
 
 
 class _Flattened(LazyArray):

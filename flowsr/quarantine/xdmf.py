@@ -21,17 +21,12 @@ from flowsr.quarantine import CELLS, NODES, place_of
 
 # Elements that refer to one another, at most, on the way to an array.
 MOST_ITEMS = 256
-UNIFORM = ("3dcorectmesh", "corectmesh")
-RECTILINEAR = ("3drectmesh", "rectmesh")
+TOPOLOGIES = ("3dcorectmesh", "corectmesh", "3drectmesh", "rectmesh")
 COUNTS = {"scalar": 1, "vector": 3, "tensor6": 6, "tensor": 9}
 # XDMF has xx xy xz yy yz zz where VTK, and what follows here, has xx yy zz xy yz xz.
 TENSOR6 = [0, 3, 5, 1, 4, 2]
-DTYPES = {
-    **{("float", n): f"f{n}" for n in (4, 8)},
-    **{("int", n): f"i{n}" for n in (4, 8)},
-    **{("uint", n): f"u{n}" for n in (4, 8)},
-    **{("char", 1): "i1", ("uchar", 1): "u1"},
-}
+DTYPES = {(kind, n): f"{kind[0]}{n}" for kind in ("float", "int", "uint") for n in (4, 8)}
+DTYPES |= {("char", 1): "i1", ("uchar", 1): "u1"}
 JOIN = re.compile(r"join\s*\(\s*\$\d+\s*(?:[,;]\s*\$\d+\s*)*\)", re.IGNORECASE)
 
 Slices = tuple[slice, ...]
@@ -284,9 +279,8 @@ def check_inside(item: h5py.Dataset, path: Path) -> h5py.Dataset:
     Raises:
         FlowsrError: they are in another.
     """
-    message = "its numbers are in another file"
-    inside = not (item.external or item.is_virtual)
-    require(inside, message, file=path, variable=item.name, expected="data in this file")
+    inside, expected = not (item.external or item.is_virtual), "data in this file"
+    require(inside, "its numbers are in another file", file=path, variable=item.name, expected=expected)
     return item
 
 
@@ -299,7 +293,7 @@ class _Grid:
         kind = (topology.get("TopologyType") or topology.get("Type") or "no TopologyType").lower()
         expected, hint = "3DCoRectMesh or 3DRectMesh", "resample it to image data in ParaView"
         message = "not a grid of three axes"
-        light.require(kind in UNIFORM + RECTILINEAR, message, expected=expected, found=kind, hint=hint)
+        light.require(kind in TOPOLOGIES, message, expected=expected, found=kind, hint=hint)
         text = topology.get("Dimensions") or topology.get("NumberOfElements")
         self.nodes = light.dimensions(text, "Topology")[::-1]
         light.require(len(self.nodes) == 3 and min(self.nodes) > 1, message, "Topology", found=text)

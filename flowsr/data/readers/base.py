@@ -34,7 +34,6 @@ class Request:
     """What is asked of a file.
 
     Args:
-        group: group inside the file.
         run: which of its runs, where a file holds several.
         layout: what a manifest says of a file that does not describe itself; see :mod:`flowsr.data.readers.described`.
     """
@@ -157,9 +156,7 @@ class Found:
     """An array in a file, before anything is known of its meaning.
 
     Args:
-        array: its lazy values.
         dims: its dims as the file names them, or ``None`` where the file is silent.
-        attrs: its attributes.
     """
 
     array: LazyArray
@@ -213,9 +210,8 @@ def read_coordinate(name: str, array: LazyArray, file) -> np.ndarray:
     shape, where = array.shape, {"file": file, "variable": name}
     require(len(shape) == 1, "a coordinate has one dim", **where, expected=f"{name}({name})", found=shape)
     expected = f"<= {LONGEST_COORDINATE}"
-    require(
-        shape[0] <= LONGEST_COORDINATE, "a coordinate too long to be true", **where, expected=expected, found=shape[0]
-    )
+    short, message = shape[0] <= LONGEST_COORDINATE, "a coordinate too long to be true"
+    require(short, message, **where, expected=expected, found=shape[0])
     values = array.read()
     if values.dtype.kind in "OST":
         values = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values], dtype="U")
@@ -230,9 +226,8 @@ def _dims_by_length(name: str, item: Found, lengths: dict[str, int], file) -> tu
     expected = f"dims {SCALAR_DIMS} or {VECTOR_DIMS} with their coordinates"
     require(told, message, file=file, variable=name, expected=expected, found=f"shape {shape}")
     fitting = [p for p in permutations(candidates) if all(lengths.get(d, n) == n for d, n in zip(p, shape))]
-    found = f"shape {shape}, which fits {len(fitting)} orders"
+    message, found = "the order of the axes is ambiguous", f"shape {shape}, which fits {len(fitting)} orders"
     expected = "named dims (Zarr dimension_names, HDF5 dimension labels)"
-    message = "the order of the axes is ambiguous"
     require(len(fitting) <= 1, message, file=file, variable=name, expected=expected, found=found)
     return fitting[0] if fitting else candidates
 

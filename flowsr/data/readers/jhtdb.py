@@ -123,12 +123,8 @@ class StoreReader(Reader):
         expected, hint = "the name of one of " + ", ".join(SIMULATIONS), "a manifest can say what its axes and grid are"
         message = "a store without coordinates"
         require(simulation, message, file=path, expected=expected, found=path.stem, hint=hint)
-        message, hint = (
-            "the stretched axis of this simulation is not in its store",
-            "name them in a manifest (coordinates)",
-        )
-        whole = all(simulation.periodic)
-        require(whole, message, file=path, variable="y", expected="cell centres", hint=hint)
+        message, hint = "the stretched axis is not in this store", "a manifest can name the cell centres (coordinates)"
+        require(all(simulation.periodic), message, file=path, variable="y", hint=hint)
         axes = {
             name: xr.Variable((name,), np.arange(cells) * (length / cells))
             for name, cells, length in zip(SPACE, simulation.cells, simulation.lengths)
@@ -137,8 +133,7 @@ class StoreReader(Reader):
         for name in _stored(folder):
             array = checked_array(folder, name, zarr.open_array(str(folder / name), mode="r"))
             fits = array.shape[1:4] == wanted and array.shape[4] in COMPONENTS
-            expected = f"(time, {', '.join(map(str, wanted))}, 1 or 3)"
-            message = "not the shape of this simulation"
+            expected, message = f"(time, {', '.join(map(str, wanted))}, 1 or 3)", "not the shape of this simulation"
             require(fits, message, file=path, variable=name, expected=expected, found=array.shape)
             variables[name] = array
         times = sorted({array.shape[0] for array in variables.values()})
@@ -163,8 +158,7 @@ def _fields(datasets, path: Path) -> dict[str, dict[int, LazyArray]]:
         if match is None or item.ndim != 4:
             continue
         field, number = match[1].lower(), int(match[2])
-        once = number not in fields.setdefault(field, {})
-        expected = "one spelling of each field and time"
+        once, expected = number not in fields.setdefault(field, {}), "one spelling of each field and time"
         require(once, "stored twice", file=path, variable=name, expected=expected)
         fields[field][number] = lazy_dataset(path, item)
     found = ", ".join(datasets)
@@ -184,8 +178,8 @@ def _variable(name: str, arrays: list[LazyArray], axes, path: Path) -> xr.Variab
         where, (*sides, count) = {"file": path, "variable": array.variable}, array.shape
         agree, expected = tuple(sides) == wanted, f"(z, y, x) = {wanted}"
         require(agree, "shape and coordinates disagree", **where, expected=expected, found=array.shape)
-        known, hint = count in COMPONENTS, "a manifest can name the part that is wanted"
-        known, expected = known and count == arrays[0].shape[3], "1 or 3 values a point"
+        known, expected = count in COMPONENTS and count == arrays[0].shape[3], "1 or 3 values a point"
+        hint = "a manifest can name the part that is wanted"
         require(known, "not a scalar or a vector", **where, expected=expected, found=count, hint=hint)
     return _oriented(name, Stack(arrays, 0), len(arrays), axes)
 

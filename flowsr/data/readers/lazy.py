@@ -33,10 +33,8 @@ class LazyArray(BackendArray):
     """An array that exists only on demand; picklable as long as its subclass holds no open handle.
 
     Args:
-        shape: its shape.
-        dtype: its dtype; values come back in native byte order.
-        file: what to name in an error.
-        variable: what to name in an error.
+        dtype: of the file; values come back in native byte order.
+        file, variable: what to name in an error.
     """
 
     def __init__(self, shape, dtype, file, variable: str):
@@ -135,7 +133,6 @@ class Stack(LazyArray):
     """Equal arrays side by side along a new axis.
 
     Args:
-        parts: arrays of one shape.
         axis: where the new axis goes.
 
     Raises:

@@ -41,7 +41,11 @@ def describe(case: str) -> dict:
         ``left_out``.
     """
     root = Path(case)
-    _check_parts(root)
+    whole = (root / MESH).is_dir() or not (root / "processor0").is_dir()
+    require(whole, "a case in pieces", file=case, expected=str(MESH), hint="run reconstructPar first")
+    for part in (CONTROL, *(MESH / name for name in ("points", "faces", "owner", "neighbour", "boundary"))):
+        there = any((root / name).is_file() for name in (part, f"{part}.gz"))
+        require(there, "an incomplete case", file=case, expected=str(part), found="nothing")
     folders = [p for p in root.iterdir() if p.is_dir() and TIME.fullmatch(p.name) and _fields(p)]
     require(folders, "no field in this case", file=case, expected="time folders with vol...Fields")
     folders.sort(key=lambda p: float(p.name))
@@ -96,14 +100,6 @@ def _mesh(case: Path) -> dict:
         return {"lines": lines, "order": order, "boundary": _boundary(case, output, lines)}
 
 
-def _check_parts(case: Path) -> None:
-    whole = (case / MESH).is_dir() or not (case / "processor0").is_dir()
-    require(whole, "a case in pieces", file=case, expected=str(MESH), hint="run reconstructPar first")
-    for part in (CONTROL, *(MESH / name for name in ("points", "faces", "owner", "neighbour", "boundary"))):
-        there = any((case / name).is_file() for name in (part, f"{part}.gz"))
-        require(there, "an incomplete case", file=case, expected=str(part), found="nothing")
-
-
 def _require_box(holds: object, case: Path, variable: str | None = None, **parts) -> None:
     hint = "sample the fields on a uniform grid"
     require(holds, "not a box of bricks", file=case, variable=variable, **parts, hint=hint)
@@ -146,7 +142,10 @@ def _sorted_box(points: np.ndarray, corners: np.ndarray, case) -> tuple[tuple[np
         low, high = values.min(axis=1), values.max(axis=1)
         slack = TOLERANCE * float(np.abs(values).max())
         skew = np.minimum(values - low[:, None], high[:, None] - values).max()
-        line = _planes(np.concatenate([low, high]), slack)
+        # The planes: the distinct numbers among those that are equal to round-off.
+        ends = np.unique(np.concatenate([low, high]))
+        starts = np.flatnonzero(np.diff(ends, prepend=-np.inf) > 2 * slack)
+        line = np.array([part.mean() for part in np.split(ends, starts[1:])])
         place = np.clip(np.searchsorted(line, (low + high) / 2) - 1, 0, max(0, len(line) - 2))
         off = max(np.abs(line[place] - low).max(), np.abs(line[np.minimum(place + 1, len(line) - 1)] - high).max())
         bricks, found = max(skew, off) <= 2 * slack and len(line) > 1, f"corners {max(skew, off):.3g} off them"
@@ -160,13 +159,6 @@ def _sorted_box(points: np.ndarray, corners: np.ndarray, case) -> tuple[tuple[np
     order[np.ravel_multi_index(places, sides)] = np.arange(len(corners))
     _require_box((order >= 0).all(), case, expected="one cell a place", found="cells that overlap")
     return tuple(lines), order
-
-
-def _planes(values: np.ndarray, slack: float) -> np.ndarray:
-    """The distinct numbers among some that are equal to round-off."""
-    values = np.unique(values)
-    starts = np.flatnonzero(np.diff(values, prepend=-np.inf) > 2 * slack)
-    return np.array([part.mean() for part in np.split(values, starts[1:])])
 
 
 def _boundary(case: Path, output, lines) -> tuple[str | None, ...]:

@@ -116,8 +116,9 @@ def _check_xml(path: Path) -> None:
         # For an origin or a spacing that is no number VTK takes its own.
         given = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image[0]) if image else []
         for key, text in given:
-            variable, found = key.decode(), repr(text.decode("utf-8", "replace"))[:80]
-            require(_three_numbers(text), "not three numbers", file=path, variable=variable, found=found)
+            origin, found = np.array(text.split(), dtype=float), repr(text.decode("utf-8", "replace"))[:80]
+            three = origin.size == 3 and np.isfinite(origin).all()
+            require(three, "not three numbers", file=path, variable=key.decode(), found=found)
         # A number of tuples or components beyond VTK's own would overflow, and be another.
         for claim in re.compile(rb'NumberOf(?:Tuples|Components)\s*=\s*["\']\s*(\d+)').finditer(content, 0, end):
             possible = int(claim[1][:20]) <= GREATEST_RATIO * size
@@ -130,14 +131,6 @@ def _check_xml(path: Path) -> None:
             found = [_count(item, content, end) for item in ElementTree.fromstring(piece[2]).findall("DataArray")]
             message, expected = "coordinates and grid disagree", f"{wanted} numbers for the extent {extent}"
             require(found == wanted, message, file=path, variable="Coordinates", expected=expected, found=found)
-
-
-def _three_numbers(text: bytes) -> bool:
-    try:
-        values = np.array(text.split(), dtype=float)
-    except ValueError:
-        return False
-    return values.size == 3 and bool(np.isfinite(values).all())
 
 
 def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:

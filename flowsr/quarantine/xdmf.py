@@ -163,7 +163,11 @@ class _Light:
         element = self.meant(element)
         kind, function = element.get("ItemType", "Uniform").lower(), (element.get("Function") or "").strip()
         if kind == "function" and JOIN.fullmatch(function):
-            return self._joined([self.array(part, name) for part in element.findall("DataItem")], name)
+            parts = [self.array(part, name) for part in element.findall("DataItem")]
+            shapes, dtype = {part.shape for part in parts}, np.result_type(*(part.dtype for part in parts))
+            self.require(len(shapes) == 1, "arrays of different shapes", name, found=sorted(shapes))
+            shape = (*parts[0].shape, len(parts))
+            return Item(shape, dtype, lambda at: np.stack([part.read(at[:-1]) for part in parts[at[-1]]], -1))
         if kind == "hyperslab":
             return self._slab(element, name)
         expected = "ItemType Uniform, HyperSlab or JOIN of some"
@@ -190,15 +194,6 @@ class _Light:
         numbers = words and all(word.isdecimal() and len(word) < 16 for word in words)
         self.require(numbers, "not dimensions", name, expected="whole numbers", found=repr(text)[:200])
         return tuple(map(int, words))
-
-    def _joined(self, parts: list[Item], name: str) -> Item:
-        shapes = {part.shape for part in parts}
-        self.require(len(shapes) == 1, "arrays of different shapes", name, found=sorted(shapes))
-
-        def read(part: Slices) -> np.ndarray:
-            return np.stack([p.read(part[:-1]) for p in parts[part[-1]]], -1)
-
-        return Item((*parts[0].shape, len(parts)), np.result_type(*(part.dtype for part in parts)), read)
 
     def _hdf(self, element: ElementTree.Element, name: str, shape: tuple[int, ...]) -> Item:
         text = (element.text or "").strip()

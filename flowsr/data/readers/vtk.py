@@ -190,20 +190,18 @@ def _with_words(dataset: xr.Dataset, text: str | None, layout, path: Path) -> xr
         if name in dataset.data_vars and isinstance(attrs, dict):
             dataset[name].attrs = attrs
     for name, axis in words.get("coordinates", {}).items() if layout is None else ():
-        values = np.asarray(axis["values"])
-        agree = name not in SPACE or _near(values, dataset[name].values)
+        values, agree = np.asarray(axis["values"]), True
+        if name in SPACE:
+            middles = dataset[name].values
+            slack = 0.5 * float(np.ptp(middles)) / max(1, len(middles) - 1)
+            agree = values.dtype.kind == "f" and values.shape == middles.shape
+            agree = agree and (np.abs(values - middles) <= slack).all()
         require(agree, "flowsr's own words and the grid disagree", file=path, variable=name)
         if values.shape == dataset.sizes.get(name, ()) or values.shape == (dataset.sizes.get(name, -1),):
             dataset = dataset.assign_coords({name: xr.Variable((name,), values, axis.get("attrs", {}))})
     if "attrs" in words:
         dataset.attrs = dict(words["attrs"])
     return dataset
-
-
-def _near(centers: np.ndarray, middles: np.ndarray) -> bool:
-    if centers.shape != middles.shape or centers.dtype.kind != "f":
-        return False
-    return bool(np.all(np.abs(centers - middles) <= 0.5 * float(np.ptp(middles)) / max(1, len(middles) - 1)))
 
 
 def structured_dataset(

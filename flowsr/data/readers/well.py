@@ -46,7 +46,9 @@ class WellReader(Reader):
         with h5py.File(path, "r") as file:
             node = group_of(file, request.group, path)
             attrs = attributes_of(node)
-            _check_kind(attrs, path)
+            grid, axes = str(attrs.get("grid_type", "cartesian")).lower(), attrs.get("n_spatial_dims", 3)
+            box, found = grid == "cartesian" and int(np.ravel(axes)[0]) == 3, f"{grid}, {axes} axes"
+            require(box, "not a field in a box", file=path, expected="a cartesian grid with three axes", found=found)
             sample = _sample(attrs, request.run, path)
             dataset = xr.Dataset(coords=_coordinates(node, sample, path))
             sizes = {name: dataset.sizes[name] for name in ("time", *SPACE)}
@@ -107,12 +109,6 @@ class _Flattened(LazyArray):
     def load(self, index):
         values = self.source.load((*index[:-1], slice(None), slice(None)))
         return values.reshape(*values.shape[:-2], 9)[..., index[-1]]
-
-
-def _check_kind(attrs: dict, path: Path) -> None:
-    grid, dims = str(attrs.get("grid_type", "cartesian")).lower(), attrs.get("n_spatial_dims", 3)
-    good, found = grid == "cartesian" and int(np.ravel(dims)[0]) == 3, f"{grid}, {dims} axes"
-    require(good, "not a field in a box", file=path, expected="a cartesian grid with three axes", found=found)
 
 
 def _sample(attrs: dict, run: str | None, path: Path) -> int:

@@ -39,7 +39,12 @@ class ZarrReader(Reader):
         arrays, groups = dict(opened.arrays()), sorted(opened.group_keys())
         hint = f"name a group: {', '.join(groups)}"
         require(arrays or not groups, "no field at the top of this store", file=folder, hint=hint)
-        found = {name: _found(folder, name, array) for name, array in sorted(arrays.items())}
+        found = {}
+        for name, array in sorted(arrays.items()):
+            own = dict(array.attrs)
+            dims = own.pop(V2_DIMS, None) or getattr(array.metadata, "dimension_names", None)
+            named = dims is not None and all(dim is not None for dim in dims)
+            found[name] = Found(checked_array(folder, name, array), tuple(dims) if named else None, own)
         attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
         return assemble(found, attrs, folder)
 
@@ -70,11 +75,3 @@ def checked_array(folder: Path, name: str, array) -> ZarrArray:
     inside = (folder / name).resolve().is_relative_to(folder.resolve())
     require(inside, "leads out of the store", file=folder, variable=name, expected="no links")
     return ZarrArray(array.shape, array.dtype, folder, name)
-
-
-def _found(folder: Path, name: str, array) -> Found:
-    attrs = dict(array.attrs)
-    dims = attrs.pop(V2_DIMS, None) or getattr(array.metadata, "dimension_names", None)
-    if dims is not None and any(d is None for d in dims):
-        dims = None
-    return Found(checked_array(folder, name, array), None if dims is None else tuple(dims), attrs)

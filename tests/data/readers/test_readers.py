@@ -147,7 +147,7 @@ def broken(name, **changes):
 
 
 DEFECTS = [
-    (broken("no x", content={"x": None}), "variable: x; expected: cell centres"),
+    (broken("no x", content={"x": None}), r"variable: x; expected: numbers x\(x\)"),
     (broken("no time", content={"time": None}), "variable: time"),
     (broken("no field", content={"velocity": None}), "no field in this file"),
     (broken("short x", content={"x": np.arange(3.0)}), "variable: velocity; expected: .*'x': 3"),

@@ -182,15 +182,18 @@ def _casting(device: str, precision: str):
 
 
 def _step(module: torch.nn.Module, values: Tensor, backward: bool, device: str, precision: str) -> Callable[[], object]:
-    """One pass; with ``backward``, gradients for the input and every parameter."""
-    values = values.detach().requires_grad_(backward)
+    """One pass; with ``backward``, gradients for the input, itself in reduced precision, and every parameter."""
+    values = values.detach().to(getattr(torch, precision)).requires_grad_(backward)
     wanted = [values, *module.parameters()]
-    with torch.no_grad():
-        gradient = torch.randn_like(module(values), dtype=getattr(torch, precision))
+
+    def forward(enabled: bool) -> Tensor:
+        with torch.set_grad_enabled(enabled), _casting(device, precision):
+            return module(values)
+
+    gradient = torch.randn_like(forward(False))
 
     def run() -> object:
-        with torch.set_grad_enabled(backward), _casting(device, precision):
-            result = module(values)
+        result = forward(backward)
         return torch.autograd.grad(result, wanted, gradient.to(result.dtype)) if backward else result
 
     return run

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from flowsr.kernels.conv3d import conv3d
 from flowsr.kernels.expansion import expand_group
 from flowsr.kernels.padding import Padding, pad
 from flowsr.kernels.tables import ConvolutionTables
@@ -81,8 +81,8 @@ def convolve(features: Tensor, weight: Tensor, padding: Padding) -> Tensor:
     """
     halo = weight.shape[-1] // 2
     if set(padding) == {"zero"}:
-        return F.conv3d(features, weight, padding=halo)
-    return F.conv3d(pad(features, halo, padding), weight)
+        return conv3d(features, weight, padding=halo)
+    return conv3d(pad(features, halo, padding), weight)
 
 
 def dense_convolution(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import triple
+from flowsr.kernels.conv3d import conv3d_fault
 from flowsr.kernels.dense import FilterCache, convolution_dtype
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.registry import Registry
@@ -115,17 +116,20 @@ class Choice:
         reason: one sentence.
         costs: predicted seconds of every kernel that could do it.
         refusals: why the others could not.
+        fault: what is wrong with conv3d on this device, which the dense kernel then does without; or None.
     """
 
     kernel: str
     reason: str
     costs: dict[str, float]
     refusals: dict[str, str]
+    fault: str | None = None
 
     def __str__(self) -> str:
         costs = ", ".join(f"{name} {1e3 * seconds:.3g} ms" for name, seconds in self.costs.items())
         refusals = "".join(f"; {name} cannot: {why}" for name, why in self.refusals.items())
-        return f"{self.kernel}: {self.reason} (predicted: {costs or 'nothing'}{refusals})"
+        fault = f"; dense goes without conv3d: {self.fault}" if self.fault else ""
+        return f"{self.kernel}: {self.reason} (predicted: {costs or 'nothing'}{refusals}{fault})"
 
 
 KERNELS: Registry[Kernel] = Registry("convolution kernel", group="flowsr.kernels")
@@ -160,17 +164,19 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
     _load_outside_kernels()
     refusals = {name: why for name, entry in KERNELS.items() if (why := entry.refusal(case)) is not None}
     costs = {name: entry.cost(case) for name, entry in KERNELS.items() if name not in refusals}
+    fault = conv3d_fault(case.device, case.dtype) if case.device == "cuda" and case.taps > 1 else None
     for forced, by in ((kernel, "argument"), (_forced[-1] if _forced else None, "use_kernel"), _from_environment()):
         if forced is None:
             continue
         KERNELS[forced]
         if forced in refusals:
             raise FlowsrError(f"kernel '{forced}', forced by {by}, cannot do this convolution", found=refusals[forced])
-        return Choice(forced, f"forced by {by}", costs, refusals)
+        return Choice(forced, f"forced by {by}", costs, refusals, fault)
     best = next(iter(costs))
     for name, seconds in costs.items():  # a plain loop, so that torch.compile can follow it
         best = name if seconds < costs[best] else best
-    return Choice(best, "lowest predicted time" if len(costs) > 1 else "the only one that can", costs, refusals)
+    reason = "lowest predicted time" if len(costs) > 1 else "the only one that can"
+    return Choice(best, reason, costs, refusals, fault)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # imports, which a traced graph could not follow

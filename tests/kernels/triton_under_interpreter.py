@@ -243,6 +243,14 @@ class TestLayer:
         found = torch.autograd.grad(compiled(features).sin().sum(), [features, *layer.parameters()])
         assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found, expected))
 
+    def test_compiled_under_autocast(self):
+        """The same bits as eager: autocast rounds what is convolved, and nothing inside."""
+        layer = GroupConv(octahedral_group("O"), 1, 1, kernel_size=1, activation="gelu", kernel="triton")
+        features = torch.randn(1, 1, 24, 2, 2, 1, generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = [run(features) for run in (layer, torch.compile(layer, fullgraph=True, backend="aot_eager"))]
+        assert torch.equal(*found)
+
     def test_operators_keep_torch_s_contract(self):
         values, _ = operands("O", k=1, cells=(1, 2, 1))
         values = [value.requires_grad_() for value in values]

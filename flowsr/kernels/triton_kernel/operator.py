@@ -382,5 +382,6 @@ def triton_convolution(
     derived = torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in operands)
     keep = derived and activation in ("gelu", "silu")
     settings = (tables.group.name, ",".join(padding), activation or "none", dtype)
-    result: Tensor = sign_convolution(*operands, *settings, keep)[0]
+    with torch.autocast(features.device.type, enabled=False):  # the filters' transform keeps their own precision
+        result: Tensor = sign_convolution(*operands, *settings, keep)[0]
     return result

@@ -27,8 +27,8 @@ from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
 WORKSPACE_SHARE = 0.2
 WORKSPACE_BYTES = 48 * 2**20
 LARGEST_WORKSPACE = 2**30  # offsets within it are 32-bit numbers
-# Programs that the gradient of the filters is split into, at least: some for every multiprocessor.
-CORRELATE_PROGRAMS = 528
+# Programs that the gradient of the filters is split into, at least: some for every multiprocessor, which holds one.
+CORRELATE_PROGRAMS = 300
 DIRECT_EDGES = ("periodic", "zero")  # continuations whose adjoint is a continuation too
 
 
@@ -131,6 +131,11 @@ class Blocks:
         columns."""
         choices = [size for size in (16, 32, 64, 128) if size <= self.widest]
         return min(choices, key=lambda size: -(-columns // size) * (size + 32))
+
+    def parts(self, columns: int) -> tuple[int, int]:
+        """Columns of a program that holds three sums: two powers of two, or one and nothing."""
+        choices = ((16, 0), (32, 0), (32, 16), (64, 0), (64, 32)) if self.widest > 64 else ((16, 0), (32, 0))
+        return min(choices, key=lambda parts: -(-columns // sum(parts)) * (sum(parts) + 32))
 
 
 def interpreted() -> bool:
@@ -374,9 +379,13 @@ class Stages:
     def correlation_totals(self, columns_shifted: int, columns_plain: int, device: torch.device) -> Tensor:
         """Zeros for :meth:`correlate` to add to: (splits, |K|, k^3, width, width) float32."""
         tables, widths = self.tables, [self.blocks.width(count) for count in (columns_shifted, columns_plain)]
-        programs_per_split = tables.order * tables.taps * math.prod(_cdiv(w, self.blocks.outer(w)) for w in widths)
+        programs_per_split = tables.order * tables.lines.shape[1] * self._correlate_blocks(*widths)
         splits = 1 if interpreted() else _cdiv(CORRELATE_PROGRAMS, programs_per_split)
         return torch.zeros(splits, tables.order, tables.taps, *widths, dtype=torch.float32, device=device)
+
+    def _correlate_blocks(self, shifted: int, plain: int) -> int:
+        """Blocks of columns of both slabs that :meth:`correlate` works on apart."""
+        return _cdiv(shifted, self.blocks.outer(shifted)) * _cdiv(plain, sum(self.blocks.parts(plain)))
 
     def correlate(self, shifted: Tensor, plain: Tensor, box: Box, totals: Tensor) -> None:
         """Add the products of a slab with a halo and one without, summed over the box, to ``totals``."""
@@ -384,36 +393,38 @@ class Stages:
         tile = tile_sides(box.sides, blocks.turn)
         tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
         widths = totals.shape[-2:]
-        outer = [blocks.outer(width) for width in widths]
-        grid = (tables.order * tables.taps, math.prod(_cdiv(w, o) for w, o in zip(widths, outer)), len(totals))
-        start(
-            programs().correlate,
-            grid,
-            shifted,
-            plain,
-            tables.sources,
-            tables.steps_on_device,
-            totals,
-            tiles,
-            *box.sides,
-            K=tables.order,
-            HALF=tables.half,
-            TAPS=tables.taps,
-            WIDTH_SHIFTED=widths[0],
-            WIDTH_PLAIN=widths[1],
-            PRECISION=self.precision,
-            SPLITS=len(totals),
-            TURNS=_cdiv(tiles, len(totals)),
-            TX=tile[0],
-            TY=tile[1],
-            TZ=tile[2],
-            BLOCK_SHIFTED=outer[0],
-            BLOCK_PLAIN=outer[1],
-            WIDE=interpreted(),
-            num_warps=blocks.warps,
-            num_stages=1,
-            maxnreg=blocks.registers,
-        )
+        head, tail = blocks.parts(widths[1])
+        for lines, reach in zip(tables.lines, range(min(1, tables.half), tables.half + 1)):
+            start(
+                programs().correlate,
+                (tables.order * len(lines), self._correlate_blocks(*widths), len(totals)),
+                shifted,
+                plain,
+                tables.sources,
+                lines,
+                totals,
+                tiles,
+                *box.sides,
+                K=tables.order,
+                HALF=tables.half,
+                TAPS=tables.taps,
+                LINES=len(lines),
+                REACH=reach,
+                WIDTH_SHIFTED=widths[0],
+                WIDTH_PLAIN=widths[1],
+                PRECISION=self.precision,
+                SPLITS=len(totals),
+                TURNS=_cdiv(tiles, len(totals)),
+                TX=tile[0],
+                TY=tile[1],
+                TZ=tile[2],
+                BLOCK_SHIFTED=blocks.outer(widths[0]),
+                HEAD=head,
+                TAIL=tail,
+                WIDE=interpreted(),
+                num_warps=blocks.warps,
+                num_stages=1,
+            )
 
     def collect(self, gradient: Tensor, saved: Tensor, factor: Tensor, activation: str) -> tuple[Tensor, Tensor]:
         """Sums over the voxels of the gradient before the activation, and of its product with ``factor``.

@@ -369,11 +369,20 @@ def synthesize(
 
 
 @triton.jit
+def _added(total, values, others, PRECISION: tl.constexpr, WIDE: tl.constexpr):
+    """``total`` plus values^T others, summed over voxels."""
+    values = values.to(others.dtype)
+    if WIDE:
+        values, others = values.to(tl.float32), others.to(tl.float32)
+    return tl.dot(tl.trans(values), others, total, input_precision=PRECISION)
+
+
+@triton.jit
 def correlate(
     shifted,
     plain,
     sources,
-    steps,
+    lines,
     totals,
     tiles,
     side_x,
@@ -382,6 +391,8 @@ def correlate(
     K: tl.constexpr,
     HALF: tl.constexpr,
     TAPS: tl.constexpr,
+    LINES: tl.constexpr,
+    REACH: tl.constexpr,
     WIDTH_SHIFTED: tl.constexpr,
     WIDTH_PLAIN: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -391,29 +402,53 @@ def correlate(
     TY: tl.constexpr,
     TZ: tl.constexpr,
     BLOCK_SHIFTED: tl.constexpr,
-    BLOCK_PLAIN: tl.constexpr,
+    HEAD: tl.constexpr,
+    TAIL: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile."""
-    chi, b = tl.program_id(0) // TAPS, tl.program_id(0) % TAPS
-    blocks: tl.constexpr = (WIDTH_PLAIN + BLOCK_PLAIN - 1) // BLOCK_PLAIN
+    """totals[split, chi, b, i, j] += sum_x (b shifted_(chi chi_b))(x, i) plain_chi(x, j), over every SPLITS-th tile.
+
+    A program takes one character of ``shifted`` and all combinations b that agree along x and y and have REACH along
+    z, together with those in place along z where REACH is 1 or 0: their shifted fields are sums and differences of the
+    same three. Even ones meet one character of ``plain``, odd ones another. Columns j come in a HEAD and a TAIL, powers
+    of two (96 = 64 + 32); without a TAIL (0) in a HEAD alone.
+    """
+    source, line = tl.program_id(0) // LINES, lines + 9 * (tl.program_id(0) % LINES)
+    blocks: tl.constexpr = (WIDTH_PLAIN + HEAD + TAIL - 1) // (HEAD + TAIL)
     columns_i = (tl.program_id(1) // blocks) * BLOCK_SHIFTED + tl.arange(0, BLOCK_SHIFTED)
-    columns_j = (tl.program_id(1) % blocks) * BLOCK_PLAIN + tl.arange(0, BLOCK_PLAIN)
+    columns_j = (tl.program_id(1) % blocks) * (HEAD + TAIL) + tl.arange(0, HEAD)
     split = tl.program_id(2)
     stride_z: tl.constexpr = K * WIDTH_SHIFTED
     stride_y = (side_z + 2 * HALF) * stride_z
     stride_x = (side_y + 2 * HALF) * stride_y
-    step = steps + 8 * b
-    pattern, parity = tl.load(step), tl.load(step + 7)
-    step_x, step_y, step_z = tl.load(step + 1) * stride_x, tl.load(step + 2) * stride_y, tl.load(step + 3) * stride_z
-    sign_x, sign_y, sign_z = tl.load(step + 4), tl.load(step + 5), tl.load(step + 6)
-    of_chi = tl.load(sources + chi * 8 + parity) * WIDTH_SHIFTED
-    target = ((split * K + chi) * TAPS + b) * WIDTH_SHIFTED
-    target = totals + (target + columns_i)[:, None] * WIDTH_PLAIN + columns_j[None, :]
+    pattern, parity = tl.load(line), tl.load(line + 5)
+    step_x, step_y = tl.load(line + 1) * stride_x, tl.load(line + 2) * stride_y
+    sign_x, sign_y = tl.load(line + 3), tl.load(line + 4)
+    even, odd = tl.load(sources + source * 8 + parity), tl.load(sources + source * 8 + (parity | 4))
+    # where the totals of the combination in place along z, of the sum and of the difference stand
+    at = (split * K + even) * TAPS
+    in_place, of_sum = at + tl.load(line + 6), at + tl.load(line + 7)
+    of_difference = (split * K + odd) * TAPS + tl.load(line + 8)
+    target = totals + columns_i[:, None] * WIDTH_PLAIN + columns_j[None, :]
+    size: tl.constexpr = WIDTH_SHIFTED * WIDTH_PLAIN
     some_i, some_j = (columns_i < WIDTH_SHIFTED)[None, :], (columns_j < WIDTH_PLAIN)[None, :]
     mask = (columns_i < WIDTH_SHIFTED)[:, None] & some_j
-    total = tl.load(target, mask=mask, other=0.0)
-    for PATTERN in tl.static_range(8):
+    if REACH < 2:
+        place = tl.load(target + in_place * size, mask=mask, other=0.0)
+    if REACH > 0:
+        total = tl.load(target + of_sum * size, mask=mask, other=0.0)
+        difference = tl.load(target + of_difference * size, mask=mask, other=0.0)
+    if TAIL > 0:
+        columns_t = (tl.program_id(1) % blocks) * (HEAD + TAIL) + HEAD + tl.arange(0, TAIL)
+        target_t = totals + columns_i[:, None] * WIDTH_PLAIN + columns_t[None, :]
+        some_t = (columns_t < WIDTH_PLAIN)[None, :]
+        mask_t = (columns_i < WIDTH_SHIFTED)[:, None] & some_t
+        if REACH < 2:
+            place_t = tl.load(target_t + in_place * size, mask=mask_t, other=0.0)
+        if REACH > 0:
+            total_t = tl.load(target_t + of_sum * size, mask=mask_t, other=0.0)
+            difference_t = tl.load(target_t + of_difference * size, mask=mask_t, other=0.0)
+    for PATTERN in tl.static_range(4):
         if pattern == PATTERN:
             for turn in range(0, TURNS):
                 number = split + turn * SPLITS
@@ -421,16 +456,40 @@ def correlate(
                 inside = inside & (number < tiles)
                 centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x
                 centre += (y + HALF) * stride_y + (z + HALF) * stride_z
-                pointers = shifted + centre[:, None] + (of_chi + columns_i)[None, :]
-                values = _combination(pointers, some_i, step_x, step_y, step_z, sign_x, sign_y, sign_z, PATTERN, WIDE)
+                pointers = shifted + centre[:, None] + (source * WIDTH_SHIFTED + columns_i)[None, :]
                 voxel = ((sample * side_x + x) * side_y + y) * side_z + z
-                others = plain + (voxel * K + chi)[:, None] * WIDTH_PLAIN + columns_j[None, :]
-                others = tl.load(others, mask=inside[:, None] & some_j, other=0.0)
-                values = values.to(others.dtype)
-                if WIDE:
-                    values, others = values.to(tl.float32), others.to(tl.float32)
-                total = tl.dot(tl.trans(values), others, total, input_precision=PRECISION)
-    tl.store(target, total, mask=mask)
+                others = plain + voxel[:, None] * (K * WIDTH_PLAIN)
+                mask_x = inside[:, None] & some_j
+                evens = tl.load(others + even * WIDTH_PLAIN + columns_j[None, :], mask=mask_x, other=0.0)
+                if TAIL > 0:
+                    mask_t_x = inside[:, None] & some_t
+                    evens_t = tl.load(others + even * WIDTH_PLAIN + columns_t[None, :], mask=mask_t_x, other=0.0)
+                if REACH < 2:
+                    values = _combination(pointers, some_i, step_x, step_y, 0, sign_x, sign_y, 1, PATTERN, WIDE)
+                    place = _added(place, values, evens, PRECISION, WIDE)
+                    if TAIL > 0:
+                        place_t = _added(place_t, values, evens_t, PRECISION, WIDE)
+                if REACH > 0:
+                    up, down = pointers + REACH * stride_z, pointers - REACH * stride_z
+                    up = _combination(up, some_i, step_x, step_y, 0, sign_x, sign_y, 1, PATTERN, WIDE)
+                    down = _combination(down, some_i, step_x, step_y, 0, sign_x, sign_y, 1, PATTERN, WIDE)
+                    odds = tl.load(others + odd * WIDTH_PLAIN + columns_j[None, :], mask=mask_x, other=0.0)
+                    total = _added(total, up + down, evens, PRECISION, WIDE)
+                    difference = _added(difference, up - down, odds, PRECISION, WIDE)
+                    if TAIL > 0:
+                        odds_t = tl.load(others + odd * WIDTH_PLAIN + columns_t[None, :], mask=mask_t_x, other=0.0)
+                        total_t = _added(total_t, up + down, evens_t, PRECISION, WIDE)
+                        difference_t = _added(difference_t, up - down, odds_t, PRECISION, WIDE)
+    if REACH < 2:
+        tl.store(target + in_place * size, place, mask=mask)
+        if TAIL > 0:
+            tl.store(target_t + in_place * size, place_t, mask=mask_t)
+    if REACH > 0:
+        tl.store(target + of_sum * size, total, mask=mask)
+        tl.store(target + of_difference * size, difference, mask=mask)
+        if TAIL > 0:
+            tl.store(target_t + of_sum * size, total_t, mask=mask_t)
+            tl.store(target_t + of_difference * size, difference_t, mask=mask_t)
 
 
 @triton.jit

@@ -23,7 +23,7 @@ where these are 6 C wide, and every tap costs it a 48 x 48 transform where this 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import product
@@ -85,6 +85,24 @@ def combinations(kernel_size: int) -> tuple[Combination, ...]:
     return tuple(found)
 
 
+def _lines(found: Sequence[Combination], m: int) -> list[tuple[int, ...]]:
+    """Rows of ``SignTables.lines`` for a reach m along z."""
+    numbers = {(b.parity, b.reach): number for number, b in enumerate(found)}
+    flat = sorted((b for b in found if not b.reach[2]), key=lambda b: -b.pattern.bit_count())
+    return [
+        (
+            b.pattern,
+            *b.reach[:2],
+            *b.signs[:2],
+            b.parity,
+            numbers[b.parity, b.reach],
+            numbers[b.parity, (*b.reach[:2], m)],
+            numbers[b.parity | 4 * (m > 0), (*b.reach[:2], m)],
+        )
+        for b in flat
+    ]
+
+
 def _bits(vector: Iterable[bool]) -> int:
     return sum(1 << axis for axis, odd in enumerate(vector) if odd)
 
@@ -101,7 +119,10 @@ class SignTables:
         elements: (|K|, 6) int32 [k, p] is the element k p.
         sources: (|K|, 8) int32 [chi, parity] is the character chi times that of the parity.
         combinations: of shifts, see :func:`combinations`.
-        steps: their (pattern, reach along x, y, z, signs along x, y, z, parity); ``steps_on_device``: the same, int32.
+        steps: their (pattern, reach along x, y, z, signs along x, y, z, parity).
+        lines: int32, for m = 1 ... k // 2 (or 0 for k = 1) the combinations that agree along x and y, those with most
+            terms first: (pattern, reach along x, y, signs along x, y, and parity along x and y; the numbers of the
+            combinations that are, along z, in place, the sum at m, the difference at m).
         first: (9,) the first combination of every parity, and their number.
     """
 
@@ -134,7 +155,8 @@ class SignTables:
         self._source_of = torch.tensor(np.array(sources)[:, parities], device=device)
         self.steps = tuple((b.pattern, *b.reach, *b.signs, b.parity) for b in self.combinations)
         self.first = tuple(sum(p < parity for p in parities) for parity in range(CLASSES + 1))
-        self.steps_on_device = torch.tensor(self.steps, dtype=torch.int32, device=device)
+        lines = [_lines(self.combinations, m) for m in range(min(1, self.half), self.half + 1)]
+        self.lines = torch.tensor(lines, dtype=torch.int32, device=device)
 
     def _load_filter_indices(self, device: torch.device | str, elements: np.ndarray, cosets: list[int]) -> None:
         group, taps = self.group, self.taps

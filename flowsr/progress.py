@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from typing import TYPE_CHECKING
 
 from flowsr.errors import printable
+
+if TYPE_CHECKING:  # a GPU node computes without rich
+    from rich.console import Console
+    from rich.progress import Progress as Bars
 
 #: How progress is shown: told which piece of work, the fraction done (0 to 1) and a short message.
 Show = Callable[[str, float, str], None]
@@ -65,6 +65,8 @@ SILENT = Progress()
 @contextmanager
 def shown(console: Console | None = None) -> Iterator[Progress]:
     """Progress bars on a terminal; elsewhere one plain line per piece of work and tenth of the way."""
+    from rich.console import Console
+
     console = console or Console(file=sys.stderr)
     if console.is_terminal:
         with _bars(console) as bars:
@@ -90,6 +92,9 @@ def plain_lines(write: Callable[[str], None], share: float = 0.1) -> Progress:
 
 
 def _bars(console: Console) -> Bars:
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     return Bars(
         TextColumn("[bold]{task.description:<24}"),
         BarColumn(bar_width=30),
@@ -102,6 +107,8 @@ def _bars(console: Console) -> Bars:
 
 
 def _drawing(bars: Bars) -> Show:
+    from rich.markup import escape
+
     tasks = {}
 
     def show(title: str, fraction: float, message: str) -> None:

@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, write_bytes_atomic, write_json_atomic
 from flowsr.models.base import Task, Upscaler
@@ -60,6 +57,8 @@ class ModelCard:
 
 def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
     """Write ``model.safetensors`` and ``model.json`` into ``folder``; each appears whole or not at all."""
+    from safetensors.torch import save
+
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes_atomic(folder / WEIGHTS, save(tensors))
@@ -93,6 +92,9 @@ def load_model(folder: Path) -> Upscaler:
         FlowsrError: files that are missing, damaged, or do not belong together: where the card has the sha256 of the
             weights, under ``weights_sha256``, these and no others are loaded.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     folder = Path(folder)
     card = read_card(folder)
     try:

@@ -127,14 +127,17 @@ class Blocks:
         return self.inner if width % self.inner == 0 else 16
 
     def outer(self, columns: int) -> int:
-        """Columns per program: few programs, little padding. Every program reads its neighbourhood anew, worth 32
-        columns."""
+        """Rows of the filters' gradient per program, a power of two."""
         choices = [size for size in (16, 32, 64, 128) if size <= self.widest]
         return min(choices, key=lambda size: -(-columns // size) * (size + 32))
 
     def parts(self, columns: int) -> tuple[int, int]:
-        """Columns of a program that holds three sums: two powers of two, or one and nothing."""
-        choices = ((16, 0), (32, 0), (32, 16), (64, 0), (64, 32)) if self.widest > 64 else ((16, 0), (32, 0))
+        """Columns of the result per program, as two powers of two, or one and nothing: few programs, little padding.
+
+        Every program reads its neighbourhood anew, worth 32 columns.
+        """
+        choices = ((16, 0), (32, 0), (32, 16), (64, 0), (64, 32))
+        choices = tuple(parts for parts in choices if sum(parts) <= self.widest)
         return min(choices, key=lambda parts: -(-columns // sum(parts)) * (sum(parts) + 32))
 
 
@@ -281,7 +284,7 @@ class Stages:
         apart = spectra.unflatten(5, (banks_out, -1)).unflatten(3, (banks_in, -1))
         rows, columns = COSETS * channels_in, COSETS * channels_out
         ordered = apart.permute(0, 1, 3, 2, 4, 6, 5, 7).reshape(order, taps, rows, columns)
-        missing = (round_up(columns, self.blocks.outer(columns)) - columns, self.blocks.width(rows) - rows)
+        missing = (round_up(columns, sum(self.blocks.parts(columns))) - columns, self.blocks.width(rows) - rows)
         return F.pad(ordered, (0, missing[0], 0, missing[1])).to(self.dtype).contiguous()
 
     def multiply(self, slab: Tensor, matrices: Tensor, box: Box, columns: int) -> Tensor:
@@ -292,11 +295,11 @@ class Stages:
         """
         tables, blocks = self.tables, self.blocks
         product = slab.new_empty((box.voxels, tables.order, blocks.width(columns)))
-        outer, tile = blocks.outer(columns), tile_sides(box.sides, blocks.voxels)
+        (head, tail), tile = blocks.parts(columns), tile_sides(box.sides, blocks.voxels)
         tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
         start(
             programs().multiply,
-            (tables.order, tiles, _cdiv(columns, outer)),
+            (tables.order, tiles, _cdiv(columns, head + tail)),
             slab,
             matrices,
             tables.sources,
@@ -317,7 +320,8 @@ class Stages:
             TY=tile[1],
             TZ=tile[2],
             INNER=blocks.step(slab.shape[-1]),
-            OUTER=outer,
+            HEAD=head,
+            TAIL=tail,
             WIDE=interpreted(),
             num_warps=blocks.warps,
             num_stages=1,

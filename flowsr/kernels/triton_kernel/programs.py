@@ -188,11 +188,23 @@ def analyze(
 
 
 @triton.jit
+def _dot(total, values, pointers, PRECISION: tl.constexpr, WIDE: tl.constexpr):
+    """``total`` plus ``values`` times the matrix at ``pointers``."""
+    weights = tl.load(pointers)
+    values = values.to(weights.dtype)
+    if WIDE:
+        values, weights = values.to(tl.float32), weights.to(tl.float32)
+    return tl.dot(values, weights, total, input_precision=PRECISION)
+
+
+@triton.jit
 def _products_of_parity(
     total,
+    total_t,
     pointers,
     counted,
     weight_pointers,
+    weight_pointers_t,
     stride_x,
     stride_y,
     stride_z,
@@ -202,10 +214,12 @@ def _products_of_parity(
     WIDTH_IN: tl.constexpr,
     WIDTH_OUT: tl.constexpr,
     INNER: tl.constexpr,
+    TAIL: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """``total`` plus the products of the combinations BEGIN to END, which read the same character of the slab.
+    """``total`` plus the products of the combinations BEGIN to END, which read the same character of the slab; and
+    ``total_t``, of further columns, where there is a TAIL.
 
     ``counted`` is 1 for voxels in the box, and 0 for those of a tile that are beyond, which nobody stores. It is here
     because the compiler would send every term of a sum of loads alone through shared memory, instead of the sum.
@@ -213,7 +227,6 @@ def _products_of_parity(
     for start in range(0, WIDTH_IN, INNER):
         inner = start + tl.arange(0, INNER)
         for b in tl.static_range(BEGIN, END):
-            weights = tl.load(weight_pointers + (b * WIDTH_IN + inner)[:, None] * WIDTH_OUT)
             values = _combination(
                 pointers + inner[None, :],
                 None,
@@ -226,11 +239,12 @@ def _products_of_parity(
                 STEPS[b][0],
                 WIDE,
             )
-            values = (values * counted[:, None]).to(weights.dtype)
-            if WIDE:
-                values, weights = values.to(tl.float32), weights.to(tl.float32)
-            total = tl.dot(values, weights, total, input_precision=PRECISION)
-    return total
+            values = values * counted[:, None]
+            rows = (b * WIDTH_IN + inner)[:, None] * WIDTH_OUT
+            total = _dot(total, values, weight_pointers + rows, PRECISION, WIDE)
+            if TAIL > 0:
+                total_t = _dot(total_t, values, weight_pointers_t + rows, PRECISION, WIDE)
+    return total, total_t
 
 
 @triton.jit
@@ -256,31 +270,37 @@ def multiply(
     TY: tl.constexpr,
     TZ: tl.constexpr,
     INNER: tl.constexpr,
-    OUTER: tl.constexpr,
+    HEAD: tl.constexpr,
+    TAIL: tl.constexpr,
     WIDE: tl.constexpr,
 ):
     """product[x, chi, j] = sum_b sum_i W_chi,b[i, j] (b slab_(chi chi_b))(x, i): a tile of voxels, a chi, a block of j.
 
-    Parity by parity, so that one character's neighbourhood stays in the first-level cache for all combinations that
-    read it.
+    Columns j come in a HEAD and a TAIL, see :func:`correlate`. Parity by parity, so that one character's neighbourhood
+    stays in the first-level cache for all combinations that read it.
     """
     chi = tl.program_id(0)
-    columns_out = tl.program_id(2) * OUTER + tl.arange(0, OUTER)
+    columns_out = tl.program_id(2) * (HEAD + TAIL) + tl.arange(0, HEAD)
+    columns_t = tl.program_id(2) * (HEAD + TAIL) + HEAD + tl.arange(0, TAIL if TAIL > 0 else 1)
     sample, x, y, z, inside = _tile(tl.program_id(1), side_x, side_y, side_z, TX, TY, TZ)
     stride_z: tl.constexpr = K * WIDTH_IN
     stride_y = (side_z + 2 * HALF) * stride_z
     stride_x = (side_y + 2 * HALF) * stride_y
     centre = (sample * (side_x + 2 * HALF) + x + HALF) * stride_x + (y + HALF) * stride_y + (z + HALF) * stride_z
     counted = inside.to(tl.float32 if WIDE else slab.dtype.element_ty)  # see _products_of_parity
-    total = tl.zeros((TX * TY * TZ, OUTER), dtype=tl.float32)
+    total = tl.zeros((TX * TY * TZ, HEAD), dtype=tl.float32)
+    total_t = tl.zeros((TX * TY * TZ, TAIL if TAIL > 0 else 1), dtype=tl.float32)
+    weights = spectra + chi * (TAPS * WIDTH_IN * WIDTH_OUT)
     for parity in tl.static_range(8):
         if FIRST[parity + 1] > FIRST[parity]:
             first_column = tl.load(sources + chi * 8 + parity) * WIDTH_IN
-            total = _products_of_parity(
+            total, total_t = _products_of_parity(
                 total,
+                total_t,
                 slab + centre[:, None] + first_column,
                 counted,
-                spectra + chi * (TAPS * WIDTH_IN * WIDTH_OUT) + columns_out[None, :],
+                weights + columns_out[None, :],
+                weights + columns_t[None, :],
                 stride_x,
                 stride_y,
                 stride_z,
@@ -290,12 +310,17 @@ def multiply(
                 WIDTH_IN,
                 WIDTH_OUT,
                 INNER,
+                TAIL,
                 PRECISION,
                 WIDE,
             )
     voxel = ((sample * side_x + x) * side_y + y) * side_z + z
-    target = product + (voxel * K + chi)[:, None] * PRODUCT_WIDTH + columns_out[None, :]
-    tl.store(target, total.to(product.dtype.element_ty), mask=inside[:, None] & (columns_out < columns)[None, :])
+    target = product + (voxel * K + chi)[:, None] * PRODUCT_WIDTH
+    mask = inside[:, None] & (columns_out < columns)[None, :]
+    tl.store(target + columns_out[None, :], total.to(product.dtype.element_ty), mask=mask)
+    if TAIL > 0:
+        mask = inside[:, None] & (columns_t < columns)[None, :]
+        tl.store(target + columns_t[None, :], total_t.to(product.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["first_sample", "first_x"])

@@ -78,7 +78,7 @@ def go_through(chosen: list[Step], place: Place, minutes: float, keep: Callable[
         for number, size in enumerate((step.tiny,) if place.rehearsed else step.sizes):
             left = ends - time.monotonic()
             if left < LEAST:
-                add(Row(step.name, _attempt(number), note="not run: no time left"))
+                add(Row(_attempt(number), note="not run: no time left", step=step.name))
                 break
             place = replace(place, seconds=left)
             found, trouble = _in_a_child(step, place, size, left, add)
@@ -86,7 +86,7 @@ def go_through(chosen: list[Step], place: Place, minutes: float, keep: Callable[
                 place = replace(place, ceilings={row.what: row.measured for row in found if row.measured})
             if trouble is None:
                 break
-            add(Row(step.name, _attempt(number), note=trouble))
+            add(Row(_attempt(number), note=trouble, step=step.name))
     return rows
 
 

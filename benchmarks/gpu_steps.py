@@ -74,7 +74,6 @@ class Row:
         goal: what ``measured`` is to be, such as (">=", 4.0).
     """
 
-    step: str
     what: str
     unit: str = ""
     measured: float | None = None
@@ -82,6 +81,7 @@ class Row:
     predicted: float | None = None
     goal: tuple[str, float] | None = None
     note: str = ""
+    step: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -129,14 +129,14 @@ def ceilings(place: Place, size: int) -> Iterator[Row]:
     values = torch.randn(size * size * 8, device=place.device)
     target = torch.empty_like(values)
     rate = 2 * values.nbytes / seconds_of(lambda: target.copy_(values), place) / TERA
-    yield Row("", COPY, "TB/s", rate, predicted=PREDICTED[COPY], note=card)
+    yield Row(COPY, "TB/s", rate, predicted=PREDICTED[COPY], note=card)
     a = torch.randn(size, size, device=place.device, dtype=torch.bfloat16)
     rate = 2 * size**3 / seconds_of(lambda: a @ a, place) / TERA
-    yield Row("", MATMUL, "TFLOP/s", rate, predicted=PREDICTED[MATMUL], note=f"{size}^3")
+    yield Row(MATMUL, "TFLOP/s", rate, predicted=PREDICTED[MATMUL], note=f"{size}^3")
     host = torch.empty(values.numel() // 8, pin_memory=cuda)
     part = values[: host.numel()]
     for what, run in ((TO_DEVICE, lambda: part.copy_(host)), (TO_HOST, lambda: host.copy_(part))):
-        yield Row("", what, "GB/s", host.nbytes / seconds_of(run, place) / GIGA, predicted=PREDICTED[what])
+        yield Row(what, "GB/s", host.nbytes / seconds_of(run, place) / GIGA, predicted=PREDICTED[what])
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def kernel(place: Place, checks: tuple[Check, ...]) -> Iterator[Row]:
         errors, equal = _errors(check, place)
         note = f"largest of result and 4 gradients; bits twice {'equal' if equal else '**differ**'}"
         worst = max(errors) if equal else float("inf")
-        yield Row("", f"error, {check}", "", worst, goal=("<=", TOLERANCE[check.dtype]), note=note)
+        yield Row(f"error, {check}", "", worst, goal=("<=", TOLERANCE[check.dtype]), note=note)
     layer = GroupConv(octahedral_group("O"), 1, 1, activation="gelu", kernel="triton").to(place.device)
     features = torch.randn(1, 1, 24, 2, 2, 2, device=place.device, requires_grad=True)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager" if place.rehearsed else "inductor")
@@ -187,7 +187,7 @@ def kernel(place: Place, checks: tuple[Check, ...]) -> Iterator[Row]:
 
     pairs = zip(gradients(layer), gradients(compiled))
     worst = max(float((a.double() - b.double()).norm() / (a.double().norm() + 1e-30)) for a, b in pairs)
-    yield Row("", "torch.compile, whole, under autocast, against eager", "", worst, goal=("<=", 1e-3))
+    yield Row("torch.compile, whole, under autocast, against eager", "", worst, goal=("<=", 1e-3))
 
 
 def _errors(check: Check, place: Place) -> tuple[list[float], bool]:
@@ -235,22 +235,16 @@ def layer(place: Place, size: tuple[str, int, int]) -> Iterator[Row]:
             note = "cuDNN, dense filters" if name.startswith("conv3d") else row.note
             predicted = PREDICTED["layer", quantity] if ours and case.cells == 64 else None
             yield Row(
-                "",
-                f"{case}: {quantity}, {name}",
-                "ms",
-                1e3 * row.seconds,
-                floor if ours else None,
-                predicted,
-                note=note,
+                f"{case}: {quantity}, {name}", "ms", 1e3 * row.seconds, floor if ours else None, predicted, note=note
             )
         if "triton" not in timed:
             continue
         ratio = best / timed["triton"].seconds
-        yield Row("", f"{case}: {quantity}, best cuDNN over triton", "times", ratio, goal=(">=", 4.0))
+        yield Row(f"{case}: {quantity}, best cuDNN over triton", "times", ratio, goal=(">=", 4.0))
         peak = timed["triton"].peak_bytes
         if passes == 3 and peak is not None:
             share = peak / (2 * field_bytes)
-            yield Row("", f"{case}: peak memory over activations in and out", "", share, goal=("<=", 1.25))
+            yield Row(f"{case}: peak memory over activations in and out", "", share, goal=("<=", 1.25))
 
 
 def wide_layer(place: Place, cells: int) -> Iterator[Row]:
@@ -273,12 +267,11 @@ def wide_layer(place: Place, cells: int) -> Iterator[Row]:
     floor = place.floor(8 * features.nbytes, 6 * products)
     what = f"{name}, {channels} x {group.order} features, {cells}^3: forward+backward"
     predicted = PREDICTED["wide layer"] if cells == 128 else None
-    yield Row("", what, "s", seconds, floor and floor / 1e3, predicted)
+    yield Row(what, "s", seconds, floor and floor / 1e3, predicted)
     if place.device == "cuda":
         peak = torch.cuda.max_memory_allocated() / GIGA
         note = "arXiv 2603.05325's network runs out of 94 GB at 128^3"
         yield Row(
-            "",
             f"{what}, memory held",
             "GB",
             peak,
@@ -293,7 +286,7 @@ def upscaling(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
     factor = 4
     model = build_model("relaxed", Task(factor), channels=4).eval().to(place.device)
     for side in sides:
-        tile = min(side, 64)
+        tile = min(side // 2, 64)
         coarse = torch.randn(3, side, side, side, pin_memory=place.device == "cuda")
         grid = Grid((side,) * 3)
         parts, overlapped = _in_tiles(model, coarse, tile, place)
@@ -301,7 +294,6 @@ def upscaling(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
         slowest = max(parts, key=parts.__getitem__)
         note = ", ".join(f"{name} {1e3 * spent:.3g} ms" for name, spent in parts.items())
         yield Row(
-            "",
             f"x{factor}, {side}^3 coarse, copies overlapped",
             "G fine cells/s",
             fine / overlapped / GIGA,
@@ -310,7 +302,6 @@ def upscaling(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
             note=note,
         )
         yield Row(
-            "",
             f"x{factor}, {side}^3: time over its slowest part ({slowest})",
             "times",
             overlapped / parts[slowest],
@@ -319,7 +310,7 @@ def upscaling(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
         if side <= 128:
             values = coarse.numpy()
             spent = seconds_of(lambda v=values, g=grid, t=tile: upscale_array(model, v, g, t, place.device), place, 1)
-            yield Row("", f"x{factor}, {side}^3, flowsr.upscale as it is", "G fine cells/s", fine / spent / GIGA)
+            yield Row(f"x{factor}, {side}^3, flowsr.upscale as it is", "G fine cells/s", fine / spent / GIGA)
 
 
 @torch.no_grad()
@@ -420,13 +411,13 @@ def training(place: Place, size: tuple[int, int]) -> Iterator[Row]:
     for compiled in (False, True):
         for name, (model_name, options) in list(NETWORKS.items())[: 2 if place.rehearsed else None]:
             if time.monotonic() - began > 0.8 * place.seconds:
-                yield Row("", f"{name}{', compiled' * compiled}", note="not run: no time left in this step")
+                yield Row(f"{name}{', compiled' * compiled}", note="not run: no time left in this step")
                 continue
             step = _training_step(build_model(model_name, Task(4), **options).to(place.device), data, place, compiled)
             rate = 1 / seconds_of(step, place, steps)
             plain.setdefault(compiled, {})[name] = rate
             note = "" if name == "cnn" else f"{rate / plain[compiled]['cnn']:.2f} of cnn's"
-            yield Row("", f"{name}, {cells}^3 x4, batch 1{', compiled' * compiled}", "steps/s", rate, note=note)
+            yield Row(f"{name}, {cells}^3 x4, batch 1{', compiled' * compiled}", "steps/s", rate, note=note)
     yield from _fitted(place, data, steps)
 
 
@@ -462,9 +453,9 @@ def _fitted(place: Place, data: _Pairs, steps: int) -> Iterator[Row]:
         for coarse, fine in DataLoader(data, batch_size=1):
             coarse.to(place.device), fine.to(place.device)
 
-    yield Row("", "relaxed through fit (Lightning, validation of one box)", "steps/s", len(data) / per_epoch)
+    yield Row("relaxed through fit (Lightning, validation of one box)", "steps/s", len(data) / per_epoch)
     share = 100 * seconds_of(load, place, 2) / per_epoch
-    yield Row("", "share of fit's time in the loader, pairs in memory", "%", share, goal=("<=", 10.0))
+    yield Row("share of fit's time in the loader, pairs in memory", "%", share, goal=("<=", 10.0))
 
 
 SOLVER_BYTES = 150  # of float32 per cell: 5 states, 9 fields, wavenumbers, the transforms' own
@@ -480,7 +471,7 @@ def dns(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
     for side in sides:
         needed, held = SOLVER_BYTES * side**3, _memory(place)
         if needed > 0.9 * held:
-            yield Row("", f"step, {side}^3", note=f"not run: needs about {needed / GIGA:.0f} GB of {held / GIGA:.0f}")
+            yield Row(f"step, {side}^3", note=f"not run: needs about {needed / GIGA:.0f} GB of {held / GIGA:.0f}")
             continue
         solver = _taylor_green(place, side, 1.25)
         runs = {"ffts": bare_transforms(solver), "step": lambda solver=solver: solver.advance(1e6)}
@@ -488,7 +479,6 @@ def dns(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
         moved = STAGES * 9 * 3 * 2 * 4 * side**3  # each transform reads and writes its field once for each axis
         floor, predicted = place.floor(moved), 20.0 * (side / 256) ** 3
         yield Row(
-            "",
             f"step, {side}^3, float32",
             "ms",
             1e3 * found["step"].seconds,
@@ -496,7 +486,7 @@ def dns(place: Place, sides: tuple[int, ...]) -> Iterator[Row]:
             predicted,
             note="floor: its transforms alone",
         )
-        yield Row("", f"step over its own transforms, {side}^3", "times", found["step"].ratio, goal=("<=", 2.0))
+        yield Row(f"step over its own transforms, {side}^3", "times", found["step"].ratio, goal=("<=", 2.0))
 
 
 def _taylor_green(place: Place, side: int, cfl: float) -> BoxSolver:
@@ -514,7 +504,7 @@ def _devices_agree(place: Place, side: int) -> Row:
             solver.advance(1e6)
         states.append(solver.state.cpu())
     error = float((states[0] - states[1]).norm() / states[0].norm())
-    return Row("", f"CUDA against CPU, {side}^3, float64, 10 steps: difference", "", error, goal=("<=", 1e-12))
+    return Row(f"CUDA against CPU, {side}^3, float64, 10 steps: difference", "", error, goal=("<=", 1e-12))
 
 
 def taylor_green_1600(place: Place, size: tuple[int, float]) -> Iterator[Row]:
@@ -526,14 +516,14 @@ def taylor_green_1600(place: Place, size: tuple[int, float]) -> Iterator[Row]:
         while solver.time < end:
             solver.advance(end)
             if time.perf_counter() - began > 0.9 * place.seconds:
-                yield Row("", f"{side}^3 to t = {moment}", note=f"time was over at t = {solver.time:.2f}")
+                yield Row(f"{side}^3 to t = {moment}", note=f"time was over at t = {solver.time:.2f}")
                 return
         row = diagnose(solver)
         for name, exact in (("energy", energy), ("dissipation", dissipation)):
             error = abs(100 * (row[name] / exact - 1))
-            yield Row("", f"{name} at t = {end:g}, {side}^3, from the reference", "%", error, goal=("<=", 1.0))
+            yield Row(f"{name} at t = {end:g}, {side}^3, from the reference", "%", error, goal=("<=", 1.0))
         if end < moment:
             break
     spent = time.perf_counter() - began
     predicted = PREDICTED["taylor-green"] if side == 256 else None
-    yield Row("", f"{side}^3 to t = {solver.time:g}, {solver.step} steps", "s", spent, predicted=predicted)
+    yield Row(f"{side}^3 to t = {solver.time:g}, {solver.step} steps", "s", spent, predicted=predicted)

@@ -78,9 +78,10 @@ def conv3d_by_planes(features: Tensor, weight: Tensor, padding: int = 0) -> Tens
     """The same as a sum of two-dimensional convolutions: y and z are convolved, x is counted among the batch."""
     batch, planes = features.shape[0], F.pad(features, (0, 0, 0, 0, padding, padding)).transpose(1, 2)
     count = planes.shape[1] - weight.shape[2] + 1
-    total = None
+    total: Tensor | None = None
     for shift in range(weight.shape[2]):
         part = F.conv2d(planes[:, shift : shift + count].flatten(0, 1), weight[:, :, shift], padding=padding)
         total = part if total is None else total + part
     assert total is not None
-    return total.unflatten(0, (batch, count)).transpose(1, 2).contiguous()
+    result: Tensor = total.unflatten(0, (batch, count)).transpose(1, 2).contiguous()
+    return result

@@ -12,12 +12,16 @@ A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gath
 The rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the
 benchmark ``benchmarks/conv.py``, and only their ratios decide. Several threads help ``dense`` more: ``fourier`` is a
 chain of short steps that all threads must finish together. On a device or in a precision that was not measured,
-``fourier`` is only run when asked for: its cost there is infinite.
+``fourier`` is only run when asked for: its cost there is infinite. On a GPU ``dense`` is cuDNN's convolution, at rates
+that are published or usual and were not measured; the Triton kernel has a cost of its own, and where that loses cuDNN
+is chosen.
 """
 
 from __future__ import annotations
 
 import math
+
+import torch
 
 from flowsr.kernels.dense import dense_convolution
 from flowsr.kernels.dispatch import KERNELS, Case, Kernel
@@ -33,16 +37,33 @@ PRODUCT_HALF_RATE_CHANNELS = 3.0  # output channels at which they reach half of 
 BLOCK_OVERHEAD = 1.0e-4  # seconds per block of voxels
 BLOCK_VALUES = 6.5e5  # gathered values per block
 SEVERAL_THREADS = 1.35  # how much less several threads help the Fourier kernel (two threads, on a shared machine)
+# cuDNN's on an H100, not measured: multiply-adds per second by bytes per number (float32 is rounded to TF32 unless
+# torch.backends.cudnn.allow_tf32 is off), channels padded to whole tiles; bytes per second; seconds per pass.
+CUDA_RATE, CUDA_EXACT_RATE = {2: 2.0e14, 4: 9.0e13, 8: 2.0e13}, 2.2e13
+CUDA_TILE, CUDA_MEMORY_RATE, CUDA_OVERHEAD = 64, 2.5e12, 1.0e-4
 CPU_BYTES = (4, 8)  # bytes per number of the precisions the rates hold for
 
 
 def dense_cost(case: Case) -> float:
     """Predicted seconds of the dense kernel."""
+    if case.device == "cuda":
+        return _cudnn_cost(case)
     entries = case.channels_in * case.channels_out * case.order**2 * case.taps
     padded = 1.0 if set(case.padding) == {"zero"} or case.taps == 1 else PADDED_FACTOR
     convolution = entries * case.voxels * padded / CONVOLUTION_RATE
     expansion = entries * case.filter_banks / EXPANSION_RATE
     return 3 * convolution + 2 * expansion if case.gradient else convolution + expansion
+
+
+def _cudnn_cost(case: Case) -> float:
+    width_in, width_out = case.channels_in * case.order, case.channels_out * case.order
+    size, exact = case.dtype.itemsize, case.dtype.itemsize == 4 and not torch.backends.cudnn.allow_tf32
+    tiles = math.ceil(width_in / CUDA_TILE) * math.ceil(width_out / CUDA_TILE)
+    products = tiles * CUDA_TILE**2 * case.taps * case.voxels
+    moved = 2 * (width_in + width_out) * case.voxels * size + 8 * width_in * width_out * case.taps * case.filter_banks
+    rate = CUDA_EXACT_RATE if exact else CUDA_RATE[size]
+    one = products / rate + moved / CUDA_MEMORY_RATE + CUDA_OVERHEAD
+    return 3 * one if case.gradient else one
 
 
 def fourier_cost(case: Case) -> float:

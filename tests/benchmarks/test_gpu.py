@@ -49,7 +49,7 @@ def steps(*runs, sizes=("large", "small"), seconds=20):
 
 def test_a_step_that_fails_dies_or_hangs_is_a_row_and_falls_back(monkeypatch):
     def fails(place, size):
-        yield Row("", "before", measured=1.0)
+        yield Row("before", measured=1.0)
         raise ValueError("no such thing")
 
     def dies(place, size):
@@ -64,7 +64,7 @@ def test_a_step_that_fails_dies_or_hangs_is_a_row_and_falls_back(monkeypatch):
     def works(place, size):
         if size == "large":
             raise MemoryError
-        yield Row("", f"at {size}", measured=2.0)
+        yield Row(f"at {size}", measured=2.0)
 
     kept = []
     monkeypatch.setattr(gpu, "LEAST", 0.2)
@@ -81,6 +81,6 @@ def test_goals_and_floors():
     place = Place("cuda", ceilings={"copy bandwidth": 2.0, "bf16 matrix product": 500.0})
     assert place.floor(4e9) == pytest.approx(2.0) and place.floor(4e9, 2e12) == pytest.approx(4.0)
     assert Place("cuda").floor(1.0) is None
-    row = Row("s", "w", "ms", 3.0, floor=2.0, goal=(">=", 4.0))
+    row = Row("w", "ms", 3.0, floor=2.0, goal=(">=", 4.0))
     assert row.met is False and "| 1.50 | **no** |" in row.line()
-    assert Row("s", "w", goal=("<=", 1.0)).met is None
+    assert Row("w", goal=("<=", 1.0)).met is None

@@ -65,9 +65,37 @@ def case(**changes):
 @pytest.mark.parametrize("interpreting", ["0", "1"])
 def test_chosen_on_a_gpu_and_nowhere_else(interpreting, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", interpreting)
-    assert explain(case()).kernel == "triton" and explain(case(dtype=torch.float32, gradient=False)).kernel == "triton"
+    assert explain(case()).kernel == "triton" and explain(case(gradient=False)).kernel == "triton"
     for elsewhere in (case(device="cpu"), case(device="mps"), case(dtype=torch.float64), case(taps=343)):
         assert explain(elsewhere).kernel != "triton"
+
+
+def test_where_the_prediction_loses_cudnn_is_chosen(monkeypatch):
+    narrow, short = case(order=24, channels_in=4, channels_out=4), case(cells=(8, 8, 8))
+    assert explain(narrow).kernel == "dense" and explain(short).kernel == "dense"
+    assert explain(case(order=24)).kernel == "triton"
+    exact = case(dtype=torch.float32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert explain(exact).kernel == "dense"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert explain(exact).kernel == "triton"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_choice_on_a_gpu_can_be_traced(dtype):
+    """torch.compile follows the cost model, and the check of conv3d, without a break."""
+
+    def choice(values):
+        return values + (explain(case(dtype=dtype)).kernel == "triton") + (explain(case(dtype=dtype)).fault is None)
+
+    traced = torch.compile(choice, fullgraph=True, backend="eager")
+    assert torch.equal(traced(torch.zeros(1)), choice(torch.zeros(1)))
+
+
+def test_the_goal_of_four_times_is_what_the_counts_promise():
+    """16 channels of O_h on 64^3 in bfloat16, forward and backward."""
+    costs = explain(case()).costs
+    assert costs["dense"] > 4 * costs["triton"] > 0.04
 
 
 def test_refusals_are_said_in_words(monkeypatch):

@@ -166,6 +166,12 @@ class TestGradients:
         values, tables = operands("O", 1, (1, 1), (3, 4, 5), 5)
         assert max(errors(values, tables, ("replicate", "periodic", "reflect"))) < 3e-6
 
+    def test_columns_in_two_parts(self):
+        """36 columns are worked on as 32 and 16."""
+        assert launch.Blocks.of(torch.float32, torch.device("cpu")).parts(36) == (32, 16)
+        values, tables = operands("O", channels=(6, 6), cells=(2, 1, 1))
+        assert max(errors(values, tables, WALLS, "relu")) < 3e-6
+
     def test_relaxed_weights_too_small_to_divide_by(self):
         values, tables = operands("O", k=1, cells=(2, 2, 2))
         values[2][0, 5], values[2][0, 7] = 0.0, 1e-6

@@ -18,10 +18,14 @@ INSTALLED = importlib.util.find_spec("triton") is not None
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_KERNEL = 5
 
-# What the cost predicts with: not measured, of the order that the notes in benchmarks/ derive.
-PRODUCT_RATE = {2: 2.5e14, 4: 1.5e13}  # multiply-adds per second by bytes per number, times two
-MEMORY_RATE = 2.0e12  # bytes per second
-OVERHEAD = 1.0e-4  # seconds per pass
+# What the cost predicts with: not measured; an H100's, counted in benchmarks/NOTES.md. In 16 bits what limits are loads
+# and shared memory: clocks of a multiprocessor for a step of 128 voxels, 32 summed columns and a program's columns.
+CLOCKS_PER_STEP, CLOCKS_PER_COLUMN = 400, 2.25
+CLOCK_RATE = 132 * 1.755e9  # of all multiprocessors together
+FLOAT32_RATE = {False: 7.5e12, True: 4.0e13}  # multiply-adds per second in float32, and in TF32
+MEMORY_RATE = 2.5e12  # bytes per second
+OVERHEAD = 3.0e-4  # seconds per pass
+CORRELATE = 1.3  # time of the filters' gradient over that of a forward pass
 
 
 def refusal(case: Case) -> str | None:
@@ -43,11 +47,25 @@ def cost(case: Case) -> float:
     """Predicted seconds on a GPU; on a CPU, where it is interpreted, it is never worth it."""
     if case.device != "cuda":
         return math.inf
-    characters = case.order // 6
-    products = case.voxels * case.taps * case.channels_in * case.channels_out * case.filter_banks * 36 * characters
-    moved = case.voxels * case.order * (3 * case.channels_in + 3 * case.channels_out) * case.dtype.itemsize
-    one = 2 * products / PRODUCT_RATE[case.dtype.itemsize] + moved / MEMORY_RATE + OVERHEAD
-    return 3 * one if case.gradient else one
+    moved = case.voxels * case.order * 3 * (case.channels_in + case.channels_out) * case.dtype.itemsize
+    one = _products(case) + moved / MEMORY_RATE + OVERHEAD
+    return (2 + CORRELATE) * one if case.gradient else one
+
+
+def _products(case: Case) -> float:
+    """Seconds of the matrix products of one pass."""
+    characters, columns_in, columns_out = case.order // 6, 6 * case.channels_in, 6 * case.channels_out
+    columns_out *= case.filter_banks
+    if case.dtype.itemsize > 2:
+        return case.voxels * case.taps * characters * columns_in * columns_out / FLOAT32_RATE[_tf32()]
+    blocks = math.ceil(columns_out / 96)
+    steps = math.ceil(case.voxels / 128) * case.taps * characters * math.ceil(columns_in / 32) * blocks
+    return steps * (CLOCKS_PER_STEP + CLOCKS_PER_COLUMN * columns_out / blocks) / CLOCK_RATE
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # nothing that a traced graph could ask for itself
+def _tf32() -> bool:
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 KERNELS.register("triton")(Kernel(convolve=triton_convolution, refusal=refusal, cost=cost, fused=triton_convolution))

@@ -24,11 +24,13 @@ from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
 
 # Bytes of the workspace between the stages: this part of the field's and the result's, and at least about what the
 # second level cache of a large GPU holds. Every box reads its halo anew, so that boxes of few layers cost time.
-WORKSPACE_SHARE = 0.2
+WORKSPACE_SHARE = 0.18
 WORKSPACE_BYTES = 48 * 2**20
+LAYERS = 4  # of x that a tile of the products takes: boxes of several have a multiple of it, and waste nothing
 LARGEST_WORKSPACE = 2**30  # offsets within it are 32-bit numbers
 # Programs that the gradient of the filters is split into, at least: some for every multiprocessor, which holds one.
 CORRELATE_PROGRAMS = 300
+CORRELATE_WARPS = 8  # three sums at once fill the registers of that many
 DIRECT_EDGES = ("periodic", "zero")  # continuations whose adjoint is a continuation too
 
 
@@ -136,8 +138,8 @@ class Blocks:
 
         Every program reads its neighbourhood anew, worth 32 columns.
         """
-        choices = ((16, 0), (32, 0), (32, 16), (64, 0), (64, 32))
-        choices = tuple(parts for parts in choices if sum(parts) <= self.widest)
+        known = ((16, 0), (32, 0), (32, 16), (64, 0), (64, 32))
+        choices = [parts for parts in known if sum(parts) <= self.widest]
         return min(choices, key=lambda parts: -(-columns // sum(parts)) * (sum(parts) + 32))
 
 
@@ -185,6 +187,7 @@ def boxes(batch: int, sides: Sequence[int], halo: int, room: int) -> list[Box]:
     lines = room // line
     width_y = min(sides[1], _fitting(lines, 1 + 2 * halo, halo))
     width_x = min(sides[0], _fitting(lines, width_y + 2 * halo, halo))
+    width_x -= width_x % LAYERS if LAYERS < width_x < sides[0] else 0
     return [
         Box(
             sample, min(samples, batch - sample), x, min(x + width_x, sides[0]), y, min(y + width_y, sides[1]), sides[2]
@@ -426,7 +429,7 @@ class Stages:
                 HEAD=head,
                 TAIL=tail,
                 WIDE=interpreted(),
-                num_warps=blocks.warps,
+                num_warps=CORRELATE_WARPS,
                 num_stages=1,
             )
 

@@ -287,8 +287,12 @@ class Stages:
         apart = spectra.unflatten(5, (banks_out, -1)).unflatten(3, (banks_in, -1))
         rows, columns = COSETS * channels_in, COSETS * channels_out
         ordered = apart.permute(0, 1, 3, 2, 4, 6, 5, 7).reshape(order, taps, rows, columns)
-        missing = (round_up(columns, sum(self.blocks.parts(columns))) - columns, self.blocks.width(rows) - rows)
+        missing = (round_up(columns, sum(self._parts(columns))) - columns, self.blocks.width(rows) - rows)
         return F.pad(ordered, (0, missing[0], 0, missing[1])).to(self.dtype).contiguous()
+
+    def _parts(self, columns: int) -> tuple[int, int]:
+        """Columns per program of :meth:`multiply`; k = 5 has 125 products to compile, and takes them in one part."""
+        return self.blocks.parts(columns) if self.tables.half < 2 else (self.blocks.outer(columns), 0)
 
     def multiply(self, slab: Tensor, matrices: Tensor, box: Box, columns: int) -> Tensor:
         """The matrix products of every character and combination of shifts, from a slab with a halo.
@@ -298,7 +302,7 @@ class Stages:
         """
         tables, blocks = self.tables, self.blocks
         product = slab.new_empty((box.voxels, tables.order, blocks.width(columns)))
-        (head, tail), tile = blocks.parts(columns), tile_sides(box.sides, blocks.voxels)
+        (head, tail), tile = self._parts(columns), tile_sides(box.sides, blocks.voxels)
         tiles = box.samples * math.prod(_cdiv(side, t) for side, t in zip(box.sides, tile))
         start(
             programs().multiply,

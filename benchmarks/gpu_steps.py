@@ -228,20 +228,25 @@ def layer(place: Place, size: tuple[str, int, int]) -> Iterator[Row]:
     products = 36 * (group.order // 6) * 27 * case.channels**2 * case.cells**3
     for quantity, passes in (("forward", 1), ("forward+backward", 3)):
         timed = {row.method: row for row in rows if row.quantity == quantity}
-        best = min(row.seconds for name, row in timed.items() if name.startswith("conv3d"))
+        best = min(row.timing.seconds for name, row in timed.items() if name.startswith("conv3d"))
         floor = place.floor(2 * field_bytes * (1 if passes == 1 else 3), 2 * products * passes)
         for name, row in timed.items():
             ours = name == "triton"
             note = "cuDNN, dense filters" if name.startswith("conv3d") else row.note
             predicted = PREDICTED["layer", quantity] if ours and case.cells == 64 else None
             yield Row(
-                f"{case}: {quantity}, {name}", "ms", 1e3 * row.seconds, floor if ours else None, predicted, note=note
+                f"{case}: {quantity}, {name}",
+                "ms",
+                1e3 * row.timing.seconds,
+                floor if ours else None,
+                predicted,
+                note=note,
             )
         if "triton" not in timed:
             continue
-        ratio = best / timed["triton"].seconds
+        ratio = best / timed["triton"].timing.seconds
         yield Row(f"{case}: {quantity}, best cuDNN over triton", "times", ratio, goal=(">=", 4.0))
-        peak = timed["triton"].peak_bytes
+        peak = timed["triton"].timing.peak_bytes
         if passes == 3 and peak is not None:
             share = peak / (2 * field_bytes)
             yield Row(f"{case}: peak memory over activations in and out", "", share, goal=("<=", 1.25))

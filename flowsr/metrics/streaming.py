@@ -101,17 +101,7 @@ def _tile(prediction: Tensor, target: Tensor, grid: Grid, cuts: tuple[Cut, Cut, 
 
 def _reader(snapshot: xr.DataArray) -> Read:
     def read(cells: Cells) -> np.ndarray:
-        values = _block(snapshot, cells)
+        values = snapshot.isel(dict(zip("xyz", cells))).values
         return values[None] if snapshot.ndim == 3 else values
 
     return read
-
-
-def _block(snapshot: xr.DataArray, cells: Cells, chosen: tuple[slice, ...] = ()) -> np.ndarray:
-    """The cells at three index arrays, read in runs of neighbours, so that a tile across the seam is two reads."""
-    axis = len(chosen)
-    if axis == 3:
-        return snapshot.isel(dict(zip("xyz", chosen))).values
-    runs = np.split(cells[axis], np.flatnonzero(np.diff(cells[axis]) != 1) + 1)
-    blocks = [_block(snapshot, cells, (*chosen, slice(int(run[0]), int(run[-1]) + 1))) for run in runs]
-    return np.concatenate(blocks, axis=axis - 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 import numpy as np
 import xarray as xr
@@ -52,7 +53,26 @@ class LazyArray(BackendArray):
         return xr.Variable(dims, indexing.LazilyIndexedArray(self), attrs)
 
     def __getitem__(self, key):
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self.read)
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._gather)
+
+    def _gather(self, index: tuple[int | slice | np.ndarray, ...]) -> np.ndarray:
+        """The values at integers, slices and rising lists of numbers, a list read as two stretches at most.
+
+        Cells of a periodic box that lie about its seam are so read as eight boxes, and not with all between them.
+        """
+        if not any(isinstance(chosen, np.ndarray) for chosen in index):
+            return self.read(index)
+        lists = [
+            range(n)[c] if isinstance(c, slice) else c for n, c in zip(self.shape, index) if not isinstance(c, int)
+        ]
+        out = np.empty([len(cells) for cells in lists], self.dtype)
+        for stretches in product(*map(_stretches, index)):
+            values = self.read(tuple(source for source, _, _ in stretches))
+            kept = [(inside, to) for source, inside, to in stretches if isinstance(source, slice)]
+            for axis, (inside, _) in enumerate(kept):
+                values = values if inside is None else values.take(inside, axis)
+            out[tuple(to for _, to in kept)] = values
+        return out
 
     def read(self, index: Index | None = None) -> np.ndarray:
         """The values at ``index``, or all of them.
@@ -64,6 +84,21 @@ class LazyArray(BackendArray):
         shape = [len(range(n)[part]) for n, part in zip(self.shape, index) if isinstance(part, slice)]
         with one_line(self.file, self.variable):
             return np.asarray(self.load(index) if all(shape) else np.empty(shape), dtype=self.dtype)
+
+
+def _stretches(chosen: int | slice | np.ndarray) -> list[tuple[int | slice, np.ndarray | None, slice]]:
+    """Which cells to read at once, which of these are wanted (None: all), where they go; a list parts at its gap."""
+    if not isinstance(chosen, np.ndarray):
+        return [(chosen, None, slice(None))]
+    gaps = np.diff(chosen)
+    widest = int(np.argmax(gaps)) + 1 if len(gaps) and gaps.max() > 1 else len(chosen)
+    found = []
+    for start, part in ((0, chosen[:widest]), (widest, chosen[widest:])):
+        if len(part):
+            first, stop = int(part[0]), int(part[-1]) + 1
+            inside = None if len(part) == stop - first and (np.diff(part) == 1).all() else part - first
+            found.append((slice(first, stop), inside, slice(start, start + len(part))))
+    return found
 
 
 def check_chunk(chunk, dtype, shape, file, variable: str) -> None:

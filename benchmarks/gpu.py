@@ -31,6 +31,7 @@ from gpu_steps import Place, Row
 from flowsr.files import write_text_atomic
 
 LEAST = 4.0  # seconds that a step needs to be tried at all
+FIRST_SHARE = 0.8  # of what is left to a step goes to a size that has a smaller one to fall back on
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Step:
 
 STEPS = (
     Step("ceilings", steps.ceilings, 25, (8192, 2048), 64),
-    Step("kernel", steps.kernel, 120, (steps.CHECKS, steps.CHECKS[:2]), steps.TINY_CHECKS),
+    Step("kernel", steps.kernel, 130, (steps.CHECKS, steps.CHECKS[:2]), steps.TINY_CHECKS),
     Step("layer", steps.layer, 60, (("Oh", 16, 64), ("Oh", 16, 32)), ("O", 1, 2)),
     Step("wide layer", steps.wide_layer, 40, (128, 96, 64), 2),
     Step("upscaling", steps.upscaling, 45, ((64, 128, 256), (64,)), (4,)),
@@ -75,11 +76,13 @@ def go_through(chosen: list[Step], place: Place, minutes: float, keep: Callable[
 
     for step in chosen:
         ends = min(deadline, time.monotonic() + step.seconds)
-        for number, size in enumerate((step.tiny,) if place.rehearsed else step.sizes):
+        sizes = (step.tiny,) if place.rehearsed else step.sizes
+        for number, size in enumerate(sizes):
             left = ends - time.monotonic()
             if left < LEAST:
                 add(Row(_attempt(number), note="not run: no time left", step=step.name))
                 break
+            left *= 1.0 if number + 1 == len(sizes) else FIRST_SHARE
             place = replace(place, seconds=left)
             found, trouble = _in_a_child(step, place, size, left, add)
             if step.name == "ceilings":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,6 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 
 if TYPE_CHECKING:
     from flowsr.compare import ComparisonResult
-    from flowsr.pipeline.stages import Outcome
 
 
 def artifact_key(*parts: str) -> str:
@@ -21,37 +18,24 @@ def artifact_key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
-def publish_comparison(name: str, outcome: Outcome, picture: Path | None) -> None:
-    """Attach a comparison to the current run.
+def publish(name: str, result: ComparisonResult, page: Path, picture: Path | None = None) -> None:
+    """Attach a comparison to the current run: its table and verdict, every metric, and a link to its report.
 
     Args:
-        name: of the experiment; later runs of it become versions of the same artifacts.
-        outcome: what the comparison ended with.
-        picture: PNG shown above the full table, or None.
-    """
-    from flowsr.compare import markdown_table
-
-    table, link, page = (artifact_key(name, what) for what in ("comparison", "report", "picture"))
-    create_table_artifact(comparison_rows(outcome.comparison), table, description=outcome.verdict)
-    create_link_artifact(outcome.report.resolve().as_uri(), "report.html", link, description="The full report")
-    image = f"![coarse, interpolated, network, truth]({_data_uri(picture)})\n\n" if picture is not None else ""
-    create_markdown_artifact(image + markdown_table(outcome.comparison), page, description="Every metric")
-
-
-def publish_study(name: str, result: ComparisonResult, page: Path) -> None:
-    """Attach a study's findings to the current run: the ranking, every table, and a link to its report.
-
-    Args:
-        name: of the study; later runs of it become versions of the same artifacts.
+        name: of the experiment or study; later runs of it become versions of the same artifacts.
         result: what was found.
         page: ``report.html``.
+        picture: PNG shown above the full table, or None.
     """
     from flowsr.compare import markdown_table, verdict
 
-    table, link, tables = (artifact_key(name, what) for what in ("comparison", "report", "tables"))
-    create_table_artifact(study_rows(result), table, description="\n\n".join(verdict(result)))
-    create_link_artifact(page.resolve().as_uri(), "report.html", link, description="The full report")
-    create_markdown_artifact(markdown_table(result), tables, description="Every data set, every metric")
+    rows = comparison_rows(result) if result.single else study_rows(result)
+    create_table_artifact(rows, artifact_key(name, "comparison"), description="\n\n".join(verdict(result)))
+    link = page.resolve().as_uri()
+    create_link_artifact(link, "report.html", artifact_key(name, "report"), description="The full report")
+    image = f"![coarse, interpolated, network, truth]({_data_uri(picture)})\n\n" if picture is not None else ""
+    key = artifact_key(name, "picture" if result.single else "tables")
+    create_markdown_artifact(image + markdown_table(result), key, description="Every data set, every metric")
 
 
 def study_rows(result: ComparisonResult) -> list[dict[str, Any]]:
@@ -73,19 +57,18 @@ def study_rows(result: ComparisonResult) -> list[dict[str, Any]]:
 
 def comparison_rows(result: ComparisonResult) -> list[dict[str, Any]]:
     """Every metric, one row for the truth and one per model, in the order of the comparison's table."""
-    from flowsr.compare import csv_table
+    from flowsr.compare.tables import experiment_lines
 
-    labels = {key: metric.label for key, metric in result.metrics.items()}
-    rows = []
-    for row in csv.DictReader(io.StringIO(csv_table(result))):
-        scores = {label: _number(row[key]) for key, label in labels.items()}
-        costs = {cost: _number(row[cost]) for cost in ("parameters", "seconds")}
-        rows.append({"model": row["label"], **scores, **costs})
-    return rows
+    shown = {key: metric.label for key, metric in result.metrics.items()}
+    shown |= {cost: cost for cost in ("parameters", "seconds")}
+    return [
+        {"model": line["label"], **{label: _number(line[key]) for key, label in shown.items()}}
+        for line in experiment_lines(result)
+    ]
 
 
-def _number(text: str) -> float | None:
-    return float(f"{float(text):.4g}") if text else None
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _data_uri(picture: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flowsr.flows.artifacts import publish_comparison, publish_study
+from flowsr.flows.artifacts import publish
 from flowsr.flows.child import run_flowsr
 from flowsr.flows.runtime import STORAGE, UNCACHED, in_order, one_line_failures, shown_progress
 from prefect import Flow, Task, flow, task
@@ -34,9 +34,10 @@ def _in_this_process(name: str, experiment: Experiment, fresh: bool, report: Pro
     return WORK[name](experiment, fresh=fresh, report=report)
 
 
-def _in_a_child(name: str, experiment: Experiment, fresh: bool, report: Progress) -> None:
+def _in_a_child(name: str, settings: Experiment | Study, fresh: bool, report: Progress) -> None:
     """The command of the same name on the resolved settings: it may have worker processes of its own."""
-    config = write_text_atomic(experiment.output / "config.yaml", dump_experiment(experiment))
+    dumped = dump_experiment(settings) if isinstance(settings, Experiment) else dump_study(settings)
+    config = write_text_atomic(settings.output / "config.yaml", dumped)
     run_flowsr([name, str(config), *(["--fresh"] if fresh else [])], report)
 
 
@@ -44,7 +45,7 @@ def _published(experiment: Experiment, outcome: Any) -> State:
     from flowsr.pipeline.stages import HERO
 
     picture = experiment.output / "compare" / HERO
-    publish_comparison(experiment.name, outcome, picture if picture.exists() else None)
+    publish(experiment.name, outcome.comparison, outcome.report, picture if picture.exists() else None)
     return Completed(message=f"report: {outcome.report}")
 
 
@@ -149,13 +150,12 @@ def pipeline(experiment: Experiment, fresh: bool = False):
 @one_line_failures
 def run_rows(study: Study, fresh: bool) -> State:
     """``flowsr compare`` on the study's resolved settings, in a process that may have workers of its own."""
-    config = write_text_atomic(study.output / "config.yaml", dump_study(study))
     with shown_progress(study.name, "study", STUDY_PIECES) as report:
-        run_flowsr(["compare", str(config), *(["--fresh"] if fresh else [])], report)
+        _in_a_child("compare", study, fresh, report)
     from flowsr.compare import ComparisonResult
 
     page = study.output / "report.html"
-    publish_study(study.name, ComparisonResult.load(study.output / "compare"), page)
+    publish(study.name, ComparisonResult.load(study.output / "compare"), page)
     return Completed(message=f"report: {page}")
 
 

@@ -19,8 +19,8 @@ from prefect.states import Completed, Failed, State
 from flowsr.data import open_field
 from flowsr.errors import FlowsrError, MissingFile
 from flowsr.files import file_checksum, read_json, tree_checksum, write_json_atomic
-from flowsr.pipeline.steps import Step, perform
-from flowsr.progress import SILENT, Progress
+from flowsr.pipeline import work
+from flowsr.pipeline.steps import Step, do
 
 log = logging.getLogger("flowsr.flows")
 
@@ -29,25 +29,12 @@ PARTIAL_SUFFIXES = (".partial", ".part", ".tmp")
 ABANDONED = 3600.0
 
 
-@dataclass(frozen=True)
-class Job:
-    """One file of the inbox and the store that is made of it."""
-
-    source: Path
-    target: Path
-
-    @property
-    def record(self) -> Path:
-        """What was done, beside the store."""
-        return self.target.with_suffix(".json")
-
-
 @dataclass
 class Found:
-    """What a look at the inbox found; ``waiting`` says why."""
+    """What a look at the inbox found: file -> the store that is, or will be, made of it; ``waiting`` says why."""
 
-    new: list[Job] = field(default_factory=list)
-    done: list[Job] = field(default_factory=list)
+    new: dict[Path, Path] = field(default_factory=dict)
+    done: dict[Path, Path] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,70 +61,50 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0) ->
         raise MissingFile("no such folder", file=inbox, variable="inbox")
     found = Found()
     for source in sorted(inbox.iterdir()):
-        if _is_looked_at(source.name, pattern):
-            job = Job(source, outbox / (source.name if source.suffix == ".zarr" else f"{source.name}.zarr"))
-            try:
-                _sort_in(job, found, settle)
-            except FileNotFoundError:
-                continue  # taken away while we looked
+        hidden = source.name.startswith((".", "~")) or source.name.endswith(PARTIAL_SUFFIXES)
+        if hidden or not fnmatch(source.name, pattern):
+            continue
+        target = outbox / (source.name if source.suffix == ".zarr" else f"{source.name}.zarr")
+        try:
+            if _is_done(source, target):
+                found.done[source] = target
+            elif (reason := _why_waiting(source, settle)) is not None:
+                found.waiting[source.name] = reason
+            else:
+                found.new[source] = target
+        except FileNotFoundError:
+            continue  # taken away while we looked
     return found
 
 
-def upscale_job(job: Job, request: Request, progress: Progress = SILENT) -> None:
-    """Make ``job.target``; the record beside it says from what.
-
-    Raises:
-        FlowsrError: a file or model that cannot be used.
-    """
+def step_of(source: Path, target: Path, request: Request) -> Step:
+    """Making ``target`` of a file; the record beside it says from what."""
     from flowsr.models.checkpoint import WEIGHTS
-    from flowsr.upscale import upscale_store
 
-    step = Step(
-        title=f"upscale {job.source.name}",
-        record=job.record,
-        outputs=(job.target,),
+    return Step(
+        title=f"upscale {source.name}",
+        record=target.with_suffix(".json"),
+        outputs=(target,),
         settings={"variable": request.variable, "tile": request.tile},
-        inputs={job.source.name: tree_checksum(job.source), WEIGHTS: file_checksum(request.model / WEIGHTS)},
-        about={"signature": _signature(job.source), "model": str(request.model), "device": request.device},
-    )
-    perform(
-        step,
-        lambda: upscale_store(
-            job.source,
-            request.model,
-            job.target,
-            variable=request.variable,
-            tile=request.tile,
-            device=request.device,
-            progress=progress,
-        ),
+        inputs={source.name: tree_checksum(source), WEIGHTS: file_checksum(request.model / WEIGHTS)},
+        about={"signature": _signature(source), "model": str(request.model), "device": request.device},
+        call=work.upscale,
+        arguments=(source, request.model, target, request.variable, request.tile, request.device, None),
     )
 
 
-def _is_looked_at(name: str, pattern: str) -> bool:
-    return not name.startswith((".", "~")) and not name.endswith(PARTIAL_SUFFIXES) and fnmatch(name, pattern)
-
-
-def _sort_in(job: Job, found: Found, settle: float) -> None:
-    if _is_done(job):
-        found.done.append(job)
-    elif (reason := _why_waiting(job.source, settle)) is not None:
-        found.waiting[job.source.name] = reason
-    else:
-        found.new.append(job)
-
-
-def _is_done(job: Job) -> bool:
+def _is_done(source: Path, target: Path) -> bool:
     """Whether the store was made from this content, which is read again only where the file system says it changed."""
-    record = read_json(job.record)
-    if record is None or record.get("status") != "finished" or not job.target.exists():
+    file = target.with_suffix(".json")
+    record = read_json(file)
+    if record is None or record.get("status") != "finished" or not target.exists():
         return False
-    signature = _signature(job.source)
+    signature = _signature(source)
     if record["about"].get("signature") == signature:
         return True
-    if record["inputs"].get(job.source.name) != tree_checksum(job.source):
+    if record["inputs"].get(source.name) != tree_checksum(source):
         return False
-    write_json_atomic(job.record, {**record, "about": {**record["about"], "signature": signature}})
+    write_json_atomic(file, {**record, "about": {**record["about"], "signature": signature}})
     return True
 
 
@@ -168,12 +135,12 @@ def _signature(path: Path) -> dict[str, int]:
     }
 
 
-@task(name="upscale file", task_run_name="upscale {job.source.name}", **STORAGE)
+@task(name="upscale file", task_run_name="upscale {source.name}", **STORAGE)
 @one_line_failures
-def upscale_file(job: Job, request: Request) -> None:
+def upscale_file(source: Path, target: Path, request: Request) -> None:
     """One file of the inbox to its store in the outbox."""
-    with shown_progress(job.source.name, "upscale", 1) as report:
-        upscale_job(job, request, report.part(f"upscale {job.source.name}"))
+    with shown_progress(source.name, "upscale", 1) as report:
+        do(step_of(source, target, request), False, progress=report.part(f"upscale {source.name}"))
 
 
 @flow(name="upscale-new-files", persist_result=False)
@@ -214,18 +181,18 @@ def _upscale_new_files(inbox: Path, outbox: Path, pattern: str, settle: float, r
     found = look(inbox, outbox, pattern, settle)
     for name, reason in found.waiting.items():
         log.info("%s waits for the next run: %s", name, reason)
-    states = {job.source.name: upscale_file(job, request, return_state=True) for job in found.new}
+    states = {
+        source.name: upscale_file(source, target, request, return_state=True) for source, target in found.new.items()
+    }
     bad = {name: failure_line(state) for name, state in states.items() if not state.is_completed()}
     if states:
-        _publish(found, bad, outbox)
+        rows = [
+            {"file": source.name, "store": str(target), "failed": bad.get(source.name, "")}
+            for source, target in found.new.items()
+        ]
+        key, about = artifact_key(outbox.name, "upscaled"), f"New files upscaled to {outbox}"
+        create_table_artifact(rows, key, description=about)
     if bad:
         reasons = "; ".join(reason if name in reason else f"{name}: {reason}" for name, reason in bad.items())
         return Failed(message=f"{len(bad)} of {len(states)} new files failed: {reasons}")
     return Completed(message=f"{len(states)} upscaled, {len(found.waiting)} waiting, {len(found.done)} done before")
-
-
-def _publish(found: Found, bad: dict[str, str], outbox: Path) -> None:
-    rows = [
-        {"file": job.source.name, "store": str(job.target), "failed": bad.get(job.source.name, "")} for job in found.new
-    ]
-    create_table_artifact(rows, artifact_key(outbox.name, "upscaled"), description=f"New files upscaled to {outbox}")

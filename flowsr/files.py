@@ -12,10 +12,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from flowsr.errors import FlowsrError
 
@@ -64,7 +65,7 @@ def write_json_atomic(path: str | os.PathLike, value) -> Path:
 
 
 def plain(value: Any, change: Callable[[Any], Any] = lambda value: value) -> Any:
-    """What JSON can hold: dataclasses as mappings, arrays and tuples as lists, None for what is NaN or infinite.
+    """What JSON can hold: dataclasses and frames as mappings, arrays and tuples as lists, None for NaN and infinities.
 
     Args:
         change: applied first to the value and to everything in it.
@@ -74,10 +75,33 @@ def plain(value: Any, change: Callable[[Any], Any] = lambda value: value) -> Any
         return {each.name: plain(getattr(value, each.name), change) for each in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(each, change) for key, each in value.items()}
+    if hasattr(value, "to_dict"):  # a frame of pandas, as its columns
+        return plain(value.to_dict("list"), change)
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's arrays and numbers
     if isinstance(value, list | tuple):
         return [plain(each, change) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def typed(kind: Any, value: Any) -> Any:
+    """The inverse of :func:`plain`: a value of a known type, such as a dataclass or ``Mapping[str, Row]``.
+
+    Raises:
+        TypeError: fields that are missing or unknown.
+    """
+    inner = get_args(kind)
+    if value is None:
+        return None
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return kind(**{name: typed(kinds.get(name), one) for name, one in value.items()})
+    if get_origin(kind) is UnionType:
+        return typed(inner[0], value)
+    if get_origin(kind) is Mapping:
+        return {name: typed(inner[1], one) for name, one in value.items()}
+    if get_origin(kind) in (tuple, Sequence):
+        return tuple(typed(inner[0], one) for one in value)
+    return value
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -107,7 +108,14 @@ def test_the_jobs_do_what_the_commands_of_their_names_do(tmp_path, monkeypatch):
     same(flowsr.open_field(fine).velocity, flowsr.open_field(theirs / "upscale" / name / test.name).velocity)
 
     found = flowsr.compare(pairs, {"nearest": "nearest", name: tmp_path / "mine"}, metrics=["nrmse"], device="cpu")
-    assert list(found.models) == ["nearest", name] and set(found.values.model) >= {"nearest", name}
+    assert list(found.models) == ["nearest", name] and set(found.values.model) == {"truth", "nearest", name}
+    assert main(["compare", config, *chosen]) == 0
+    whole = pd.read_csv(theirs / "compare" / "tidy.csv")
+    values = [
+        frame[(frame.metric == "nrmse") & frame.model.isin(found.models)].set_index(["model", "run", "time"]).value
+        for frame in (found.values, whole)
+    ]
+    pd.testing.assert_series_equal(*map(pd.Series.sort_index, values), check_index_type=False, rtol=1e-5)
     with pytest.raises(UnknownName, match="did you mean 'nearest'"):
         flowsr.compare(pairs, ["nearst"])
     assert tree_checksum(store)

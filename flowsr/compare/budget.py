@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import require
 from flowsr.models import ModelCard, Upscaler
 from flowsr.models.budget import matching_width, width_option
 
@@ -28,40 +28,25 @@ def matched_widths(
     Raises:
         FlowsrError: a network without a width, one whose width is given, or none of whose widths comes near.
     """
-    return {name: _matched(name, card, cost, budget, tolerance) for name, card in models.items()}
+    found = {}
+    for name, card in models.items():
+        variable, option = f"models.{name}", width_option(card.model)
+        require(option, f"model '{card.model}' has no width to set", variable=variable, hint="name it in budget.free")
+        message, hint = f"{option} is both given and set by the budget", f"drop it, or name {name} in budget.free"
+        require(option not in card.options, message, variable=f"{variable}.options", hint=hint)
 
+        def build(width: int, card: ModelCard = card, option: str = option) -> Upscaler:
+            return replace(card, options={**card.options, option: width}).build()
 
-def _matched(
-    name: str, card: ModelCard, cost: Callable[[Upscaler], int], budget: int, tolerance: float
-) -> dict[str, Any]:
-    option = _width_option(name, card)
-
-    def build(width: int) -> Upscaler:
-        return replace(card, options={**card.options, option: width}).build()
-
-    width = matching_width(build, budget, cost=cost)
-    reached = cost(build(width))
-    if abs(reached - budget) > tolerance * budget:
-        raise FlowsrError(
+        width = matching_width(build, budget, cost=cost)
+        reached = cost(build(width))
+        require(
+            abs(reached - budget) <= tolerance * budget,
             f"no {option} of '{name}' comes near the budget",
-            variable=f"models.{name}",
+            variable=variable,
             expected=budget,
             found=f"{int(reached)} at {option} {width}",
             hint="change its other options, or name it in budget.free",
         )
-    return {option: width}
-
-
-def _width_option(name: str, card: ModelCard) -> str:
-    found = width_option(card.model)
-    if found is None:
-        raise FlowsrError(
-            f"model '{card.model}' has no width to set", variable=f"models.{name}", hint="name it in budget.free"
-        )
-    if found in card.options:
-        raise FlowsrError(
-            f"{found} is both given and set by the budget",
-            variable=f"models.{name}.options",
-            hint=f"drop it, or name {name} in budget.free",
-        )
+        found[name] = {option: width}
     return found

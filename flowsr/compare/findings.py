@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,21 +175,18 @@ def learning_curve(result: ComparisonResult, model: str, data: str, metric: str)
 
 def ranked(result: ComparisonResult, tested_on: str | None = None, trained_on: str | None = None) -> list[str]:
     """Models on a data set (default: the first), the best by the comparison's metric first, those without it last."""
-    tested_on, metric = tested_on or result.home, result.rules.rank_by
-    rows = {name: result.row(name, tested_on, trained_on) for name in result.models}
-    losses = {name: _loss(result, row, tested_on, metric) for name, row in rows.items() if row is not None}
+    losses = _losses(result, result.rules.rank_by, tested_on or result.home, trained_on)
     return sorted(losses, key=lambda name: losses[name] if math.isfinite(losses[name]) else math.inf)
 
 
 def best_in_column(result: ComparisonResult, metric: str) -> set[str]:
     """Names of the models that are best by a metric on the first data set, with those that tie with the best."""
-    rows = {name: result.row(name, result.home) for name in result.models}
-    losses = {name: _loss(result, row, result.home, metric) for name, row in rows.items() if row is not None}
-    losses = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
+    home = result.home
+    losses = {name: loss for name, loss in _losses(result, metric, home).items() if math.isfinite(loss)}
     if not losses:
         return set()
     least = min(losses.values())
-    texts = {name: number(result.mean(rows[name], result.home, metric)) for name in losses}
+    texts = {name: number(result.mean(result.row(name, home), home, metric)) for name in losses}
     winner = texts[min(losses, key=losses.get)]
     return {name for name, loss in losses.items() if loss - least <= ROUNDING or texts[name] == winner}
 
@@ -252,10 +249,16 @@ def _interval(result: ComparisonResult, samples: Sequence[Sample], statistic: Ca
     return bootstrap(samples, statistic, confidence=rules.confidence, resamples=rules.resamples)
 
 
-def _loss(result: ComparisonResult, row: Row, tested_on: str, metric: str | None) -> float:
+def _losses(
+    result: ComparisonResult, metric: str | None, tested_on: str, trained_on: str | None = None
+) -> dict[str, float]:
+    """How bad each model on a data set is; NaN where nothing says what is better."""
+    rows = {name: result.row(name, tested_on, trained_on) for name in result.models}
+    present = {name: row for name, row in rows.items() if row is not None}
     if metric is None:
-        return math.nan
-    return result.metrics[metric].loss(result.mean(row, tested_on, metric), result.truth(tested_on, metric))
+        return dict.fromkeys(present, math.nan)
+    of, truth = result.metrics[metric], result.truth(tested_on, metric)
+    return {name: of.loss(result.mean(row, tested_on, metric), truth) for name, row in present.items()}
 
 
 def _mean(sample: Sample) -> float:
@@ -274,13 +277,11 @@ def _by_seed(values: np.ndarray) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Lead:
-    """How one network stands against the best interpolation on one metric where less is better.
+    """How one network stands against the best interpolation (its ``rival``) on one metric where less is better.
 
     Args:
-        network: its name.
-        rival: name of the best interpolation on this metric.
-        value: the network's mean.
-        rival_value: the interpolation's mean.
+        network, rival: their names.
+        value, rival_value: their means.
         snapshots_ahead: snapshots on which the network is the better of the two.
         snapshots: snapshots on which both have a value.
     """
@@ -295,35 +296,44 @@ class Lead:
     @property
     def fraction(self) -> float:
         """Error spared, over the interpolation's error; negative where the network is behind."""
-        return 1 - self.value / self.rival_value if self.rival_value > 0 else float("nan")
+        return 1 - self.value / self.rival_value if self.rival_value > 0 else math.nan
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the network is ahead on every snapshot."""
+        return self.snapshots_ahead == self.snapshots
+
+    def __str__(self) -> str:
+        """`34 % ahead`."""
+        percent = round(100 * abs(self.fraction)) if math.isfinite(self.fraction) else 0
+        return "level" if percent == 0 else f"{percent} % {'ahead' if self.fraction > 0 else 'behind'}"
 
 
 def best_of(result: ComparisonResult, metric: str, trained: bool, among: Sequence[str] | None = None) -> str | None:
     """Name of the trained (or untrained) model with the lowest mean on the first data set; None where there is none."""
-    means = {}
-    for name in result.models if among is None else among:
-        row = result.row(name, result.home)
-        mean = math.nan if row is None else result.mean(row, result.home, metric)
-        if result.models[name].trained is trained and math.isfinite(mean):
-            means[name] = mean
+    rows = {name: result.row(name, result.home) for name in (result.models if among is None else among)}
+    means = {
+        name: result.mean(row, result.home, metric)
+        for name, row in rows.items()
+        if row is not None and result.models[name].trained is trained
+    }
+    means = {name: mean for name, mean in means.items() if math.isfinite(mean)}
     return min(means, key=means.get) if means else None
 
 
 def leads(result: ComparisonResult, metric: str) -> list[Lead]:
     """Every network against the best interpolation, in the comparison's order; empty where there is none to compare."""
-    rival = best_of(result, metric, trained=False)
+    rival, home, found = best_of(result, metric, trained=False), result.home, []
     if rival is None:
         return []
-    theirs = result.by_snapshot(Row(rival), result.home, metric)[0]
-    found = []
+    theirs, mark = result.by_snapshot(Row(rival), home, metric)[0], result.mean(Row(rival), home, metric)
     for name, model in result.models.items():
-        row = result.row(name, result.home)
-        if not model.trained or row is None or not math.isfinite(result.mean(row, result.home, metric)):
+        row = result.row(name, home)
+        if not model.trained or row is None or not math.isfinite(mean := result.mean(row, home, metric)):
             continue
-        own = result.by_snapshot(row, result.home, metric).mean(0)
+        own = result.by_snapshot(row, home, metric).mean(0)
         both = np.isfinite(own) & np.isfinite(theirs)
-        means = result.mean(row, result.home, metric), result.mean(Row(rival), result.home, metric)
-        found.append(Lead(name, rival, *means, int((own < theirs)[both].sum()), int(both.sum())))
+        found.append(Lead(name, rival, mean, mark, int((own < theirs)[both].sum()), int(both.sum())))
     return found
 
 
@@ -341,64 +351,42 @@ def verdict(result: ComparisonResult) -> list[str]:
     if names:
         best = score(result, result.row(names[0], home), home, metric)
         sentences.append(f"The best by {label} is {result.models[names[0]].label}, {with_deviation(best)}.")
-    for reference in shown_references(result):
-        sentences += _against(result, names, reference)
+    sentences += [found for one in shown_references(result) if (found := _against(result, names, one))]
     return sentences + _data_hunger(result)
 
 
 def _of_one_experiment(result: ComparisonResult) -> list[str]:
-    by_error = sorted(leads(result, NRMSE), key=lambda lead: lead.value)
-    by_spectrum = {lead.network: lead for lead in leads(result, BEYOND_CUTOFF)}
     if not any(model.trained for model in result.models.values()):
         return ["No network was trained: this report compares interpolations with each other."]
+    found = {word: {lead.network: lead for lead in leads(result, key)} for key, word in _WORDS.items()}
+    by_error, by_spectrum = found.values()
     if not by_error:
         return [
             "There is nothing to measure the networks by: no interpolation, or no finite NRMSE, is in the comparison."
         ]
     labels = {name: model.label for name, model in result.models.items()}
-    sentences = [_mark(by_error[0], next(iter(by_spectrum.values()), None), labels)]
-    for lead in by_error:
-        parts = [_part(lead, NRMSE)]
-        if lead.network in by_spectrum:
-            parts.append(_part(by_spectrum[lead.network], BEYOND_CUTOFF))
-        sentences.append(f"{labels[lead.network]} is {' and '.join(parts)}.")
-    return sentences + _snapshot_by_snapshot(by_error, list(by_spectrum.values()), labels)
-
-
-def _mark(error: Lead, spectrum: Lead | None, labels: dict[str, str]) -> str:
-    """The interpolations that the networks are measured by; they may differ from one metric to the other."""
-    if spectrum is None:
-        return f"The best interpolation is {labels[error.rival]} (NRMSE {error.rival_value:.3f})."
-    if spectrum.rival == error.rival:
-        return (
-            f"The best interpolation is {labels[error.rival]} (NRMSE {error.rival_value:.3f}, {_WORDS[BEYOND_CUTOFF]} "
-            f"{spectrum.rival_value:.3f})."
-        )
-    return (
-        f"The best interpolation by NRMSE is {labels[error.rival]} ({error.rival_value:.3f}), "
-        f"by {_WORDS[BEYOND_CUTOFF]} {labels[spectrum.rival]} ({spectrum.rival_value:.3f})."
-    )
-
-
-def _part(lead: Lead, key: str) -> str:
-    """`34 % ahead on NRMSE (0.177)`."""
-    percent = round(100 * abs(lead.fraction)) if math.isfinite(lead.fraction) else 0
-    stand = "level" if percent == 0 else f"{percent} % ahead" if lead.fraction > 0 else f"{percent} % behind"
-    return f"{stand} on {_WORDS[key]} ({lead.value:.3f})"
-
-
-def _snapshot_by_snapshot(by_error: list[Lead], by_spectrum: list[Lead], labels: dict[str, str]) -> list[str]:
-    """Whether the networks are ahead on each snapshot, on both metrics or on NRMSE, and if not, on how many."""
-    counted = [lead for lead in by_error if lead.snapshots > 1]
-    if not counted:
-        return []
-    who = "Every network is" if len(by_error) > 1 else f"{labels[by_error[0].network]} is"
-    every = f"{who} ahead on every one of the {counted[0].snapshots} held-out snapshots"
-    if all(lead.snapshots_ahead == lead.snapshots for lead in counted):
-        both = by_spectrum and all(lead.snapshots_ahead == lead.snapshots for lead in by_spectrum)
-        return [every + (", on both." if both else ", on NRMSE.")]
-    shares = [f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}" for lead in counted]
-    return [f"Snapshots on which they are ahead on NRMSE: {', '.join(shares)}."]
+    # the interpolations that the networks are measured by; they may differ from one metric to the other
+    marks = {word: next(iter(of.values())) for word, of in found.items() if of}
+    if len({mark.rival for mark in marks.values()}) == 1:
+        values = ", ".join(f"{word} {mark.rival_value:.3f}" for word, mark in marks.items())
+        sentences = [f"The best interpolation is {labels[marks['NRMSE'].rival]} ({values})."]
+    else:
+        first, second = (f"{labels[mark.rival]} ({mark.rival_value:.3f})" for mark in marks.values())
+        sentences = [f"The best interpolation by NRMSE is {first}, by {[*marks][1]} {second}."]
+    best_first = sorted(by_error.values(), key=lambda lead: lead.value)
+    for network in (lead.network for lead in best_first):
+        stands = [f"{of[network]} on {word} ({of[network].value:.3f})" for word, of in found.items() if network in of]
+        sentences.append(f"{labels[network]} is {' and '.join(stands)}.")
+    counted = [lead for lead in best_first if lead.snapshots > 1]
+    if counted and all(lead.everywhere for lead in counted):
+        who = "Every network" if len(best_first) > 1 else labels[best_first[0].network]
+        both = "both" if by_spectrum and all(lead.everywhere for lead in by_spectrum.values()) else "NRMSE"
+        every = f"every one of the {counted[0].snapshots} held-out snapshots"
+        sentences.append(f"{who} is ahead on {every}, on {both}.")
+    elif counted:
+        shares = [f"{labels[lead.network]} on {lead.snapshots_ahead} of {lead.snapshots}" for lead in counted]
+        sentences.append(f"Snapshots on which they are ahead on NRMSE: {', '.join(shares)}.")
+    return sentences
 
 
 def _evidence(result: ComparisonResult) -> str:
@@ -419,36 +407,30 @@ def _evidence(result: ComparisonResult) -> str:
     return text
 
 
-def _against(result: ComparisonResult, names: Sequence[str], reference: str) -> Iterator[str]:
-    home, metric = result.home, result.rules.rank_by
-    rows = {name: result.row(name, home) for name in names}
-    found = {name: compared(result, row, reference, home, metric) for name, row in rows.items()}
-    found = {name: one for name, one in found.items() if one is not None}
-    if reference == BEST_INTERPOLATION:
-        found = {name: one for name, one in found.items() if result.models[name].trained}
-    if not found:
-        return
-    groups: dict[str, list[str]] = {}
-    for name, one in found.items():
-        groups.setdefault(one.verdict, []).append(result.models[name].label)
+def _against(result: ComparisonResult, names: Sequence[str], reference: str) -> str | None:
+    """Who is ahead of a reference, and who behind; the best interpolation is no mark for other interpolations."""
+    home, groups, against = result.home, {}, None
+    for name in names:
+        found = compared(result, result.row(name, home), reference, home, result.rules.rank_by)
+        if found is not None and (reference != BEST_INTERPOLATION or result.models[name].trained):
+            groups.setdefault(found.verdict, []).append(result.models[name].label)
+            against = against or result.models[found.against.model].label
     words = {AHEAD: "ahead", BEHIND: "behind", LEVEL: "no difference shown for"}
     parts = [f"{words.get(verdict, verdict + ':')} {', '.join(labels)}" for verdict, labels in groups.items()]
-    yield f"Against {result.models[next(iter(found.values())).against.model].label}: {'; '.join(parts)}."
+    return f"Against {against}: {'; '.join(parts)}." if parts else None
 
 
 def _data_hunger(result: ComparisonResult) -> list[str]:
     """What the learning curves show on the first data set: for which networks more data helped, and for which most."""
     home, metric = result.home, result.rules.rank_by
     curves = [curve for model in result.models if (curve := learning_curve(result, model, home, metric)) is not None]
-    if not curves:
-        return []
     falling = [curve for curve in curves if curve.slope.high is not None and curve.slope.high < 0]
     label = result.metrics[metric].label
-    if not falling:
+    if curves and not falling:
         return [f"No network's {label} is shown to fall with more training data."]
     falling.sort(key=lambda curve: curve.slope.estimate)
     slopes = ", ".join(f"n^{slope_text(one.slope)} for {result.models[one.model].label}" for one in falling)
-    return [f"With more training data {label} falls like {slopes}."]
+    return [f"With more training data {label} falls like {slopes}."] if falling else []
 
 
 def number(value: float | None, digits: int = 3, *, page: bool = False) -> str:

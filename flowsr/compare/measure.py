@@ -6,7 +6,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from flowsr.compare.runs import (
     open_upscaled,
     read_snapshot,
 )
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, require
 from flowsr.group.fields import VECTORS
 from flowsr.metrics import (
     METRICS,
@@ -94,11 +94,9 @@ class SymmetryTest:
     precision: str = "float32"
 
     def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            expected = " or ".join(PRECISIONS)
-            raise FlowsrError(
-                "unknown precision", variable="equivariance_precision", expected=expected, found=self.precision
-            )
+        known = " or ".join(PRECISIONS)
+        named = {"variable": "equivariance_precision", "expected": known, "found": self.precision}
+        require(self.precision in PRECISIONS, "unknown precision", **named)
 
 
 @dataclass(frozen=True)
@@ -119,10 +117,6 @@ class HeldOut:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tick: Callable[[], None] = lambda: None
 
-    @property
-    def snapshots(self) -> int:
-        return sum(run.snapshots for run in self.runs)
-
 
 def compare(
     test_stores: Sequence[Path],
@@ -140,28 +134,24 @@ def compare(
     """Compare models on held-out snapshots.
 
     All models are judged on the same snapshots: where some need several coarse frames, on those with a whole window
-    about them. ``flowsr compare`` does the same row by row, and resumes; :func:`flowsr.compare.write_tables` writes the
-    files that it leaves.
+    about them. :func:`flowsr.public.compare` does the same with models by name, ``flowsr compare`` row by row.
 
     Args:
         test_stores: ingested test stores, each with groups ``coarse`` and ``fine``.
         entries: who takes part, in the order of the result.
         name: of the comparison, for the record.
-        variable: the field to compare.
-        metrics: registered names, or ``all``; default: the standard ones, see :func:`flowsr.metrics.chosen_metrics`.
-            Those that the field does not allow (spectra at walls) are left out.
+        metrics: registered names, see :func:`flowsr.metrics.chosen_metrics`; what the field does not allow (spectra at
+            walls) is left out.
         equivariance_snapshots: snapshots on which the equivariance error is taken; 49 calls of the model each.
         equivariance_precision: ``float32``, in which an exact symmetry shows as some 1e-7, or ``float64``: 1e-15, but a
             convolution is ten times slower on a CPU.
         turnover_time: eddy turnover time, least length of an independent block; default: each run is one block.
-        device: a torch device.
-        progress: told the fraction of snapshots done.
 
     Raises:
         FlowsrError: stores, models, metrics or a precision that do not fit.
     """
     runs = judged_by_all(open_runs(test_stores, variable), [entry.model for entry in entries])
-    check_entries(entries, len(runs))
+    _check_entries(entries, len(runs))
     tick = progress.steps((len(entries) + 1) * sum(run.snapshots for run in runs), "snapshots")
     symmetry = SymmetryTest(equivariance_snapshots, equivariance_precision)
     held_out = HeldOut(runs, applicable_metrics(metrics, runs[0]), symmetry, torch.device(device), tick)
@@ -169,7 +159,14 @@ def compare(
     truth = measure_truth(held_out)
     return ComparisonResult.assemble(
         name,
-        [measured_row(entry, "data", 0, held_out) for entry in entries],
+        [
+            MeasuredRow(
+                Row(entry.name, "data", 0, 0) if entry.model.trainable else Row(entry.name),
+                {"data": measure_model(entry, held_out)},
+                parameters=int(entry.model.parameter_count),
+            )
+            for entry in entries
+        ],
         {"data": truth},
         {"data": dict.fromkeys(data.runs, turnover_time or math.inf)},
         {"data": data},
@@ -181,24 +178,16 @@ def compare(
     )
 
 
-def check_entries(entries: Sequence[Entry], runs: int) -> None:
-    """Raise FlowsrError on names used twice or reserved, or a number of stores that is not that of the runs."""
+def _check_entries(entries: Sequence[Entry], runs: int) -> None:
     names = [entry.name for entry in entries]
     for name in names:
-        if name == TRUTH or "/" in name or names.count(name) > 1:
-            expected = "unique names, without /, other than truth"
-            raise FlowsrError("a model's name stands for one row", variable=name, expected=expected)
+        fits = name != TRUTH and "/" not in name and names.count(name) == 1
+        expected = "unique names, without /, other than truth"
+        require(fits, "a model's name stands for one row", variable=name, expected=expected)
     for entry in entries:
-        if entry.stores is not None and len(entry.stores) != runs:
-            raise FlowsrError(
-                f"model '{entry.name}' needs one upscaled store per test run", expected=runs, found=len(entry.stores)
-            )
-
-
-def measured_row(entry: Entry, data: str, size: int, held_out: HeldOut) -> MeasuredRow:
-    """One model on the held-out snapshots of one data set; a trained one has seed 0."""
-    row = Row(entry.name, data, size, 0) if entry.model.trainable else Row(entry.name)
-    return MeasuredRow(row, {data: measure_model(entry, held_out)}, parameters=int(entry.model.parameter_count))
+        stores = runs if entry.stores is None else len(entry.stores)
+        message = f"model '{entry.name}' needs one upscaled store per test run"
+        require(stores == runs, message, expected=runs, found=stores)
 
 
 def rank_by(metrics: Sequence[str]) -> str | None:
@@ -228,17 +217,16 @@ def describe_metrics(names: Sequence[str], run: HeldOutRun) -> dict[str, dict]:
     velocity = str(run.fine[run.variable].attrs.get("units", "1"))
     length = str(run.fine.attrs.get("length_units", "1"))
 
-    def unit(of: str) -> str:
-        return physical_unit(of, velocity, length)
-
     def axis(label: str, of: str) -> str:
-        return label if unit(of) == "1" else f"{label} [{unit(of)}]"
+        unit = physical_unit(of, velocity, length)
+        return label if unit == "1" else f"{label} [{unit}]"
 
+    scalars = {key: one for name in names for key, one in METRICS[name].scalars.items()}
+    curves = {key: one for name in names for key, one in METRICS[name].curves.items()}
     return {
         "metrics": {
-            key: Metric(one.label, unit(one.unit), one.better, one.source, one.short)
-            for name in names
-            for key, one in METRICS[name].scalars.items()
+            key: Metric(one.label, physical_unit(one.unit, velocity, length), one.better, one.source, one.short)
+            for key, one in scalars.items()
         },
         "curve_kinds": {
             key: CurveKind(
@@ -249,32 +237,24 @@ def describe_metrics(names: Sequence[str], run: HeldOutRun) -> dict[str, dict]:
                 one.y_scale,
                 one.source,
             )
-            for name in names
-            for key, one in METRICS[name].curves.items()
+            for key, one in curves.items()
         },
     }
 
 
 def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> list[str]:
-    """The chosen metrics that make sense for this field.
-
-    Args:
-        names: as :func:`flowsr.metrics.chosen_metrics` takes them.
-
-    Raises:
-        FlowsrError: an unknown name.
-    """
-    return [name for name in chosen_metrics(names) if _fits(METRICS[name], run)]
-
-
-def _fits(metric: type[PooledMetric], run: HeldOutRun) -> bool:
+    """The chosen metrics (:func:`flowsr.metrics.chosen_metrics`) that make sense for this field."""
     channel = is_channel(run.fine_grid) and run.viscosity is not None
-    return (
-        (run.fine_grid.periodic or not metric.needs_periodic)
-        and (run.irreps in VECTORS or not metric.needs_vector)
-        and (channel or not metric.needs_channel)
-        and (degrade_of(run) is not None or not issubclass(metric, InputMetric))
-    )
+
+    def fits(metric: type[PooledMetric]) -> bool:
+        return (
+            (run.fine_grid.periodic or not metric.needs_periodic)
+            and (run.irreps in VECTORS or not metric.needs_vector)
+            and (channel or not metric.needs_channel)
+            and (degrade_of(run) is not None or not issubclass(metric, InputMetric))
+        )
+
+    return [name for name in chosen_metrics(names) if fits(METRICS[name])]
 
 
 class _Scores:
@@ -316,9 +296,11 @@ def measure_model(entry: Entry, held_out: HeldOut) -> Measured:
     """One model on every held-out snapshot."""
     model = entry.model.to(held_out.device).eval()
     scores = _field_scores(_predictions(entry, held_out), held_out)
-    for cls in _model_metrics(held_out.metrics):
-        _add_model_scores(scores, cls, model, held_out)
-    return scores.measured(held_out, seconds=seconds_per_snapshot(model, held_out.runs[0], held_out.device))
+    wanted = [METRICS[name] for name in held_out.metrics if issubclass(METRICS[name], ModelMetric)]
+    for cls in wanted:
+        if not any(issubclass(other, cls) and other is not cls for other in wanted):  # else the other contains it
+            _add_model_scores(scores, cls, model, held_out)
+    return scores.measured(held_out, seconds=_seconds_per_snapshot(model, held_out.runs[0], held_out.device))
 
 
 def measure_truth(held_out: HeldOut) -> Measured:
@@ -327,53 +309,55 @@ def measure_truth(held_out: HeldOut) -> Measured:
     return _field_scores(truths, held_out).measured(held_out, flow=_flow(held_out))
 
 
-def seconds_per_snapshot(model: Upscaler, run: HeldOutRun, device: torch.device) -> float:
+def _seconds_per_snapshot(model: Upscaler, run: HeldOutRun, device: torch.device) -> float:
     """Wall time of one whole snapshot through the model: the median of several calls after one that is not counted."""
     coarse = run.read_coarse(0, model.window).to(device)
-    _timed(model, coarse, run.coarse_grid)
-    return float(f"{statistics.median(_timed(model, coarse, run.coarse_grid) for _ in range(TIMINGS)):.4g}")
-
-
-def _timed(model, coarse, grid) -> float:
-    _wait_for(coarse.device)
-    start = time.perf_counter()
-    with torch.no_grad():
-        model(coarse, grid)
-    _wait_for(coarse.device)
-    return time.perf_counter() - start
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
+    seconds = []
+    for _ in range(1 + TIMINGS):
+        wait(device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            model(coarse, run.coarse_grid)
+        wait(device)
+        seconds.append(time.perf_counter() - start)
+    return float(f"{statistics.median(seconds[1:]):.4g}")
 
 
 def _predictions(entry: Entry, held_out: HeldOut) -> Iterator[tuple[Tensor, HeldOutRun, int]]:
-    stores = [None] * len(held_out.runs) if entry.stores is None else entry.stores
-    for run, store in zip(held_out.runs, stores):
+    for place, run in enumerate(held_out.runs):
+        store = None if entry.stores is None else entry.stores[place]
         upscaled = None if store is None else open_upscaled(store, run)
         for number in range(run.snapshots):
-            if upscaled is None:
-                yield _upscale(entry, run, number, held_out.device), run, number
-            else:
+            if upscaled is not None:
                 yield read_snapshot(upscaled, run.variable, number, store), run, number
-
-
-def _upscale(entry: Entry, run: HeldOutRun, number: int, device: torch.device) -> Tensor:
-    try:
-        with torch.no_grad():
-            return entry.model(run.read_coarse(number, entry.model.window).to(device), run.coarse_grid)
-    except ValueError as error:
-        raise FlowsrError(f"model '{entry.name}' cannot upscale this field", file=run.path, found=str(error)) from error
+                continue
+            try:
+                with torch.no_grad():
+                    made = entry.model(run.read_coarse(number, entry.model.window).to(held_out.device), run.coarse_grid)
+            except ValueError as error:
+                message = f"model '{entry.name}' cannot upscale this field"
+                raise FlowsrError(message, file=run.path, found=str(error)) from error
+            yield made, run, number
 
 
 def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], held_out: HeldOut) -> _Scores:
-    metrics, scores = _field_metrics(held_out), _Scores()
+    """Metrics of a prediction and the truth, snapshot by snapshot; curves of ensembles over all of them."""
+    known = {"factor": held_out.runs[0].factor, "viscosity": held_out.runs[0].viscosity}
+    classes = [METRICS[name] for name in held_out.metrics]
+    metrics = [cls(**known).to(held_out.device) for cls in classes if not issubclass(cls, ModelMetric)]
+    scores = _Scores()
     for place, (prediction, run, number) in enumerate(predictions):
         prediction, target = prediction.to(held_out.device), run.read_fine(number).to(held_out.device)
         with torch.no_grad(), shared_work():
             for metric in metrics:
-                scores.add(place, _of_one_snapshot(metric, prediction, target, run, number))
+                if isinstance(metric, InputMetric):
+                    coarse = run.read_coarse(number).to(prediction.device)
+                    found = metric(prediction, coarse, run.fine_grid, degrade_of(run))
+                else:
+                    found = metric(prediction, target, run.fine_grid)
+                    found = {k: v for k, v in found.items() if not (metric.ensemble and k in metric.curves)}
+                scores.add(place, found)
         held_out.tick()
     for metric in metrics:
         if metric.ensemble:
@@ -381,28 +365,16 @@ def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], held_ou
     return scores
 
 
-def _field_metrics(held_out: HeldOut) -> list[PooledMetric]:
-    known = {"factor": held_out.runs[0].factor, "viscosity": held_out.runs[0].viscosity}
-    classes = [METRICS[name] for name in held_out.metrics]
-    return [cls(**known).to(held_out.device) for cls in classes if not issubclass(cls, ModelMetric)]
-
-
-def _of_one_snapshot(metric: PooledMetric, prediction: Tensor, target: Tensor, run: HeldOutRun, number: int) -> dict:
-    if isinstance(metric, InputMetric):
-        return metric(prediction, run.read_coarse(number).to(prediction.device), run.fine_grid, degrade_of(run))
-    result = metric(prediction, target, run.fine_grid)
-    return {key: value for key, value in result.items() if not (metric.ensemble and key in metric.curves)}
-
-
-def _model_metrics(names: Sequence[str]) -> list[type[ModelMetric]]:
-    """The wanted metrics of models, less those that another one of them contains."""
-    classes = [METRICS[name] for name in names if issubclass(METRICS[name], ModelMetric)]
-    return [cls for cls in classes if not any(issubclass(other, cls) and other is not cls for other in classes)]
-
-
 def _add_model_scores(scores: _Scores, cls: type[ModelMetric], model: Upscaler, held_out: HeldOut) -> None:
     precision = PRECISIONS[held_out.symmetry.precision]
-    model = in_precision(copy.deepcopy(model), precision)
+
+    def converted(tensor: Tensor) -> Tensor:
+        """Complex weights (of Fourier operators) get the complex type of the same precision."""
+        if tensor.is_complex():
+            return tensor.to(precision.to_complex())
+        return tensor.to(precision) if tensor.is_floating_point() else tensor
+
+    model = copy.deepcopy(model)._apply(converted)
     snapshots = list(every_snapshot(held_out.runs))
     count = min(held_out.symmetry.snapshots, len(snapshots))
     for place in (i * len(snapshots) // count for i in range(count)):
@@ -412,29 +384,13 @@ def _add_model_scores(scores: _Scores, cls: type[ModelMetric], model: Upscaler, 
         scores.add(place, metric(model, coarse, run.coarse_grid))
 
 
-def in_precision(model: Upscaler, precision: torch.dtype) -> Upscaler:
-    """Convert a model in place, complex weights (of Fourier operators) to the complex type of the same precision."""
-
-    def converted(tensor: Tensor) -> Tensor:
-        if tensor.is_complex():
-            return tensor.to(precision.to_complex())
-        return tensor.to(precision) if tensor.is_floating_point() else tensor
-
-    return model._apply(converted)
-
-
 def _flow(held_out: HeldOut) -> dict[str, float | None]:
     first = held_out.runs[0]
-    values: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {} if first.viscosity is None else {"viscosity": [first.viscosity]}
     if first.irreps in VECTORS:
         for run, number in every_snapshot(held_out.runs):
-            statistics_of = flow_statistics(run.read_fine(number).to(held_out.device), run.fine_grid, run.viscosity)
-            for key, value in statistics_of.items():
+            found = flow_statistics(run.read_fine(number).to(held_out.device), run.fine_grid, run.viscosity)
+            for key, value in found.items():
                 values.setdefault(key, []).append(float(value))
-    means = {key: _finite_mean(found) for key, found in values.items()}
-    return means if first.viscosity is None else {"viscosity": rounded(first.viscosity), **means}
-
-
-def _finite_mean(values: Iterable[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return rounded(statistics.fmean(finite)) if finite else None
+    finite = {key: [value for value in found if math.isfinite(value)] for key, found in values.items()}
+    return {key: rounded(statistics.fmean(found)) if found else None for key, found in finite.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +21,10 @@ import pandas as pd
 
 from flowsr.compare.bootstrap import Sample
 from flowsr.data.independence import block_sums, independent_blocks
-from flowsr.files import plain, write_bytes_atomic, write_json_atomic, write_text_atomic
+from flowsr.files import plain, typed, write_bytes_atomic, write_json_atomic, write_text_atomic
 
 TRUTH = "truth"
-TIDY_CSV, TIDY_PARQUET, CURVES_CSV, RECORDS = "tidy.csv", "tidy.parquet", "curves.csv", "records.json"
+TIDY, CURVES, RECORDS = "tidy.csv", "curves.csv", "records.json"
 
 #: Which row a line of a frame is of. Where nothing was trained, ``data``, ``size`` and ``seed`` are missing.
 ROW_COLUMNS = {"model": "str", "data": "str", "size": "Int64", "seed": "Int64", "tested_on": "str"}
@@ -42,9 +42,8 @@ class Row:
 
     Args:
         model: its name in the comparison; ``truth`` is the fine reference field.
-        data: data set it was trained on; None where there is nothing to train.
-        size: training snapshots; None where there is nothing to train.
-        seed: of its training; None where there is nothing to train, and for all seeds together.
+        data, size, seed: of its training: data set, snapshots, seed; None where there is nothing to train. The seed is
+            None for all seeds together, too.
     """
 
     model: str
@@ -68,10 +67,8 @@ class Fit:
 
     Args:
         data, size, seed: as in :class:`Row`.
-        epochs: done.
-        best_epoch: whose weights were kept, counted from 1.
-        validation_loss: at that epoch.
-        seconds: wall time of the training.
+        best_epoch, validation_loss: of the epoch whose weights were kept, counted from 1.
+        seconds: wall time.
         history: epoch, training loss and validation loss, one a line.
     """
 
@@ -104,21 +101,11 @@ class Measured:
     seconds: float | None = None
     flow: Mapping[str, float | None] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        frames = {name: _columns(getattr(self, name)) for name in ("values", "curves")}
-        return {
-            "snapshots": [list(one) for one in self.snapshots],
-            **frames,
-            "seconds": self.seconds,
-            "flow": dict(self.flow),
-        }
-
-    @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Measured:
-        values = pd.DataFrame(kept["values"]).astype({"snapshot": "int64", "metric": "str", "value": "float64"})
-        curves = pd.DataFrame(kept["curves"]).astype({"curve": "str", "x": "float64", "y": "float64"})
-        snapshots = tuple((run, time) for run, time in kept["snapshots"])
-        return cls(snapshots, values, curves, kept["seconds"], kept["flow"])
+    def __post_init__(self):
+        values, curves = {"snapshot": "int64", "metric": "str", "value": "float64"}, ("curve", "x", "y")
+        object.__setattr__(self, "values", pd.DataFrame(self.values).astype(values))
+        types = {name: CURVE_COLUMNS[name] for name in curves}
+        object.__setattr__(self, "curves", pd.DataFrame(self.curves).astype(types))
 
 
 @dataclass(frozen=True)
@@ -126,9 +113,7 @@ class MeasuredRow:
     """A row on every data set that it was tested on, what it costs, and how it was trained.
 
     Args:
-        row: which.
-        registered: registered name of its model; empty for the truth.
-        options: of the model.
+        registered, options: registered name of its model, empty for the truth, and the model's options.
         parameters: numbers fitted.
         multiply_adds: work for one coarse snapshot; None where it was not counted.
         tests: data set -> what was measured there.
@@ -145,17 +130,6 @@ class MeasuredRow:
     fit: Fit | None = None
     weights_sha256: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        kept = {name: value for name, value in vars(self).items() if name not in ("row", "tests", "fit")}
-        tests = {data: measured.to_json() for data, measured in self.tests.items()}
-        return {"row": asdict(self.row), **kept, "fit": None if self.fit is None else asdict(self.fit), "tests": tests}
-
-    @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> MeasuredRow:
-        tests = {data: Measured.from_json(one) for data, one in kept["tests"].items()}
-        fit = None if kept["fit"] is None else Fit(**kept["fit"])
-        return cls(**{**kept, "row": Row(**kept["row"]), "tests": tests, "fit": fit})
-
 
 @dataclass(frozen=True)
 class Model:
@@ -163,8 +137,7 @@ class Model:
 
     Args:
         label: what people read.
-        registered: registered name.
-        options: of the registered model.
+        registered, options: registered name, and the options of that model.
         trained: whether there is something to train.
         parameters: numbers fitted; None where no row of it was measured.
         multiply_adds: work for one coarse snapshot; None where it was not counted.
@@ -182,13 +155,6 @@ class Model:
     seconds: float | None = None
     rows: int = 0
     fits: Sequence[Fit] = ()
-
-    @property
-    def fit_seconds(self) -> float | None:
-        """Mean wall time of a training on the largest number of snapshots."""
-        largest = max((fit.size for fit in self.fits), default=0)
-        seconds = [fit.seconds for fit in self.fits if fit.size == largest]
-        return sum(seconds) / len(seconds) if seconds else None
 
 
 @dataclass(frozen=True)
@@ -339,20 +305,15 @@ class ComparisonResult:
         places = {of: _shared([one for _, on, one in measured if on == of], block_lengths[of]) for of in truths}
         values = [_labelled(row, of, _placed(one, places[of])) for row, of, one in measured]
         curves = [_labelled(row, of, one.curves) for row, of, one in measured]
-        described = {
-            of: replace(
-                data[of],
-                snapshots=len(places[of]),
-                blocks=places[of].block.nunique(),
-                flow=truths[of].flow,
-                runs=tuple(dict.fromkeys(run for run, _ in truths[of].snapshots)),
-            )
-            for of in data
-        }
+        described = {}
+        for of, one in data.items():
+            runs = tuple(dict.fromkeys(run for run, _ in truths[of].snapshots))
+            found = {"snapshots": len(places[of]), "blocks": places[of].block.nunique(), "flow": truths[of].flow}
+            described[of] = replace(one, runs=runs, **found)
         return cls(
             name,
-            _typed(pd.concat(values), VALUE_COLUMNS),
-            _typed(pd.concat(curves), CURVE_COLUMNS),
+            pd.concat(values, ignore_index=True)[[*VALUE_COLUMNS]].astype(VALUE_COLUMNS),
+            pd.concat(curves, ignore_index=True)[[*CURVE_COLUMNS]].astype(CURVE_COLUMNS),
             {model: _model(label, [row for row in rows if row.row.model == model]) for model, label in labels.items()},
             data=described,
             **more,
@@ -370,7 +331,7 @@ class ComparisonResult:
 
     def rows(self, tested_on: str) -> list[Row]:
         """The rows that were tested on a data set, seeds together, without the truth."""
-        return self._rows.get(tested_on, [])
+        return self._rows[tested_on]
 
     def row(self, model: str, tested_on: str, trained_on: str | None = None, size: int | None = None) -> Row | None:
         """A model's row on a data set: trained at home and on all its snapshots, unless said otherwise."""
@@ -387,7 +348,7 @@ class ComparisonResult:
         """(seeds, snapshots) of all the data set's snapshots, run by run in order of time; NaN where not measured."""
         seeds = self._arrays.get((row.all_seeds, tested_on, metric), {})
         wanted = [values for seed, values in seeds.items() if row.seed is None or seed == row.seed]
-        return np.stack(wanted) if wanted else np.empty((0, len(self._places[tested_on])))
+        return np.stack(wanted) if wanted else np.empty((0, len(self._blocks[tested_on])))
 
     def mean(self, row: Row, tested_on: str, metric: str) -> float:
         """Mean over all finite values, of all seeds; NaN where there is none."""
@@ -401,7 +362,7 @@ class ComparisonResult:
 
     def curve(self, row: Row, tested_on: str, curve: str) -> tuple[np.ndarray, np.ndarray] | None:
         """x and y, means over the seeds; NaN where a point is finite for none. None where there is no such curve."""
-        found = [one for one in self._curves.get((row.all_seeds, tested_on, curve), {}).values()]
+        found = list(self._curves.get((row.all_seeds, tested_on, curve), {}).values())
         if not found:
             return None
         y = np.stack([y for _, y in found])
@@ -417,7 +378,7 @@ class ComparisonResult:
         values = self.by_snapshot(row, tested_on, metric)
         if aim:
             values = np.abs(values - self.by_snapshot(Row(TRUTH), tested_on, metric))
-        sums, counts = block_sums(values, self._places[tested_on].block.to_numpy())
+        sums, counts = block_sums(values, self._blocks[tested_on])
         return Sample(f"{row.model} {row.data} {row.size}", sums, counts, row.trained)
 
     def remember(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -426,15 +387,19 @@ class ComparisonResult:
             self._memory[key] = make()
         return self._memory[key]
 
+    @property
+    def records(self) -> dict[str, Any]:
+        """Everything but the frames, for JSON."""
+        return plain({one.name: getattr(self, one.name) for one in fields(self) if one.name not in _FRAMES})
+
     def save(self, folder: str | Path) -> None:
         """Write ``tidy.csv`` (and ``tidy.parquet``, where there is pyarrow), ``curves.csv`` and ``records.json``."""
         folder = Path(folder)
-        write_text_atomic(folder / TIDY_CSV, self.values.to_csv(index=False, lineterminator="\n"))
-        write_text_atomic(folder / CURVES_CSV, self.curves.to_csv(index=False, lineterminator="\n"))
+        for name, (file, _) in _FRAMES.items():
+            write_text_atomic(folder / file, getattr(self, name).to_csv(index=False, lineterminator="\n"))
         if find_spec("pyarrow") is not None:
-            write_bytes_atomic(folder / TIDY_PARQUET, self.values.to_parquet(index=False))
-        records = {name: value for name, value in vars(self).items() if name in _RECORDS or name in _PLAIN}
-        write_json_atomic(folder / RECORDS, plain(records))
+            write_bytes_atomic((folder / TIDY).with_suffix(".parquet"), self.values.to_parquet(index=False))
+        write_json_atomic(folder / RECORDS, self.records)
 
     @classmethod
     def load(cls, folder: str | Path) -> ComparisonResult:
@@ -443,75 +408,58 @@ class ComparisonResult:
         Raises:
             OSError: a file that is missing.
         """
-        folder = Path(folder)
-        kept = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
-        for name, kind in _RECORDS.items():
-            kept[name] = {key: kind(**value) for key, value in kept[name].items()}
-        for name, model in kept["models"].items():
-            kept["models"][name] = replace(model, fits=tuple(Fit(**fit) for fit in model.fits))
-        frames = {
-            name: pd.read_csv(
-                folder / file, dtype=columns, keep_default_na=False, na_values=[""], float_precision="round_trip"
-            )
-            for name, file, columns in (("values", TIDY_CSV, VALUE_COLUMNS), ("curves", CURVES_CSV, CURVE_COLUMNS))
-        }
-        return cls(**{**kept, "rules": Rules(**kept["rules"])}, **frames)
+        kept = json.loads((Path(folder) / RECORDS).read_text(encoding="utf-8"))
+        exact = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+        for name, (file, columns) in _FRAMES.items():
+            kept[name] = pd.read_csv(Path(folder) / file, dtype=columns, **exact)
+        return typed(cls, kept)
 
     @cached_property
     def _memory(self) -> dict[tuple, Any]:
         return {}
 
     @cached_property
-    def _places(self) -> dict[str, pd.DataFrame]:
-        """Data set -> run, time and block of each snapshot, in order: blocks are numbered run by run."""
-        columns = ["run", "time", "block"]
-        return {
-            of: part[columns].drop_duplicates().sort_values(["block", "time"], ignore_index=True)
-            for of, part in self.values.groupby("tested_on", sort=False)
-        }
+    def _places(self) -> pd.DataFrame:
+        """Data set, run, time and block of each snapshot, and its place in order: blocks are numbered run by run."""
+        places = self.values[["tested_on", "run", "time", "block"]].drop_duplicates()
+        places = places.sort_values(["tested_on", "block", "time"], ignore_index=True)
+        return places.assign(place=places.groupby("tested_on").cumcount())
+
+    @cached_property
+    def _blocks(self) -> dict[str, np.ndarray]:
+        """Data set -> (snapshots,) blocks."""
+        return {of: part.block.to_numpy() for of, part in self._places.groupby("tested_on")}
 
     @cached_property
     def _arrays(self) -> dict[tuple[Row, str, str], dict[int | None, np.ndarray]]:
         """Row, data set, metric -> seed -> (snapshots,)."""
-        found: dict[tuple[Row, str, str], dict[int | None, np.ndarray]] = {}
-        for of, part in self.values.groupby("tested_on", sort=False):
-            places = self._places[of].reset_index(names="place")
-            part = part.merge(places, on=["run", "time", "block"])
-            for (row, metric), lines in _by_row(part, "metric"):
-                values = np.full(len(places), np.nan)
-                values[lines.place] = lines.value
-                found.setdefault((row.all_seeds, of, metric), {})[row.seed] = values
-        return found
 
-    @cached_property
-    def _rows(self) -> dict[str, list[Row]]:
-        found: dict[str, dict[Row, None]] = {}
-        for row, of, _ in self._arrays:
-            if row.model != TRUTH:
-                found.setdefault(of, {})[row] = None
-        return {of: list(rows) for of, rows in found.items()}
+        def of_all_snapshots(of: str, lines: pd.DataFrame) -> np.ndarray:
+            values = np.full(len(self._blocks[of]), np.nan)
+            values[lines.place] = lines.value
+            return values
+
+        return _by_row(self.values.merge(self._places), "metric", of_all_snapshots)
 
     @cached_property
     def _curves(self) -> dict[tuple[Row, str, str], dict[int | None, tuple[np.ndarray, np.ndarray]]]:
-        found: dict[tuple[Row, str, str], dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
-        for of, part in self.curves.groupby("tested_on", sort=False):
-            for (row, curve), lines in _by_row(part, "curve"):
-                points = lines.x.to_numpy(), lines.y.to_numpy()
-                found.setdefault((row.all_seeds, of, curve), {})[row.seed] = points
-        return found
+        return _by_row(self.curves, "curve", lambda _, lines: (lines.x.to_numpy(), lines.y.to_numpy()))
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        found: dict[str, dict[Row, None]] = {of: {} for of in self.data}
+        for row, of, _ in self._arrays:
+            if row.model != TRUTH:
+                found[of][row] = None
+        return {of: list(rows) for of, rows in found.items()}
 
 
-_RECORDS = {"models": Model, "metrics": Metric, "curve_kinds": CurveKind, "data": DataSet}
-_PLAIN = ("name", "rules", "seeds", "versions")
+_FRAMES = {"values": (TIDY, VALUE_COLUMNS), "curves": (CURVES, CURVE_COLUMNS)}
 
 
 def rounded(value: float | None) -> float | None:
     """To ``DIGITS`` significant digits; None where it is missing, NaN or infinite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
-
-
-def _columns(frame: pd.DataFrame) -> dict[str, list]:
-    return {name: plain(column.tolist()) for name, column in frame.items()}
 
 
 def _shared(measured: Iterable[Measured], block_lengths: Mapping[str, float]) -> pd.DataFrame:
@@ -538,17 +486,14 @@ def _labelled(row: Row, tested_on: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: pd.Series(fixed[name], frame.index, dtype=ROW_COLUMNS[name]) for name in ROW_COLUMNS})
 
 
-def _typed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
-
-
-def _by_row(frame: pd.DataFrame, column: str):
-    """Row and metric (or curve), and their lines."""
-    for (model, data, size, seed, name), lines in frame.groupby(
-        ["model", "data", "size", "seed", column], sort=False, dropna=False
-    ):
-        trained = not pd.isna(data)
-        yield (Row(model, data, int(size), int(seed)) if trained else Row(model), name), lines
+def _by_row(frame: pd.DataFrame, column: str, take: Callable[[str, pd.DataFrame], Any]) -> dict[tuple, dict]:
+    """Row without its seed, data set, metric (or curve) -> seed -> what ``take`` makes of the lines."""
+    found: dict[tuple, dict] = {}
+    for (*of, tested_on, name), lines in frame.groupby([*ROW_COLUMNS, column], sort=False, dropna=False):
+        model, data, size, seed = of
+        row = Row(model) if pd.isna(data) else Row(model, data, int(size), int(seed))
+        found.setdefault((row.all_seeds, tested_on, name), {})[row.seed] = take(tested_on, lines)
+    return found
 
 
 def _model(label: str, rows: Sequence[MeasuredRow]) -> Model:

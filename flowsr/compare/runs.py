@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from flowsr.data import grid_of, open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS
-from flowsr.errors import FlowsrError
-from flowsr.files import tree_checksum
+from flowsr.errors import FlowsrError, missing_variable, require
 from flowsr.grid import Grid
 from flowsr.metrics import Degrade
 from flowsr.models.base import Upscaler
@@ -73,11 +71,6 @@ class HeldOutRun:
         value = self.fine.attrs.get("viscosity")
         return None if value is None else float(value)
 
-    @cached_property
-    def checksum(self) -> str:
-        """sha256 of the whole store."""
-        return tree_checksum(self.path)
-
     def read_coarse(self, number: int, window: Window = ONE_FRAME) -> Tensor:
         """(1, frames component, x, y, z): the frames about one snapshot, in the stored precision."""
         frames = window.around(self.judged[number])
@@ -95,17 +88,15 @@ def judged_by_all(runs: Sequence[HeldOutRun], models: Sequence[Upscaler]) -> lis
         FlowsrError: a run without such a snapshot, or with its snapshots at another distance in time than a model's
             frames.
     """
-    return [_judged_by_all(run, models) for run in runs]
-
-
-def _judged_by_all(run: HeldOutRun, models: Sequence[Upscaler]) -> HeldOutRun:
-    times, judged = run.fine.time.values, set(run.judged)
-    for model in models:
-        check_spacing(model.window.spacing(times), model.frame_spacing, run.path)
-        judged &= set(model.window.targets(times, run.path))
-    if not judged:
-        raise FlowsrError("no snapshot that every model's frames suffice for", file=run.path, variable="time")
-    return replace(run, judged=tuple(sorted(judged)))
+    found = []
+    for run in runs:
+        times, judged = run.fine.time.values, set(run.judged)
+        for model in models:
+            check_spacing(model.window.spacing(times), model.frame_spacing, run.path)
+            judged &= set(model.window.targets(times, run.path))
+        require(judged, "no snapshot that every model's frames suffice for", file=run.path, variable="time")
+        found.append(replace(run, judged=tuple(sorted(judged))))
+    return found
 
 
 def open_runs(stores: Sequence[Path], variable: str) -> list[HeldOutRun]:
@@ -115,20 +106,13 @@ def open_runs(stores: Sequence[Path], variable: str) -> list[HeldOutRun]:
         FlowsrError: no store, one that lacks the variable, coarse and fine that do not belong together, or runs on
             different grids.
     """
-    if not stores:
-        raise FlowsrError("nothing to compare on", expected="at least one test store", found="none")
+    require(stores, "nothing to compare on", expected="at least one test store", found="none")
     runs = [_open_run(Path(store), variable) for store in stores]
-    first = runs[0]
     for run in runs[1:]:
         for name in ("fine_grid", "coarse_grid", "irreps"):
-            if getattr(run, name) != getattr(first, name):
-                raise FlowsrError(
-                    "runs compared together need one grid and field type",
-                    file=run.path,
-                    variable=name,
-                    expected=getattr(first, name),
-                    found=getattr(run, name),
-                )
+            expected, found = getattr(runs[0], name), getattr(run, name)
+            message = "runs compared together need one grid and field type"
+            require(found == expected, message, file=run.path, variable=name, expected=expected, found=found)
     return runs
 
 
@@ -142,16 +126,13 @@ def open_upscaled(store: Path, run: HeldOutRun) -> xr.Dataset:
     dataset = _with_variable(open_field(store), run.variable, store)
     whole = run.fine[run.variable].shape
     expected, found = (run.snapshots, *whole[1:]), dataset[run.variable].shape
-    if found[1:] != expected[1:] or not expected[0] <= found[0] <= whole[0]:
-        raise FlowsrError(
-            "not the shape of the truth", file=store, variable=run.variable, expected=expected, found=found
-        )
+    fits = found[1:] == expected[1:] and expected[0] <= found[0] <= whole[0]
+    require(fits, "not the shape of the truth", file=store, variable=run.variable, expected=expected, found=found)
     times = dataset.time.values
     dataset = dataset.isel(time=[int(np.abs(times - time).argmin()) for time in run.times])
-    if not _same_times(dataset, run.fine.isel(time=list(run.judged))):
-        raise FlowsrError(
-            "not the times of the truth", file=store, variable="time", expected=run.times.tolist(), found=times.tolist()
-        )
+    same = _same_times(dataset, run.fine.isel(time=list(run.judged)))
+    expected, found = run.times.tolist(), times.tolist()
+    require(same, "not the times of the truth", file=store, variable="time", expected=expected, found=found)
     return dataset
 
 
@@ -162,13 +143,10 @@ def read_snapshot(dataset: xr.Dataset, variable: str, time: int, file: Path) -> 
         FlowsrError: a value that is not finite.
     """
     values = torch.from_numpy(np.ascontiguousarray(dataset[variable].isel(time=time).values))
-    if not torch.isfinite(values).all():
+    if bad := int((~torch.isfinite(values)).sum()):
+        found = f"{bad} NaN or infinite in snapshot {time}"
         raise FlowsrError(
-            "values that are no numbers",
-            file=file,
-            variable=variable,
-            expected="finite values",
-            found=f"{int((~torch.isfinite(values)).sum())} NaN or infinite in snapshot {time}",
+            "values that are no numbers", file=file, variable=variable, expected="finite values", found=found
         )
     return values[None] if values.ndim == 4 else values[None, None]
 
@@ -199,29 +177,23 @@ def _open_run(store: Path, variable: str) -> HeldOutRun:
     coarse, fine = (_with_variable(open_field(store, group=group), variable, store) for group in ("coarse", "fine"))
     grids = grid_of(coarse, store), grid_of(fine, store)
     ratios = {n // m if n % m == 0 else None for n, m in zip(grids[1].shape, grids[0].shape)}
-    if len(ratios) != 1 or None in ratios:
-        raise FlowsrError(
-            "fine is not a whole refinement of coarse",
-            file=store,
-            variable=variable,
-            expected="one whole factor along every axis",
-            found=f"{grids[0].shape} and {grids[1].shape}",
-        )
-    if not _same_times(coarse, fine):
-        raise FlowsrError(
-            "coarse and fine are not the same snapshots",
-            file=store,
-            variable="time",
-            expected=fine.time.values.tolist(),
-            found=coarse.time.values.tolist(),
-        )
+    require(
+        len(ratios) == 1 and None not in ratios,
+        "fine is not a whole refinement of coarse",
+        file=store,
+        variable=variable,
+        expected="one whole factor along every axis",
+        found=f"{grids[0].shape} and {grids[1].shape}",
+    )
+    times = {"expected": fine.time.values.tolist(), "found": coarse.time.values.tolist()}
+    message = "coarse and fine are not the same snapshots"
+    require(_same_times(coarse, fine), message, file=store, variable="time", **times)
     return HeldOutRun(store, variable, coarse, fine, *grids, judged=tuple(range(fine.sizes["time"])))
 
 
 def _with_variable(dataset: xr.Dataset, variable: str, file: Path) -> xr.Dataset:
     if variable not in dataset:
-        found = ", ".join(map(str, dataset.data_vars))
-        raise FlowsrError("no such variable", file=file, variable=variable, expected=variable, found=found)
+        raise missing_variable(variable, dataset.data_vars, file=file)
     return dataset
 
 

@@ -1,12 +1,14 @@
 """A comparison as tables: on the screen, in Markdown, as CSV, as JSON, and as the card of one model's weights.
 
-A single experiment's tables have every metric, the truth first; a study's the ranking with its intervals.
+All are one sheet: a line per model, best first; what it costs, how it stands against the references, what was measured.
+An experiment's has the truth too, no intervals where there is one seed, and the best of each column marked.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ from flowsr.compare.findings import (
     BEHIND,
     LEVEL,
     Difference,
-    Score,
+    LearningCurve,
     best_in_column,
     compared,
     interval_text,
     learning_curve,
+    many,
     number,
     ranked,
     reference_label,
@@ -37,13 +40,19 @@ from flowsr.compare.findings import (
     verdict,
     with_deviation,
 )
-from flowsr.compare.result import TRUTH, ComparisonResult, DataSet, MeasuredRow, Row, rounded
+from flowsr.compare.result import TRUTH, ComparisonResult, MeasuredRow, Row, rounded
 from flowsr.files import plain, write_json_atomic, write_text_atomic
 from flowsr.progress import SILENT, Progress
 
-COSTS = {"parameters": "Parameters", "seconds": "Seconds"}
 CARD_JSON, CARD_MARKDOWN = "card.json", "card.md"
-_STYLES = {AHEAD: "bold green", BEHIND: "red", LEVEL: "dim"}
+BEST = "bold green"
+#: Head of a cost's column, where there is room and on a narrow screen.
+_COSTS = {
+    "parameters": ("Parameters", "Para-\nmeters"),
+    "multiply_adds": ("Multiply-adds", "Mult.-\nadds"),
+    "seconds": ("Seconds", "s"),
+}
+_STYLES = {AHEAD: BEST, BEHIND: "red", LEVEL: "dim"}
 
 
 def write_tables(result: ComparisonResult, folder: Path, progress: Progress = SILENT) -> None:
@@ -60,7 +69,7 @@ def write_tables(result: ComparisonResult, folder: Path, progress: Progress = SI
 
 def screen_table(result: ComparisonResult) -> Table:
     """As a rich table that fits 80 columns: main metrics of an experiment, ranking and differences of a study."""
-    return _metrics_screen(result) if result.single else _ranking_screen(result)
+    return _sheet(result, result.home, result.home, brief=True).screen()
 
 
 def markdown_table(result: ComparisonResult) -> str:
@@ -69,7 +78,11 @@ def markdown_table(result: ComparisonResult) -> str:
     Of an experiment mean and standard deviation over snapshots, the best of each column bold; of a study one table per
     data set with differences and their intervals, learning curves, and what was found.
     """
-    return _metrics_markdown(result) if result.single else _study_markdown(result)
+    if result.single:
+        return _sheet(result, result.home, result.home).markdown()
+    parts = [f"# {result.name}\n", *(f"{sentence}\n" for sentence in verdict(result))]
+    parts += [_sheet(result, on, by).markdown("## ") for on in result.data for by in sources_of(result, on)]
+    return "\n".join([*parts, *_learning_markdown(result)])
 
 
 def csv_table(result: ComparisonResult) -> str:
@@ -78,40 +91,33 @@ def csv_table(result: ComparisonResult) -> str:
     Of an experiment one line per model, with a column and a ``_std`` per metric; of a study one line per model, data,
     size, data tested on and metric, with its interval.
     """
-    return _metrics_csv(result) if result.single else _scores_csv(result)
+    lines = experiment_lines(result) if result.single else _study_lines(result)
+    return _csv(pd.DataFrame(lines, dtype=object))
 
 
 def differences_csv(result: ComparisonResult) -> str:
     """Every difference to a reference, with its interval and what it allows to say."""
     columns = ["model", "data", "size", "tested_on", "metric", "reference", "against"]
     columns += ["estimate", "low", "high", "share", "blocks", "n_seeds", "verdict"]
-    return _csv(pd.DataFrame([_difference_entry(result, one) for one in differences(result)], columns=columns))
+    return _csv(pd.DataFrame(differences(result), columns=columns))
 
 
-def scores(result: ComparisonResult) -> Iterator[Score]:
-    """Every row's mean on every data set."""
-    for tested_on in result.data:
-        for row in result.rows(tested_on):
-            for metric in result.metrics_of(row, tested_on):
-                yield score(result, row, tested_on, metric)
+def scores(result: ComparisonResult) -> Iterator[dict[str, Any]]:
+    """Every row's mean on every data set, for JSON."""
+    for row, tested_on, metric in _measured(result):
+        found = score(result, row, tested_on, metric)
+        of = {**_origin(result, row, tested_on), "tested_on": tested_on, "metric": metric, **_ends(found.interval)}
+        yield {**of, "deviation": rounded(found.deviation), "by_seed": [rounded(value) for value in found.by_seed]}
 
 
-def differences(result: ComparisonResult) -> Iterator[Difference]:
-    """Every row's differences to the references on every data set."""
-    for tested_on in result.data:
-        for row in result.rows(tested_on):
-            for metric in result.metrics_of(row, tested_on):
-                for reference in result.rules.references:
-                    if (found := compared(result, row, reference, tested_on, metric)) is not None:
-                        yield found
-
-
-# -- a single experiment -----------------------------------------------------------------------------------------------
-
-
-def _experiment_rows(result: ComparisonResult) -> dict[str, Row]:
-    """The truth, and every model by rank."""
-    return {TRUTH: Row(TRUTH), **{name: result.row(name, result.home) for name in ranked(result)}}
+def differences(result: ComparisonResult) -> Iterator[dict[str, Any]]:
+    """Every row's differences to the references on every data set, for JSON."""
+    for row, tested_on, metric in _measured(result):
+        for reference in result.rules.references:
+            if (found := compared(result, row, reference, tested_on, metric)) is not None:
+                of = {**_origin(result, row, tested_on), "tested_on": tested_on, "metric": metric}
+                against = {"reference": reference, "against": found.against.model, **_ends(found.interval)}
+                yield {**of, **against, "share": rounded(found.share), "verdict": found.verdict}
 
 
 def summary(result: ComparisonResult, row: Row, metric: str) -> dict[str, Any] | None:
@@ -132,16 +138,14 @@ def metrics_json(result: ComparisonResult) -> dict[str, Any]:
 
     def entry(row: Row) -> dict[str, Any]:
         scalars = {metric: summary(result, row, metric) for metric in result.metrics_of(row, result.home)}
-        return {"scalars": scalars, "curves": _curves_of(result, row, result.home)}
+        found = {name: result.curve(row, result.home, name) for name in result.curve_kinds}
+        found = {name: curve for name, curve in found.items() if curve is not None}
+        curves = {name: {"x": [*map(rounded, x)], "y": [*map(rounded, y)]} for name, (x, y) in found.items()}
+        return {"scalars": scalars, "curves": curves}
 
+    facts = ("label", "trained", "parameters", "seconds")
     models = {
-        name: {
-            "label": model.label,
-            "trained": model.trained,
-            "parameters": model.parameters,
-            "seconds": model.seconds,
-            **entry(result.row(name, result.home)),
-        }
+        name: {**{fact: getattr(model, fact) for fact in facts}, **entry(result.row(name, result.home))}
         for name, model in result.models.items()
     }
     return plain(
@@ -157,88 +161,8 @@ def metrics_json(result: ComparisonResult) -> dict[str, Any]:
     )
 
 
-def _metrics_screen(result: ComparisonResult) -> Table:
-    data = result.data[result.home]
-    shorts = {key: metric.short for key, metric in result.metrics.items() if metric.short}
-    cutoff = (
-        "" if data.cutoff_wavenumber is None else f"k_c = {data.cutoff_wavenumber:.3g}, the end of the coarse grid. "
-    )
-    table = _table(_title(result), f"{cutoff}Green: best, or nearest to the truth.", padding=0)
-    table.add_column("", min_width=10)
-    for head in (*shorts.values(), "Para-\nmeters", "s"):
-        table.add_column(Text(head), justify="right", vertical="bottom", no_wrap=True)
-    for label, cells in _metrics_cells(result, list(shorts)):
-        marked = (Text(text, style="bold green" if best else "") for text, best in cells)
-        table.add_row(Text(label), *marked, style="dim" if label == "Truth" else None)
-    return table
-
-
-def _metrics_markdown(result: ComparisonResult) -> str:
-    keys = list(result.metrics)
-    lines = [["Model", *(result.metrics[key].head.replace("|", r"\|") for key in keys), *COSTS.values()]]
-    lines.append(["---"] + ["---:"] * (len(lines[0]) - 1))
-    for label, cells in _metrics_cells(result, keys, spread=True):
-        lines.append([label, *(f"**{text}**" if best else text for text, best in cells)])
-    return f"{_title(result)}\n\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def _metrics_csv(result: ComparisonResult) -> str:
-    lines = []
-    for name, row in _experiment_rows(result).items():
-        model = result.models.get(name)
-        line = {"model": name, "label": "Truth" if model is None else model.label}
-        line["trained"] = None if model is None else model.trained
-        for key in result.metrics:
-            found = summary(result, row, key) or {}
-            line |= {key: found.get("mean"), f"{key}_std": found.get("std")}
-        lines.append(line | {cost: getattr(model, cost, None) for cost in COSTS})
-    return _csv(pd.DataFrame(lines, dtype=object))
-
-
-def _metrics_cells(
-    result: ComparisonResult, keys: Sequence[str], spread: bool = False
-) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
-    """Label and cells of each row: text, and whether it is the best of its column."""
-    best = {key: best_in_column(result, key) for key in keys}
-    for name, row in _experiment_rows(result).items():
-        cells = [(_spread_text(summary(result, row, key), spread), name in best[key]) for key in keys]
-        if name == TRUTH:
-            yield "Truth", [*cells, *[("-", False)] * len(COSTS)]
-        else:
-            model = result.models[name]
-            costs = [(f"{model.parameters:,}", False), (number(model.seconds), False)]
-            yield model.label, [*cells, *costs]
-
-
-def _spread_text(found: Mapping | None, spread: bool) -> str:
-    if found is None:
-        return "-"
-    several = spread and found["mean"] is not None and len(found["values"]) > 1
-    return number(found["mean"]) + (f" ({number(found['std'])})" if several else "")
-
-
-def _title(result: ComparisonResult) -> str:
-    data = result.data[result.home]
-    runs = len(data.runs)
-    return (
-        f"{result.name or 'Comparison'}: {_shape(data.coarse_shape)} to {_shape(data.fine_shape)} ({data.operator}), "
-        f"{data.snapshots} held-out snapshots of {runs} run{'s' if runs > 1 else ''}"
-    )
-
-
-# -- a study -----------------------------------------------------------------------------------------------------------
-
-
 def study_json(result: ComparisonResult, progress: Progress = SILENT) -> dict[str, Any]:
-    """What ``study.json`` holds: every mean, difference and learning curve with its interval, and what they are of."""
-    total = sum(len(result.metrics_of(row, of)) for of in result.data for row in result.rows(of))
-    tick, means = progress.steps(total), []
-    for found in scores(result):
-        means.append(_score_entry(result, found))
-        for reference in result.rules.references:
-            compared(result, found.row, reference, found.tested_on, found.metric)
-        tick("statistics")
-    rules, whole = result.rules, {name: one.training_snapshots for name, one in result.data.items()}
+    """What ``study.json`` holds: the records, and every mean, difference and learning curve with its interval."""
     curves = [
         curve
         for data in result.data
@@ -246,223 +170,205 @@ def study_json(result: ComparisonResult, progress: Progress = SILENT) -> dict[st
         for key, metric in result.metrics.items()
         if metric.better == "lower" and (curve := learning_curve(result, model, data, key)) is not None
     ]
-    at_home = {of: [row for row in result.rows(of) if row.data in (None, of)] for of in result.data}
-    return plain(
-        {
-            "study": result.name,
-            "seeds": result.seeds,
-            **vars(rules),
-            "home": result.home,
-            "metrics": result.metrics,
-            "curves": result.curve_kinds,
-            "data": {name: {**vars(one), "train_snapshots": whole[name]} for name, one in result.data.items()},
-            "models": {name: _model_entry(result, name) for name in result.models},
-            "scores": means,
-            "differences": [_difference_entry(result, one) for one in differences(result)],
-            "learning": [
-                {
-                    "model": one.model,
-                    "data": one.data,
-                    "metric": one.metric,
-                    "sizes": one.sizes,
-                    "scores": [_score_entry(result, each) for each in one.scores],
-                    "slope": _interval_entry(one.slope),
-                }
-                for one in curves
-            ],
-            "spectra": {
-                of: {row.model: _curves_of(result, row, of) for row in rows if row.size in (None, whole[of])}
-                for of, rows in at_home.items()
-            },
-            "truth": {
-                of: {
-                    "curves": _curves_of(result, Row(TRUTH), of),
-                    "means": {key: rounded(result.truth(of, key)) for key in result.metrics_of(Row(TRUTH), of)},
-                }
-                for of in result.data
-            },
-            "rows": sum(model.rows for model in result.models.values()),
-            "fit_seconds": rounded(sum(fit.seconds for model in result.models.values() for fit in model.fits)),
-            "versions": result.versions,
-        }
-    )
-
-
-def _ranking_screen(result: ComparisonResult) -> Table:
-    home, metric = result.home, result.rules.rank_by
-    data, label = result.data[home], result.metrics[metric].label
-    title = f"{result.name}: {_shape(data.coarse_shape)} to {_shape(data.fine_shape)} on {data.label}"
-    caption = (
-        f"{label}: mean (deviation over seeds). Against: difference in % of the reference's, "
-        f"[{100 * result.rules.confidence:g} % interval over {data.blocks} independent blocks and seeds]. "
-        "Green: ahead; red: behind; dim: no difference shown."
-    )
-    table = _table(title, caption, padding=(0, 1, 0, 0))
-    table.add_column("", min_width=12)
-    for head in ("Para-\nmeters", "Mult.-\nadds", label):
-        table.add_column(head, justify="right", no_wrap=True, vertical="bottom")
-    references = shown_references(result)
-    for reference in references:
-        heading = f"against\n{reference_label(result, reference)}"
-        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
-    for name in ranked(result):
-        model, row = result.models[name], result.row(name, home)
-        cells = [_screen_difference(compared(result, row, one, home, metric)) for one in references]
-        mean = with_deviation(score(result, row, home, metric), 2)
-        table.add_row(Text(model.label), short(model.parameters), short(model.multiply_adds), mean, *cells)
-    return table
-
-
-def _study_markdown(result: ComparisonResult) -> str:
-    parts = [f"# {result.name}", "", *(f"{sentence}\n" for sentence in verdict(result))]
-    for tested_on, data in result.data.items():
-        for trained_on in sources_of(result, tested_on):
-            parts += _data_markdown(result, tested_on, trained_on, data)
-    return "\n".join([*parts, *_learning_markdown(result)]).rstrip() + "\n"
-
-
-def _scores_csv(result: ComparisonResult) -> str:
-    lines = []
+    means, tick = [], progress.steps(sum(1 for _ in _measured(result)))
     for found in scores(result):
-        model, interval = result.models[found.row.model], found.interval
-        lines.append(
-            {
-                "model": found.row.model,
-                "label": model.label,
-                "trained_on": found.row.data,
-                "train_snapshots": found.row.size,
-                "tested_on": found.tested_on,
-                "metric": found.metric,
-                "mean": rounded(interval.estimate),
-                "low": rounded(interval.low),
-                "high": rounded(interval.high),
-                "deviation": rounded(found.deviation),
-                "seeds": interval.seeds,
-                "blocks": interval.blocks,
-                "parameters": model.parameters,
-                "multiply_adds": model.multiply_adds,
-            }
-        )
-    return _csv(pd.DataFrame(lines, dtype=object))
+        means.append(found)
+        tick("statistics")
+    learning = [
+        {
+            "model": one.model,
+            "data": one.data,
+            "metric": one.metric,
+            "sizes": list(one.sizes),
+            "scores": [rounded(each.interval.estimate) for each in one.scores],
+            "slope": _ends(one.slope),
+        }
+        for one in curves
+    ]
+    return {**result.records, "scores": means, "differences": [*differences(result)], "learning": learning}
 
 
-def _data_markdown(result: ComparisonResult, tested_on: str, trained_on: str, data: DataSet) -> Iterator[str]:
+# -- one sheet for screen and Markdown ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A table: heads of its columns, and lines of cells, each a text and its style."""
+
+    title: str
+    note: str
+    heads: Sequence[str]
+    lines: Sequence[Sequence[tuple[str, str]]]
+    padding: Any = 0
+
+    def screen(self) -> Table:
+        table = Table(title=self.title, caption=self.note, box=SIMPLE_HEAD, show_edge=False, padding=self.padding)
+        table.title_justify = table.caption_justify = "left"
+        table.add_column(self.heads[0], min_width=10)
+        for head in self.heads[1:]:
+            table.add_column(Text(head), justify="right", vertical="bottom", no_wrap=True)
+        for line in self.lines:
+            table.add_row(*(Text(text, style=style) for text, style in line))
+        return table
+
+    def markdown(self, level: str = "") -> str:
+        lines = [[head.replace("|", r"\|") for head in self.heads], ["---"] + ["---:"] * (len(self.heads) - 1)]
+        lines += [[f"**{text}**" if style == BEST else text for text, style in line] for line in self.lines]
+        note = f"{self.note}\n\n" if self.note else ""
+        return f"{level}{self.title}\n\n{note}" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _sheet(result: ComparisonResult, tested_on: str, trained_on: str, brief: bool = False) -> _Sheet:
+    """Models on one data set, networks trained on one.
+
+    Args:
+        brief: what fits on the screen: of an experiment the metrics with a short head, of a study the one ranked by.
+    """
+    single, rank_by = result.single, result.rules.rank_by
     rows = {name: result.row(name, tested_on, trained_on) for name in ranked(result, tested_on, trained_on)}
-    shown = [key for key in result.metrics if any(key in result.metrics_of(row, tested_on) for row in rows.values())]
-    references, rank_by = shown_references(result), result.rules.rank_by
+    if single:
+        keys = [key for key, metric in result.metrics.items() if metric.short or not brief]
+        rows = {TRUTH: Row(TRUTH), **rows}
+    else:
+        keys = [key for key in result.metrics if any(key in result.metrics_of(row, tested_on) for row in rows.values())]
+        keys = [rank_by] if brief else keys
+    references = [] if single else shown_references(result)
+    best = {key: best_in_column(result, key) if single else () for key in keys}
+    costs = [_COSTS[cost][brief] for cost in ("parameters", "seconds" if single else "multiply_adds")]
+
+    def line(name: str, row: Row) -> list[tuple[str, str]]:
+        model = result.models.get(name)
+        if single:
+            measured = [_over_snapshots(result, row, key, spread=not brief) for key in keys]
+            spent = ["-", "-"] if model is None else [f"{model.parameters:,}", number(model.seconds)]
+        else:
+            measured = [with_deviation(score(result, row, tested_on, key), 2 if brief else 3) for key in keys]
+            spent = [(short if brief else count)(cost) for cost in (model.parameters, model.multiply_adds)]
+        cells = [(text, BEST if name in best[key] else "") for text, key in zip(measured, keys, strict=True)]
+        found = [compared(result, row, one, tested_on, rank_by) for one in references]
+        against = [(_difference(one, brief), _STYLES.get(one and one.verdict, "dim") if brief else "") for one in found]
+        spent = [(text, "") for text in spent]
+        label = ("Truth" if model is None else model.label, "")
+        return [label, *cells, *spent] if single else [label, *spent, *against, *cells]
+
+    heads = [result.metrics[key].short if single and brief else result.metrics[key].head for key in keys]
+    against = [("against\n" if brief else "Against ") + reference_label(result, one) for one in references]
+    heads = ["" if brief else "Model", *([*heads, *costs] if single else [*costs, *against, *heads])]
+    lines = [line(name, row) for name, row in rows.items()]
+    if single and brief:
+        lines[0] = [(text, style or "dim") for text, style in lines[0]]
+    title, note = _words(result, tested_on, trained_on, brief)
+    return _Sheet(title, note, heads, lines, 0 if single else (0, 1, 0, 0))
+
+
+def _words(result: ComparisonResult, tested_on: str, trained_on: str, brief: bool) -> tuple[str, str]:
+    """Title of a sheet, and what stands under it."""
+    data, rank_by = result.data[tested_on], result.rules.rank_by
+    coarse, fine = ("x".join(map(str, shape)) for shape in (data.coarse_shape, data.fine_shape))
+    if result.single:
+        snapshots = f"{data.snapshots} held-out snapshots of {many(len(data.runs), 'run')}"
+        title = f"{result.name or 'Comparison'}: {coarse} to {fine} ({data.operator}), {snapshots}"
+        known = data.cutoff_wavenumber is not None
+        cutoff = f"k_c = {data.cutoff_wavenumber:.3g}, the end of the coarse grid. " if known else ""
+        return title, f"{cutoff}Green: best, or nearest to the truth." if brief else ""
+    label, percent = result.metrics[rank_by].label, f"{100 * result.rules.confidence:g} %"
+    if brief:
+        return f"{result.name}: {coarse} to {fine} on {data.label}", (
+            f"{label}: mean (deviation over seeds). Against: difference in % of the reference's, "
+            f"[{percent} interval over {data.blocks} independent blocks and seeds]. "
+            "Green: ahead; red: behind; dim: no difference shown."
+        )
     origin = "" if trained_on == tested_on else f", networks trained on {result.data[trained_on].label}"
-    yield f"## {data.label}: {_shape(data.coarse_shape)} to {_shape(data.fine_shape)}{origin}\n"
-    yield (
+    return f"{data.label}: {coarse} to {fine}{origin}", (
         f"{data.snapshots} held-out snapshots, {data.blocks} independent blocks. Mean (deviation over seeds); "
-        f"against a reference: difference in {result.metrics[rank_by].label}, % of the reference's, with its "
-        f"{100 * result.rules.confidence:g} % interval.\n"
+        f"against a reference: difference in {label}, % of the reference's, with its {percent} interval."
     )
-    heads = ["Model", "Parameters", "Multiply-adds"]
-    heads += [f"Against {reference_label(result, one)}" for one in references]
-    heads += [result.metrics[key].head.replace("|", r"\|") for key in shown]
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---|" + "---:|" * (len(heads) - 1)
-    for name, row in rows.items():
-        model = result.models[name]
-        cells = [model.label, count(model.parameters), count(model.multiply_adds)]
-        cells += [_difference_text(compared(result, row, one, tested_on, rank_by)) for one in references]
-        cells += [with_deviation(score(result, row, tested_on, key)) for key in shown]
-        yield "| " + " | ".join(cells) + " |"
-    yield ""
+
+
+def _over_snapshots(result: ComparisonResult, row: Row, key: str, spread: bool) -> str:
+    """``0.312 (0.004)``: mean and standard deviation over the snapshots."""
+    found = summary(result, row, key)
+    if found is None:
+        return "-"
+    several = spread and found["mean"] is not None and len(found["values"]) > 1
+    return number(found["mean"]) + (f" ({number(found['std'])})" if several else "")
+
+
+def _difference(found: Difference | None, brief: bool) -> str:
+    """In % of the reference, with the interval and, where the style does not say it, the verdict."""
+    if found is None or not np.isfinite(found.interval.estimate):
+        return "-"
+    scale, interval = found.percent or 0.0, found.interval
+    widest = max(abs(scale * (end or 0.0)) for end in (interval.estimate, interval.low, interval.high))
+    text = interval_text(interval, scale, 0 if brief and widest >= 9.95 else 1) if scale else "0"
+    return text if brief else f"{text} {found.verdict}"
 
 
 def _learning_markdown(result: ComparisonResult) -> Iterator[str]:
     rank_by = result.rules.rank_by
     found = [learning_curve(result, model, data, rank_by) for data in result.data for model in result.models]
-    found = [curve for curve in found if curve is not None]
-    if not found:
-        return
-    yield "## Learning curves\n"
-    label = result.metrics[rank_by].label
-    yield f"{label} by number of training snapshots n, and the slope of its logarithm over log n.\n"
-    for data in dict.fromkeys(curve.data for curve in found):
-        here = [curve for curve in found if curve.data == data]
-        sizes = sorted({size for curve in here for size in curve.sizes})
-        yield f"| {result.data[data].label} | " + " | ".join(f"n = {size}" for size in sizes) + " | slope |"
-        yield "|---|" + "---:|" * (len(sizes) + 1)
-        for curve in here:
-            by_size = dict(zip(curve.sizes, curve.scores, strict=True))
-            cells = " | ".join(with_deviation(by_size.get(size)) for size in sizes)
-            yield f"| {result.models[curve.model].label} | {cells} | {slope_text(curve.slope)} |"
-        yield ""
+    by_data: dict[str, list[LearningCurve]] = {}
+    for curve in found:
+        if curve is not None:
+            by_data.setdefault(curve.data, []).append(curve)
+    if by_data:
+        label = result.metrics[rank_by].label
+        about = f"{label} by number of training snapshots n, and the slope of its logarithm over log n."
+        yield f"## Learning curves\n\n{about}\n"
+    for data, curves in by_data.items():
+        sizes = sorted({size for curve in curves for size in curve.sizes})
+        lines = []
+        for one in curves:
+            means = dict(zip(one.sizes, map(with_deviation, one.scores), strict=True))
+            texts = [result.models[one.model].label, *(means.get(size, "-") for size in sizes), slope_text(one.slope)]
+            lines.append([(text, "") for text in texts])
+        heads = [result.data[data].label, *(f"n = {size}" for size in sizes), "slope"]
+        yield _Sheet("", "", heads, lines).markdown().lstrip()
 
 
-def _screen_difference(found: Difference | None) -> Text:
-    if found is None or not np.isfinite(found.interval.estimate):
-        return Text("-", style="dim")
-    scale, style = found.percent, _STYLES.get(found.verdict, "dim italic")
-    if scale is None:
-        return Text("0", style=style)
-    interval = found.interval
-    widest = max(abs(scale * (end or 0.0)) for end in (interval.estimate, interval.low, interval.high))
-    return Text(interval_text(interval, scale, 0 if widest >= 9.95 else 1), style=style)
+# -- lines of CSV and JSON ---------------------------------------------------------------------------------------------
 
 
-def _difference_text(found: Difference | None) -> str:
-    if found is None or not np.isfinite(found.interval.estimate):
-        return "-"
-    text = "0" if found.percent is None else interval_text(found.interval, found.percent)
-    return f"{text} {found.verdict}"
+def _measured(result: ComparisonResult) -> Iterator[tuple[Row, str, str]]:
+    """Every row, data set that it was tested on and metric that was taken there."""
+    for tested_on in result.data:
+        for row in result.rows(tested_on):
+            for metric in result.metrics_of(row, tested_on):
+                yield row, tested_on, metric
 
 
-def _model_entry(result: ComparisonResult, name: str) -> dict[str, Any]:
-    model = result.models[name]
-    whole = [fit for fit in model.fits if fit.size == result.data[fit.data].training_snapshots]
-    kept = {key: value for key, value in vars(model).items() if key not in ("registered", "fits")}
-    return {
-        **kept,
-        "model": model.registered,
-        "fit_seconds": rounded(model.fit_seconds),
-        "history": {f"{fit.data} {fit.seed}": fit.history for fit in whole},
-    }
+def experiment_lines(result: ComparisonResult) -> Iterator[dict[str, Any]]:
+    """The truth and every model, the best first: means and deviations over the snapshots, and costs."""
+    for name in (TRUTH, *ranked(result)):
+        model, row = result.models.get(name), Row(TRUTH) if name == TRUTH else result.row(name, result.home)
+        line = {"model": name, "label": "Truth" if model is None else model.label}
+        line["trained"] = getattr(model, "trained", None)
+        for key in result.metrics:
+            found = summary(result, row, key) or {}
+            line |= {key: found.get("mean"), f"{key}_std": found.get("std")}
+        yield line | {cost: getattr(model, cost, None) for cost in ("parameters", "seconds")}
 
 
-def _row_entry(result: ComparisonResult, row: Row, tested_on: str) -> dict[str, Any]:
+def _study_lines(result: ComparisonResult) -> Iterator[dict[str, Any]]:
+    for row, tested_on, metric in _measured(result):
+        model, found = result.models[row.model], score(result, row, tested_on, metric)
+        of = {"model": row.model, "label": model.label, "trained_on": row.data, "train_snapshots": row.size}
+        ends = _ends(found.interval)
+        mean = {"mean": ends["estimate"], "low": ends["low"], "high": ends["high"]}
+        spread = {"deviation": rounded(found.deviation), "seeds": ends["n_seeds"], "blocks": ends["blocks"]}
+        costs = {"parameters": model.parameters, "multiply_adds": model.multiply_adds}
+        yield {**of, "tested_on": tested_on, "metric": metric, **mean, **spread, **costs}
+
+
+def _origin(result: ComparisonResult, row: Row, tested_on: str) -> dict[str, Any]:
+    """Model, data and size of a row; no size where it is the whole training set."""
     whole = not row.trained or row.size == result.data[row.data].training_snapshots
     return {"model": row.model, "data": row.data or tested_on, "size": None if whole else row.size}
 
 
-def _score_entry(result: ComparisonResult, found: Score) -> dict[str, Any]:
-    return {
-        **_row_entry(result, found.row, found.tested_on),
-        "tested_on": found.tested_on,
-        "metric": found.metric,
-        **_interval_entry(found.interval),
-        "deviation": rounded(found.deviation),
-        "by_seed": [rounded(value) for value in found.by_seed],
-    }
-
-
-def _difference_entry(result: ComparisonResult, found: Difference) -> dict[str, Any]:
-    return {
-        **_row_entry(result, found.row, found.tested_on),
-        "tested_on": found.tested_on,
-        "metric": found.metric,
-        "reference": found.reference,
-        "against": found.against.model,
-        **_interval_entry(found.interval),
-        "share": rounded(found.share),
-        "verdict": found.verdict,
-    }
-
-
-def _interval_entry(interval: Interval) -> dict[str, Any]:
+def _ends(interval: Interval) -> dict[str, Any]:
     ends = {name: rounded(getattr(interval, name)) for name in ("estimate", "low", "high")}
     return {**ends, "blocks": interval.blocks, "n_seeds": interval.seeds}
-
-
-def _curves_of(result: ComparisonResult, row: Row, tested_on: str) -> dict[str, dict[str, list]]:
-    found = {name: result.curve(row, tested_on, name) for name in result.curve_kinds}
-    return {
-        name: {"x": [rounded(x) for x in curve[0]], "y": [rounded(y) for y in curve[1]]}
-        for name, curve in found.items()
-        if curve is not None
-    }
 
 
 def short(value: int | None) -> str:
@@ -483,16 +389,6 @@ def count(value: int | None) -> str:
         if value >= size * 10 or (value >= size and letter != "M"):
             return f"{value / size:.3g}{letter}"
     return f"{value:,}"
-
-
-def _table(title: str, caption: str, padding: Any) -> Table:
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=padding)
-    table.title_justify = table.caption_justify = "left"
-    return table
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -14,24 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from flowsr.compare.budget import matched_widths
+from flowsr.compare.findings import BEST_INTERPOLATION
 from flowsr.compare.measure import rank_by
 from flowsr.compare.result import Row, Rules
-from flowsr.config.study import Experiment, Study
+from flowsr.compare.subset import write_subset
+from flowsr.config.study import DEFAULT_REFERENCES, Experiment, Study
 from flowsr.data import grid_of, open_field
+from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Statistics, pair_stores, read_statistics
+from flowsr.data.pairs import ingest as ingest_pairs
 from flowsr.devices import resolve_device
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, missing_file, require
 from flowsr.files import read_json, tree_checksum
 from flowsr.grid import Grid
-from flowsr.metrics import chosen_metrics
-from flowsr.models import MODELS, ModelCard
+from flowsr.metrics import METRICS, chosen_metrics
+from flowsr.models import MODELS, ModelCard, options_of
 from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.pipeline import work
 from flowsr.pipeline.steps import Step
 from flowsr.provenance import versions
+from flowsr.registry import suggestion
 from flowsr.simulate import Simulation
 from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
+from flowsr.train.losses import LOSSES
 from flowsr.windows import Window
 
 #: Time of a row without training, relative to one with.
@@ -135,6 +141,22 @@ class Plan:
             return 1 if self.single else self.settings.workers
         one = resolve_device(self.settings.device) == "cuda"
         return 1 if one else max(1, len(os.sched_getaffinity(0)) // self.settings.threads)
+
+    def check(self) -> None:
+        """Look up every name that is registered somewhere or refers to another: before the first hour, not after it.
+
+        Raises:
+            FlowsrError: the first that is unknown (with a suggestion), in the wrong place, or used twice.
+        """
+        _check_experiment(self.settings) if self.single else _check_study(self.settings)
+
+    def check_factor(self) -> None:
+        """Refuse, before anything is computed, pairs that no model takes."""
+        factor = self.settings.ingest.factor if self.single else 1
+        if not isinstance(factor, int):
+            message, hint = "models have one factor", "flowsr ingest alone makes pairs with three"
+            expected = "one number, such as 4"
+            raise FlowsrError(message, variable="ingest.factor", expected=expected, found=list(factor), hint=hint)
 
     @cached_property
     def sources(self) -> dict[str, Source]:
@@ -286,15 +308,18 @@ class Plan:
             elif trust and recorded.keys() == {str(path) for path in own}:
                 inputs = recorded
             else:
-                inputs = {str(path): _checksum(path) for path in own}
-            yield source.name, self._ingest_step(source, inputs, work.ingest, (stores, source.pairs, source.ingest))
+                for path in own:
+                    if not path.exists():
+                        raise missing_file(path, variable="ingest.inputs")
+                inputs = {str(path): tree_checksum(path) for path in own}
+            yield source.name, self._ingest_step(source, inputs, ingest_pairs, (stores, source.pairs, source.ingest))
 
     def subsets(self) -> Iterator[tuple[Any, Step]]:
         """One per smaller training set: the first snapshots of each run."""
         for source, size in self._reduced:
             part = self._part(source, size)
             inputs = {f"{name} of the whole": sha for name, sha in self.finished["ingest"][source.name].items()}
-            step = self._ingest_step(part, inputs, work.subset, (source.pairs, part.pairs, size))
+            step = self._ingest_step(part, inputs, write_subset, (source.pairs, part.pairs, size))
             yield (source.name, size), replace(step, title=f"{source.name}, {size} snapshots")
 
     def train(self) -> Iterator[tuple[Any, Step]]:
@@ -330,7 +355,8 @@ class Plan:
         (source,) = self.sources.values()
         for row, weights in self.finished["train"].items():
             for store in source.tests:
-                target, tile = self.output / "upscale" / row.model / store.name, self.settings.upscale.tile
+                target, variable = self.output / "upscale" / row.model / store.name, source.ingest.variable
+                how = (variable, self.settings.upscale.tile, self.settings.device)
                 yield (
                     (row, store.name),
                     Step(
@@ -341,14 +367,7 @@ class Plan:
                         inputs={**weights, "test": self.finished["ingest"][source.name]["test"]},
                         about=self.about,
                         call=work.upscale,
-                        arguments=(
-                            store,
-                            self.network_folder(row),
-                            target,
-                            source.ingest.variable,
-                            tile,
-                            self.settings.device,
-                        ),
+                        arguments=(store, self.network_folder(row), target, *how),
                     ),
                 )
 
@@ -365,19 +384,10 @@ class Plan:
                 stores = [self.output / "upscale" / row.model / store.name for store in source.tests]
                 inputs = {store.name: self.finished["upscale"][row, store.name][store.name] for store in stores}
             settings = {name: value for name, value in asdict(card).items() if name != "training"}
-            file = row.model if self.single else _file(row, source)
-            arguments = (row, card, folder, weights, stores)
-            inputs = {**inputs, **({} if weights is None else {WEIGHTS: weights})}
-            tests = self.tested_on(row, source)
-            step = self._measure_step(
-                file,
-                row.model if self.single else _title(row, source),
-                work.measure,
-                tests,
-                arguments,
-                settings,
-                inputs,
-            )
+            inputs = inputs if weights is None else {**inputs, WEIGHTS: weights}
+            names = (row.model, row.model) if self.single else (_file(row, source), _title(row, source))
+            tests, arguments = self.tested_on(row, source), (row, card, folder, weights, stores)
+            step = self._measure_step(*names, work.measure, tests, arguments, settings, inputs)
             yield (row, source.name), replace(step, weight=1.0 if row.trained else UNTRAINED_WEIGHT)
 
     def _measure_step(self, name, title, call, tests, arguments, settings, inputs) -> Step:
@@ -481,7 +491,65 @@ def _title(row: Row, source: Source) -> str:
     return f"{row.model} on {source.name}{size}, seed {row.seed}"
 
 
-def _checksum(path: Path) -> str:
-    if not path.exists():
-        raise FlowsrError("no such file", file=path, variable="ingest.inputs")
-    return tree_checksum(path)
+# -- names that must be registered somewhere, or refer to another -----------------------------------------------------
+
+
+def _check_experiment(experiment: Experiment) -> None:
+    DEGRADE_OPERATORS[experiment.ingest.operator]
+    for loss in experiment.train.loss:
+        LOSSES[loss]
+    baselines = experiment.compare.baselines
+    for name, entry in experiment.train.models.items():
+        variable, message = f"train.models.{name}", f"model '{entry.model}' has nothing to train"
+        require(MODELS[entry.model].trainable, message, variable=variable, hint="list it in compare.baselines")
+        message = "a network is called like a baseline"
+        require(name not in baselines, message, variable=variable, hint="call it otherwise")
+        _check_network(entry, f"{variable}.options")
+    for baseline in baselines:
+        message, hint = f"model '{baseline}' needs training", "list it in train.models"
+        require(not MODELS[baseline].trainable, message, variable="compare.baselines", hint=hint)
+    chosen_metrics(experiment.compare.metrics)
+
+
+def _check_study(study: Study) -> None:
+    trained = {name for name, entry in study.models.items() if MODELS[entry.model].trainable}
+    for name, entry in study.models.items():
+        _check_network(entry, f"models.{name}.options")
+        if name in trained:
+            for loss in study.training_of(name).loss:
+                LOSSES[loss]
+        elif entry.train:
+            raise FlowsrError(f"model '{entry.model}' has nothing to train", variable=f"models.{name}.train")
+    for name, data in study.data.items():
+        DEGRADE_OPERATORS[data.ingest.operator]
+        for path in data.ingest.inputs or ():
+            if not path.exists():
+                raise missing_file(path, variable=f"data.{name}.ingest.inputs")
+    curve, budget = study.learning_curve, study.budget
+    for where, names in (
+        ("learning_curve.models", (curve and curve.models) or ()),
+        ("budget.like", [budget.like] if budget and budget.like else ()),
+        ("budget.free", budget.free if budget else ()),
+    ):
+        for name in names:
+            message, expected = f"model '{name}' has nothing to train", ", ".join(sorted(trained))
+            require(name in trained, message, variable=where, expected=expected)
+    asked, expected = study.compare, "best_interpolation or one of " + ", ".join(study.models)
+    for reference in asked.references:
+        known = reference in (BEST_INTERPOLATION, *study.models, *DEFAULT_REFERENCES)
+        message = f"no model '{reference}' to compare with"
+        require(known, message, variable="compare.references", expected=expected)
+    measured = [key for name in chosen_metrics(asked.metrics) for key in METRICS[name].scalars]
+    message, hint = f"no scalar '{asked.rank_by}' is measured", suggestion(asked.rank_by, measured)
+    expected = "one of " + ", ".join(measured)
+    require(asked.rank_by in measured, message, variable="compare.rank_by", expected=expected, hint=hint)
+
+
+def _check_network(entry: Network, variable: str) -> None:
+    """Look up names of a registered model's options, and refuse those that the data decide."""
+    decided = sorted({"factor", "irreps", "scale"} & entry.options.keys())
+    require(not decided, "these options follow from the data", variable=variable, found=", ".join(decided))
+    known = [*options_of(entry.model), "frames", "target_frame"]
+    for option in entry.options:
+        message, expected = f"model '{entry.model}' has no option '{option}'", "one of " + ", ".join(known)
+        require(option in known, message, variable=variable, expected=expected, hint=suggestion(option, known))

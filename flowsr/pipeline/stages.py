@@ -20,7 +20,7 @@ import numpy as np
 
 from flowsr.compare import ComparisonResult, screen_table, verdict, write_tables
 from flowsr.compare.measure import applicable_metrics, describe_data, describe_metrics, rank_by
-from flowsr.compare.result import RECORDS, TRUTH, DataSet, MeasuredRow, Row, rounded
+from flowsr.compare.result import RECORDS, TRUTH, MeasuredRow, Row, rounded
 from flowsr.compare.runs import open_runs
 from flowsr.compare.tables import means_of, write_card
 from flowsr.config.study import Experiment, Study, dump_experiment, dump_study
@@ -31,9 +31,8 @@ from flowsr.files import read_json, write_text_atomic
 from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
 from flowsr.models.checkpoint import WEIGHTS
-from flowsr.pipeline.check import check_experiment, check_factor, check_study
 from flowsr.pipeline.plan import Plan, Source
-from flowsr.pipeline.steps import Done, Step, perform
+from flowsr.pipeline.steps import Done, Step, do, perform
 from flowsr.pipeline.work import read_row
 from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
@@ -94,51 +93,42 @@ def run(settings: Experiment | Study, *, fresh: bool = False, report: Progress =
         FlowsrError: settings that do not fit together or with the data; found before the first hour of work where that
             can be.
     """
-    if isinstance(settings, Experiment):
-        check_factor(settings)
-    done = _run(settings, tuple(TITLES), fresh, report)
+    Plan(settings).check_factor()
+    return _outcome(settings, _run(settings, tuple(TITLES), fresh, report))
+
+
+def stage(name: str, experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Any:
+    """One stage of an experiment, on what those before it left; arguments as :func:`run` takes them.
+
+    Args:
+        name: ``simulate``, ``ingest``, ``train``, ``upscale`` or ``compare``.
+
+    Returns:
+        The steps done or reused; of ``compare`` the :class:`Outcome`.
+    """
+    done = _run(experiment, (name,), fresh, report)
+    return _outcome(experiment, done) if name == "compare" else done
+
+
+STAGES = {name: partial(stage, name) for name in TITLES if name != "subsets"}
+simulate, compare = STAGES["simulate"], STAGES["compare"]
+
+
+def _outcome(settings: Experiment | Study, done: list[Done]) -> Outcome:
     return Outcome(ComparisonResult.load(settings.output / "compare"), settings.output / "report.html", done)
-
-
-def simulate(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
-    """One direct numerical simulation per seed, or per batch of seeds, to ``simulate/seed_NNN.zarr``."""
-    return _run(experiment, ("simulate",), fresh, report)
-
-
-def ingest(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
-    """Coarse / fine pairs of every run, split in time, to ``ingest/<split>/<run>.zarr``."""
-    return _run(experiment, ("ingest",), fresh, report)
-
-
-def train(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
-    """Every network of the experiment, to ``train/<name>/``: weights, card and learning curve."""
-    return _run(experiment, ("train",), fresh, report)
-
-
-def upscale(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> list[Done]:
-    """Every network over every held-out run, to ``upscale/<name>/<run>.zarr``."""
-    return _run(experiment, ("upscale",), fresh, report)
-
-
-def compare(experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
-    """Interpolations and networks on the held-out snapshots, to ``compare/`` and ``report.html``."""
-    done = _run(experiment, ("compare",), fresh, report)
-    return Outcome(ComparisonResult.load(experiment.output / "compare"), experiment.output / "report.html", done)
-
-
-STAGES = {"simulate": simulate, "ingest": ingest, "train": train, "upscale": upscale, "compare": compare}
 
 
 def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, report: Progress) -> list[Done]:
     """Do the wanted stages; see that those before them are finished."""
     plan, done, begun = Plan(settings), [], False
-    check_experiment(settings) if plan.single else check_study(settings)
+    plan.check()
     with worker_pool(plan.workers, settings.threads) as pool:
         for stage in list(TITLES)[: list(TITLES).index(wanted[-1]) + 1]:
-            if stage in ("train", "upscale", "compare") and plan.single:
-                check_factor(settings)
+            if stage in ("train", "upscale", "compare"):
+                plan.check_factor()
             if stage == "compare":
-                steps = {"compare": _compare_step(plan, dict(plan.measure()))}
+                rows = dict(plan.measure())
+                steps = {stage: _compare_step(plan, rows)}
             elif stage == "ingest":
                 steps = dict(plan.ingest(trust=stage not in wanted))
             else:
@@ -153,7 +143,8 @@ def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, repor
             if stage not in wanted and stage != "subsets":
                 plan.finished[stage] = {of: _finished(step, stage) for of, step in steps.items()}
             elif stage == "compare":
-                done.append(_do_compare(plan, steps["compare"], pool, fresh, report))
+                here = replace(steps[stage], call=_compare, arguments=(plan, rows, pool, fresh))
+                done.append(_shown(here, partial(do, here, fresh), report))
             else:
                 found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, report)
                 plan.finished[stage] = {of: one.checksums for of, one in zip(steps, found, strict=True)}
@@ -164,14 +155,13 @@ def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, repor
 def _do_all(plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, report: Progress) -> list[Done]:
     """An experiment's steps one after another, each shown for itself; a study's several at a time, shown together."""
     if plan.single:
-        return [_shown(step, partial(_do, step, fresh), report) for step in steps]
-    jobs = [Job(step.title, _do, (step, fresh), step.weight) for step in steps]
+        return [_shown(step, partial(do, step, fresh), report) for step in steps]
+    jobs = _jobs(steps, fresh)
     return pool.run(jobs, report.part(title)) if jobs else []
 
 
-def _do(step: Step, fresh: bool, *, progress: Progress) -> Done:
-    use_threads(step.about.get("threads"))
-    return perform(step, partial(step.call, *step.arguments, progress=progress), fresh=fresh)
+def _jobs(steps: Iterable[Step], fresh: bool) -> list[Job]:
+    return [Job(step.title, do, (step, fresh), step.weight) for step in steps]
 
 
 def _shown(step: Step, do: Callable[..., Done], report: Progress) -> Done:
@@ -220,23 +210,12 @@ def _compare_step(plan: Plan, rows: dict[Any, Step]) -> Step:
         settings=settings,
         inputs={step.title: step.key for step in rows.values()},
         about=plan.about,
-        arguments=(rows,),
     )
 
 
-def _do_compare(plan: Plan, step: Step, pool: Pool, fresh: bool, report: Progress) -> Done:
-    (rows,) = step.arguments
-
-    def do(progress: Progress) -> Done:
-        return perform(step, lambda: _compare(plan, rows, pool, fresh, progress), fresh=fresh)
-
-    return _shown(step, do, report)
-
-
-def _compare(plan: Plan, rows: dict[Any, Step], pool: Pool, fresh: bool, progress: Progress) -> None:
+def _compare(plan: Plan, rows: dict[Any, Step], pool: Pool, fresh: bool, *, progress: Progress) -> None:
     """Measure every row, put them together, write tables, page and cards."""
-    jobs = [Job(step.title, _do, (step, fresh), step.weight) for step in rows.values()]
-    pool.run(jobs, progress.share(0.0, 0.85))
+    pool.run(_jobs(rows.values(), fresh), progress.share(0.0, 0.85))
     measured = {of: _read(step) for of, step in rows.items()}
     result = _assembled(plan, measured)
     write_tables(result, plan.output / "compare", progress.share(0.85, 0.95))
@@ -256,7 +235,7 @@ def _read(step: Step) -> MeasuredRow:
     try:
         return read_row(step.outputs[0])
     except (OSError, ValueError, KeyError, TypeError):
-        _do(step, True, progress=SILENT)
+        do(step, True, progress=SILENT)
         return read_row(step.outputs[0])
 
 
@@ -280,44 +259,33 @@ def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult
     elif rules.rank_by not in described[home]["metrics"]:
         expected = "one of " + ", ".join(described[home]["metrics"])
         raise FlowsrError(f"no scalar '{rules.rank_by}' is measured", variable="compare.rank_by", expected=expected)
-    turnovers = {name: _turnover_times(source) for name, source in plan.sources.items()}
-    lengths = {
-        name: {run: rules.decorrelation_turnovers * time for run, time in found.items()}
-        for name, found in turnovers.items()
-    }
+    lengths, data = {}, {}
+    for name, source in plan.sources.items():
+        declared, all_runs = source.ingest.split.turnover_time, source.statistics.runs
+        measured_times = {run: (one.scales or {}).get("turnover_time") for run, one in all_runs.items()}
+        # infinite where it is not known, so that a run is one block
+        turnovers = {run: declared or time or math.inf for run, time in measured_times.items()}
+        lengths[name] = {run: rules.decorrelation_turnovers * time for run, time in turnovers.items()}
+        data[name] = replace(
+            describe_data(runs[name]),
+            label=source.label,
+            role=source.role,
+            training_snapshots=source.whole if source in plan.trained else 0,
+            turnover_time=rounded(fmean(turnovers.values())),
+            sources={run: one.sha256 for run, one in all_runs.items()},
+            licence=source.licence,
+        )
     return ComparisonResult.assemble(
         plan.settings.name,
         [one for one in measured.values() if one.row.model != TRUTH],
         {name: measured[name].tests[name] for name in plan.sources},
         lengths,
-        {
-            name: _described(plan, source, describe_data(runs[name]), turnovers[name])
-            for name, source in plan.sources.items()
-        },
+        data,
         labels,
         rules=rules,
         seeds=tuple(plan.seeds),
         versions=versions(),
         **kinds,
-    )
-
-
-def _turnover_times(source: Source) -> dict[str, float]:
-    """Run -> eddy turnover time; infinite where it is not known, so that a run is one block."""
-    declared = source.ingest.split.turnover_time
-    measured = {run: (one.scales or {}).get("turnover_time") for run, one in source.statistics.runs.items()}
-    return {run: declared or time or math.inf for run, time in measured.items()}
-
-
-def _described(plan: Plan, source: Source, found: DataSet, turnovers: dict[str, float]) -> DataSet:
-    return replace(
-        found,
-        label=source.label,
-        role=source.role,
-        training_snapshots=source.whole if source in plan.trained else 0,
-        turnover_time=rounded(fmean(turnovers.values())),
-        sources={run: one.sha256 for run, one in source.statistics.runs.items()},
-        licence=source.licence,
     )
 
 

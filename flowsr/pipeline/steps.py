@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from flowsr import __version__
+from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
 from flowsr.files import partial_path, read_json, tree_checksum, write_json_atomic
+from flowsr.progress import SILENT, Progress
 from flowsr.provenance import fingerprint, versions
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,12 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Don
         record = _record_of(step, "finished", seconds=round(time.perf_counter() - start, 2))
         write_json_atomic(step.record, record)
         return Done(step, record, reused=False)
+
+
+def do(step: Step, fresh: bool = False, *, progress: Progress = SILENT) -> Done:
+    """:func:`perform` a step by its own ``call``, with as many threads as it says."""
+    use_threads(step.about.get("threads"))
+    return perform(step, lambda: step.call(*step.arguments, progress=progress), fresh=fresh)
 
 
 def _record_of(step: Step, status: str, **more: Any) -> dict[str, Any]:

@@ -14,11 +14,8 @@ import torch
 from flowsr.compare.measure import Entry, HeldOut, SymmetryTest, applicable_metrics, measure_model, measure_truth
 from flowsr.compare.result import Fit, MeasuredRow, Row
 from flowsr.compare.runs import judged_by_all, open_runs
-from flowsr.compare.subset import write_subset
-from flowsr.data.pairs import Ingest
-from flowsr.data.pairs import ingest as ingest_pairs
 from flowsr.devices import use_threads
-from flowsr.files import plain, write_json_atomic
+from flowsr.files import plain, typed, write_json_atomic
 from flowsr.models import ModelCard, Upscaler, load_model
 from flowsr.models.budget import multiply_adds
 from flowsr.progress import Progress
@@ -40,16 +37,6 @@ def simulate(
     run(stores, settings, seeds=seeds, device=device, progress=progress)
 
 
-def ingest(stores: list[Path], pairs: Path, settings: Ingest, *, progress: Progress) -> None:
-    """Coarse / fine pairs of every run."""
-    ingest_pairs(stores, pairs, settings, progress=progress)
-
-
-def subset(pairs: Path, output: Path, size: int, *, progress: Progress) -> None:
-    """Pairs with fewer training snapshots."""
-    write_subset(pairs, output, size, progress)
-
-
 def train(
     card: dict[str, Any],
     pairs: Path,
@@ -67,14 +54,21 @@ def train(
 
 
 def upscale(
-    store: Path, network: Path, target: Path, variable: str, tile: int, device: str, *, progress: Progress
+    store: Path,
+    network: Path,
+    target: Path,
+    variable: str,
+    tile: int,
+    device: str,
+    group: str | None = "coarse",
+    *,
+    progress: Progress,
 ) -> None:
-    """One held-out run with one network."""
+    """One run with one network."""
     from flowsr.upscale import upscale_store
 
-    upscale_store(
-        store, network, target, variable=variable, group="coarse", tile=tile, device=device, progress=progress
-    )
+    how = {"variable": variable, "group": group, "tile": tile, "device": device}
+    upscale_store(store, network, target, **how, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ def truth(measuring: Measuring, file: Path, *, progress: Progress) -> None:
     """The true field's own values on a data set."""
     (data,) = measuring.tests
     found = measure_truth(measuring.held_out(data, [], progress))
-    write_json_atomic(file, plain(MeasuredRow(Row("truth"), {data: found}).to_json()))
+    write_json_atomic(file, plain(MeasuredRow(Row("truth"), {data: found})))
 
 
 def measure(
@@ -133,12 +127,12 @@ def measure(
     fit = None if folder is None else _fit_of(folder, row)
     options, parameters = dict(card.options), int(model.parameter_count)
     measured = MeasuredRow(row, tests, card.model, options, parameters, cost, fit, weights)
-    write_json_atomic(file, plain(measured.to_json()))
+    write_json_atomic(file, plain(measured))
 
 
 def read_row(file: Path) -> MeasuredRow:
     """What :func:`measure` or :func:`truth` left."""
-    return MeasuredRow.from_json(json.loads(file.read_text(encoding="utf-8")))
+    return typed(MeasuredRow, json.loads(file.read_text(encoding="utf-8")))
 
 
 def _fit_of(folder: Path, row: Row) -> Fit:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any
@@ -58,7 +58,9 @@ class Pool:
         """
         tally = _Tally(jobs, progress)
         if self.workers == 1 or (len(jobs) < 2 and self._executor is None):
-            _use_threads(self.threads)
+            from flowsr.devices import use_threads  # not before a worker has set its environment: it imports torch
+
+            use_threads(self.threads)
             return [tally.ended(job, job.call(*job.arguments, progress=tally.reporter(job.name))) for job in jobs]
         self._start()
         futures = {self._executor.submit(_work, job): job for job in jobs}
@@ -97,8 +99,10 @@ class Pool:
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
-            for name, fraction, message in _drained(self._reports):
-                tally.reporter(name)(fraction, message)
+            with suppress(queue.Empty):
+                while True:
+                    name, fraction, message = self._reports.get_nowait()
+                    tally.reporter(name)(fraction, message)
             for future in done:
                 tally.ended(futures[future], future.result())
 
@@ -164,19 +168,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _use_threads(threads: int) -> None:
-    from flowsr.devices import use_threads
-
-    use_threads(threads)
-
-
 def _work(job: Job) -> Any:
     return job.call(*job.arguments, progress=Progress(lambda *told: _reports_of_worker.put(told), job.name))
-
-
-def _drained(reports: Any) -> Iterator[tuple[str, float, str]]:
-    while True:
-        try:
-            yield reports.get_nowait()
-        except queue.Empty:
-            return

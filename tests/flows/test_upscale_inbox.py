@@ -1,17 +1,19 @@
 """A watched folder: what is new, done, waiting; one store per content; a bad file leaves nothing half-written."""
 
-import json
 import os
 import shutil
 
 import numpy as np
 import pytest
 from flowsr.flows import upscale_inbox
-from flowsr.flows.upscale_inbox import Job, Request, look, upscale_job
+from flowsr.flows.upscale_inbox import Request, look, step_of
 
 from flowsr.data import grid_of, open_field, write_hdf5
 from flowsr.errors import FlowsrError
+from flowsr.files import read_json
 from flowsr.models import load_model
+from flowsr.pipeline.steps import do
+from flowsr.progress import Progress
 from flowsr.upscale import upscale_array
 from tests.data.fields import store_field
 from tests.flows.fields import coarse_field, save_small_model
@@ -29,8 +31,12 @@ def model(tmp_path_factory):
     return save_small_model(tmp_path_factory.mktemp("model"))
 
 
-def names(jobs):
-    return [job.source.name for job in jobs]
+def names(files):
+    return [source.name for source in files]
+
+
+def upscale(source, target, model, **how):
+    return do(step_of(source, target, Request(model, device="cpu")), **how)
 
 
 def test_new_files_have_a_store_each_and_are_then_done(folders, model):
@@ -38,12 +44,13 @@ def test_new_files_have_a_store_each_and_are_then_done(folders, model):
     write_hdf5(coarse_field(0), inbox / "a.h5")
     store_field(coarse_field(1), inbox / "a.zarr")
     found = look(*folders, settle=0)
-    assert [(job.source.name, job.target.name) for job in found.new] == [("a.h5", "a.h5.zarr"), ("a.zarr", "a.zarr")]
-    for job in found.new:
-        upscale_job(job, Request(model, device="cpu"))
+    made = {source.name: target.name for source, target in found.new.items()}
+    assert made == {"a.h5": "a.h5.zarr", "a.zarr": "a.zarr"}
+    for source, target in found.new.items():
+        upscale(source, target, model)
     network = load_model(model)
-    for seed, job in enumerate(found.new):
-        coarse, fine = coarse_field(seed), open_field(job.target)
+    for seed, target in enumerate(found.new.values()):
+        coarse, fine = coarse_field(seed), open_field(target)
         whole = upscale_array(network, coarse.velocity.values[1], grid_of(coarse), 4)
         np.testing.assert_allclose(fine.velocity.values[1], whole, atol=1e-5)
     found = look(*folders, settle=0)
@@ -53,7 +60,7 @@ def test_new_files_have_a_store_each_and_are_then_done(folders, model):
 def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypatch):
     inbox, outbox = folders
     source = write_hdf5(coarse_field(0), inbox / "a.h5")
-    upscale_job(look(*folders, settle=0).new[0], Request(model, device="cpu"))
+    upscale(*next(iter(look(*folders, settle=0).new.items())), model)
     os.utime(source)
     assert names(look(*folders, settle=0).done) == ["a.h5"]
 
@@ -67,7 +74,7 @@ def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypat
     again = look(*folders, settle=0).new
     assert names(again) == ["a.h5"]
     before = open_field(outbox / "a.h5.zarr").velocity.values
-    upscale_job(again[0], Request(model, device="cpu"))
+    upscale(*next(iter(again.items())), model)
     assert np.abs(open_field(outbox / "a.h5.zarr").velocity.values - before).max() > 0.1
     shutil.rmtree(outbox / "a.h5.zarr")
     assert names(look(*folders, settle=0).new) == ["a.h5"]
@@ -109,11 +116,11 @@ def test_a_damaged_snapshot_leaves_no_store(folders, model):
     damaged = bytearray(chunk.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     chunk.write_bytes(damaged)
-    job = Job(inbox / "a.zarr", outbox / "a.zarr")
     told = []
+    progress = Progress(lambda title, fraction, message: told.append(fraction))
     with pytest.raises(FlowsrError, match="damaged or not readable"):
-        upscale_job(job, Request(model, device="cpu"), lambda fraction, message: told.append(fraction))
+        upscale(inbox / "a.zarr", outbox / "a.zarr", model, progress=progress)
     assert told == [0.5], "the first snapshot was written before the second was found damaged"
     assert [p.name for p in outbox.iterdir() if not p.name.startswith(".")] == ["a.json"]
-    assert json.loads(job.record.read_text())["status"] == "running"
+    assert read_json(outbox / "a.json")["status"] == "running"
     assert names(look(*folders, settle=0).new) == ["a.zarr"]

@@ -1,6 +1,7 @@
 """The whole chain as a user runs it: SIGKILL in every stage, started again each time, ends in the same metrics."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -90,6 +91,28 @@ def test_a_second_run_reuses_everything(whole):
     endings = [line.split()[-1] for line in output.splitlines() if " 100 %" in line]
     assert endings == ["reused"] * 10  # two runs, ingest, two networks, each over two runs, comparison
     assert (tree_checksum(folder / "compare"), tree_checksum(folder / "train" / "relaxed")) == before
+
+
+def test_a_changed_model_or_store_is_measured_again_and_only_that_one(whole, tmp_path):
+    """Rows are kept by a key of what they were made from: the model's options, its weights or the fields it made."""
+    folder, _, _ = whole
+    shutil.copytree(folder, tmp_path / "run")
+    config, rows = str(write_tiny(tmp_path)), tmp_path / "run" / "compare" / "rows"
+
+    def measured_again(*arguments):
+        before = {path.stem: path.stat().st_mtime_ns for path in rows.glob("*.json")}
+        assert main(list(arguments)) == 0
+        return {path.stem for path in rows.glob("*.json") if path.stat().st_mtime_ns != before.get(path.stem)}
+
+    network = "train.models.cnn.options.blocks=1"
+    assert measured_again("run", config) == set()
+    assert measured_again("run", config, "--set", network) == {"cnn"}
+    assert measured_again("run", config, "--set", network, "--set", "compare.baselines=[nearest, tricubic]") == {
+        "tricubic"
+    }
+    (rows / "relaxed.json").write_text("{}")
+    assert measured_again("compare", config, "--set", network, "--set", "name=other") == {"relaxed"}
+    assert metrics(tmp_path / "run")["models"]["relaxed"] == metrics(folder)["models"]["relaxed"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from flowsr.config.study import parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
-from flowsr.pipeline.check import check_experiment
+from flowsr.pipeline.plan import Plan
 from tests.experiments import TINY
 
 
@@ -30,14 +30,14 @@ def experiment(tmp_path, **changes):
 def test_refused_at_the_start(tmp_path, changes, told):
     wrong = experiment(tmp_path, **changes)
     with pytest.raises(FlowsrError, match=told):
-        check_experiment(wrong)
+        Plan(wrong).check()
     with pytest.raises(FlowsrError, match=told):
         stages.run(wrong)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_tiny_experiment_names_only_what_there_is(tmp_path):
-    check_experiment(experiment(tmp_path))
+    Plan(experiment(tmp_path)).check()
 
 
 @pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden"])

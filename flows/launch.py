@@ -41,10 +41,9 @@ def launch(
 
     def command(flow: Flow) -> Callable[..., None]:
         def run(config: Settings, *, set: Overrides = None, fresh: Fresh = False) -> None:
-            if study is not None and flow.name in ("pipeline", "compare") and is_study(config):
-                state = study(load_study(config, set or ()), fresh=fresh, return_state=True)
-            else:
-                state = flow(load(config, set or ()), fresh=fresh, return_state=True)
+            of_study = study is not None and flow.name in ("pipeline", "compare") and is_study(config)
+            work, read = (study, load_study) if of_study else (flow, load)
+            state = work(read(config, set or ()), fresh=fresh, return_state=True)
             if not state.is_completed():
                 raise FlowsrError(state.message or state.name)
             print(state.message)

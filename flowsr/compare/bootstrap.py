@@ -16,7 +16,7 @@ width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -48,6 +48,7 @@ class Interval:
         return self.low is not None and (self.seeds is None or self.seeds > 1)
 
 
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One model's values on the held-out snapshots, summed over blocks.
 
@@ -57,8 +58,10 @@ class Sample:
         trained: whether seeds make a difference; an interpolation has one row and no seeds.
     """
 
-    def __init__(self, name: str, sums: np.ndarray, counts: np.ndarray, trained: bool):
-        self.name, self.sums, self.counts, self.trained = name, sums, counts, trained
+    name: str
+    sums: np.ndarray
+    counts: np.ndarray
+    trained: bool
 
     @property
     def seeds(self) -> int:
@@ -75,7 +78,7 @@ class Sample:
 
     def on(self, blocks: np.ndarray) -> Sample:
         """The same on some of the blocks, given as (blocks,) bool."""
-        return Sample(self.name, self.sums[:, blocks], self.counts[:, blocks], self.trained)
+        return replace(self, sums=self.sums[:, blocks], counts=self.counts[:, blocks])
 
     def mean(self, blocks: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Mean over snapshots, then over seeds, as often drawn as the weights say.

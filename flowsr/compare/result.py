@@ -200,9 +200,8 @@ class DataSet:
         variable: the field compared.
         factor, operator: how its coarse fields were made of the fine ones.
         coarse_shape, fine_shape: (x, y, z) cells.
-        runs: names of the held-out runs.
-        snapshots: how many every row was judged on.
-        blocks: of time, independent of one another, that these make.
+        runs, snapshots, blocks: held out: names of runs, how many snapshots every row was judged on, and the blocks of
+            time, independent of one another, that these make.
         training_snapshots: of the whole training set; 0 where nothing is trained on it.
         cutoff_wavenumber: the largest wavenumber on the coarse grid.
         turnover_time: mean eddy turnover time of its runs; None where it is not known.

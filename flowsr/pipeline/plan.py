@@ -61,10 +61,7 @@ class Source:
     """One data set of a plan.
 
     Args:
-        name: in the study.
-        label: what people read.
-        role: ``train_and_test`` or ``test_only``.
-        licence: of the data.
+        name, label, role, licence: as in :class:`flowsr.config.study.DataSettings`.
         folder: holds ``simulate/``, ``ingest/`` and ``train/``.
         simulate: the turbulence, where it is made here.
         ingest: how it becomes pairs.

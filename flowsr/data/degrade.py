@@ -21,6 +21,7 @@ from scipy import fft, sparse
 
 from flowsr.data.field import SCALAR_DIMS, SPACE, axes_of, field_variables, grid_of
 from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.words import meant_dataset
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.registry import Registry
@@ -329,6 +330,7 @@ def degrade(
             Later, when it is read: a weight that is not positive.
     """
     chosen = degrade_operator(operator, width)
+    dataset = meant_dataset(dataset)
     grid = grid_of(dataset)
     factors = _checked_factors(grid, factor)
     if chosen.needs_periodic and not grid.periodic:

@@ -20,7 +20,7 @@ import xarray as xr
 
 from flowsr.data.field import SPACE, grid_of, validate
 from flowsr.data.readers.base import READERS, Request, accepting, fill_defaults, read
-from flowsr.data.readers.lazy import Join, LazyArray
+from flowsr.data.readers.lazy import FromVariable, Join
 from flowsr.errors import FlowsrError, contradiction, missing_file, missing_variable
 from flowsr.files import file_checksum
 
@@ -320,21 +320,10 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
     whole = xr.Dataset(coords={**first.drop_dims("time").coords, "time": times}, attrs=first.attrs)
     whole.encoding.update(first.encoding)
     for key, array in first.data_vars.items():
-        parts = Join([_FromVariable(d[key].variable, file, str(key)) for d in datasets])
+        parts = Join([FromVariable(d[key].variable, file, str(key)) for d in datasets])
         whole[key] = parts.as_variable(array.dims, array.attrs)
         whole[key].encoding.update(array.encoding)
     return whole
-
-
-class _FromVariable(LazyArray):
-    """An xarray variable as a lazy array."""
-
-    def __init__(self, variable: xr.Variable, file, name: str):
-        super().__init__(variable.shape, variable.dtype, file, name)
-        self.source = variable
-
-    def load(self, index):
-        return self.source[index].values
 
 
 def _layouts(manifest: Manifest, files: list[SourceFile], path: Path) -> tuple[str | None, list[dict[str, Any] | None]]:

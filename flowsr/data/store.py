@@ -12,6 +12,7 @@ that are not aligned to shards are refused, since two writers in one shard corru
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -299,8 +300,20 @@ def _split_side(side: int, chunk: int, shard: int) -> tuple[int, int]:
 
 
 def _as_json(attrs: Mapping) -> dict:
-    """Attributes with numpy's scalars and arrays as plain numbers and lists."""
-    return json.loads(json.dumps(dict(attrs), default=lambda value: np.asarray(value).tolist()))
+    """Attributes with numpy's scalars and arrays as lists, in JSON that has no NaN; a fill value as xarray has it."""
+    kept = json.loads(json.dumps(dict(attrs), default=lambda value: np.asarray(value).tolist()))
+    if isinstance(kept.get("_FillValue"), float):
+        kept["_FillValue"] = base64.b64encode(np.array(kept["_FillValue"], "<f8").tobytes()).decode()
+    return _strict(kept)
+
+
+def _strict(value):
+    """A value in which numbers that JSON has not are text."""
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_strict(each) for each in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def _lay_down(folder: Path, plan: dict, fingerprint: str) -> None:

@@ -21,6 +21,7 @@ import xarray as xr
 
 from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
 from flowsr.data.readers.lazy import LazyArray, View, one_line
+from flowsr.data.readers.words import other
 from flowsr.errors import FlowsrError, require
 from flowsr.registry import Registry
 
@@ -188,8 +189,8 @@ def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
             order = dims if item.dims is None else _ordered(dims)
             if order != dims:
                 array = View(array, dims, {dim: wanted[dim] for dim in order})
-            variables[name] = array.as_variable(order, item.attrs)
-    coordinates = {name: xr.Variable((name,), values, found[name].attrs) for name, values in coords.items()}
+            variables[name] = array.as_variable(order, other(item.attrs))
+    coordinates = {name: xr.Variable((name,), values, other(found[name].attrs)) for name, values in coords.items()}
     return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
 

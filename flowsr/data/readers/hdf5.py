@@ -12,6 +12,7 @@ import xarray as xr
 
 from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray, check_chunk
+from flowsr.data.readers.words import WORDS, meant
 from flowsr.errors import require
 from flowsr.files import fsync_file, fsync_folder
 from flowsr.quarantine.xdmf import check_inside, dataset_at
@@ -62,18 +63,19 @@ def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
     return {name: item for name, item in node.items() if isinstance(item, h5py.Dataset)}
 
 
-def lazy_dataset(path: Path, item: h5py.Dataset) -> Hdf5Array:
-    """The lazy array of an open dataset.
+def lazy_dataset(path: Path, item: h5py.Dataset) -> LazyArray:
+    """The lazy array of an open dataset, as its attributes mean its numbers.
 
     Raises:
         FlowsrError: chunks too large to be unpacked, or numbers that are kept in another file.
     """
     check_inside(item, path)
     check_chunk(item.chunks, item.dtype, item.shape or (), path, item.name)
-    return Hdf5Array(item.shape or (), item.dtype, path, item.name)
+    said = {word: item.attrs[word] for word in WORDS if word in item.attrs}
+    return meant(Hdf5Array(item.shape or (), item.dtype, path, item.name), said, netcdf=True)
 
 
-def hdf5_array(path: Path, inner: str) -> Hdf5Array:
+def hdf5_array(path: Path, inner: str) -> LazyArray:
     """The lazy array at a path inside an HDF5 file.
 
     Raises:

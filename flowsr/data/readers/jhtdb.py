@@ -27,6 +27,7 @@ from flowsr.data.field import SPACE
 from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
 from flowsr.data.readers.lazy import LazyArray, Stack, View
+from flowsr.data.readers.words import meant
 from flowsr.errors import require
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,8 @@ def _oriented(name: str, array: LazyArray, times: int, axes) -> xr.Variable:
         del wanted["component"]
     view = View(array, ("time", "z", "y", "x", "component"), wanted, {"component": 0} if count == 1 else None)
     irreps = "0e" if count == 1 else "1e" if name in AXIAL else "1o"
-    return view.as_variable(tuple(wanted), {"irreps": irreps, "long_name": name, "missing_value": MISSING})
+    known = meant(view, {"missing_value": MISSING})
+    return known.as_variable(tuple(wanted), {"irreps": irreps, "long_name": name})
 
 
 def _times(numbers: list[int], simulation: Simulation | None, attrs: dict) -> np.ndarray:

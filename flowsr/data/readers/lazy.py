@@ -114,6 +114,17 @@ def check_chunk(chunk, dtype, shape, file, variable: str) -> None:
     require(size <= LARGEST_CHUNK, message, file=file, variable=variable, expected=expected, found=found)
 
 
+class FromVariable(LazyArray):
+    """An xarray variable as a lazy array."""
+
+    def __init__(self, variable: xr.Variable, file, name: str):
+        super().__init__(variable.shape, variable.dtype, file, name)
+        self.source = variable
+
+    def load(self, index):
+        return self.source[index].values
+
+
 class View(LazyArray):
     """An array with its axes named, in another order; axes that it lacks repeat, axes that are not wanted are fixed.
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray
+from flowsr.data.readers.words import meant
 from flowsr.errors import require
 
 VERSIONS = {b"CDF\x01": "classic", b"CDF\x02": "64-bit offset"}
@@ -49,8 +50,8 @@ class Netcdf3Array(LazyArray):
             return np.array(file.variables[self.variable].data[index], dtype=self.dtype)
 
 
-def netcdf3_array(path: Path, inner: str) -> Netcdf3Array:
-    """The lazy array of a variable.
+def netcdf3_array(path: Path, inner: str) -> LazyArray:
+    """The lazy array of a variable, as its attributes mean its numbers.
 
     Raises:
         FlowsrError: no such variable.
@@ -59,8 +60,8 @@ def netcdf3_array(path: Path, inner: str) -> Netcdf3Array:
         name = inner.strip("/")
         if name not in file.variables:
             raise missing("array", path, inner, file.variables)
-        values = file.variables[name].data
-        return Netcdf3Array(values.shape, values.dtype, path, name)
+        item = file.variables[name]
+        return meant(Netcdf3Array(item.data.shape, item.data.dtype, path, name), item._attributes, netcdf=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import xarray as xr
 
 from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing
 from flowsr.data.readers.lazy import LazyArray, check_chunk
+from flowsr.data.readers.words import meant
 from flowsr.data.store import FINGERPRINT
 from flowsr.errors import require
 
@@ -65,8 +66,8 @@ class ZarrArray(LazyArray):
         return {**self.__dict__, "_handle": None}
 
 
-def checked_array(folder: Path, name: str, array) -> ZarrArray:
-    """The lazy array of an opened Zarr array.
+def checked_array(folder: Path, name: str, array) -> LazyArray:
+    """The lazy array of an opened Zarr array, as its attributes mean its numbers.
 
     Raises:
         FlowsrError: chunks too large to be unpacked, or a name that leads out of the store.
@@ -74,4 +75,7 @@ def checked_array(folder: Path, name: str, array) -> ZarrArray:
     check_chunk(array.chunks, array.dtype, array.shape, folder, name)
     inside = (folder / name).resolve().is_relative_to(folder.resolve())
     require(inside, "leads out of the store", file=folder, variable=name, expected="no links")
-    return ZarrArray(array.shape, array.dtype, folder, name)
+    said = dict(array.attrs)
+    if array.metadata.zarr_format == 2 and array.fill_value:  # there it stands for missing numbers too; zero does not
+        said.setdefault("_FillValue", array.fill_value)
+    return meant(ZarrArray(array.shape, array.dtype, folder, name), said)

@@ -1,0 +1,188 @@
+"""What a file says of its numbers reaches the numbers, whatever the reader and the way that leads to them."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from flowsr.data import open_field
+from flowsr.data.convert import convert
+from flowsr.data.degrade import degrade
+from flowsr.data.inspect import inspect
+from flowsr.data.pairs import Ingest, ingest
+from flowsr.errors import FlowsrError
+
+MANIFEST = "name: m\ndescription: d\nsource: s\nlicence: none\n"
+STATED = (
+    "variables: {velocity: {irreps: 1o, units: m/s, path: velocity, axes: [time, component, x, y, z]}}\n"
+    "coordinates: {x: x, y: y, z: z}\ntimes: time\nboundary: [periodic, periodic, periodic]\n"
+)
+FORMATS = ("netcdf4", "netcdf3", "zarr2", "zarr3")
+
+
+def box(times=(0.0,), side=16, seed=0) -> xr.Dataset:
+    velocity = np.random.default_rng(seed).normal(size=(len(times), 3, side, side, side)).astype("f4")
+    axes = {name: (np.arange(side) + 0.5) / side for name in "xyz"}
+    dims, attrs = ("time", "component", "x", "y", "z"), {"irreps": "1o", "units": "m/s"}
+    coords = {"time": np.array(times), "component": ["u", "v", "w"], **axes}
+    return xr.Dataset({"velocity": (dims, velocity, attrs)}, coords, {"boundary": ["periodic"] * 3})
+
+
+def save(dataset: xr.Dataset, folder, kind: str, name: str = "a", **encoding):
+    """The dataset as xarray writes it; text that NetCDF 3 has no place for is left out."""
+    encoding = {"velocity": encoding} if encoding else None
+    if kind.startswith("zarr"):
+        path = folder / f"{name}.zarr"
+        dataset.to_zarr(path, encoding=encoding, zarr_format=int(kind[-1]), consolidated=False)
+        return path
+    path = folder / f"{name}.nc"
+    if kind == "netcdf3":
+        dataset = dataset.drop_vars("component").assign_attrs(boundary='["periodic", "periodic", "periodic"]')
+        dataset.to_netcdf(path, engine="scipy", encoding=encoding)
+    else:
+        dataset.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    return path
+
+
+def ways(path):
+    """The file opened as it is, and through a manifest that states its layout."""
+    manifest = path.parent / "m.yaml"
+    manifest.write_text(f"{MANIFEST}files: {{a: {path.name}}}\n{STATED}")
+    return path, manifest
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_missing_numbers_are_nan_and_never_averaged(tmp_path, kind):
+    dataset = box()
+    dataset.velocity[:, :, :2] = np.nan
+    for path in ways(save(dataset, tmp_path, kind, _FillValue=np.float32(-9999))):
+        found = open_field(path)
+        np.testing.assert_array_equal(found.velocity.values, dataset.velocity.values)
+        assert found.velocity.dtype == np.float32 and "_FillValue" not in found.velocity.attrs
+        np.testing.assert_array_equal(found.velocity[0, 1, ::3, 2].values, dataset.velocity[0, 1, ::3, 2].values)
+        assert inspect(path).variables[0].bad > 0
+        coarse = degrade(found, "block_mean", 4).velocity.values
+        assert np.isnan(coarse[:, :, 0]).all()
+        np.testing.assert_allclose(
+            coarse[:, :, 1:], degrade(box(), "block_mean", 4).velocity.values[:, :, 1:], rtol=1e-6
+        )
+        with pytest.raises(FlowsrError, match="missing values"):
+            ingest([path], tmp_path / "pairs", Ingest())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"missing_value": [-999.9, 1e20]},
+        {"valid_range": [-50.0, 50.0]},
+        {"valid_min": -50.0, "valid_max": 50.0},
+        {"_FillValue": 1e20, "missing_value": -999.9},
+    ],
+)
+def test_every_word_for_missing_numbers(tmp_path, words):
+    dataset = box()
+    dataset.velocity[0, 0, 1, 2, 3], dataset.velocity[0, 2, 5, 6, 7] = -999.9, 1e20
+    expected = dataset.velocity.where(abs(dataset.velocity) < 50).values
+    path = save(dataset, tmp_path, "netcdf4")
+    with h5py.File(path, "a") as file:
+        file["velocity"].attrs.pop("_FillValue", None)
+        for word, value in words.items():
+            file["velocity"].attrs[word] = np.array(value)
+    for way in ways(path):
+        np.testing.assert_array_equal(open_field(way).velocity.values, expected)
+
+
+def test_numbers_that_were_never_written_are_missing(tmp_path):
+    dataset = box()
+    dataset.velocity[0, 0, 0, 0, 0] = 9.969209968386869e36
+    path = save(dataset, tmp_path, "netcdf4")
+    with h5py.File(path, "a") as file:
+        del file["velocity"].attrs["_FillValue"]
+    assert np.isnan(open_field(path).velocity.values).sum() == 1
+
+
+def test_a_field_in_memory_that_declares_missing_numbers_is_not_averaged():
+    dataset = box()
+    dataset.velocity[0, 0, 0, 0, 0] = -999.9
+    dataset.velocity.attrs["missing_value"] = -999.9
+    coarse = degrade(dataset, "block_mean", 4).velocity
+    assert np.isnan(coarse.values[0, 0, 0, 0, 0]) and np.isnan(coarse.values).sum() == 1
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    "packing",
+    [
+        {"dtype": "f4", "scale_factor": np.float32(0.01)},
+        {"dtype": "i2", "scale_factor": 0.001, "add_offset": 0.5, "_FillValue": np.int16(-32768)},
+        {"dtype": "i4", "scale_factor": 1e-6},
+    ],
+)
+def test_packed_numbers_are_unpacked(tmp_path, kind, packing):
+    dataset = box()
+    for path in ways(save(dataset, tmp_path, kind, **packing)):
+        found = open_field(path).velocity
+        assert found.dtype.kind == "f"
+        np.testing.assert_allclose(found.values, dataset.velocity.values, atol=packing["scale_factor"] * 0.51)
+        assert not {"scale_factor", "add_offset", "_FillValue"} & set(found.attrs)
+
+
+def test_packed_coordinates_are_unpacked(tmp_path):
+    dataset = box()
+    path = tmp_path / "a.nc"
+    dataset.to_netcdf(path, engine="h5netcdf", encoding={"x": {"dtype": "i2", "scale_factor": 1 / 32}})
+    for way in ways(path):
+        np.testing.assert_allclose(open_field(way).x, dataset.x)
+
+
+def test_a_word_that_is_no_number_is_refused(tmp_path):
+    path = save(box(), tmp_path, "netcdf4")
+    with h5py.File(path, "a") as file:
+        file["velocity"].attrs["scale_factor"] = "a lot"
+    with pytest.raises(FlowsrError) as found:
+        open_field(path)
+    assert found.value.variable == "/velocity.scale_factor"
+
+
+@pytest.mark.parametrize("kind", ["zarr2", "zarr3"])
+def test_what_xarray_writes_by_default_opens(tmp_path, kind):
+    dataset = box()
+    path = tmp_path / "a.zarr"
+    dataset.to_zarr(path, zarr_format=int(kind[-1]))
+    found = open_field(path)
+    np.testing.assert_array_equal(found.velocity.values, dataset.velocity.values)
+    assert list(found.component.values) == ["u", "v", "w"] and found.velocity.attrs == dataset.velocity.attrs
+    assert inspect(path).variables[0].bad == 0
+
+
+def refuse(text):
+    raise AssertionError(f"{text} is no JSON")
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_xarray_opens_what_we_write(tmp_path, missing):
+    dataset = box(times=(0.0, 1.0))
+    dataset.velocity[0, 0, 0, 0, 0] = np.nan if missing else 0.0
+    source = save(dataset.assign_attrs(noise=np.nan), tmp_path, "netcdf4")
+    target = convert(source, tmp_path / "b.zarr")
+    for metadata in target.rglob("zarr.json"):
+        json.loads(metadata.read_text(), parse_constant=refuse)
+    with xr.open_zarr(target) as found:
+        xr.testing.assert_equal(found.load(), dataset)
+        assert found.velocity.attrs == dataset.velocity.attrs
+    np.testing.assert_array_equal(open_field(target).velocity.values, dataset.velocity.values)
+
+
+def test_a_fill_value_is_written_as_xarray_has_it(tmp_path):
+    from tests.data.fields import store_field
+
+    dataset = box()
+    dataset.velocity[0, 0, 0, 0, 0] = -9999
+    dataset.velocity.attrs["_FillValue"] = np.float32(-9999)
+    path = store_field(dataset, tmp_path / "a.zarr")
+    for found in (open_field(path), xr.open_zarr(path)):
+        assert np.isnan(found.velocity.values).sum() == 1

@@ -6,17 +6,19 @@ in a :class:`Partial`, which a writer that was killed resumes.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
 from flowsr.errors import FlowsrError
 
@@ -42,12 +44,63 @@ def replace_bytes(path: str | os.PathLike, data: bytes) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     neighbour = path.with_name(f".{path.name}.tmp")
-    with open(neighbour, "wb") as file:
+    with open_new(neighbour) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(neighbour, path)
     return path
+
+
+def open_new(path: str | os.PathLike) -> BinaryIO:
+    """A new file to write to, in the place of whatever has the name; a link there goes, and not what it points to."""
+    Path(path).unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+def open_lock(path: str | os.PathLike) -> int:
+    """Descriptor of a file to be locked, made where it is missing, and nothing in it changed.
+
+    Raises:
+        FlowsrError: a link has the name.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _not_ours(path, "a link") from None
+
+
+def check_ours(path: str | os.PathLike) -> None:
+    """Refuse to continue what somebody else may have put at a name that can be foreseen.
+
+    Raises:
+        FlowsrError: a link, a file of several names, something else than a file or folder, or one of another user.
+    """
+    state = os.lstat(path)
+    kind = stat.S_IFMT(state.st_mode)
+    if kind not in (stat.S_IFDIR, stat.S_IFREG):
+        raise _not_ours(path, "a link" if kind == stat.S_IFLNK else "neither a file nor a folder")
+    if kind == stat.S_IFREG and state.st_nlink > 1:
+        raise _not_ours(path, "a file of several names")
+    if state.st_uid != os.geteuid():
+        raise _not_ours(path, f"one of user {state.st_uid}")
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Remove a file or a folder with all in it, if there is one; of a link itself, never what it points to."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _not_ours(path: str | os.PathLike, found: str) -> FlowsrError:
+    message, expected = "something else is where unfinished work is kept", "a file or folder that flowsr began"
+    return FlowsrError(message, file=path, expected=expected, found=found, hint="see what it is, then remove it")
 
 
 def write_text_atomic(path: str | os.PathLike, text: str) -> Path:
@@ -198,9 +251,10 @@ class Partial:
             discard_other: start over where there is something of another fingerprint.
 
         Raises:
-            FlowsrError: another process holds the folder, or it was begun with another fingerprint.
+            FlowsrError: another process holds the folder, it was begun with another fingerprint, or it is a link,
+                holds one, or belongs to another user.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self._lock = self._hold()
         plan = None if fresh else read_json(self.folder / "plan.json")
         if plan is not None and plan["fingerprint"] != fingerprint:
@@ -213,6 +267,8 @@ class Partial:
             self._clear()
             lay_down()
             write_json_atomic(self.folder / "plan.json", {"fingerprint": fingerprint})
+        else:
+            self._refuse_links()
 
     def marker(self, *key: str) -> dict[str, Any] | None:
         """What :meth:`mark` wrote of a piece, or None where it is not done."""
@@ -232,7 +288,7 @@ class Partial:
         A folder that has the name goes once the new one is in place.
         """
         old = self.target.with_name(f".{self.target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
         if self.target.is_dir():
             os.rename(self.target, old)
         os.replace(content, self.target)
@@ -252,20 +308,36 @@ class Partial:
             os.close(self._lock)
             self._lock = None
 
+    def _make_folder(self) -> None:
+        """Make the folder, for this user alone, unless there is one already, which must be the user's own."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            check_ours(self.folder)
+            raise _not_ours(self.folder, "a file") from None
+        check_ours(self.folder)
+
+    def _refuse_links(self) -> None:
+        """Nothing in the folder that is resumed leads out of it."""
+        for place, folders, files in os.walk(self.folder):
+            for path in (Path(place, name) for name in (*folders, *files)):
+                if path.is_symlink():
+                    self.release()
+                    raise _not_ours(path, "a link")
+
     def _clear(self) -> None:
         """Empty the folder, its plan first, so that a kill half-way leaves nothing that looks begun."""
         (self.folder / "plan.json").unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
+            if path.name != "lock":
+                remove(path)
 
     def _hold(self) -> int:
         """Lock the folder for this process until it closes or dies; forked children do not inherit the lock."""
         path = self.folder / "lock"
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = open_lock(path)
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -275,4 +347,4 @@ class Partial:
             if path.exists() and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
             os.close(descriptor)  # another writer published and removed the folder in between
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from typing import Any
 from flowsr import __version__
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
-from flowsr.files import partial_path, read_json, tree_checksum, write_json_atomic
+from flowsr.files import open_lock, partial_path, read_json, remove, tree_checksum, write_json_atomic
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import fingerprint, versions
 
@@ -119,16 +119,13 @@ def _clear(step: Step, told: bool) -> None:
     step.record.unlink(missing_ok=True)
     for path in (*step.outputs, *step.scratch):
         for stale in (path, partial_path(path)):
-            if stale.is_dir():
-                shutil.rmtree(stale)
-            else:
-                stale.unlink(missing_ok=True)
+            remove(stale)
 
 
 @contextmanager
 def _alone_with(step: Step) -> Iterator[None]:
     lock = step.record.with_name(f".{step.record.stem}.lock")
-    with open(lock, "w") as handle:
+    with os.fdopen(open_lock(lock), "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,7 +14,7 @@ from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, 
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import WORDS, meant
 from flowsr.errors import require
-from flowsr.files import fsync_file, fsync_folder
+from flowsr.files import fsync_file, fsync_folder, remove
 from flowsr.quarantine.xdmf import check_inside, dataset_at
 
 BOOKKEEPING = (
@@ -104,7 +104,8 @@ def write_hdf5(dataset: xr.Dataset, path: str | os.PathLike) -> Path:
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    with h5py.File(partial, "w") as file:
+    remove(partial)
+    with h5py.File(partial, "x") as file:
         write_header(file, dataset)
         for name, array in dataset.data_vars.items():
             for time in range(array.sizes["time"]):

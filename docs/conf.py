@@ -21,7 +21,8 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["build", "gallery/README.rst", "gallery_built/**/*.ipynb", "gallery_built/sg_execution_times.rst"]
-suppress_warnings = ["config.cache", "myst.xref_missing"]
+# ref.python: words of shapes, (batch, x, y, z), are no references.
+suppress_warnings = ["config.cache", "myst.xref_missing", "ref.python"]
 html_theme = "furo"
 html_title = "flowsr"
 
@@ -34,7 +35,12 @@ autosummary_imported_members = False
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # A package lists its modules; what it offers from them is documented where it is defined.
-autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    "ignore-module-all": True,
+    "exclude-members": "CallablePackage",
+}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -226,7 +226,7 @@ def discover_symmetry(
     """Which symmetries of the cube does a flow break? (For arrays: :func:`flowsr.symmetry.discover`.)
 
         found = flowsr.discover_symmetry(["run1.h5", "run2.h5"])
-        print(found.surviving.name, *found.sentences, sep="\\n")
+        print(found.surviving.name, found.sentences)
 
     Args:
         inputs: fields that :func:`flowsr.open_field` can open, one file a run.

@@ -43,7 +43,7 @@ AXIAL = ("magneticfield",)
 
 
 @dataclass(frozen=True)
-class Simulation:
+class KnownFlow:
     """What is known of one of the database's simulations, along x, y, z and in its own units.
 
     Args:
@@ -62,9 +62,9 @@ class Simulation:
 BOX = (2 * math.pi,) * 3
 CHANNEL = (8 * math.pi, 2.0, 3 * math.pi)
 SIMULATIONS = {
-    "isotropic1024coarse": Simulation((1024,) * 3, BOX, (True,) * 3, 1.85e-4, 0.002),
-    "channel": Simulation((2048, 512, 1536), CHANNEL, (True, False, True), 5e-5, 0.0065),
-    "channel5200": Simulation((10240, 1536, 7680), CHANNEL, (True, False, True), 8e-6, None),
+    "isotropic1024coarse": KnownFlow((1024,) * 3, BOX, (True,) * 3, 1.85e-4, 0.002),
+    "channel": KnownFlow((2048, 512, 1536), CHANNEL, (True, False, True), 5e-5, 0.0065),
+    "channel5200": KnownFlow((10240, 1536, 7680), CHANNEL, (True, False, True), 8e-6, None),
 }
 
 
@@ -197,7 +197,7 @@ def _oriented(name: str, array: LazyArray, times: int, axes) -> xr.Variable:
     return known.as_variable(tuple(wanted), {"irreps": irreps, "long_name": name})
 
 
-def _times(numbers: list[int], simulation: Simulation | None, attrs: dict) -> np.ndarray:
+def _times(numbers: list[int], simulation: KnownFlow | None, attrs: dict) -> np.ndarray:
     """Times of the snapshots numbered from 1; where the time step is not known, the numbers themselves.
 
     In a cutout of its own flowsr writes the times beside the numbers.
@@ -223,7 +223,7 @@ def _check_indices(attrs: dict, axes, path: Path) -> None:
         require(agree, "indices and coordinates disagree", **where, expected=expected, found=found)
 
 
-def _attributes(attrs: dict, simulation: Simulation | None, dataset: xr.Dataset, path: Path) -> dict:
+def _attributes(attrs: dict, simulation: KnownFlow | None, dataset: xr.Dataset, path: Path) -> dict:
     kept = {k: v for k, v in attrs.items() if k not in ("boundary", "viscosity")}
     found = {"jhtdb": json.loads(json.dumps(kept, default=str)), "boundary": ["open"] * 3}
     if simulation is None:

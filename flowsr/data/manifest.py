@@ -7,13 +7,15 @@ resume, checked by sha256, and are whole or not there.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import logging
 import os
 import re
+import socket
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlparse
+from urllib.parse import urljoin, urlparse
 
 import numpy as np
 import xarray as xr
@@ -22,7 +24,7 @@ from flowsr.data.field import SPACE, grid_of, validate
 from flowsr.data.readers.base import READERS, Request, accepting, fill_defaults, read
 from flowsr.data.readers.lazy import FromVariable, Join
 from flowsr.errors import FlowsrError, contradiction, missing_file, missing_variable
-from flowsr.files import file_checksum
+from flowsr.files import check_ours, file_checksum, open_new
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ ATTRIBUTES = ("boundary", "viscosity", "length_units")
 SCHEMES = ("https",)
 BLOCK = 1 << 20
 TIMEOUT = 30
+REDIRECTS = 10
 STRICT = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
@@ -278,7 +281,7 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
     files = files_of(manifest, Path(path), next(iter(manifest.files)) if run is None else run)
     for file in files:
         if not file.path.exists():
-            fetched = f"fetch it with flowsr.data.fetch({str(path)!r})" if file.url else None
+            fetched = f"fetch it with flowsr.data.fetch({str(path)!r}, FOLDER)" if file.url else None
             raise missing_file(file.path, hint="; ".join(filter(None, [fetched, manifest.obtain])) or None)
         check_sha256(file.path, file.sha256)
     reader, layouts = _layouts(manifest, files, path)
@@ -382,28 +385,37 @@ def disagreement(variable: str, declared, found, file) -> FlowsrError:
     return contradiction("file and manifest disagree", file=file, variable=variable, expected=expected, found=found)
 
 
-def fetch(manifest: str | os.PathLike, run: str | None = None) -> list[Path]:
-    """Fetch the files of a manifest that are missing and have a URL.
+def fetch(manifest: str | os.PathLike, folder: str | os.PathLike, run: str | None = None) -> list[Path]:
+    """Fetch the files of a manifest that are missing and have a URL and a checksum.
 
     What has arrived when the connection breaks is kept beside the target, and the next call resumes from there.
 
     Args:
         manifest: a manifest (``.yaml``).
+        folder: nothing is written outside it, whatever the manifest says; the manifest's root is it or lies in it.
         run: only this run's files.
 
     Returns:
         The files that are there now.
 
     Raises:
-        FlowsrError: no network, no URL, a scheme that is not allowed, or bytes whose sha256 is not the declared one.
+        FlowsrError: no network, no URL or no sha256 for it, a scheme or an address that is not allowed, bytes whose
+            sha256 is not the declared one, or a file that would be hidden or outside the folder.
     """
     content = read_manifest(manifest)
-    present = []
+    folder, present = Path(folder).resolve(), []
     for name in content.files if run is None else [run]:
         for file in files_of(content, Path(manifest), name):
             if not file.path.exists():
                 if file.url is None:
                     raise FlowsrError("no URL for this file", file=file.path, hint=content.obtain)
+                if file.sha256 is None:
+                    where = {"variable": "sha256", "expected": "the checksum of what is fetched", "found": "none"}
+                    raise FlowsrError("a URL without a checksum", file=file.path, **where, hint=content.obtain)
+                inside = file.path.is_relative_to(folder)
+                if not inside or any(part.startswith(".") for part in file.path.relative_to(folder).parts):
+                    where = {"variable": f"files.{name}", "expected": f"no hidden file, under {folder}"}
+                    raise FlowsrError("not a place to fetch a file to", file=manifest, **where, found=file.path)
                 check_url(file.url, file.path)
                 fetch_url(file.url, file.path, file.sha256, content.obtain)
             check_sha256(file.path, file.sha256)
@@ -420,6 +432,24 @@ def check_url(url: str, file) -> None:
     parsed = urlparse(url)
     if parsed.scheme not in SCHEMES or not parsed.netloc:
         raise FlowsrError("a URL that is not fetched", file=file, variable="url", expected="https://...", found=url)
+
+
+def check_redirect(url: str, other: str, file) -> None:
+    """Refuse a redirect to this machine, to a private network, or from https to something else.
+
+    Raises:
+        FlowsrError: such a redirect.
+    """
+    parsed = urlparse(other)
+    where = {"file": file, "variable": "url", "found": other}
+    if parsed.scheme not in ("http", "https") or (urlparse(url).scheme == "https" and parsed.scheme != "https"):
+        raise FlowsrError("a redirect that is not followed", expected="https://...", **where)
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(parsed.hostname, None)}
+    except (OSError, UnicodeError):
+        return  # no such host: there is nothing to connect to, unless through a proxy
+    if not all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found):
+        raise FlowsrError("a redirect that is not followed", expected="a public address", **where)
 
 
 def check_sha256(path: Path, sha256: str | None) -> None:
@@ -443,7 +473,7 @@ def _checksum(path: str, size: int, modified: int) -> str:
     return file_checksum(path)
 
 
-def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = None) -> Path:
+def fetch_url(url: str, target: Path, sha256: str, obtain: str | None = None) -> Path:
     """Fetch one file through pooch; see :func:`fetch`."""
     try:
         import pooch
@@ -451,10 +481,9 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
     except ImportError:
         raise FlowsrError("files are fetched by pooch", file=target, expected="pip install pooch requests") from None
     target.parent.mkdir(parents=True, exist_ok=True)
-    known_hash = f"sha256:{sha256}" if sha256 else None
     downloader = functools.partial(_resumed, target.with_name(f".{target.name}.partial"))
     try:
-        pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
+        pooch.retrieve(url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=downloader)
     except requests.exceptions.RequestException as error:
         expected, found = f"an answer from {urlparse(url).netloc}", type(error).__name__
         hint = obtain or "try again where there is a network; what has arrived is kept"
@@ -462,8 +491,6 @@ def fetch_url(url: str, target: Path, sha256: str | None, obtain: str | None = N
     except ValueError as error:
         where = {"variable": "sha256", "expected": sha256, "found": " ".join(str(error).split())[:120]}
         raise contradiction("the checksum differs", file=target, **where) from None
-    if sha256 is None:
-        log.warning("%s: sha256 %s, which the manifest does not state", target.name, file_checksum(target))
     return target
 
 
@@ -471,12 +498,27 @@ def _resumed(unfinished: Path, url: str, output_file: str, _) -> None:
     """Download to an unfinished file beside the target, from where an earlier attempt ended."""
     import requests
 
-    done = unfinished.stat().st_size if unfinished.exists() else 0
-    with requests.get(url, stream=True, timeout=TIMEOUT, headers={"Range": f"bytes={done}-"} if done else {}) as answer:
+    done = 0
+    if os.path.lexists(unfinished):
+        check_ours(unfinished)
+        done = unfinished.stat().st_size
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    for _hop in range(REDIRECTS):
+        answer = requests.get(url, stream=True, timeout=TIMEOUT, headers=headers, allow_redirects=False)
+        if not answer.is_redirect:
+            break
+        answer.close()
+        other = urljoin(url, answer.headers["location"])
+        check_redirect(url, other, output_file)
+        url = other
+    else:
+        raise requests.exceptions.TooManyRedirects
+    with answer:
         if answer.status_code == 416:
             unfinished.unlink()
         answer.raise_for_status()
-        with open(unfinished, "ab" if answer.status_code == 206 else "wb") as file:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(unfinished, flags), "ab") if answer.status_code == 206 else open_new(unfinished) as file:
             for block in answer.iter_content(BLOCK):
                 file.write(block)
     os.replace(unfinished, output_file)

@@ -50,8 +50,8 @@ class ManifestVariable:
 
     irreps: str
     """Field type, an e3nn irreps string: 1o for a velocity, 0e for a pressure."""
-    units: str = "1"
-    """Physical unit; 1 where the data are non-dimensional."""
+    units: str | None = None
+    """Physical unit, 1 where the data are non-dimensional; default: the file's, or 1."""
     path: str | list[str] | None = None
     """Array inside the file, or one array a component."""
     axes: list[Axis] | None = None
@@ -316,6 +316,8 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
             kinds = [(d[key].dims, d[key].attrs.get("irreps")) for d in (first, other) if key in d]
             if len(kinds) < 2 or kinds[0] != kinds[1]:
                 raise FlowsrError("files of one run differ in their variables", file=name, variable=key)
+            _check_alike(first[key].attrs, other[key].attrs, ("units",), f"{key}.", name)
+        _check_alike(first.attrs, other.attrs, ATTRIBUTES, "", name)
     times = np.concatenate([d["time"].values for d in datasets])
     if not np.all(np.diff(times) > 0):
         message, hint = "the times of consecutive files do not increase", "state times, or the files in their order"
@@ -327,6 +329,38 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
         whole[key] = parts.as_variable(array.dims, array.attrs)
         whole[key].encoding.update(array.encoding)
     return whole
+
+
+def _check_alike(first: dict, other: dict, names: tuple[str, ...], prefix: str, file) -> None:
+    """Refuse a file of a run that states something else than the first one does."""
+    for name in names:
+        expected, found = first.get(name), other.get(name)
+        if not (expected is None or found is None or agree(expected, found)):
+            message, expected = "files of one run differ", f"{expected} as in the first file"
+            raise contradiction(message, file=file, variable=prefix + name, expected=expected, found=found)
+
+
+def agree(one, other) -> bool:
+    """Whether two statements are the same: numbers written to fewer digits and units in another spelling are."""
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (one, other)):
+        return bool(np.isclose(one, other, rtol=1e-9, atol=0))
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other or _powers(one) == _powers(other)
+    return one == other or np.array_equal(np.ravel(one), np.ravel(other))
+
+
+def _powers(units: str) -> dict[str, int] | str:
+    """Units as powers, so that m/s, m s-1 and m*s**-1 are one; other text as it is."""
+    powers: dict[str, int] = {}
+    for number, part in enumerate(units.strip().replace("**", "^").split("/")):
+        for token in re.split(r"[\s.*]+", part.strip()):
+            match = re.fullmatch(r"([A-Za-z]+)\^?([+-]?\d{1,2})?|1", token)
+            if match is None:
+                return units
+            if match[1]:
+                power = int(match[2] or 1) * (-1 if number else 1)
+                powers[match[1]] = powers.get(match[1], 0) + power
+    return powers
 
 
 def _layouts(manifest: Manifest, files: list[SourceFile], path: Path) -> tuple[str | None, list[dict[str, Any] | None]]:
@@ -360,6 +394,7 @@ def _complete(dataset: xr.Dataset, manifest: Manifest, file: Path) -> xr.Dataset
     for name, variable in manifest.variables.items():
         declared = {"irreps": variable.irreps, "units": variable.units}
         _fill_attributes(dataset[name].attrs, declared, f"{name}.", file)
+        dataset[name].attrs.setdefault("units", "1")
     _fill_attributes(dataset.attrs, {name: getattr(manifest, name) for name in ATTRIBUTES}, "", file)
     own = dataset.attrs.get("provenance", {})
     own = own if isinstance(own, dict) else {"file": own}
@@ -373,9 +408,7 @@ def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: Path) -> No
         if value is None:
             continue
         found = attrs.setdefault(name, value)
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (found, value))
-        rounded = numbers and np.isclose(found, value, rtol=1e-9, atol=0)  # one number, written to fewer digits
-        if found != value and not rounded:
+        if not agree(found, value):
             raise disagreement(prefix + name, value, found, file)
 
 

@@ -186,3 +186,112 @@ def test_a_fill_value_is_written_as_xarray_has_it(tmp_path):
     path = store_field(dataset, tmp_path / "a.zarr")
     for found in (open_field(path), xr.open_zarr(path)):
         assert np.isnan(found.velocity.values).sum() == 1
+
+
+@pytest.mark.parametrize("kind", ["netcdf4", "zarr2", "zarr3"])
+@pytest.mark.parametrize("labels", [("u", "v", "w"), ("X", "Y", "Z"), ("Ux", "Uy", "Uz"), ("velocity_1",) * 3])
+def test_components_are_put_in_order_by_their_labels(tmp_path, kind, labels):
+    if len(set(labels)) == 1:
+        labels = ("velocity_1", "velocity_2", "velocity_3")
+    dataset = box().assign_coords(component=list(labels))
+    for order in ([2, 1, 0], [1, 2, 0]):
+        path = save(dataset.isel(component=order), tmp_path, kind, name=f"a{order[0]}")
+        for way in ways(path):
+            found = open_field(way)
+            np.testing.assert_array_equal(found.velocity.values, dataset.velocity.values)
+            assert list(found.component.values) == list(labels) and "put in order" in found.attrs["turned"]
+            assert any("put in order" in line for line in inspect(way).lines())
+
+
+def test_two_components_of_one_name_are_refused(tmp_path):
+    path = save(box().assign_coords(component=["u", "u", "w"]), tmp_path, "netcdf4")
+    for way in ways(path):
+        with pytest.raises(FlowsrError) as found:
+            open_field(way)
+        assert found.value.variable == "component"
+
+
+def test_labels_in_nobodys_order_are_left(tmp_path):
+    path = save(box().assign_coords(component=["b", "a", "c"]), tmp_path, "netcdf4")
+    np.testing.assert_array_equal(open_field(path).velocity.values, box().velocity.values)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_axes_that_decrease_are_flipped(tmp_path, kind):
+    dataset = box()
+    turned = dataset.isel(x=slice(None, None, -1), z=slice(None, None, -1))
+    for way in ways(save(turned, tmp_path, kind)):
+        found = open_field(way)
+        np.testing.assert_array_equal(found.velocity.values, dataset.velocity.values)
+        np.testing.assert_array_equal(found.velocity[0, 1, 2:5, 3, ::2].values, dataset.velocity[0, 1, 2:5, 3, ::2])
+        np.testing.assert_array_equal(found.x, dataset.x)
+        assert any("z decreases and is flipped" in line for line in inspect(way).lines())
+
+
+def two_files(folder, change):
+    first, second = box(), change(box(times=(9.0,)))
+    save(first, folder, "netcdf4", "e1")
+    save(second, folder, "netcdf4", "e2")
+    path = folder / "m.yaml"
+    path.write_text(f"{MANIFEST}files: {{a: [e1.nc, e2.nc]}}\nvariables: {{velocity: {{irreps: 1o}}}}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("variable", "change"),
+    [
+        ("velocity.units", lambda d: d.assign(velocity=(d.velocity * 100).assign_attrs(irreps="1o", units="cm/s"))),
+        ("boundary", lambda d: d.assign_attrs(boundary=["periodic", "wall", "periodic"])),
+        ("viscosity", lambda d: d.assign_attrs(viscosity=0.2)),
+        ("velocity", lambda d: d.assign(velocity=d.velocity.assign_attrs(irreps="1e", units="m/s"))),
+    ],
+)
+def test_files_of_one_run_that_disagree_are_refused(tmp_path, variable, change):
+    def changed(dataset):
+        return change(dataset.assign_attrs(viscosity=0.1))
+
+    path = two_files(tmp_path, changed)
+    save(box().assign_attrs(viscosity=0.1), tmp_path, "netcdf4", "e1")
+    with pytest.raises(FlowsrError, match="files of one run differ") as found:
+        open_field(path)
+    assert found.value.variable == variable
+
+
+def test_one_unit_in_two_spellings_is_one_unit(tmp_path):
+    path = two_files(tmp_path, lambda d: d.assign(velocity=d.velocity.assign_attrs(irreps="1o", units="m s-1")))
+    assert open_field(path).velocity.attrs["units"] == "m/s"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("units", ["m/s", "m s-1", "m*s**-1", "cm/s", None])
+def test_units_of_manifest_and_file_agree(tmp_path, kind, units):
+    dataset = box()
+    dataset.velocity.attrs["units"] = units or ""
+    for way in ways(save(dataset, tmp_path, kind))[1:]:
+        if units == "cm/s":
+            with pytest.raises(FlowsrError, match="file and manifest disagree") as found:
+                open_field(way)
+            assert found.value.variable == "velocity.units" and found.value.found == "cm/s"
+        else:
+            assert open_field(way).velocity.attrs["units"] == (units or "m/s")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("viscosity", 0.5), ("boundary", ["periodic", "wall", "periodic"]), ("length_units", "cm")]
+)
+def test_attributes_of_manifest_and_file_agree(tmp_path, name, value):
+    path = save(box().assign_attrs({name: value}), tmp_path, "netcdf4")
+    ways(path)
+    text = (tmp_path / "m.yaml").read_text() + "viscosity: 0.1\nlength_units: m\n"
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(FlowsrError, match="file and manifest disagree") as found:
+        open_field(tmp_path / "m.yaml")
+    assert found.value.variable == name
+
+
+@pytest.mark.parametrize("layout", [True, False])
+def test_a_manifest_silent_on_units_takes_the_files(tmp_path, layout):
+    path = save(box(), tmp_path, "netcdf4")
+    stated = STATED.replace(", units: m/s", "") if layout else "variables: {velocity: {irreps: 1o}}\n"
+    (tmp_path / "m.yaml").write_text(f"{MANIFEST}files: {{a: {path.name}}}\n{stated}")
+    assert open_field(tmp_path / "m.yaml").velocity.attrs["units"] == "m/s"

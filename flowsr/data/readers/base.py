@@ -21,6 +21,7 @@ import xarray as xr
 
 from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
 from flowsr.data.readers.lazy import LazyArray, View, one_line
+from flowsr.data.readers.order import in_order
 from flowsr.data.readers.words import other
 from flowsr.errors import FlowsrError, require
 from flowsr.registry import Registry
@@ -82,6 +83,7 @@ def read(path: Path, request: Request, reader: str | None = None) -> xr.Dataset:
     require(one, "this file is one run", file=path, variable="run", expected="none", found=run)
     with one_line(label(path, request.group)):
         dataset = chosen().open(path, request)
+    dataset = in_order(dataset, path)
     dataset.encoding["source"] = str(path)
     return dataset
 

@@ -15,12 +15,15 @@ import xarray as xr
 
 from flowsr.data.field import SPACE, irreps_dimension
 from flowsr.data.readers.base import READERS, Reader, Request, missing, read_coordinate
-from flowsr.data.readers.hdf5 import hdf5_array
+from flowsr.data.readers.hdf5 import attributes_of, hdf5_array
 from flowsr.data.readers.lazy import LazyArray, Stack, View
-from flowsr.data.readers.netcdf import netcdf3_array
+from flowsr.data.readers.netcdf import netcdf3_array, netcdf3_attributes
 from flowsr.errors import FlowsrError, require
+from flowsr.grid import BOUNDARIES
 
 COMPONENTS = ("u", "v", "w")
+#: What a file may state of itself in attributes of its own.
+OWN = ("boundary", "viscosity", "length_units")
 # A member of an archive that unpacks to more than this, and to this many times its size, is no field but an attack.
 LARGEST_MEMBER = 1 << 32
 GREATEST_RATIO = 200
@@ -60,27 +63,54 @@ class _Described:
         lengths = {name: axis.size for name, axis in coords.items()}
         if times is not None:
             lengths["time"] = len(times)
-        dataset = xr.Dataset(coords={"time": ("time", np.zeros(1) if times is None else times), **coords})
+        coords = {"time": ("time", np.zeros(1) if times is None else times), **coords}
+        dataset = xr.Dataset(coords=coords, attrs=self._stated("", OWN))
         for name, declared in self.layout["variables"].items():
             dataset[name] = self._variable(name, declared, dict(lengths))
         if "component" in dataset.sizes:
-            names = COMPONENTS if dataset.sizes["component"] == 3 else range(dataset.sizes["component"])
+            names = self._labels() or (
+                COMPONENTS if dataset.sizes["component"] == 3 else range(dataset.sizes["component"])
+            )
             dataset["component"] = [str(name) for name in names]
         return dataset
+
+    def _labels(self) -> list[str] | None:
+        """The file's own labels of three components, where the manifest does not list them one by one."""
+        listed = any(isinstance(declared.get("path"), list) for declared in self.layout["variables"].values())
+        if listed or not (self.path.is_dir() or h5py.is_hdf5(self.path)):
+            return None
+        with suppress(FlowsrError):
+            labels = read_coordinate("component", self._array("component"), self.path)
+            return labels.tolist() if len(labels) == 3 else None
+        return None
+
+    def _stated(self, inner: str, names: tuple[str, ...]) -> dict[str, Any]:
+        """Attributes that the file itself states, of an array or of the whole; empty text states nothing."""
+        found = attributes_in(self.path, (self.prefix + inner).strip("/"))
+        return {name: found[name] for name in names if _says(name, found.get(name))}
 
     def _require(self, holds: object, message: str, variable: str | None, **parts) -> None:
         require(holds, message, file=self.path, variable=variable, **parts)
 
     def _variable(self, name: str, declared: Mapping, lengths: dict[str, int]) -> xr.Variable:
-        count, axes, attrs = irreps_dimension(declared["irreps"]), declared.get("axes"), {"irreps": declared["irreps"]}
+        count, axes = irreps_dimension(declared["irreps"]), declared.get("axes")
         dims = ("time", *(["component" if count == 3 else f"component_{count}"] if count > 1 else []), *SPACE)
         paths = name if declared.get("path") is None else declared["path"]
         if isinstance(paths, str):
             lengths["component"] = count
-            return self._view(name, paths, axes, lengths, count).as_variable(dims, attrs)
-        message, found = "field type and number of paths disagree", len(paths)
-        self._require(found == count, message, name, expected=count, found=found)
-        return Stack([self._view(name, path, axes, lengths, 1) for path in paths], 1).as_variable(dims, attrs)
+            array, paths = self._view(name, paths, axes, lengths, count), [paths]
+        else:
+            message, found = "field type and number of paths disagree", len(paths)
+            self._require(found == count, message, name, expected=count, found=found)
+            array = Stack([self._view(name, path, axes, lengths, 1) for path in paths], 1)
+        attrs = {"irreps": declared["irreps"]}
+        for path in paths:
+            stated = self._stated(path, ("units",))
+            expected, found = attrs.get("units"), stated.get("units")
+            alike = expected is None or found in (None, expected)
+            self._require(alike, "components in different units", name, expected=expected, found=found)
+            attrs.update(stated)
+        return array.as_variable(dims, attrs)
 
     def _view(self, name: str, inner: str, axes, lengths: dict[str, int], count: int) -> View:
         """(time, component, x, y, z), or without component where it is one."""
@@ -144,6 +174,30 @@ class _Described:
         if isinstance(declared, str):
             return read_coordinate("time", self._array(declared), self.path)
         return None if declared is None else np.array(declared, dtype=float)
+
+
+def _says(name: str, value) -> bool:
+    if name == "boundary":
+        return np.size(value) == 3 and all(str(kind) in BOUNDARIES for kind in np.ravel(value))
+    if name == "viscosity":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, str) and value.strip() not in ("", "-")
+
+
+def attributes_in(path: Path, inner: str) -> dict[str, Any]:
+    """Attributes of an array or group in a file, or of the file where ``inner`` is empty; raw numbers have none."""
+    if path.is_dir():
+        import zarr
+
+        with suppress(FileNotFoundError, KeyError):
+            return dict(zarr.open(str(path / inner), mode="r").attrs)
+        return {}
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            node = file.get(inner) if inner else file
+            return {} if node is None else attributes_of(node)
+    with open(path, "rb") as file:
+        return netcdf3_attributes(path, inner) if file.read(3) == b"CDF" else {}
 
 
 def array_in(path: Path, inner: str, raw_shape: tuple[int, ...] | None, dtype) -> LazyArray:

@@ -64,6 +64,13 @@ def netcdf3_array(path: Path, inner: str) -> LazyArray:
         return meant(Netcdf3Array(item.data.shape, item.data.dtype, path, name), item._attributes, netcdf=True)
 
 
+def netcdf3_attributes(path: Path, inner: str) -> dict:
+    """Attributes of a variable, or of the file where ``inner`` is empty; none of a variable that is not there."""
+    with _opened(path) as file:
+        item = file.variables.get(inner) if inner else file
+        return {} if item is None else _attributes(item)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator:
     """The file, mapped and not read."""

@@ -26,7 +26,8 @@ class ModelCard:
         task: what the data asked of it.
         options: its own, constraints among them.
         training: provenance of the fit, empty before: settings, data, seed, versions, best epoch; for several frames
-            ``frame_spacing``, the step in time between them.
+            ``frame_spacing``, the step in time between them; ``diverged_epoch``, the first with a loss that is NaN or
+            infinite, where there is one.
     """
 
     model: str

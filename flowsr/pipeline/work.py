@@ -137,7 +137,8 @@ def read_row(file: Path) -> MeasuredRow:
 
 def _fit_of(folder: Path, row: Row) -> Fit:
     history = read_history(folder / HISTORY)
-    best = min(history, key=lambda line: line["validation_loss"])
+    finite = [line for line in history if line["validation_loss"] is not None]
+    best = min(finite, key=lambda line: line["validation_loss"])
     return Fit(
         row.data,
         row.size,

@@ -53,11 +53,20 @@ class PatchPair:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome: the epoch (from 0) whose weights were kept, its validation loss, and every epoch's line."""
+    """The outcome: the epoch (from 0) whose weights were kept, its validation loss, and every epoch's line.
+
+    A loss that is NaN or infinite is None in its line.
+    """
 
     best_epoch: int
     best_validation_loss: float
     history: list[dict]
+
+    @property
+    def diverged_epoch(self) -> int | None:
+        """The first epoch (from 0) with a loss that is NaN or infinite; None where there is none."""
+        losses = {line["epoch"]: (line["train_loss"], line["validation_loss"]) for line in self.history}
+        return next((epoch for epoch, pair in losses.items() if None in pair), None)
 
 
 def fit(
@@ -118,7 +127,13 @@ def fit(
     kept = torch.load(best.path, map_location="cpu", weights_only=True)
     model.load_state_dict(kept["weights"])
     model.cpu().eval()
-    return Fitted(kept["epoch"], kept["loss"], history)
+    fitted = Fitted(kept["epoch"], kept["loss"], history)
+    if fitted.diverged_epoch is not None:
+        message = (
+            "training diverged: epoch %d has a loss that is NaN or infinite; the weights of epoch %d are kept (%s)"
+        )
+        log.warning(message, fitted.diverged_epoch + 1, fitted.best_epoch + 1, folder)
+    return fitted
 
 
 def discard_checkpoints(folder: Path) -> None:
@@ -196,15 +211,21 @@ class _History(Callback):
         metrics = trainer.callback_metrics
         line = {
             "epoch": trainer.current_epoch,
-            "train_loss": float(metrics["train_loss"]),
-            "validation_loss": float(metrics["validation_loss"]),
+            "train_loss": _finite(float(metrics["train_loss"])),
+            "validation_loss": _finite(float(metrics["validation_loss"])),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self.earlier + time.perf_counter() - self.start, 3),
         }
         self.lines.append(line)
-        write_text_atomic(self.path, "".join(json.dumps(entry) + "\n" for entry in self.lines))
+        write_text_atomic(self.path, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in self.lines))
         done = (trainer.current_epoch + 1) / trainer.max_epochs
-        self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {line['validation_loss']:.4f}")
+        loss = line["validation_loss"]
+        said = "NaN or infinite, training diverged" if loss is None else f"{loss:.4f}"
+        self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {said}")
+
+
+def _finite(loss: float) -> float | None:
+    return loss if math.isfinite(loss) else None
 
 
 class _Best(Callback):
@@ -237,7 +258,7 @@ def _save_atomic(values: dict, path: Path) -> None:
 
 
 def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
-    """Whether an earlier call came to its end: all epochs are done, or patience had run out.
+    """Whether an earlier call came to its end: all epochs are done, patience had run out, or the last loss was NaN.
 
     Only the epochs that the last checkpoint knows of count: a line may stand beyond it after a kill.
     """
@@ -245,6 +266,8 @@ def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
         return False
     whole = int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
     losses = [line["validation_loss"] for line in read_history(history)][:whole]
+    if None in losses[-1:]:
+        return True
     best = min(range(len(losses)), key=losses.__getitem__, default=0)
     return whole >= schedule.max_epochs or whole - 1 - best >= schedule.patience
 

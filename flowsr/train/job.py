@@ -132,6 +132,8 @@ def train_model(
         "data_sets": read_statistics(pairs).data_sets,
         "versions": versions(),
     }
+    if fitted.diverged_epoch is not None:
+        training["diverged_epoch"] = fitted.diverged_epoch
     save_model(folder, model, replace(card, training=training))
     training["weights_sha256"] = file_checksum(folder / WEIGHTS)
     save_model(folder, model, replace(card, training=training))

@@ -60,8 +60,8 @@ def upscale_store(
 
     Raises:
         FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was
-            trained on, NaN or infinite values, a target made from something else, or one that is the source, lies
-            in it or holds it.
+            trained on, NaN or infinite values in the source or out of the model, a target made from something else, or
+            one that is the source, lies in it or holds it.
     """
     if tile < 1:
         raise FlowsrError("a tile has at least one cell", variable="tile", expected="1 or more", found=tile)
@@ -113,11 +113,28 @@ def upscale_store(
             for part in tiles:
                 box = fine_slices(part, model.factor)
                 if not store.is_written(variable, time, box):
-                    values = upscale_tile(model, read, grid, part, device).numpy()
+                    values = _stored(upscale_tile(model, read, grid, part, device).numpy(), field.dtype)
+                    if not np.isfinite(values).all():
+                        raise _not_finite(values, box, time, variable, source, card.model)
                     store.write(variable, values if "component" in field.dims else values[0], time=time, box=box)
                 done += 1
                 progress(done / total, f"snapshot {time + 1} of {len(targets)}")
         return store.publish()
+
+
+def _stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The values as they will be stored; what the dtype has no room for is infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype, copy=False)
+
+
+def _not_finite(values: np.ndarray, box, time: int, variable: str, source: Path, model: str) -> FlowsrError:
+    bad = ~np.isfinite(values)
+    first = zip("xyz", box, np.argwhere(bad)[0][-3:], strict=True)
+    place = ", ".join(f"{axis} {span.start + index}" for axis, span, index in first)
+    found = f"{np.count_nonzero(bad)} in this tile, the first at time {time}, {place} of the fine field"
+    message, hint = "NaN or infinite values from finite ones", "look at the weights, and at the size of the values"
+    return FlowsrError(f"{message}: {model}", file=source, variable=variable, expected="0", found=found, hint=hint)
 
 
 def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """Fitting: the best epoch is kept, a cut fit ends as if it had not been cut, every epoch leaves a line."""
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -146,6 +147,27 @@ def test_divergence_is_said_in_one_line(tmp_path):
     schedule = Schedule(max_epochs=3, patience=3, batch_size=2, learning_rate=1e30)
     with pytest.raises(FlowsrError, match=r"diverged.*lower train.learning_rate"):
         fit(network(), patches(), schedule, tmp_path, device="cpu")
+
+
+class Spoilt(Draws):
+    """NaN from some epoch on."""
+
+    def __getitem__(self, index):
+        coarse, fine = super().__getitem__(index)
+        return coarse * (float("nan") if self.epoch >= 2 else 1), fine
+
+
+def test_a_fit_that_went_nan_says_so_and_keeps_its_best_weights(tmp_path, caplog):
+    pair, told = PatchPair(Spoilt(6), Draws(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0)), []
+    fitted = fit(network(), pair, SCHEDULE, tmp_path, device="cpu", progress=lambda f, message: told.append(message))
+    assert fitted.diverged_epoch == 2 and fitted.best_epoch < 2
+    assert math.isfinite(fitted.best_validation_loss) and "NaN" in told[-1]
+    lines = [record.message for record in caplog.records if "diverged" in record.message]
+    assert len(lines) == 1 and "epoch 3" in lines[0]
+    text = (tmp_path / HISTORY).read_text()
+    assert "NaN" not in text and fitted.history[2]["train_loss"] is fitted.history[2]["validation_loss"] is None
+    assert len(fitted.history) == 3
+    assert fit(network(1), pair, SCHEDULE, tmp_path, device="cpu") == fitted  # it had ended, and is not continued
 
 
 def test_the_halo_is_seen_but_not_scored(tmp_path):

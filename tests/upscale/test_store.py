@@ -164,6 +164,26 @@ def test_the_place_is_the_files_own_when_tiles_wrap(tmp_path):
     assert not (tmp_path / "fine.zarr").exists()
 
 
+@pytest.mark.parametrize("case", ["weights", "float32", "float16"])
+def test_finite_values_that_come_out_nan_or_infinite_are_refused_with_their_place(tmp_path, model, case):
+    huge = {"weights": 1.0, "float32": 3e38, "float16": 65000}[case]
+    poison = [((1, 2, 5, 3, 1), huge), ((1, 2, 4, 3, 1), -huge)]
+    source = store_field(
+        coarse(dtype="float16" if case == "float16" else "float32", poison=poison), tmp_path / "a.zarr"
+    )
+    network = CARD.build()
+    if case == "weights":
+        torch.nn.init.constant_(network.tail.convolution.bias, float("nan"))
+    else:
+        torch.nn.init.constant_(network.tail.convolution.bias, huge)
+    save_model(model, network, CARD)
+    with pytest.raises(FlowsrError) as error:
+        upscale_store(source, model, tmp_path / "fine.zarr")
+    line = str(error.value)
+    assert line.startswith(str(source)) and "NaN or infinite values from finite ones" in line and "\n" not in line
+    assert "the first at time" in error.value.found and not (tmp_path / "fine.zarr").exists()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize(
     "target", ["in/run.zarr", "in/run.zarr/coarse", "in/run.zarr/new.zarr", "in", "in/../in/run.zarr", "link/run.zarr"]

@@ -189,6 +189,9 @@ def attributes_in(path: Path, inner: str) -> dict[str, Any]:
     if path.is_dir():
         import zarr
 
+        from flowsr.data.readers.zarr import check_codecs
+
+        check_codecs(path / inner)
         with suppress(FileNotFoundError, KeyError):
             return dict(zarr.open(str(path / inner), mode="r").attrs)
         return {}
@@ -237,12 +240,13 @@ def array_in(path: Path, inner: str, raw_shape: tuple[int, ...] | None, dtype) -
 def _zarr_array(path: Path, inner: str) -> LazyArray:
     import zarr
 
-    from flowsr.data.readers.zarr import checked_array
+    from flowsr.data.readers.zarr import check_codecs, checked_array
 
     inside = (path / inner).resolve().is_relative_to(path.resolve())
     require(inside, "leads out of the store", file=path, variable=inner, expected="a name inside it")
     opened = None
     with suppress(FileNotFoundError, KeyError):
+        check_codecs(path / inner)
         opened = zarr.open(str(path / inner), mode="r")
     there = isinstance(opened, zarr.Array)
     require(there, "no such array", file=path, variable=inner, expected="a Zarr array")

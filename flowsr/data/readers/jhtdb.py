@@ -117,7 +117,7 @@ class StoreReader(Reader):
     def open(self, path: Path, request: Request) -> xr.Dataset:
         import zarr
 
-        from flowsr.data.readers.zarr import checked_array
+        from flowsr.data.readers.zarr import check_codecs, checked_array
 
         folder = path / request.group if request.group else path
         simulation = SIMULATIONS.get(path.stem)
@@ -132,6 +132,7 @@ class StoreReader(Reader):
         }
         wanted, variables = simulation.cells[::-1], {}
         for name in _stored(folder):
+            check_codecs(folder / name)
             array = checked_array(folder, name, zarr.open_array(str(folder / name), mode="r"))
             fits = array.shape[1:4] == wanted and array.shape[4] in COMPONENTS
             expected, message = f"(time, {', '.join(map(str, wanted))}, 1 or 3)", "not the shape of this simulation"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -10,9 +12,16 @@ from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, 
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import meant
 from flowsr.data.store import FINGERPRINT
-from flowsr.errors import require
+from flowsr.errors import FlowsrError, require
+from flowsr.files import read_json
 
 V2_DIMS = "_ARRAY_DIMENSIONS"
+#: What a stranger's store may be packed with: names of both versions of the format. All others are refused unseen.
+COMPRESSORS = frozenset({"blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"})
+CODECS = COMPRESSORS | {
+    *("adler32", "bitround", "bytes", "crc32", "crc32c", "delta", "endian", "fixedscaleoffset", "fletcher32"),
+    *("quantize", "sharding_indexed", "shuffle", "transpose", "vlen-utf8"),
+}
 METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -34,6 +43,7 @@ class ZarrReader(Reader):
         if not self.recognizes(folder):
             known = [p.name for p in sorted(path.iterdir()) if self.recognizes(p)] if path.is_dir() else []
             raise missing("group", path, group, known)
+        check_codecs(folder)
         opened = zarr.open(str(folder), mode="r")
         bare = isinstance(opened, zarr.Array)
         require(not bare, "a bare array", file=folder, expected="a group with a field and its coordinates")
@@ -48,6 +58,49 @@ class ZarrReader(Reader):
             found[name] = Found(checked_array(folder, name, array), tuple(dims) if named else None, own)
         attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
         return assemble(found, attrs, folder)
+
+
+def check_codecs(folder: Path) -> None:
+    """Refuse an array, or a group with one, that is packed in a way that is not known to be harmless.
+
+    Its metadata are looked at before the format's library sees them, which finds codecs that run code.
+
+    Raises:
+        FlowsrError: a codec not in ``CODECS``, or one compressor within another, of which a few bytes fill the memory.
+    """
+    inner = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    for place in (folder, *inner):
+        for name in (".zarray", "zarr.json", ".zmetadata"):
+            for chain in _chains(read_json(place / name)):
+                names = [_codec_name(codec) for codec in chain if codec is not None]
+                where = {"file": place, "variable": "codecs", "found": ", ".join(names)}
+                if not CODECS.issuperset(names):
+                    expected = f"of {', '.join(sorted(CODECS))}"
+                    raise FlowsrError("a codec that is not read", **where, expected=expected)
+                if sum(codec in COMPRESSORS for codec in names) > 1:
+                    raise FlowsrError("compressed more than once", **where, expected="one compressor")
+
+
+def _chains(content: Any) -> Iterator[list]:
+    """The codecs of each array, and of each shard of one, that metadata speak of, consolidated or not."""
+    if isinstance(content, list):
+        for item in content:
+            yield from _chains(item)
+    if isinstance(content, dict):
+        if "compressor" in content or "filters" in content:
+            filters = content.get("filters") or []
+            yield [*(filters if isinstance(filters, list) else [filters]), content.get("compressor")]
+        for key in ("codecs", "index_codecs"):
+            if key in content:
+                yield content[key] if isinstance(content[key], list) else [content[key]]
+        for key, item in content.items():
+            if key != "attributes" and not key.endswith(".zattrs"):
+                yield from _chains(item)
+
+
+def _codec_name(codec: Any) -> str:
+    name = (codec.get("name") or codec.get("id")) if isinstance(codec, dict) else codec
+    return str(name).removeprefix("numcodecs.")
 
 
 class ZarrArray(LazyArray):

@@ -16,7 +16,7 @@ import xarray as xr
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.manifest import DataSet, data_set_of, is_manifest
 from flowsr.data.open import open_field, runs_of
-from flowsr.data.quality import BadValues
+from flowsr.data.quality import BadValues, doubled_axes
 from flowsr.data.readers.base import READERS, recognized
 from flowsr.grid import Grid
 
@@ -201,11 +201,15 @@ def _look(array: xr.DataArray, generator: np.random.Generator) -> VariableReport
     """Sample one variable; places are aligned so that each sample lies in one chunk of the usual size."""
     bad = BadValues(array)
     lowest, highest, squares, numbers, sampled = np.inf, -np.inf, 0.0, 0, 0
+    seen = set()
     for _ in range(SAMPLES):
         time = int(generator.integers(array.sizes["time"]))
         starts = [int(generator.integers(max(1, -(-n // ALIGNMENT)))) * ALIGNMENT for n in array.shape[-3:]]
         starts = [max(0, min(start, n - SAMPLE_SIDE)) for start, n in zip(starts, array.shape[-3:])]
         place = [slice(start, min(start + SAMPLE_SIDE, n)) for start, n in zip(starts, array.shape[-3:])]
+        if (time, *starts) in seen:  # a small field has fewer places than that
+            continue
+        seen.add((time, *starts))
         values = array[(time, ..., *place)].values
         wrong = bad.mask(values)
         bad.count += int(np.count_nonzero(wrong))
@@ -283,5 +287,8 @@ def _notes(dataset: xr.Dataset):
     steps = [dataset.attrs.get("jhtdb", {}).get(f"{axis}_step", 1) for axis in SPACE]
     if any(np.ravel(step)[0] not in (1, "1") for step in steps):
         yield f"points were picked in steps of {steps}: strided data do not commute with the octahedral group"
+    boundary = grid_of(dataset).boundary
+    for axis in doubled_axes(dataset, field_variables(dataset), boundary):
+        yield f"the end of {axis}, which is periodic, is stored twice: leave the last plane out"
     if dataset.attrs.get("viscosity") is None:
         yield "no viscosity: a manifest can state it"

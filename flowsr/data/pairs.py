@@ -22,7 +22,7 @@ from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import open_field, runs_of
-from flowsr.data.quality import BadValues
+from flowsr.data.quality import BadValues, refuse_doubled
 from flowsr.data.store import create_store, store_checksum
 from flowsr.errors import FlowsrError, contradiction, missing_variable
 from flowsr.files import read_json, write_json_atomic
@@ -259,10 +259,11 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     for name in settings.needed:
         if name not in dataset.data_vars:
             raise missing_variable(name, dataset.data_vars, file=path)
-    settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before anything is read
     grid = grid_of(dataset, path)
     # the velocity's scales split the run, whichever of its variables is learned
     watched = list(dict.fromkeys(v for v in (*settings.needed, "velocity") if v in dataset.data_vars))
+    refuse_doubled(dataset, watched, grid.boundary, path)
+    settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before all is read
     bad = {name: BadValues(dataset[name]) for name in watched}
     moments = []
     mean_square = np.zeros(dataset.sizes["time"])

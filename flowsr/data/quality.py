@@ -1,4 +1,4 @@
-"""NaN, infinite and missing values, found one snapshot at a time."""
+"""NaN, infinite and missing values, found one snapshot at a time; periodic axes whose end is stored twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from flowsr.data.field import field_variables
+from flowsr.data.field import SPACE, field_variables
 from flowsr.errors import FlowsrError
 
 
@@ -64,3 +64,52 @@ def check_finite(dataset: xr.Dataset, file=None, variables: list[str] | None = N
         for time in range(dataset.sizes["time"]):
             bad.update(time, dataset[name].isel(time=time).values)
         bad.refuse(file)
+
+
+# The planes next to the ends differ by this share of their size, or the field is the same forwards and backwards.
+TELLING = 1e-3
+
+
+def doubled_axes(dataset: xr.Dataset, variables: list[str], boundary: tuple[str, ...]) -> list[str]:
+    """The periodic axes whose last plane is the first one again, in every variable; a few planes are read.
+
+    Nodes from 0 to 2 pi with both ends make a box one cell too long. Planes of a field that does not vary along the
+    axis, or is mirror-symmetric about its middle, are equal too and tell nothing.
+    """
+    times, telling = (
+        dataset.sizes["time"],
+        dict.fromkeys((n for n, b in zip(SPACE, boundary) if b == "periodic"), False),
+    )
+    for name in variables:
+        for time in sorted({0, times // 2, times - 1}):
+            snapshot = dataset[name].isel(time=time)
+            for axis in list(telling):
+                ends = _ends(snapshot, axis)
+                if ends is None:
+                    del telling[axis]
+                else:
+                    telling[axis] |= bool(np.abs(ends[0] - ends[1]).max() > TELLING * np.abs(ends).max())
+    return [axis for axis, tells in telling.items() if tells]
+
+
+def _ends(snapshot: xr.DataArray, axis: str) -> np.ndarray | None:
+    """The second plane and the one before the last, where the first and the last are equal; else None."""
+    side = snapshot.sizes[axis]
+    corner = snapshot.isel({other: slice(0, 8) for other in SPACE if other != axis})  # little to read, nearly always
+    for part in (corner, snapshot):
+        if side < 4 or not np.array_equal(part.isel({axis: 0}).values, part.isel({axis: side - 1}).values):
+            return None
+    return np.stack([snapshot.isel({axis: place}).values for place in (1, side - 2)])
+
+
+def refuse_doubled(dataset: xr.Dataset, variables: list[str], boundary: tuple[str, ...], file) -> None:
+    """Refuse a periodic axis whose end is stored twice.
+
+    Raises:
+        FlowsrError: which axis, and what to do.
+    """
+    for axis in doubled_axes(dataset, variables, boundary):
+        cells = dataset.sizes[axis]
+        where = {"variable": axis, "expected": f"{cells - 1} cells", "found": f"{cells}, the last plane is the first"}
+        hint = f"leave the last plane out: dataset.isel({axis}=slice(None, -1))"
+        raise FlowsrError("the end of a periodic axis is stored twice", file=file, **where, hint=hint)

@@ -12,7 +12,7 @@ import xarray as xr
 from flowsr import __version__
 from flowsr.data import grid_of, open_field
 from flowsr.data.field import field_template
-from flowsr.data.quality import BadValues
+from flowsr.data.quality import BadValues, refuse_doubled
 from flowsr.data.store import create_store
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError, missing_variable
@@ -77,6 +77,7 @@ def upscale_store(
             raise FlowsrError(message, file=target, expected=expected, found=theirs)
     field = _field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
+    refuse_doubled(dataset, [variable], grid.boundary, source)
     tiles = tiles_of(grid, tile, model.halo)
     targets = _targets(model, dataset.time.values, source)
     template = field_template(

@@ -295,3 +295,35 @@ def test_a_manifest_silent_on_units_takes_the_files(tmp_path, layout):
     stated = STATED.replace(", units: m/s", "") if layout else "variables: {velocity: {irreps: 1o}}\n"
     (tmp_path / "m.yaml").write_text(f"{MANIFEST}files: {{a: {path.name}}}\n{stated}")
     assert open_field(tmp_path / "m.yaml").velocity.attrs["units"] == "m/s"
+
+
+def with_end(dataset, axis):
+    """The dataset with the first plane once more behind the last one."""
+    step = float(dataset[axis][1] - dataset[axis][0])
+    end = dataset.isel({axis: slice(0, 1)}).assign_coords({axis: dataset[axis].values[-1:] + step})
+    return xr.concat([dataset, end], axis).assign_attrs(dataset.attrs)
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_a_periodic_end_stored_twice_is_refused(tmp_path, axis):
+    path = save(with_end(box(side=15, times=(0.0, 1.0)), axis), tmp_path, "netcdf4")
+    assert any(f"the end of {axis}" in note and "stored twice" in note for note in inspect(path).notes)
+    with pytest.raises(FlowsrError, match="stored twice") as found:
+        ingest([path], tmp_path / "pairs", Ingest())
+    assert found.value.variable == axis and found.value.expected == "15 cells"
+
+
+@pytest.mark.parametrize("shape", [lambda z: 0 * z, lambda z: np.cos(2 * np.pi * z)])
+def test_equal_ends_of_even_fields_are_no_end_stored_twice(tmp_path, shape):
+    dataset = box()
+    dataset["velocity"] = (dataset.velocity * 0 + 1).copy() * shape(dataset.z).astype("f4")
+    dataset["velocity"] = dataset.velocity.assign_attrs(irreps="1o", units="m/s")
+    values = dataset.velocity.values
+    values[..., 8:] = values[..., :8][..., ::-1]  # even to the last bit
+    path = save(dataset, tmp_path, "netcdf4")
+    assert not any("stored twice" in note for note in inspect(path).notes)
+
+
+def test_samples_of_a_small_field_are_counted_once(tmp_path):
+    report = inspect(save(box(), tmp_path, "netcdf4")).variables[0]
+    assert report.sampled == 3 * 16**3

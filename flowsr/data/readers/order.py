@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 #: Endings of the labels of a vector's components along x, y, z.
 LABELS = (("u", "v", "w"), ("x", "y", "z"), ("0", "1", "2"), ("1", "2", "3"))
 VECTORS = ("1o", "1e", "1x1o", "1x1e")
-#: Attribute that says what was turned or put in order when a file was read.
+#: Attribute that says what was flipped or put in order when a file was read.
 TURNED = "turned"
 
 
@@ -52,6 +52,8 @@ def _order(dataset: xr.Dataset, file: Path) -> list[int] | None:
     """Places of the components along x, y, z, or None where the labels do not say."""
     vector = any("component" in a.dims and a.attrs.get("irreps") in VECTORS for a in dataset.data_vars.values())
     if not vector or "component" not in dataset.coords or dataset.sizes["component"] != 3:
+        return None
+    if dataset["component"].dtype.kind == "f":  # numbers that nobody wrote (NetCDF fills them) name no component
         return None
     labels = [str(label).strip().lower() for label in dataset["component"].values]
     if len(set(labels)) < 3:

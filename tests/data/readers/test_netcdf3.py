@@ -56,7 +56,7 @@ def test_another_order_as_a_manifest_says(tmp_path, record):
         "times": "time",
         "variables": {"flow": {"irreps": "1o", "path": "velocity", "axes": ["time", "z", "y", "component", "x"]}},
         "coordinates": {"x": "lon", "y": "lat", "z": "height"},
-        "boundary": ["periodic"] * 3,
+        "boundary": ["periodic", "wall", "open"],
     }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(manifest))
     found = open_field(tmp_path / "m.yaml")

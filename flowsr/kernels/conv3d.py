@@ -58,20 +58,22 @@ def numbers_fault(device: str, dtype: torch.dtype) -> str | None:
     return None if error < TOLERANCE.get(dtype, 1e-2) else f"a test convolution is {error:.1e} off"
 
 
-def conv3d(features: Tensor, weight: Tensor, padding: int = 0) -> Tensor:
+def conv3d(features: Tensor, weight: Tensor, padding: int = 0, bias: Tensor | None = None) -> Tensor:
     """torch's conv3d, or :func:`conv3d_by_planes` on devices where it cannot be trusted.
 
     Args:
         features: (batch, channels_in, x, y, z).
-        weight: (channels_out, channels_in, k, k, k).
+        weight: (channels_out, channels_in, k, k, k); the sides may differ where nothing is padded.
         padding: zeros on every side.
+        bias: (channels_out,) or None.
     """
     device = features.device.type
-    if device == "cuda" and weight.shape[-1] > 1:
+    if device == "cuda" and max(weight.shape[2:]) > 1:
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         if conv3d_fault(device, dtype) is not None:
-            return conv3d_by_planes(features, weight, padding)
-    return F.conv3d(features, weight, padding=padding)
+            result = conv3d_by_planes(features, weight, padding)
+            return result if bias is None else result + bias.to(result.dtype)[:, None, None, None]
+    return F.conv3d(features, weight, bias, padding=padding)
 
 
 def conv3d_by_planes(features: Tensor, weight: Tensor, padding: int = 0) -> Tensor:

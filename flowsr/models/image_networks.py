@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
+from flowsr.kernels.conv3d import conv3d
 from flowsr.kernels.padding import Boundary, pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import Chain, ResidualBlock
@@ -38,7 +39,7 @@ class PaddedConv(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
-        return self.convolution(pad(features, 1, paddings(boundary)))
+        return conv3d(pad(features, 1, paddings(boundary)), self.convolution.weight, bias=self.convolution.bias)
 
 
 @MODELS.register("cnn")

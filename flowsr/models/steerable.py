@@ -20,12 +20,12 @@ from functools import lru_cache
 from itertools import product
 
 import torch
-import torch.nn.functional as F
 from e3nn.math import soft_one_hot_linspace
 from e3nn.o3 import Irrep, Irreps, spherical_harmonics, wigner_3j
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
+from flowsr.kernels.conv3d import conv3d
 from flowsr.kernels.padding import Boundary, pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import subvoxels_to_space
@@ -177,7 +177,7 @@ class SteerableConv(nn.Module):
             modes = ["none"] * 3
             modes[axis] = paddings(boundary)[axis]
             features = pad(features, width, tuple(modes))
-        result = F.conv3d(features, self.kernel(steps).to(features.dtype))
+        result = conv3d(features, self.kernel(steps).to(features.dtype))
         return subvoxels_to_space(result.unflatten(1, (-1, self.lattice.factor**3)), self.lattice.factor)
 
 

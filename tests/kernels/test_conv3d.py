@@ -52,3 +52,11 @@ def test_a_cpu_is_not_asked_and_explain_says_what_was_found(monkeypatch):
     case = case_of(device="cuda", dtype=torch.bfloat16)
     assert "dense goes without conv3d: a test convolution is 3.0e-01 off" in str(explain(case, "dense"))
     assert explain(case_of(device="cuda", taps=1)).fault is None
+
+
+def test_filters_of_unequal_sides_and_a_bias():
+    """What image networks and steerable ones ask for where conv3d cannot be trusted."""
+    features = torch.randn(2, 3, 7, 6, 8, dtype=torch.float64)
+    weight, bias = torch.randn(4, 3, 3, 1, 5, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    by_planes = conv3d_by_planes(features, weight) + bias[:, None, None, None]
+    torch.testing.assert_close(by_planes, conv3d.conv3d(features, weight, bias=bias), rtol=1e-12, atol=1e-12)

@@ -11,7 +11,6 @@ import pytest
 from gpu_steps import Place, Row
 
 SCRIPT = Path(gpu.__file__)
-SHORT = ("ceilings", "kernel", "upscaling", "dns", "taylor-green")
 
 
 def rehearse(folder, *arguments):
@@ -33,11 +32,6 @@ def check(rows, steps):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is made for Linux only")
-def test_a_short_rehearsal(tmp_path):
-    check(rehearse(tmp_path, "--only", *SHORT), SHORT)
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is made for Linux only")
 def test_the_whole_rehearsal(tmp_path):
     check(rehearse(tmp_path), [step.name for step in gpu.STEPS])

@@ -33,7 +33,7 @@ docs: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[baselines,formats,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[baselines,formats,cluster,test]'
 	touch $@
 
 clean:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from flowsr.errors import BadValue
@@ -29,3 +33,17 @@ def resolve_device(device: str) -> str:
 def use_threads(threads: int | None) -> None:
     """Let CPU work use this many threads; None for as many as the machine or OMP_NUM_THREADS allows."""
     torch.set_num_threads(threads or _ALL_THREADS)
+
+
+def cores() -> int:
+    """Cores that this process may use, as the machine, its scheduler or OMP_NUM_THREADS has it."""
+    return min(_ALL_THREADS, len(os.sched_getaffinity(0)))
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or what a container leaves of it."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        with suppress(OSError, ValueError):
+            found = min(found, int(limit.read_text()))
+    return found

@@ -118,7 +118,8 @@ def upscale(
     *,
     variable: str = "velocity",
     group: str | None = None,
-    tile: int = 32,
+    tile: int | None = None,
+    memory: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -133,7 +134,8 @@ def upscale(
         output: Zarr store to write.
         variable: the variable to upscale.
         group: group inside the input.
-        tile: coarse cells along a tile's side; larger is faster, smaller needs less memory.
+        tile: coarse cells along a tile's side; by default as many as ``memory`` allows.
+        memory: bytes that may be used; by default half of what the machine has.
         device: ``auto``, ``cpu`` or ``cuda``.
         overwrite: replace a store of another source or model.
         progress: told the fraction of tiles done.
@@ -153,6 +155,7 @@ def upscale(
         variable=variable,
         group=group,
         tile=tile,
+        memory=memory,
         device=device,
         overwrite=overwrite,
         progress=progress,

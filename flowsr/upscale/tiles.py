@@ -17,6 +17,7 @@ from torch import Tensor
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 
+Box = tuple[slice, slice, slice]
 Reader = Callable[[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]
 
 
@@ -39,36 +40,71 @@ class Span:
     boundary: str
 
 
+Tile = tuple[Span, Span, Span]
+
+
+def span(length: int, start: int, stop: int, halo: int, boundary: str) -> Span:
+    """Cells ``start`` to ``stop`` of an axis with a halo; all of them are taken with their own boundary and no halo."""
+    if stop - start >= length:
+        return Span(0, length, np.arange(length), 0, boundary)
+    return _cut(length, start, stop, halo, boundary)
+
+
+def _cut(length: int, start: int, stop: int, halo: int, boundary: str) -> Span:
+    cells = np.arange(start - halo, stop + halo)
+    if boundary == "periodic":
+        return Span(start, stop, cells % length, halo, "open")
+    inside = cells[(cells >= 0) & (cells < length)]
+    touches = start < halo or stop > length - halo
+    return Span(start, stop, inside, start - int(inside[0]), boundary if touches else "open")
+
+
 def spans(length: int, tile: int, halo: int, boundary: str) -> list[Span]:
     """The tiles of one axis. An axis that fits into one tile is taken whole, with its own boundary and no halo."""
-    if tile >= length:
-        return [Span(0, length, np.arange(length), 0, boundary)]
-    found = []
-    for start in range(0, length, tile):
-        stop = min(start + tile, length)
-        cells = np.arange(start - halo, stop + halo)
-        if boundary == "periodic":
-            found.append(Span(start, stop, cells % length, halo, "open"))
-        else:
-            inside = cells[(cells >= 0) & (cells < length)]
-            touches = start < halo or stop > length - halo
-            found.append(Span(start, stop, inside, start - inside[0], boundary if touches else "open"))
-    return found
+    return [span(length, start, min(start + tile, length), halo, boundary) for start in range(0, length, tile)]
 
 
-def tiles_of(grid: Grid, tile: int, halo: int | None) -> list[tuple[Span, Span, Span]]:
+def tiles_of(grid: Grid, tile: int, halo: int | None) -> list[Tile]:
     """All tiles of a coarse grid, ordered along x, then y, then z; one tile where ``halo`` is None."""
+    whole = tuple(slice(0, length) for length in grid.shape)
+    return tiles_in(grid, whole, tuple(length if halo is None else tile for length in grid.shape), halo or 0)
+
+
+def tiles_in(grid: Grid, box: Box, sides: tuple[int, int, int], halo: int) -> list[Tile]:
+    """The tiles of a box of coarse cells, ordered along x, then y, then z.
+
+    Args:
+        grid: of the whole coarse field.
+        box: slices along x, y, z.
+        sides: cells along the sides of a tile.
+        halo: cells to read around a tile.
+    """
     per_axis = [
-        spans(length, length if halo is None else tile, halo or 0, boundary)
-        for length, boundary in zip(grid.shape, grid.boundary)
+        [
+            span(length, start, min(start + side, part.stop), halo, boundary)
+            for start in range(part.start, part.stop, side)
+        ]
+        for length, boundary, part, side in zip(grid.shape, grid.boundary, box, sides)
     ]
     return list(product(*per_axis))
 
 
+def around(grid: Grid, box: Box, sides: tuple[int, int, int], halo: int) -> Tile:
+    """What all tiles of a box read between them: the box with a halo along the axes that tiles cut."""
+    return tuple(
+        (span if side >= length else _cut)(length, part.start, part.stop, halo, boundary)
+        for length, boundary, part, side in zip(grid.shape, grid.boundary, box, sides)
+    )
+
+
+def within(tile: Tile, box: Tile) -> tuple[slice, slice, slice]:
+    """Where the cells read for a tile lie among those read for the box that it is of."""
+    firsts = ((part.start - part.before) - (whole.start - whole.before) for part, whole in zip(tile, box))
+    return tuple(slice(first, first + len(part.cells)) for first, part in zip(firsts, tile))
+
+
 @torch.no_grad()
-def upscale_tile(
-    model: Upscaler, read: Reader, grid: Grid, tile: tuple[Span, Span, Span], device: str = "cpu"
-) -> Tensor:
+def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: Tile, device: str = "cpu") -> Tensor:
     """One fine tile.
 
     Args:
@@ -80,13 +116,21 @@ def upscale_tile(
     Returns:
         (component, factor x, factor y, factor z) for the cells ``start`` to ``stop`` of the tile, on the CPU.
     """
-    coarse = torch.as_tensor(np.ascontiguousarray(read(tuple(span.cells for span in tile))), device=device)
-    fine = model(coarse[None], tile_grid(grid, tile))[0]
+    coarse = torch.from_numpy(np.ascontiguousarray(read(tuple(span.cells for span in tile))))
+    if device == "cuda":
+        coarse = coarse.pin_memory()
+    fine = model(coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile))[0]
     core = (slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile)
-    return fine[(slice(None), *core)].cpu()
+    fine = fine[(slice(None), *core)]
+    if not fine.is_cuda:
+        return fine
+    host = torch.empty(fine.shape, dtype=fine.dtype, pin_memory=True)
+    host.copy_(fine, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return host
 
 
-def tile_grid(grid: Grid, tile: tuple[Span, Span, Span]) -> Grid:
+def tile_grid(grid: Grid, tile: Tile) -> Grid:
     """The grid of the cells read for a tile, halo included; cells of a stretched axis keep their sizes."""
     shape, boundary = tuple(len(span.cells) for span in tile), tuple(span.boundary for span in tile)
     if not any(grid.stretched):
@@ -101,7 +145,7 @@ def tile_grid(grid: Grid, tile: tuple[Span, Span, Span]) -> Grid:
     return Grid(shape, tuple(spacing), boundary, tuple(origin), tuple(centers))
 
 
-def fine_slices(tile: tuple[Span, Span, Span], factor: int) -> tuple[slice, slice, slice]:
+def fine_slices(tile: Tile, factor: int) -> tuple[slice, slice, slice]:
     """Where a tile lies in the fine field."""
     return tuple(slice(span.start * factor, span.stop * factor) for span in tile)
 

@@ -17,7 +17,7 @@ import resource, sys
 import numpy as np
 from flowsr.data import grid_of, open_field
 from flowsr.models import Task, build_model
-from flowsr.upscale.store import _reader
+from flowsr.upscale.blocks import _reader
 from flowsr.upscale.tiles import spans, upscale_tile
 
 dataset = open_field(sys.argv[1])

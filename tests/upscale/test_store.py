@@ -91,20 +91,20 @@ def test_other_weights_of_the_same_shape_are_not_taken_for_the_old_ones(tmp_path
 def test_a_killed_run_does_not_go_on_with_another_input(tmp_path, model):
     source, target = write_hdf5(coarse(0), tmp_path / "coarse.h5"), tmp_path / "fine.zarr"
     with killed() as stop:
-        upscale_store(source, model, target, tile=3, progress=stop)
+        upscale_store(source, model, target, tile=3, shard=6, progress=stop)
     write_hdf5(coarse(1), source)
     with pytest.raises(FlowsrError, match="begun with other data or settings"):
-        upscale_store(source, model, target, tile=3)
+        upscale_store(source, model, target, tile=3, shard=6)
     assert not target.exists()
 
 
 def test_a_killed_run_goes_on_after_an_upgrade_of_another_package(tmp_path, model, monkeypatch):
     source, target = write_hdf5(coarse(), tmp_path / "coarse.h5"), tmp_path / "fine.zarr"
     with killed() as stop:
-        upscale_store(source, model, target, tile=3, progress=stop)
+        upscale_store(source, model, target, tile=3, shard=6, progress=stop)
     monkeypatch.setattr("flowsr.provenance.version", lambda package: "99")
-    upscale_store(source, model, target, tile=3)
-    upscale_store(source, model, tmp_path / "at_once.zarr", tile=3)
+    upscale_store(source, model, target, tile=3, shard=6)
+    upscale_store(source, model, tmp_path / "at_once.zarr", tile=3, shard=6)
     assert tree_checksum(target) == tree_checksum(tmp_path / "at_once.zarr")
 
 

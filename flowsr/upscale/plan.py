@@ -1,0 +1,484 @@
+"""What upscaling a field will do, decided once: tiles, shards, memory; :mod:`flowsr.upscale.blocks` then does it.
+
+Three divisions of a snapshot, each independent of how many processes there are:
+
+- a *tile* is what the model sees at once, with the halo it needs; its size follows from the memory there is;
+- a *shard* is one file of the result, and has one writer;
+- a *block* is what is computed and written together: whole shards, whole tiles. Mostly one shard of many tiles.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time as clock
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+)  # private by name; what torch tells writers of such modes to use
+
+from flowsr import __version__
+from flowsr.data import grid_of, open_field
+from flowsr.data.field import field_template
+from flowsr.data.quality import refuse_doubled
+from flowsr.devices import cores, machine_memory, resolve_device
+from flowsr.errors import FlowsrError, missing_variable
+from flowsr.files import file_checksum, tree_checksum
+from flowsr.grid import Grid, triple
+from flowsr.models import Upscaler, load_model, read_card
+from flowsr.models.checkpoint import CARD, WEIGHTS
+from flowsr.upscale.tiles import Box, Tile, tiles_in
+from flowsr.windows import Window, check_spacing
+
+log = logging.getLogger(__name__)
+MANIFESTS = (".yaml", ".yml")
+#: Fine cells along the sides of a shard, and of one of a field with a side beyond :data:`HUGE`.
+SHARD, LARGE_SHARD, HUGE = 128, 256, 2048
+#: Bytes that a process takes before it computes anything: Python, torch, e3nn.
+BASE = 600 << 20
+#: More memory than this makes no tile faster.
+ENOUGH = 1 << 30
+#: What a convolution takes beside the tensors that it reads and makes.
+WORKSPACE = 1.5
+#: Copies of a block that are about at once: being computed, being compressed, waiting for the disk.
+COPIES = 3
+#: A coarse field of no more cells is taken in one tile without asking what that takes.
+SMALL = 16**3
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is computed and written together.
+
+    Args:
+        time: index among the result's snapshots.
+        box: its fine cells, whole shards, as slices along x, y, z.
+    """
+
+    time: int
+    box: Box
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one tile took.
+
+    Args:
+        bytes_per_cell: most memory that tensors held at once, over the coarse cells that were read.
+        seconds_per_cell: of one core, or of the device.
+    """
+
+    bytes_per_cell: float
+    seconds_per_cell: float
+
+
+@dataclass(frozen=True)
+class UpscalePlan:
+    """All that decides how a field is upscaled, in plain values: it can be sent to another process.
+
+    Args:
+        source: the coarse field.
+        group: inside the source.
+        model_folder: of a saved model.
+        model_key: sha256 of its weights and of its card.
+        target: the store to write.
+        variable: of the source.
+        device: ``cpu`` or ``cuda``.
+        grid: of the coarse field.
+        factor, halo, window: the model's.
+        targets: snapshots of the source that are upscaled.
+        times: theirs.
+        components: names of the field's components; None for a scalar.
+        dtype, irreps, units, long_name: of the field.
+        attrs: of the result, its provenance among them.
+        tile: coarse cells along the sides of a tile.
+        shard: fine cells along the sides of a shard.
+        trial: what a tile takes, where it was tried.
+    """
+
+    source: Path
+    group: str | None
+    model_folder: Path
+    model_key: tuple[str, ...]
+    target: Path
+    variable: str
+    device: str
+    grid: Grid
+    factor: int
+    halo: int | None
+    window: Window
+    targets: tuple[int, ...]
+    times: tuple[float, ...]
+    components: tuple[str, ...] | None
+    dtype: str
+    irreps: str
+    units: str
+    long_name: str | None
+    attrs: dict[str, Any]
+    tile: tuple[int, int, int]
+    shard: tuple[int, int, int]
+    trial: Trial | None = field(default=None, compare=False)
+
+    @property
+    def fine_grid(self) -> Grid:
+        """Of the result."""
+        return self.grid.refined(self.factor)
+
+    @property
+    def template(self) -> xr.Dataset:
+        """The result without its values."""
+        return field_template(
+            self.fine_grid,
+            self.times,
+            variable=self.variable,
+            irreps=self.irreps,
+            components=self.components,
+            dtype=self.dtype,
+            units=self.units,
+            long_name=self.long_name,
+            attrs=self.attrs,
+        )
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """Fine cells along the sides of a block: whole shards that hold whole tiles."""
+        sides = zip(self.tile, self.shard, self.fine_grid.shape)
+        return triple(min(n, math.ceil(t * self.factor / s) * s) for t, s, n in sides)
+
+    @property
+    def blocks_a_snapshot(self) -> int:
+        """How many blocks one snapshot has."""
+        return math.prod(math.ceil(n / b) for n, b in zip(self.fine_grid.shape, self.block))
+
+    @property
+    def shards(self) -> int:
+        """Files of the result."""
+        return len(self.times) * math.prod(math.ceil(n / s) for n, s in zip(self.fine_grid.shape, self.shard))
+
+    @property
+    def tiles(self) -> int:
+        """How often the model is called."""
+        per_axis = []
+        for n, b, t in zip(self.grid.shape, self.block, self.tile):
+            coarse = b // self.factor
+            sides = [min(coarse, n - start) for start in range(0, n, coarse)]
+            per_axis.append(sum(math.ceil(side / t) for side in sides))
+        return len(self.times) * math.prod(per_axis)
+
+    @property
+    def bytes(self) -> int:
+        """Of the result's values, before compression."""
+        return len(self.times) * self._snapshot_bytes(self.fine_grid.shape)
+
+    @property
+    def cells_read(self) -> int:
+        """Coarse cells that the model is given, halos included, over all tiles."""
+        read = [
+            [len(s.cells) for s in axis]
+            for axis in (
+                {t[a].start: t[a] for b in self.blocks(times=(0,)) for t in self.tiles_of(b)}.values() for a in range(3)
+            )
+        ]
+        return len(self.times) * math.prod(map(sum, read))
+
+    @property
+    def tile_bytes(self) -> int | None:
+        """Most memory that one tile takes; None where none was tried."""
+        return None if self.trial is None else tile_bytes(self.trial, self.grid, self.tile, self.halo)
+
+    def worker_bytes(self, threads: int = 1) -> int:
+        """Most memory that a process takes which computes so many tiles at once."""
+        return BASE + threads * ((self.tile_bytes or 0) + COPIES * self._snapshot_bytes(self.block))
+
+    def blocks(self, times: Sequence[int] | None = None) -> Iterator[Block]:
+        """All blocks of the result, or those of some snapshots, ordered along time, x, y, z."""
+        shape = self.fine_grid.shape
+        per_axis = [[slice(a, min(a + b, n)) for a in range(0, n, b)] for n, b in zip(shape, self.block)]
+        for time in range(len(self.times)) if times is None else times:
+            for box in product(*per_axis):
+                yield Block(time, box)
+
+    def coarse_box(self, block: Block) -> Box:
+        """The coarse cells of a block."""
+        return triple(slice(part.start // self.factor, part.stop // self.factor) for part in block.box)
+
+    def tiles_of(self, block: Block) -> list[Tile]:
+        """The tiles of a block."""
+        return tiles_in(self.grid, self.coarse_box(block), self.tile, self.halo or 0)
+
+    def shards_of(self, block: Block) -> Iterator[tuple[int, ...]]:
+        """Numbers of the shards of a block along time, x, y, z.
+
+        Raises:
+            ValueError: a block that is not of whole shards.
+        """
+        for part, side, n in zip(block.box, self.shard, self.fine_grid.shape):
+            if not 0 <= part.start < part.stop <= n or part.start % side or (part.stop % side and part.stop != n):
+                raise ValueError(f"{part.start} to {part.stop} is not of whole shards of {side} in {n} cells")
+        ranges = (range(p.start // s, math.ceil(p.stop / s)) for p, s in zip(block.box, self.shard))
+        return product([block.time], *ranges)
+
+    def batches(self, count: int) -> list[tuple[Block, ...]]:
+        """All blocks in about so many batches of neighbours, the pieces that workers are given."""
+        blocks = list(self.blocks())
+        size = max(1, math.ceil(len(blocks) / max(1, count)))
+        return [tuple(blocks[start : start + size]) for start in range(0, len(blocks), size)]
+
+    def check_one_writer(self, batches: Sequence[Sequence[Block]]) -> None:
+        """Refuse batches in which a shard has two writers, or none: two writers in one shard damage it without a word.
+
+        Raises:
+            FlowsrError: how many shards, and the first of them.
+        """
+        counts = [math.ceil(n / s) for n, s in zip(self.fine_grid.shape, self.shard)]
+        writers = np.zeros((len(self.times), *counts), dtype=np.int64)
+        for block in (block for batch in batches for block in batch):
+            writers[tuple(np.array(list(self.shards_of(block))).T)] += 1
+        wrong = np.argwhere(writers != 1)
+        if len(wrong):
+            first = tuple(map(int, wrong[0]))
+            found = f"{len(wrong)} of {writers.size} with another number, the first {first} with {writers[first]}"
+            message = "the blocks do not divide the result into shards"
+            raise FlowsrError(message, file=self.target, expected="one writer a shard", found=found)
+
+    def _snapshot_bytes(self, shape: Sequence[int]) -> int:
+        return len(self.components or (0,)) * math.prod(shape) * np.dtype(self.dtype).itemsize
+
+
+def plan_upscale(
+    source: Path,
+    model_folder: Path,
+    target: Path,
+    *,
+    variable: str = "velocity",
+    group: str | None = None,
+    tile: int | None = None,
+    shard: int | None = None,
+    memory: int | None = None,
+    device: str = "auto",
+    trial: bool = False,
+) -> UpscalePlan:
+    """Decide how a stored field is upscaled; nothing is written.
+
+    Args:
+        source, model_folder, target, variable, group, device: as :func:`flowsr.upscale.upscale_store` has them.
+        tile: coarse cells along a tile's side; by default as many as ``memory`` allows, so that halos cost little.
+        shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
+        memory: bytes that may be used on a machine, all processes together; by default half of what it has. The tile
+            does not depend on how many processes there are, so neither does the result.
+        trial: try one tile, also where its size needs no trial.
+
+    Raises:
+        FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was
+            trained on, or a target that is the source, lies in it or holds it.
+    """
+    for name, value in (("tile", tile), ("shard", shard), ("memory", memory)):
+        if value is not None and value < 1:
+            raise FlowsrError(f"a {name} is at least 1", variable=name, expected="1 or more", found=value)
+    source, model_folder, target = Path(source), Path(model_folder), Path(target)
+    device = resolve_device(device)
+    card = read_card(model_folder)
+    key = tuple(file_checksum(path) for path in (model_folder / WEIGHTS, model_folder / CARD) if path.exists())
+    model = load_upscaler(model_folder, key, device)
+    dataset = open_field(source, group=group)
+    contents = list(_contents(source, group))
+    _refuse_over(target, (source, *contents))
+    array = _field_to_upscale(dataset, variable, model, source)
+    grid = grid_of(dataset, source)
+    refuse_doubled(dataset, [variable], grid.boundary, source)
+    times = dataset.time.values
+    targets = _targets(model, times, source)
+    plan = UpscalePlan(
+        source=source,
+        group=group,
+        model_folder=model_folder,
+        model_key=key,
+        target=target,
+        variable=variable,
+        device=device,
+        grid=grid,
+        factor=model.factor,
+        halo=model.halo,
+        window=model.window,
+        targets=tuple(targets),
+        times=tuple(times[targets].tolist()),
+        components=tuple(str(c) for c in dataset.component.values) if "component" in array.dims else None,
+        dtype=array.dtype.name,
+        irreps=model.irreps,
+        units=array.attrs.get("units", "1"),
+        long_name=array.attrs.get("long_name"),
+        attrs={
+            **{key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs},
+            "provenance": {
+                "source": source.name,
+                "source_group": group,
+                "source_sha256": [tree_checksum(path) for path in contents],
+                "source_provenance": dataset.attrs.get("provenance"),
+                "model": card.model,
+                "options": card.options,
+                "weights_sha256": key[0],
+                "factor": model.factor,
+                "flowsr": __version__,
+            },
+        },
+        tile=grid.shape,
+        shard=_shard_sides(grid, model.factor, shard),
+    )
+    whole = model.halo is None or math.prod(grid.shape) <= SMALL
+    if trial or (tile is None and not whole):
+        plan = replace(plan, trial=try_tile(model, grid, device, np.dtype(plan.dtype)))
+    if model.halo is not None and (tile is not None or not whole):
+        sides = triple([tile] * 3) if tile is not None else _tile_that_fits(plan, memory)
+        plan = replace(plan, tile=triple(min(side, n) for side, n in zip(sides, grid.shape)))
+    return plan
+
+
+@lru_cache(maxsize=2)
+def load_upscaler(folder: Path, key: tuple[str, ...], device: str) -> Upscaler:
+    """The model saved in ``folder``, on a device; loaded once a process for each ``model_key`` of a plan."""
+    return load_model(folder).to(device)
+
+
+def tile_bytes(trial: Trial, grid: Grid, sides: tuple[int, int, int], halo: int | None) -> int:
+    """Most memory that a tile of these sides takes, the halo counted along axes that it does not span."""
+    read = (n if side >= n else side + 2 * (halo or 0) for side, n in zip(sides, grid.shape))
+    return int(WORKSPACE * trial.bytes_per_cell * math.prod(read))
+
+
+def try_tile(model: Upscaler, grid: Grid, device: str, dtype: np.dtype) -> Trial:
+    """Run the model on one small box of noise, as large as a small field or smaller, and see what that takes."""
+    box = Grid(triple(min(16, n) for n in grid.shape), grid.spacing, grid.boundary)
+    if model.halo is None:
+        box = Grid(triple(min(32, n) for n in grid.shape), grid.spacing, grid.boundary)
+    cells = math.prod(box.shape)
+    values = np.random.default_rng(0).normal(size=(1, model.frames * model.components, *box.shape)).astype(dtype)
+    coarse = torch.as_tensor(values, device=device)
+    with torch.no_grad():
+        model(coarse, box)  # what is made once and kept
+        with _Held() as held:
+            model(coarse, box)
+        _wait(device)
+        start = clock.perf_counter()
+        model(coarse, box)
+        _wait(device)
+    return Trial((held.most + coarse.nbytes) / cells, (clock.perf_counter() - start) / cells)
+
+
+class _Held(TorchDispatchMode):
+    """Counts the bytes of the tensors made inside that are alive at once.
+
+    Attributes:
+        most: the largest number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most, self._now, self._known = 0, 0, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (list, tuple)) else (made,):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self._now += size
+            self.most = max(self.most, self._now)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._now -= size
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _shard_sides(grid: Grid, factor: int, shard: int | None) -> tuple[int, int, int]:
+    """Fine cells along the sides of a shard: whole coarse cells, and no more than there are."""
+    fine = [n * factor for n in grid.shape]
+    side = shard or (LARGE_SHARD if max(fine) > HUGE else SHARD)
+    return triple(min(n, max(side // factor, 1) * factor) for n in fine)
+
+
+def _tile_that_fits(plan: UpscalePlan, memory: int | None) -> tuple[int, int, int]:
+    """The largest tile that one core's share of the memory holds beside the blocks that it is of."""
+    count = cores() if plan.device == "cpu" else 1
+    if plan.device == "cuda":
+        enough = (memory or torch.cuda.mem_get_info()[0]) // 4  # two tiles at once, and the caching allocator's slack
+    else:
+        enough = min((memory or machine_memory() // 2) // count - BASE, ENOUGH if memory is None else 1 << 62)
+    side = max(s // plan.factor for s in plan.shard)
+    found = None
+    for cells in sorted({2 * side, side, *(math.ceil(side / n) for n in range(2, side + 1))}, reverse=True):
+        found = replace(plan, tile=triple(min(cells, n) for n in plan.grid.shape))
+        room = 0 if plan.device == "cuda" else COPIES * found._snapshot_bytes(found.block)
+        if cells > side and found.tiles < 4 * count:
+            continue  # every core is to have its share
+        if found.tile_bytes + room <= enough:
+            return found.tile
+    log.warning(
+        "%s: little memory, tiles of %d cells take %.1f GB a core",
+        plan.source.name,
+        *found.tile[:1],
+        found.worker_bytes() / 1e9,
+    )
+    return found.tile
+
+
+def _refuse_over(target: Path, sources: Sequence[Path]) -> None:
+    ours = target.resolve()
+    for theirs in sources:
+        if ours.is_relative_to(theirs.resolve()) or theirs.resolve().is_relative_to(ours):
+            message, expected = "the output would be written over the input", "a path apart from it"
+            raise FlowsrError(message, file=target, expected=expected, found=theirs)
+
+
+def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
+    """Snapshots that can be upscaled: those with a whole window about them."""
+    targets = model.window.targets(times, source)
+    check_spacing(model.window.spacing(times), model.frame_spacing, source)
+    if len(targets) < len(times):
+        line = "%s: %d frames in, one out: %d of %d snapshots have a whole window and are upscaled"
+        log.info(line, source.name, model.frames, len(targets), len(times))
+    return targets
+
+
+def _contents(source: Path, group: str | None) -> Iterator[Path]:
+    """The files and folders that decide what the source holds."""
+    if source.suffix in MANIFESTS:
+        from flowsr.data.manifest import files_of, read_manifest
+
+        manifest = read_manifest(source)
+        yield source
+        yield from (file.path for run in manifest.files for file in files_of(manifest, source, run))
+    else:
+        folder = source / (group or "")
+        yield folder if folder.is_dir() else source
+
+
+def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
+    if variable not in dataset:
+        raise missing_variable(variable, dataset.data_vars, file=source)
+    found = dataset[variable].attrs["irreps"]
+    if found != model.irreps:
+        raise FlowsrError(
+            "the model is for another field type", file=source, variable=variable, expected=model.irreps, found=found
+        )
+    return dataset[variable]

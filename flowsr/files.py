@@ -9,20 +9,31 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import hmac
 import json
+import logging
 import math
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
 from flowsr.errors import FlowsrError
 
+log = logging.getLogger(__name__)
+
 READ_BLOCK = 1 << 20
+#: Name of the file, within a store, that holds the checksums of its others; it is not part of the store's content.
+CHECKSUMS = ".flowsr_checksums.json"
+#: Files of up to so many bytes are read whole even by a check that otherwise goes by names and sizes: metadata, mostly.
+SMALL = 1 << 14
 
 
 def write_bytes_atomic(path: str | os.PathLike, data: bytes) -> Path:
@@ -71,6 +82,14 @@ def open_lock(path: str | os.PathLike) -> int:
         if error.errno != errno.ELOOP:
             raise
         raise _not_ours(path, "a link") from None
+
+
+def is_at(descriptor: int, path: str | os.PathLike) -> bool:
+    """Whether an open file still has a name, which its last holder may have removed."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def check_ours(path: str | os.PathLike) -> None:
@@ -186,22 +205,127 @@ def file_checksum(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree_checksum(path: str | os.PathLike) -> str:
+def tree_checksum(path: str | os.PathLike, told: Callable[[int], None] | None = None) -> str:
     """Hexadecimal sha256 of a file, or of a folder's relative names and bytes in sorted order.
 
-    Two folders have the same checksum exactly when they hold the same files with the same bytes; empty folders do not
-    count.
+    Two folders have the same checksum exactly when they hold the same files with the same bytes; empty folders and
+    files of checksums do not count.
+
+    Args:
+        told: called with the number of bytes after each part that was read.
     """
     path = Path(path)
-    if path.is_file():
+    if path.is_file() and told is None:
         return file_checksum(path)
     digest = hashlib.sha256()
-    for path_in in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{path_in.relative_to(path).as_posix()}\0{path_in.stat().st_size}\0".encode())
+    for path_in in [path] if path.is_file() else files_in(path):
+        if path_in != path:
+            digest.update(f"{path_in.relative_to(path).as_posix()}\0{path_in.stat().st_size}\0".encode())
         with open(path_in, "rb") as file:
             while block := file.read(READ_BLOCK):
                 digest.update(block)
+                if told is not None:
+                    told(len(block))
     return digest.hexdigest()
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and the folders in it, sorted; without files of checksums."""
+    return sorted(path for path in folder.rglob("*") if path.name != CHECKSUMS and path.is_file())
+
+
+def tree_sizes(path: str | os.PathLike) -> str:
+    """Hexadecimal sha256 of the names and sizes of the files that :func:`tree_checksum` reads; it reads none."""
+    path = Path(path)
+    files = [path] if path.is_file() else files_in(path)
+    lines = [f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a file holds, in short.
+
+    Args:
+        bytes: its size.
+        sha256: hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, file: Path) -> Sum:
+        """The sum of a file, read whole."""
+        return cls(file.stat().st_size, file_checksum(file))
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not as it was written."""
+
+    file: Path
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: expected {self.expected}; found {self.found}"
+
+
+def damage_of(file: Path, written: Sum, deep: bool = True) -> Damage | None:
+    """How a file differs from what was written.
+
+    Args:
+        deep: compare the checksum too, which reads the file; otherwise that of a small one only.
+    """
+    try:
+        size = file.stat().st_size
+        if size != written.bytes:
+            return Damage(file, f"{written.bytes} bytes", f"{size} bytes")
+        found = file_checksum(file) if deep or size <= SMALL else written.sha256
+    except FileNotFoundError:
+        return Damage(file, f"{written.bytes} bytes", "no such file")
+    except OSError as error:
+        return Damage(file, f"{written.bytes} bytes", error.strerror or str(error))
+    return None if found == written.sha256 else Damage(file, f"sha256 {written.sha256}", found)
+
+
+def write_sums(file: Path, sums: Mapping[str, Sum]) -> None:
+    """A file of checksums, by relative name, with one of its own."""
+    files = {name: list(asdict(one).values()) for name, one in sums.items()}
+    own = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    write_bytes_atomic(file, json.dumps({"sha256": own, "files": files}, indent=0).encode())
+
+
+def read_sums(file: Path) -> dict[str, Sum] | Damage:
+    """What :func:`write_sums` wrote, or how it is damaged."""
+    content, expected = read_json(file), "the checksums of this store's files"
+    if content is None:
+        return Damage(file, expected, "not readable" if file.exists() else "no such file")
+    try:
+        own = hashlib.sha256(json.dumps(content["files"]).encode()).hexdigest()
+        sums = {name: Sum(*one) for name, one in content["files"].items()}
+    except (TypeError, KeyError, AttributeError):
+        return Damage(file, expected, "something else")
+    return sums if own == content.get("sha256") else Damage(file, f"sha256 {content.get('sha256')}", own)
+
+
+@cache
+def _user_key() -> bytes:
+    """A number that others cannot foresee, drawn once a user; empty where no folder of the user's can be written to."""
+    file = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "flowsr" / "key"
+    try:
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            drawn = file.with_name(f".key.{secrets.token_hex(8)}")
+            with os.fdopen(os.open(drawn, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
+                new.write(secrets.token_bytes(32))
+            with suppress(FileExistsError):  # another process was quicker
+                os.link(drawn, file)
+            drawn.unlink()
+        return file.read_bytes()
+    except (OSError, RuntimeError):
+        return b""
 
 
 def partial_path(target: str | os.PathLike) -> Path:
@@ -210,17 +334,50 @@ def partial_path(target: str | os.PathLike) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a :class:`Partial` was begun as.
+
+    Args:
+        fingerprint: of what decides the result.
+        laid_down: digest of what was laid down and stays as it is.
+        token: in every marker.
+        seal: of the others, which nobody else can make.
+    """
+
+    fingerprint: str
+    laid_down: str
+    token: str
+    seal: str = ""
+
+    @property
+    def sealed(self) -> _Plan:
+        """The plan with the seal of this user."""
+        content = json.dumps([self.fingerprint, self.laid_down, self.token]).encode()
+        seal = hmac.new(_user_key(), content, "sha256").hexdigest()
+        return _Plan(self.fingerprint, self.laid_down, self.token, seal)
+
+    @classmethod
+    def read(cls, file: Path) -> _Plan | None:
+        content = read_json(file)
+        names = {each.name for each in fields(cls)}
+        if not isinstance(content, dict) or content.keys() != names:
+            return None
+        return cls(**content) if all(isinstance(value, str) for value in content.values()) else None
+
+
 class Partial:
     """A file or folder that grows piece by piece in a hidden folder, and takes its name in one step::
 
         .name.partial/
             lock          held by the one process that fills it
-            plan.json     fingerprint of what it will hold; there once it has been laid down
+            plan.json     what it will hold, and a seal; there once it has been laid down
             done/         one small marker a finished piece
             ...           what is being filled, and whatever else its writer keeps there
 
     A writer that starts again after a kill, with the same fingerprint, finds the pieces that are done. Other processes
-    may mark pieces too; one of them holds the lock.
+    may mark pieces too; one of them holds the lock. What is damaged, or was begun by somebody else, is started over:
+    the seal is made with a number that is kept in the user's home, and markers count with the token in the plan only.
 
     Args:
         target: the name to take.
@@ -230,6 +387,7 @@ class Partial:
         self.target = Path(target)
         self.folder = partial_path(self.target)
         self._lock: int | None = None
+        self._token: str | None = None
 
     def __getstate__(self):
         return {**self.__dict__, "_lock": None}  # the lock is this process's
@@ -240,13 +398,20 @@ class Partial:
         return (self.folder / "plan.json").exists()
 
     def begin(
-        self, fingerprint: str, lay_down: Callable[[], None], *, fresh: bool = False, discard_other: bool = False
+        self,
+        fingerprint: str,
+        lay_down: Callable[[], None],
+        digest: Callable[[], str] = str,
+        *,
+        fresh: bool = False,
+        discard_other: bool = False,
     ) -> None:
         """Lock the folder; lay down what is to be filled, unless that was done before with the same fingerprint.
 
         Args:
             fingerprint: of everything but the values that decides the result.
             lay_down: called in an empty folder.
+            digest: of what was laid down and stays as it is until the end.
             fresh: start over.
             discard_other: start over where there is something of another fingerprint.
 
@@ -256,27 +421,43 @@ class Partial:
         """
         self._make_folder()
         self._lock = self._hold()
-        plan = None if fresh else read_json(self.folder / "plan.json")
-        if plan is not None and plan["fingerprint"] != fingerprint:
+        plan = None if fresh or not self.begun else self._resumable()
+        if plan is not None and plan.fingerprint != fingerprint:
             if not discard_other:
                 self.release()
                 message = "an unfinished one was begun with other data or settings"
                 raise FlowsrError(message, file=self.target, hint="use --fresh to start it again")
             plan = None
+        if plan is not None:
+            self._refuse_links()
+            plan = plan if self.intact(digest) else self._started_over("damaged")
         if plan is None:
             self._clear()
             lay_down()
-            write_json_atomic(self.folder / "plan.json", {"fingerprint": fingerprint})
-        else:
-            self._refuse_links()
+            plan = _Plan(fingerprint, digest(), secrets.token_hex(16)).sealed
+            write_json_atomic(self.folder / "plan.json", asdict(plan))
+        self._token = plan.token
 
-    def marker(self, *key: str) -> dict[str, Any] | None:
+    def intact(self, digest: Callable[[], str]) -> bool:
+        """Whether what was laid down is still as it was; ``digest`` as in :meth:`begin`."""
+        plan = _Plan.read(self.folder / "plan.json")
+        try:
+            return plan is not None and digest() == plan.laid_down
+        except Exception:  # a damaged file may trip its library over anything
+            return False
+
+    def marker(self, *key: str) -> Sum | None:
         """What :meth:`mark` wrote of a piece, or None where it is not done."""
-        return read_json(self.folder.joinpath("done", *key))
+        content = read_json(self.folder.joinpath("done", *key))
+        match content:
+            case {"bytes": int(size), "sha256": str(checksum), "token": str(token)} if token == self._known_token():
+                return Sum(size, checksum)
+        return None
 
-    def mark(self, *key: str, **facts: Any) -> None:
+    def mark(self, *key: str, done: Sum) -> None:
         """Note that a piece, whose bytes are on the disk, is done."""
-        replace_bytes(self.folder.joinpath("done", *key), json.dumps(facts).encode())
+        content = {**asdict(done), "token": self._known_token()}
+        replace_bytes(self.folder.joinpath("done", *key), json.dumps(content).encode())
 
     def unmark(self, *key: str) -> None:
         """A piece is not done after all."""
@@ -308,6 +489,24 @@ class Partial:
             os.close(self._lock)
             self._lock = None
 
+    def _known_token(self) -> str | None:
+        if self._token is None:
+            plan = _Plan.read(self.folder / "plan.json")
+            self._token = plan and plan.token
+        return self._token
+
+    def _resumable(self) -> _Plan | None:
+        """The plan of what was begun here before, if this user did it and nobody else could write to it."""
+        plan = _Plan.read(self.folder / "plan.json")
+        if plan is None:
+            return self._started_over("damaged")
+        if plan.sealed != plan or self.folder.stat().st_mode & 0o022:
+            return self._started_over("not known to be yours")
+        return plan
+
+    def _started_over(self, why: str) -> None:
+        log.warning("%s: what was begun here is %s and is started over", self.target, why)
+
     def _make_folder(self) -> None:
         """Make the folder, for this user alone, unless there is one already, which must be the user's own."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -328,7 +527,9 @@ class Partial:
 
     def _clear(self) -> None:
         """Empty the folder, its plan first, so that a kill half-way leaves nothing that looks begun."""
-        (self.folder / "plan.json").unlink(missing_ok=True)
+        with suppress(OSError):  # a file system without modes
+            os.chmod(self.folder, 0o700)
+        remove(self.folder / "plan.json")
         for path in self.folder.iterdir():
             if path.name != "lock":
                 remove(path)
@@ -344,7 +545,7 @@ class Partial:
                 os.close(descriptor)
                 message = "another process is writing this"
                 raise FlowsrError(message, file=self.target, hint="wait for it to end") from None
-            if path.exists() and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            if is_at(descriptor, path):
                 return descriptor
             os.close(descriptor)  # another writer published and removed the folder in between
             self._make_folder()

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from flowsr.errors import FlowsrError
-from flowsr.files import Partial, file_checksum, remove, tree_checksum, write_json_atomic, write_text_atomic
+from flowsr.files import Partial, Sum, file_checksum, remove, tree_checksum, write_json_atomic, write_text_atomic
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -57,12 +57,12 @@ def test_what_grows_piece_by_piece_takes_its_name_in_one_step(tmp_path):
         return partial
 
     partial = begin()
-    partial.mark("piece", "0", sha256="ab")
+    partial.mark("piece", "0", done=Sum(2, "ab"))
     partial.release()
     with pytest.raises(FlowsrError, match=r"unfinished one was begun with other data or settings.*--fresh"):
         begin("two")
     again = begin()
-    assert again.marker("piece", "0") == {"sha256": "ab"} and again.marker("piece", "1") is None
+    assert again.marker("piece", "0") == Sum(2, "ab") and again.marker("piece", "1") is None
     assert len(laid_down) == 1 and not target.exists()
     again.release()
     other = begin("two", discard_other=True)

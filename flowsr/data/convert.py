@@ -1,9 +1,9 @@
 """From any layout that flowsr reads to Zarr, HDF5 (flowsr's, JHTDB's or The Well's), NetCDF 4 or VTK for ParaView.
 
-What is written appears whole or not at all. A conversion that was killed is resumed: every finished piece has a marker
-with its sha256 (:class:`flowsr.files.Partial`), is read back before it is believed, and all of them are read back once
-more at the end. The Zarr output has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in
-every chunk after that.
+What is written appears whole or not at all, and only of a source that did not change meanwhile. A conversion that was
+killed is resumed: every finished piece has a marker with its sha256 (:class:`flowsr.files.Partial`), is read back
+before it is believed, and all of them, attributes and coordinates are read back once more at the end. The Zarr output
+has the same guarantee shard by shard, from :mod:`flowsr.data.store`, and a crc32c in every chunk after that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from flowsr.data.content import Content
 from flowsr.data.field import SPACE, field_variables, grid_of, is_vector
 from flowsr.data.open import open_field
 from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header
@@ -27,7 +28,7 @@ from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
 from flowsr.data.store import CHUNK, SHARD, create_store
 from flowsr.errors import FlowsrError
-from flowsr.files import Partial, fsync_file
+from flowsr.files import Partial, Sum, fsync_file
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
 
@@ -58,6 +59,10 @@ class Target(ABC):
     @abstractmethod
     def read(self, name: str, time: int, slab: slice) -> np.ndarray:
         """The bytes of a slab as they are in the file now, in the order they were given to :meth:`write`."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """sha256 of everything in the file but the fields."""
 
 
 #: Name of an output layout to the class that fills it; ``zarr`` is written by :mod:`flowsr.data.store`.
@@ -109,49 +114,69 @@ def convert(
             raise FlowsrError("no such snapshot", file=source, variable="time", expected=expected, found=time)
         dataset = dataset.isel(time=[time])
     snapshots = [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
+    content = Content(Path(source), group, run)
+    decides = json.dumps([content.checksums, group, run, reader, time])
     if layout == "zarr":
         fields = dataset[field_variables(dataset)]
-        with create_store(target, fields, chunk=chunk, shard=shard, fresh=fresh) as store:
+        with create_store(target, fields, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:
             boxes = [] if store.published else [(*piece, box) for piece in snapshots for box in store.boxes(piece[0])]
             for number, (name, time, box) in enumerate(boxes):
                 if not store.is_written(name, time, box):
                     store.write(name, fields[name][(time, ..., *box)].values, time=time, box=box)
                 progress(0.95 * (number + 1) / len(boxes), f"{name} {time}")
+            content.refuse_changed()
             return store.publish()
-    chosen = TARGETS[layout]
-    if target.exists() and not fresh:
-        raise FlowsrError("there is something already", file=target, hint="use --fresh to replace it")
-    partial = Partial(target)
+    chosen, partial = TARGETS[layout], Partial(target)
+    _refuse_there(target, fresh)
     file = chosen(partial.folder / target.name, dataset, target)
-    partial.begin(_plan(dataset, chosen), file.lay_down, fresh=fresh, discard_other=True)
-    pieces = [(name, time, slab) for name, time in snapshots for slab in _slabs(dataset[name])]
-    keys = [(name, str(time), str(slab.start)) for name, time, slab in pieces]
-    for number, (piece, key) in enumerate(zip(pieces, keys)):
-        done, (name, time, slab) = partial.marker(*key), piece
-        if done is None or _digest(_read_or_none(file, *piece)) != done["sha256"]:
-            values = np.ascontiguousarray(dataset[name][(time, ..., slab)].values)
-            file.write(name, time, slab, values)
-            fsync_file(file.path)
-            partial.mark(*key, sha256=_digest(values))
-        progress(0.9 * (number + 1) / len(pieces), f"{name} {time}")
-    for piece, key in zip(pieces, keys):
-        expected = partial.marker(*key)["sha256"]
-        if _digest(file.read(*piece)) != expected:
-            partial.unmark(*key)
-            partial.release()
-            where = {"file": target, "variable": "/".join(key), "expected": expected}
-            raise FlowsrError(
-                "does not read back as it was written", **where, hint="check the disk, then convert again"
-            )
-    partial.publish(file.path)
+    plan = _plan(dataset, chosen, decides)
+    partial.begin(plan, file.lay_down, file.digest, fresh=fresh, discard_other=True)
+    try:
+        _refuse_there(target, fresh)  # another process may have published it while this one came to its lock
+        _fill(file, partial, [(*piece, slab) for piece in snapshots for slab in _slabs(dataset[piece[0]])], progress)
+        content.refuse_changed()
+        partial.publish(file.path)
+    finally:
+        partial.release()
     progress(1.0, target.name)
     return target
 
 
-def _plan(dataset: xr.Dataset, chosen: type[Target]) -> str:
-    """Fingerprint of what decides the file but the values."""
+def _refuse_there(target: Path, fresh: bool) -> None:
+    if target.exists() and not fresh:
+        raise FlowsrError("there is something already", file=target, hint="use --fresh to replace it")
+
+
+def _fill(file: Target, partial: Partial, pieces: list[tuple[str, int, slice]], progress: Progress) -> None:
+    """Write the pieces that are not there yet, then read everything back."""
+    for number, (name, time, slab) in enumerate(pieces):
+        key = (name, str(time), str(slab.start))
+        done = partial.marker(*key)
+        if done is None or _digest(_read_or_none(file, name, time, slab)) != done.sha256:
+            values = np.ascontiguousarray(file.dataset[name][(time, ..., slab)].values)
+            file.write(name, time, slab, values)
+            fsync_file(file.path)
+            partial.mark(*key, done=Sum(values.nbytes, _digest(values)))
+        progress(0.9 * (number + 1) / len(pieces), f"{name} {time}")
+    for name, time, slab in pieces:
+        key = (name, str(time), str(slab.start))
+        expected = partial.marker(*key)
+        if expected is None or _digest(_read_or_none(file, name, time, slab)) != expected.sha256:
+            partial.unmark(*key)
+            raise _not_read_back(file, "/".join(key))
+    if not partial.intact(file.digest):
+        raise _not_read_back(file, "attributes and coordinates")
+
+
+def _not_read_back(file: Target, what: str) -> FlowsrError:
+    message, hint = "does not read back as it was written", "check the disk, then convert again"
+    return FlowsrError(message, file=file.target, variable=what, hint=hint)
+
+
+def _plan(dataset: xr.Dataset, chosen: type[Target], decides: str) -> str:
+    """Fingerprint of what decides the file: its layout, all but the values, and what these are read from."""
     coords = {k: np.asarray(c.values).tolist() for k, c in dataset.coords.items()}
-    content = [chosen.__name__, coords, dict(dataset.attrs)]
+    content = [chosen.__name__, coords, dict(dataset.attrs), decides]
     content += [(str(k), a.dims, a.shape, a.dtype.str, dict(a.attrs)) for k, a in dataset.data_vars.items()]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -194,6 +219,26 @@ class Hdf5Target(Target):
         array, index = self.place(name, time, slab)
         with h5py.File(self.path, "r") as file:
             return self.restored(file[array][index], is_vector(self.dataset[name].dims))
+
+    def digest(self):
+        fields = {
+            self.place(name, time, slice(None))[0]
+            for name in field_variables(self.dataset)
+            for time in range(self.dataset.sizes["time"])
+        }
+        digest = hashlib.sha256()
+
+        def add(name: str, item) -> None:
+            attrs = {key: repr(np.asarray(value).tolist()) for key, value in sorted(item.attrs.items())}
+            shape = (item.shape, item.dtype.str) if isinstance(item, h5py.Dataset) else None
+            digest.update(repr((name, attrs, shape)).encode())
+            if shape is not None and name not in fields:
+                digest.update(repr(item[()].tolist()).encode())
+
+        with h5py.File(self.path, "r") as file:
+            add("/", file)
+            file.visititems(add)
+        return digest.hexdigest()
 
     def place(self, name: str, time: int, slab: slice) -> tuple[str, tuple]:
         """Path of the array that holds a slab, and the slab's index there."""
@@ -356,6 +401,15 @@ class VtkTarget(Target):
         sides = (slab.stop - slab.start, *self.grid.shape[1::-1], *array.shape[1:-3])
         values = np.fromfile(self.path, array.dtype.newbyteorder("<"), int(np.prod(sides)), offset=offset)
         return values.reshape(sides).T
+
+    def digest(self):
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            for name in self.names:
+                digest.update(file.read(self._start(name) - file.tell()))
+                file.seek(self._bytes(name), os.SEEK_CUR)
+            digest.update(file.read())
+        return digest.hexdigest()
 
     def _plane(self, name: str) -> int:
         return self._bytes(name) // self.grid.shape[2]

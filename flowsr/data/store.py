@@ -4,7 +4,7 @@ A store grows in a hidden folder beside its target, a :class:`flowsr.files.Parti
 hierarchy, with a marker per shard that is on the disk, and takes its name in one step when every shard is there and
 matches its marker. Whoever fills it may keep files of their own there (a restart file, say); they go with the partial
 store. A writer that starts again after a kill skips the shards that are whole, and the published bytes do not depend on
-how often it was killed.
+how often it was killed. A published store holds the checksums of all its files; :func:`damage_in` compares them.
 
 Each array is chunked over space; a chunk holds one time and all components. A shard (one file) has one writer: writes
 that are not aligned to shards are refused, since two writers in one shard corrupt it without a word.
@@ -26,7 +26,22 @@ import xarray as xr
 
 from flowsr.data.field import SPACE
 from flowsr.errors import FlowsrError
-from flowsr.files import Partial, file_checksum, fsync_file, fsync_folder, read_json, tree_checksum
+from flowsr.files import (
+    CHECKSUMS,
+    Damage,
+    Partial,
+    Sum,
+    damage_of,
+    file_checksum,
+    files_in,
+    fsync_file,
+    fsync_folder,
+    read_json,
+    read_sums,
+    tree_checksum,
+    write_sums,
+)
+from flowsr.progress import SILENT, Progress
 
 CHUNK = 64
 SHARD = 256
@@ -42,6 +57,7 @@ def create_store(
     *,
     chunk: int | tuple[int, int, int] = CHUNK,
     shard: int | tuple[int, int, int] = SHARD,
+    content: str = "",
     fresh: bool = False,
 ) -> FieldStore:
     """Start a store, or resume one that was begun with the same arguments.
@@ -53,6 +69,7 @@ def create_store(
             variables are not looked at; every variable has ``time`` first.
         chunk: cells along x, y, z of a compressed chunk, at most.
         shard: cells along x, y, z of a file, the unit of writing; an axis shorter than this is one shard.
+        content: what else decides the values, such as a checksum of their source.
         fresh: drop a partial store, and replace a published flowsr store, instead of using them.
 
     Returns:
@@ -60,28 +77,66 @@ def create_store(
         there is nothing left to write.
 
     Raises:
-        FlowsrError: the target, or a partial store beside it, was made from another template; or another process is
-            building it.
+        FlowsrError: the target, or a partial store beside it, was made from another template; the target is damaged (by
+            the names and sizes of its files, and its metadata); or another process is building it.
     """
     target = Path(target)
     plan = _plan({"": groups} if isinstance(groups, xr.Dataset) else groups, chunk, shard)
-    fingerprint = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    decides = json.dumps([plan, content] if content else plan, sort_keys=True)
+    fingerprint = hashlib.sha256(decides.encode()).hexdigest()
     if target.exists() or target.is_symlink():
         found = _published_fingerprint(target)
         if found is None:
             expected = "no such name, or a store written by flowsr"
             raise FlowsrError("will not be replaced", file=target, expected=expected)
         if found == fingerprint and not fresh:
+            refuse_damaged(target)
             Partial(target).discard()
             return FieldStore(target)
         if not fresh:
             message = "this store was made from other data or settings"
             raise FlowsrError(message, file=target, hint="use --fresh to replace it")
     partial = Partial(target)
-    partial.begin(fingerprint, lambda: _lay_down(partial.folder / "store", plan, fingerprint), fresh=fresh)
+    folder = partial.folder / "store"
+    partial.begin(fingerprint, lambda: _lay_down(folder, plan, fingerprint), lambda: _digest(folder), fresh=fresh)
     store = FieldStore(target)
     store._partial = partial
     return store
+
+
+def damage_in(store: Path, *, deep: bool = True, progress: Progress = SILENT) -> list[Damage]:
+    """Files of a published store that are not as they were written.
+
+    Args:
+        store: its path.
+        deep: compare every checksum, which reads all of it; otherwise names, sizes and the checksums of small files.
+        progress: told the fraction looked at.
+    """
+    # Beside a field's own metadata: Zarr's libraries list the folders of groups, and warn of what is no array there.
+    found = sorted([*store.glob(f"*/{CHECKSUMS}"), *store.glob(f"*/*/{CHECKSUMS}")])
+    sums = read_sums(found[0] if found else store / CHECKSUMS)
+    if isinstance(sums, Damage):
+        return [sums]
+    damaged, done, total = [], 0, max(1, sum(one.bytes for one in sums.values()))
+    for name, written in sums.items():
+        damage = damage_of(store / name, written, deep)
+        damaged += [] if damage is None else [damage]
+        done += written.bytes
+        progress(done / total, f"{len(damaged)} damaged" if damaged else "")
+    return damaged
+
+
+def refuse_damaged(store: Path, hint: str = "use --fresh to make it again") -> None:
+    """Look at a published store's names, sizes and metadata before it is used again.
+
+    Raises:
+        FlowsrError: files that are not as they were written.
+    """
+    if damaged := damage_in(store, deep=False):
+        first = damaged[0]
+        found = f"{len(damaged)} that are not, the first {first.file.relative_to(store)}: {first.found}"
+        message = "this store is damaged"
+        raise FlowsrError(message, file=store, expected="files as they were written", found=found, hint=hint)
 
 
 class FieldStore:
@@ -104,6 +159,7 @@ class FieldStore:
         self.target = Path(target)
         self._partial = Partial(self.target)
         self._arrays = {}
+        self._whole: set[tuple[str, str, str]] = set()
         self.published = not self._partial.begun
         if self.published and not self.target.exists():
             raise FlowsrError("no store here, finished or begun", file=self.target)
@@ -131,7 +187,7 @@ class FieldStore:
         yield from product(*([slice(start, min(start + s, n)) for start in range(0, n, s)] for n, s in sides))
 
     def is_written(self, variable: str, time: int, box: Box | None = None, group: str = "") -> bool:
-        """Whether all of a region is on the disk, going by markers and file sizes."""
+        """Whether all of a region is on the disk, by its markers; a shard of an earlier run is read once for that."""
         if self.published:
             return True
         array = self._array(variable, group)
@@ -159,11 +215,14 @@ class FieldStore:
         if not np.can_cast(values.dtype, array.dtype, casting="same_kind"):
             raise ValueError(f"{variable} takes {array.dtype}, got {values.dtype}")
         shards = list(self._shards(array, time, box))
+        pieces = [self._piece(variable, group, array, key) for key in shards]
+        for _, file in pieces:  # zarr reads what is there, for the cells beyond the array's end
+            file.unlink(missing_ok=True)
         array[region] = values[None]
-        for key in shards:
-            piece, file = self._piece(variable, group, array, key)
+        for piece, file in pieces:
             fsync_file(file)
-            self._partial.mark(*piece, bytes=file.stat().st_size, sha256=file_checksum(file))
+            self._partial.mark(*piece, done=Sum.of(file))
+            self._whole.add(piece)
 
     def publish(self) -> Path:
         """Check that every shard is there and as it was written, and give the store its name.
@@ -177,39 +236,54 @@ class FieldStore:
         """
         if self.published:
             return self.target
-        self._verify()
         store = self._partial.folder / "store"
-        for left_over in store.rglob("*.partial"):
-            left_over.unlink()
+        if not self._partial.intact(lambda: _digest(store)):
+            message = "the metadata or coordinates changed on the disk before this store was whole"
+            raise FlowsrError(message, file=self.target, hint="check the disk, then run again")
+        sums, fields = self._verified(), _fields(store)
+        for path in files_in(store):
+            name = path.relative_to(store).as_posix()
+            if name in sums:
+                continue
+            if any(path.is_relative_to(field / "c") for field in fields):
+                path.unlink()  # a write that a kill cut short
+            else:
+                sums[name] = Sum.of(path)
+        write_sums(min(fields, default=store) / CHECKSUMS, dict(sorted(sums.items())))
         fsync_folder(store)
         self._partial.publish(store)
         self.published = True
         self.close()
         return self.target
 
-    def _verify(self) -> None:
+    def _verified(self) -> dict[str, Sum]:
+        """The checksums of all shards, each compared with what was written."""
         import zarr
 
-        missing, changed, total = 0, 0, 0
-        root = zarr.open_group(str(self._partial.folder / "store"), mode="r")
+        missing, changed, sums = 0, 0, {}
+        folder = self._partial.folder / "store"
+        root = zarr.open_group(str(folder), mode="r")
         for path, array in root.members(max_depth=None):
             group, _, variable = path.rpartition("/")
             if not isinstance(array, zarr.Array) or array.metadata.dimension_names == (variable,):
                 continue  # a group, or a coordinate
             for key in (key for time in range(array.shape[0]) for key in self._shards(array, time, None)):
-                total += 1
                 piece, file = self._piece(variable, group, array, key)
                 marker = self._partial.marker(*piece)
                 if marker is None:
                     missing += 1
-                elif not file.exists() or file_checksum(file) != marker["sha256"]:
+                elif damage_of(file, marker) is not None:
                     self._partial.unmark(*piece)
+                    self._whole.discard(piece)
                     changed += 1
+                else:
+                    sums[file.relative_to(folder).as_posix()] = marker
         if missing or changed:
             found = f"{missing} not written, {changed} changed on the disk since"
-            where = {"file": self.target, "expected": f"{total} shards", "found": found}
+            where = {"file": self.target, "expected": f"{len(sums) + missing + changed} shards", "found": found}
             hint = "run again to write what is missing"
             raise FlowsrError("this store is not whole and stays unpublished", **where, hint=hint)
+        return sums
 
     def _array(self, variable: str, group: str):
         import zarr
@@ -234,7 +308,10 @@ class FieldStore:
     def _is_done(self, variable, group, array, key) -> bool:
         piece, file = self._piece(variable, group, array, key)
         marker = self._partial.marker(*piece)
-        return marker is not None and file.exists() and file.stat().st_size == marker["bytes"]
+        if marker is None or damage_of(file, marker, deep=piece not in self._whole) is not None:
+            return False
+        self._whole.add(piece)
+        return True
 
 
 def _unit(array) -> tuple[int, ...]:
@@ -352,10 +429,38 @@ def _lay_down(folder: Path, plan: dict, fingerprint: str) -> None:
                 dimension_names=variable["dims"],
                 attributes=variable["attrs"],
             )
-    for file in (p for p in folder.rglob("*") if p.is_file()):
-        fsync_file(file)
+    for path in (folder, *folder.rglob("*")):
+        (fsync_folder if path.is_dir() else fsync_file)(path)
+    fsync_folder(folder.parent)
+
+
+def _fields(store: Path) -> list[Path]:
+    """The folders of the arrays that are no coordinates."""
+    found = []
+    for file in store.rglob("zarr.json"):
+        match read_json(file):
+            case {"node_type": "array", "dimension_names": names} if names != [file.parent.name]:
+                found.append(file.parent)
+    return found
+
+
+def _digest(store: Path) -> str:
+    """sha256 of all that :func:`_lay_down` wrote: names and bytes of every file but the fields' shards."""
+    digest, fields = hashlib.sha256(), _fields(store)
+    for file in files_in(store):
+        if not any(file.is_relative_to(field / "c") for field in fields):
+            digest.update(f"{file.relative_to(store).as_posix()}\0{file_checksum(file)}\0".encode())
+    return digest.hexdigest()
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store that flowsr published, or the ``store/`` of a partial one."""
+    return _published_fingerprint(path) is not None
 
 
 def _published_fingerprint(target: Path) -> str | None:
     metadata = read_json(target / "zarr.json") if target.is_dir() and not target.is_symlink() else None
-    return metadata.get("attributes", {}).get(FINGERPRINT) if isinstance(metadata, dict) else None
+    match metadata:
+        case {"attributes": dict(attributes)}:
+            return attributes.get(FINGERPRINT)
+    return None

@@ -32,7 +32,8 @@ from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
 from flowsr.models.checkpoint import WEIGHTS
 from flowsr.pipeline.plan import Plan, Source
-from flowsr.pipeline.steps import Done, Step, do, perform
+from flowsr.pipeline.steps import Done, Step, damage_in, do, perform
+from flowsr.pipeline.verify import within
 from flowsr.pipeline.work import read_row
 from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
@@ -81,12 +82,15 @@ class Outcome:
         return "\n".join(verdict(self.comparison))
 
 
-def run(settings: Experiment | Study, *, fresh: bool = False, report: Progress = SILENT) -> Outcome:
+def run(
+    settings: Experiment | Study, *, fresh: bool = False, verify: bool = False, report: Progress = SILENT
+) -> Outcome:
     """All stages in order; what is finished is reused unless ``fresh``.
 
     Args:
         settings: of an experiment or a study.
         fresh: forget earlier results.
+        verify: compare the checksums of what is reused, not only the names and sizes of its files.
         report: told how far along each step of an experiment, or each stage of a study, is.
 
     Raises:
@@ -94,10 +98,12 @@ def run(settings: Experiment | Study, *, fresh: bool = False, report: Progress =
             can be.
     """
     Plan(settings).check_factor()
-    return _outcome(settings, _run(settings, tuple(TITLES), fresh, report))
+    return _outcome(settings, _run(settings, tuple(TITLES), fresh, verify, report))
 
 
-def stage(name: str, experiment: Experiment, *, fresh: bool = False, report: Progress = SILENT) -> Any:
+def stage(
+    name: str, experiment: Experiment, *, fresh: bool = False, verify: bool = False, report: Progress = SILENT
+) -> Any:
     """One stage of an experiment, on what those before it left; arguments as :func:`run` takes them.
 
     Args:
@@ -106,7 +112,7 @@ def stage(name: str, experiment: Experiment, *, fresh: bool = False, report: Pro
     Returns:
         The steps done or reused; of ``compare`` the :class:`Outcome`.
     """
-    done = _run(experiment, (name,), fresh, report)
+    done = _run(experiment, (name,), fresh, verify, report)
     return _outcome(experiment, done) if name == "compare" else done
 
 
@@ -118,7 +124,9 @@ def _outcome(settings: Experiment | Study, done: list[Done]) -> Outcome:
     return Outcome(ComparisonResult.load(settings.output / "compare"), settings.output / "report.html", done)
 
 
-def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, report: Progress) -> list[Done]:
+def _run(
+    settings: Experiment | Study, wanted: Sequence[str], fresh: bool, verify: bool, report: Progress
+) -> list[Done]:
     """Do the wanted stages; see that those before them are finished."""
     plan, done, begun = Plan(settings), [], False
     plan.check()
@@ -141,27 +149,29 @@ def _run(settings: Experiment | Study, wanted: Sequence[str], fresh: bool, repor
             if stage == "simulate" and stage not in wanted and settings.ingest.inputs is not None:
                 continue  # a user's own files need no simulation
             if stage not in wanted and stage != "subsets":
-                plan.finished[stage] = {of: _finished(step, stage) for of, step in steps.items()}
+                plan.finished[stage] = {of: _finished(step, stage, verify) for of, step in steps.items()}
             elif stage == "compare":
-                here = replace(steps[stage], call=_compare, arguments=(plan, rows, pool, fresh))
-                done.append(_shown(here, partial(do, here, fresh), report))
+                here = replace(steps[stage], call=_compare, arguments=(plan, rows, pool, fresh, verify))
+                done.append(_shown(here, partial(do, here, fresh, verify), report))
             else:
-                found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, report)
+                found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, verify, report)
                 plan.finished[stage] = {of: one.checksums for of, one in zip(steps, found, strict=True)}
                 done += found
     return done
 
 
-def _do_all(plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, report: Progress) -> list[Done]:
+def _do_all(
+    plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, verify: bool, report: Progress
+) -> list[Done]:
     """An experiment's steps one after another, each shown for itself; a study's several at a time, shown together."""
     if plan.single:
-        return [_shown(step, partial(do, step, fresh), report) for step in steps]
-    jobs = _jobs(steps, fresh)
+        return [_shown(step, partial(do, step, fresh, verify), report) for step in steps]
+    jobs = _jobs(steps, fresh, verify)
     return pool.run(jobs, report.part(title)) if jobs else []
 
 
-def _jobs(steps: Iterable[Step], fresh: bool) -> list[Job]:
-    return [Job(step.title, do, (step, fresh), step.weight) for step in steps]
+def _jobs(steps: Iterable[Step], fresh: bool, verify: bool) -> list[Job]:
+    return [Job(step.title, do, (step, fresh, verify), step.weight) for step in steps]
 
 
 def _shown(step: Step, do: Callable[..., Done], report: Progress) -> Done:
@@ -178,11 +188,11 @@ def _shown(step: Step, do: Callable[..., Done], report: Progress) -> Done:
     return done
 
 
-def _finished(step: Step, stage: str) -> dict[str, str]:
+def _finished(step: Step, stage: str, verify: bool) -> dict[str, str]:
     """Checksums of a step's outputs.
 
     Raises:
-        FlowsrError: it has not been done, or was done with other settings or inputs than these.
+        FlowsrError: it has not been done, was done with other settings or inputs than these, or is damaged.
     """
     record = read_json(step.record)
     hint = f"run `flowsr {stage}` first, or `flowsr run`"
@@ -190,6 +200,10 @@ def _finished(step: Step, stage: str) -> dict[str, str]:
         raise FlowsrError(f"the {stage} stage has not finished", file=step.record, hint=hint)
     if record.get("key") != step.key:
         raise FlowsrError(f"the {stage} stage was done with other settings or inputs", file=step.record, hint=hint)
+    if damaged := damage_in(record, step.outputs, deep=verify):
+        first = next(iter(within(damaged[0].file, deep=verify)), damaged[0])
+        message = f"what the {stage} stage made is damaged"
+        raise FlowsrError(message, file=first.file, expected=first.expected, found=first.found, hint=hint)
     return record["outputs"]
 
 
@@ -213,9 +227,9 @@ def _compare_step(plan: Plan, rows: dict[Any, Step]) -> Step:
     )
 
 
-def _compare(plan: Plan, rows: dict[Any, Step], pool: Pool, fresh: bool, *, progress: Progress) -> None:
+def _compare(plan: Plan, rows: dict[Any, Step], pool: Pool, fresh: bool, verify: bool, *, progress: Progress) -> None:
     """Measure every row, put them together, write tables, page and cards."""
-    pool.run(_jobs(rows.values(), fresh), progress.share(0.0, 0.85))
+    pool.run(_jobs(rows.values(), fresh, verify), progress.share(0.0, 0.85))
     measured = {of: _read(step) for of, step in rows.items()}
     result = _assembled(plan, measured)
     write_tables(result, plan.output / "compare", progress.share(0.85, 0.95))

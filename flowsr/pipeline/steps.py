@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,17 @@ from typing import Any
 from flowsr import __version__
 from flowsr.devices import use_threads
 from flowsr.errors import FlowsrError
-from flowsr.files import open_lock, partial_path, read_json, remove, tree_checksum, write_json_atomic
+from flowsr.files import (
+    Damage,
+    is_at,
+    open_lock,
+    partial_path,
+    read_json,
+    remove,
+    tree_checksum,
+    tree_sizes,
+    write_json_atomic,
+)
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import fingerprint, versions
 
@@ -70,13 +80,30 @@ class Done:
         return self.record["outputs"]
 
 
-def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Done:
-    """Do a step unless it has been done; start over if its settings changed, resume if it was cut short.
+def damage_in(record: dict[str, Any], outputs: Iterable[Path], *, deep: bool) -> list[Damage]:
+    """Outputs of a finished step that are not as it left them.
+
+    Args:
+        record: what the step wrote of itself.
+        outputs: where they are.
+        deep: compare checksums, which reads all of them; otherwise the names and sizes of their files.
+    """
+    written, found = record.get("outputs" if deep else "sizes", {}), []
+    for path in outputs:
+        now = (tree_checksum if deep else tree_sizes)(path) if path.exists() else "nothing"
+        if now != written.get(path.name):
+            found.append(Damage(path, f"{'sha256' if deep else 'sizes'} {written.get(path.name)}", now))
+    return found
+
+
+def perform(step: Step, work: Callable[[], None], *, fresh: bool = False, verify: bool = False) -> Done:
+    """Do a step unless it has been done; start over if settings changed or outputs are damaged, resume if cut short.
 
     Args:
         step: what to make.
         work: makes ``step.outputs``; called again after a kill, it may find its own partial results.
         fresh: forget earlier results.
+        verify: compare the checksums of outputs that are reused, not only the names and sizes of their files.
 
     Raises:
         FlowsrError: another process is at the same step, or ``work`` left an output missing.
@@ -84,11 +111,15 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Don
     step.record.parent.mkdir(parents=True, exist_ok=True)
     with _alone_with(step):
         record = read_json(step.record)
-        same = record is not None and record.get("key") == step.key
-        if same and not fresh and record.get("status") == "finished" and all(path.exists() for path in step.outputs):
-            return Done(step, record, reused=True)
-        if fresh or not same:
-            _clear(step, told=record is not None and not fresh)
+        same, whole = isinstance(record, dict) and record.get("key") == step.key, True
+        if same and not fresh and record.get("status") == "finished":
+            damaged = damage_in(record, step.outputs, deep=verify)
+            if not damaged:
+                return Done(step, record, reused=True)
+            whole = False
+            log.warning("%s: %s is not as it was written, starting over", step.title, damaged[0].file)
+        if fresh or not same or not whole:
+            _clear(step, told=record is not None and not same and not fresh)
         write_json_atomic(step.record, _record_of(step, "running"))
         start = time.perf_counter()
         work()
@@ -97,10 +128,10 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False) -> Don
         return Done(step, record, reused=False)
 
 
-def do(step: Step, fresh: bool = False, *, progress: Progress = SILENT) -> Done:
+def do(step: Step, fresh: bool = False, verify: bool = False, *, progress: Progress = SILENT) -> Done:
     """:func:`perform` a step by its own ``call``, with as many threads as it says."""
     use_threads(step.about.get("threads"))
-    return perform(step, lambda: step.call(*step.arguments, progress=progress), fresh=fresh)
+    return perform(step, lambda: step.call(*step.arguments, progress=progress), fresh=fresh, verify=verify)
 
 
 def _record_of(step: Step, status: str, **more: Any) -> dict[str, Any]:
@@ -110,6 +141,7 @@ def _record_of(step: Step, status: str, **more: Any) -> dict[str, Any]:
         if missing:
             raise FlowsrError(f"{step.title} ended without its output", expected=", ".join(missing), found="nothing")
         record["outputs"] = {path.name: tree_checksum(path) for path in step.outputs}
+        record["sizes"] = {path.name: tree_sizes(path) for path in step.outputs}
     return {**record, **more, "about": step.about, "versions": versions()}
 
 
@@ -124,12 +156,20 @@ def _clear(step: Step, told: bool) -> None:
 
 @contextmanager
 def _alone_with(step: Step) -> Iterator[None]:
+    """Hold the step's lock, a file that is gone when nobody is at the step."""
     lock = step.record.with_name(f".{step.record.stem}.lock")
-    with os.fdopen(open_lock(lock), "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FlowsrError(
-                f"another process is at '{step.title}'", file=step.record.parent, hint="wait for it to end"
-            ) from None
-        yield
+    while True:
+        with os.fdopen(open_lock(lock), "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FlowsrError(
+                    f"another process is at '{step.title}'", file=step.record.parent, hint="wait for it to end"
+                ) from None
+            if not is_at(handle.fileno(), lock):
+                continue  # the one who held it removed it in between
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return

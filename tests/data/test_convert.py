@@ -1,6 +1,7 @@
 """Copying fields between layouts: equal, resumable, whole or not at all; and inspecting them."""
 
 import importlib
+import random
 import xml.etree.ElementTree as ElementTree
 
 import h5py
@@ -9,9 +10,11 @@ import pytest
 import xarray as xr
 
 from flowsr.cli import main
-from flowsr.data import convert, degrade, grid_of, inspect, open_field
+from flowsr.data import convert, degrade, grid_of, inspect, open_field, write_hdf5
 from flowsr.errors import FlowsrError
+from flowsr.files import partial_path
 from flowsr.grid import Grid
+from flowsr.progress import Progress
 from tests.data.fields import die, in_child, random_field, store_field
 
 MODULE = importlib.import_module("flowsr.data.convert")
@@ -245,3 +248,78 @@ def test_a_degraded_field_is_converted_without_being_stored_first(tmp_path):
     coarse = degrade(open_field(path), "block_mean", 2)
     out = store_field(coarse, tmp_path / "coarse.zarr")
     np.testing.assert_array_equal(open_field(out)["velocity"].values, coarse["velocity"].values)
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5", "out.nc", "out.vti"])
+def test_a_conversion_knows_what_its_source_held(tmp_path, name):
+    """Two sources on the same grid: the second is neither taken for the first, nor mixed with it."""
+    first, second = (store_field(random_field(UNIFORM, [0.5], seed=s), tmp_path / f"{s}.zarr") for s in (1, 2))
+    convert(first, tmp_path / name)
+    with pytest.raises(FlowsrError, match="--fresh"):
+        convert(second, tmp_path / name)
+    np.testing.assert_array_equal(open_field(tmp_path / name)["velocity"].values, open_field(first)["velocity"].values)
+    convert(second, tmp_path / name, fresh=True)
+    found = open_field(tmp_path / name)["velocity"].values
+    np.testing.assert_array_equal(found, open_field(second)["velocity"].values)
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.h5", "out.nc"])
+def test_a_source_that_changes_meanwhile_is_not_published(tmp_path, name):
+    path = tmp_path / "in.h5"
+    write_hdf5(random_field(UNIFORM, [0.5, 1.0]), path)
+
+    def change(_, fraction, message):
+        with h5py.File(path, "r+") as file:
+            file["velocity"][1] += 1
+
+    with pytest.raises(FlowsrError, match="the source changed while it was read"):
+        convert(path, tmp_path / name, progress=Progress(change))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.nc", "out.vti"])
+def test_two_conversions_into_one_file_do_not_meet(tmp_path, name):
+    path = store_field(random_field(UNIFORM, [0.5]), tmp_path / "in.zarr")
+    found = []
+
+    def second(_, fraction, message):
+        if not found:
+            found.append(in_child(lambda: refused(path, tmp_path / name)))
+
+    convert(path, tmp_path / name, progress=Progress(second))
+    assert found == [0]
+
+
+def refused(path, target):
+    with pytest.raises(FlowsrError, match="another process is writing"):
+        convert(path, target)
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.nc", "out.vti"])
+def test_a_damaged_unfinished_file_is_repaired_or_refused_in_a_line(tmp_path, name):
+    path = store_field(random_field(UNIFORM, [0.5]), tmp_path / "in.zarr")
+    whole = convert(path, tmp_path / f"whole{name[3:]}")
+    expected, draw = open_field(whole).load(), random.Random(name)
+
+    def stop(_, fraction, message):
+        raise KeyboardInterrupt
+
+    for number in range(6):
+        target = tmp_path / f"{number}{name[3:]}"
+        with pytest.raises(KeyboardInterrupt):
+            convert(path, target, progress=Progress(stop))
+        file = partial_path(target) / target.name
+        content = bytearray(file.read_bytes())
+        if number == 0:
+            file.unlink()
+        else:
+            place = draw.randrange(len(content) if number > 2 else 600)
+            content[place] ^= 1 << draw.randrange(8)
+            file.write_bytes(content[: place if number == 5 else None])
+        for _ in range(2):
+            try:
+                convert(path, target)
+                break
+            except FlowsrError as error:
+                assert "\n" not in str(error) and not target.exists()
+        xr.testing.assert_identical(open_field(target).load(), expected)

@@ -83,6 +83,27 @@ def gradient(field: Tensor, grid: Grid) -> Tensor:
     return torch.stack([derivative(field, grid, axis) for axis in range(3)], dim=2)
 
 
+def difference_rows(grid: Grid, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """The finite differences of every cell of an axis, those inside :func:`finite_differences` where it is periodic.
+
+    Args:
+        grid: the whole field's grid.
+        axis: 0, 1, 2 for x, y, z.
+
+    Returns:
+        the cells (n, taps) that each one's derivative looks at, below 0 and beyond the last on a periodic axis, and
+        their weights (n, taps), 1/length. All weights are 0 along an axis of one cell.
+    """
+    cells = np.arange(grid.shape[axis])
+    if grid.boundary[axis] == "periodic":
+        taps = np.arange(-DERIVATIVE_HALO, DERIVATIVE_HALO + 1)
+        weights = finite_difference_weights(taps.astype(float)) / grid.spacing[axis]
+        return cells[:, None] + taps, np.tile(weights * (len(cells) > 1), (len(cells), 1))
+    if len(cells) == 1:
+        return cells[:, None], np.zeros((1, 1))
+    return _nearest_rows(grid.coordinates()[axis])
+
+
 def finite_difference_weights(offsets: np.ndarray) -> np.ndarray:
     """Weights of the first derivative at 0 of the polynomial through values at ``offsets`` (n,) -> (n,)."""
     scale = np.abs(offsets).max()
@@ -110,17 +131,22 @@ def _central_differences(field: Tensor, dim: int, spacing: float) -> Tensor:
 
 
 def _stencil_derivative(field: Tensor, dim: int, coordinates: np.ndarray) -> Tensor:
+    neighbours, weights = _nearest_rows(coordinates)
+    along = [1] * field.ndim
+    along[dim] = len(coordinates)
+    result = torch.zeros_like(field)
+    for tap in range(neighbours.shape[1]):
+        index = torch.as_tensor(neighbours[:, tap], device=field.device)
+        weight = torch.as_tensor(weights[:, tap], dtype=field.dtype, device=field.device)
+        result += weight.reshape(along) * field.index_select(dim, index)
+    return result
+
+
+def _nearest_rows(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest cells (n, taps) of every cell and the weights of the polynomial through them."""
     cells = len(coordinates)
     width = min(STENCIL, cells)
     first = np.clip(np.arange(cells) - width // 2, 0, cells - width)
     neighbours = first[:, None] + np.arange(width)
     offsets = coordinates[neighbours] - coordinates[:, None]
-    weights = np.stack([finite_difference_weights(row) for row in offsets])
-    along = [1] * field.ndim
-    along[dim] = cells
-    result = torch.zeros_like(field)
-    for tap in range(width):
-        index = torch.as_tensor(neighbours[:, tap], device=field.device)
-        weight = torch.as_tensor(weights[:, tap], dtype=field.dtype, device=field.device)
-        result += weight.reshape(along) * field.index_select(dim, index)
-    return result
+    return neighbours, np.stack([finite_difference_weights(row) for row in offsets])

@@ -84,19 +84,24 @@ def line_spectrum(field: Tensor, grid: Grid, axis: int, across: int | None = Non
     check_on_grid(field, grid)
     if grid.stretched[axis]:
         raise ValueError(f"a spectrum needs equal steps, {'xyz'[axis]} is stretched")
-    cells, spacing = grid.shape[axis], grid.spacing[axis]
-    lines = field.movedim(2 + axis, -1).to(torch.float64)
-    window = torch.ones(cells, dtype=torch.float64, device=field.device)
-    if grid.boundary[axis] != "periodic":
-        centres = (torch.arange(cells, dtype=torch.float64, device=field.device) + 0.5) / cells
+    lines = field.movedim(2 + axis, -1)
+    wavenumber, density = line_densities(lines, grid.spacing[axis], grid.boundary[axis] == "periodic")
+    return Curve(wavenumber, _mean_over_others(density, grid, axis, across))
+
+
+def line_densities(lines: Tensor, spacing: float, periodic: bool = True) -> Curve:
+    """The spectrum of every line (..., n) of cells, as :func:`line_spectrum` means it: wavenumber (m,), E (..., m)."""
+    cells, lines = lines.shape[-1], lines.to(torch.float64)
+    window = torch.ones(cells, dtype=torch.float64, device=lines.device)
+    if not periodic:
+        centres = (torch.arange(cells, dtype=torch.float64, device=lines.device) + 0.5) / cells
         window = torch.sin(math.pi * centres) ** 2
         lines = (lines - lines.mean(-1, keepdim=True)) * window
     coefficients = torch.fft.rfft(lines, norm="forward")
     power = coefficients.real.square() + coefficients.imag.square()
     power[..., 1 : (cells + 1) // 2] *= 2
-    wavenumber = 2 * math.pi * torch.fft.rfftfreq(cells, spacing, dtype=torch.float64, device=field.device)
-    density = power * cells * spacing / (2 * math.pi * window.square().mean())
-    return Curve(wavenumber, _mean_over_others(density, grid, axis, across))
+    wavenumber = 2 * math.pi * torch.fft.rfftfreq(cells, spacing, dtype=torch.float64, device=lines.device)
+    return Curve(wavenumber, power * cells * spacing / (2 * math.pi * window.square().mean()))
 
 
 def line_spectra(velocity: Tensor, grid: Grid) -> tuple[Curve, Curve]:

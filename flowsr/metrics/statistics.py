@@ -1,0 +1,415 @@
+"""Statistics of one field, block by block: sums that add up, so that a field of any size is measured in one pass.
+
+A block is what :class:`flowsr.metrics.tiles.Cut` describes along each axis: cells, with a halo of
+:data:`HALO` where the gradient is wanted. :func:`block_totals` takes its sums; those of all blocks, added in any order,
+are the whole field's to round-off, and :func:`moments_of` and :func:`gradient_density` make results of them. The
+gradient is that inside :func:`flowsr.metrics.finite_differences` along every axis, so that nothing depends on how the
+field is cut. NaN and infinite cells are left out and counted; a gradient whose neighbours are missing is left out too.
+
+Line spectra need whole lines, which blocks cut. :class:`Lattice` keeps evenly spaced lines along an axis, as many as
+are to be had for a number of values: all of a small field, which is then exact, a sample of a large one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import Curve, Quantity
+from flowsr.metrics.derivatives import DERIVATIVE_HALO as HALO
+from flowsr.metrics.derivatives import difference_rows
+from flowsr.metrics.fields import AbsoluteError, Correlation, NormalizedError, VarianceScaledError
+from flowsr.metrics.gradients import DerivativeMoments, Divergence
+from flowsr.metrics.one_dimensional import line_densities
+from flowsr.metrics.tiles import Cut
+
+Cuts = tuple[Cut, Cut, Cut]
+
+_SIDE = 32  # cells along a side of what is differentiated at once: it stays in the processor's cache
+_BIN_BITS = 13  # of a single-precision number: its sign, its exponent, four bits of its mantissa
+_BINS = 1 << _BIN_BITS
+_PEAKS = ("largest_error",)
+# Entries of the gradient, the longitudinal ones first.
+_ENTRIES = tuple(sorted(product(range(3), range(3)), key=lambda entry: entry[0] != entry[1]))
+_MIRRORED = [_ENTRIES.index((j, i)) for i, j in _ENTRIES]
+
+_POPE = "Pope, Turbulent Flows (2000)"
+MOMENTS: dict[str, Quantity] = {
+    "energy": Quantity("Kinetic energy", "velocity^2", None, f"<u.u> / 2; {_POPE}, eq. 3.166"),
+    "dissipation": Quantity("Dissipation", "velocity^3 length^-1", None, f"2 nu <S_ij S_ij>; {_POPE}, section 5.3"),
+    "enstrophy": Quantity(
+        "Enstrophy", "velocity^2 length^-2", None, "<w.w> / 2; Taylor, Proc. R. Soc. A 164, 15 (1938)"
+    ),
+    **Divergence.scalars,
+    **DerivativeMoments.scalars,
+}
+ERRORS: dict[str, Quantity] = {
+    key: quantity
+    for metric in (NormalizedError, VarianceScaledError, AbsoluteError, Correlation)
+    for key, quantity in metric.scalars.items()
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Sums over some of a field's cells.
+
+    Args:
+        values: float64 or int64 arrays by name; volumes, integrals, numbers of cells.
+    """
+
+    values: Mapping[str, np.ndarray]
+
+    def __add__(self, other: Totals) -> Totals:
+        """Those of the cells of both."""
+        merged = dict(self.values)
+        for name, value in other.values.items():
+            held = merged.get(name)
+            merged[name] = value if held is None else np.maximum(held, value) if name in _PEAKS else held + value
+        return Totals(merged)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    @classmethod
+    def of(cls, parts: Iterable[Totals]) -> Totals:
+        """The sum of all, in their order."""
+        return sum(parts, cls({}))
+
+
+def block_totals(values: np.ndarray, grid: Grid, cuts: Cuts, *, gradient: bool = False) -> Totals:
+    """Sums over a block of a field: volume, first and second moments, and those of the velocity's gradient.
+
+    Args:
+        values: (component, x, y, z) of the block, halo included.
+        grid: the whole field's grid.
+        cuts: the block's place along each axis; with ``gradient`` a halo of at least :data:`HALO` cells along cut axes,
+            fewer at walls.
+        gradient: of three components, too.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = bool(np.isfinite(values.sum(dtype=np.float64)))
+    bad = None if whole else ~np.isfinite(values).all(axis=0)
+    if bad is not None:
+        values = np.where(bad, 0, values)
+    if gradient:
+        values, bad, cuts = _wrapped(values, bad, grid, cuts)
+    rows = [difference_rows(grid, axis) for axis in range(3)] if gradient else []
+    widths = None if not any(grid.stretched) else grid.widths()
+    total = Totals({})
+    for spans in product(*(_spans(cut) for cut in cuts)):
+        total += _part_totals(values, bad, cuts, spans, widths, rows)
+    volume = math.prod(grid.spacing) if widths is None else 1.0
+    scaled = {name: value * volume for name, value in total.values.items() if value.dtype == np.float64}
+    return Totals({**total.values, **scaled})
+
+
+def moments_of(totals: Totals, viscosity: float | None = None) -> dict[str, float]:
+    """What :data:`MOMENTS` describes, by key, of the sums of a whole field; what they do not hold is left out."""
+    found = {"energy": float(np.trace(totals["second"]) / totals["volume"] / 2)}
+    if "gradient" not in totals:
+        return found
+    volume, second = totals["gradient_volume"], totals["gradient"]
+    # <A_ij A_ij> and <A_ij A_ji>: their sum is 2 <S_ij S_ij>, their difference <w.w>
+    power, mirrored = np.trace(second) / volume, second[range(9), _MIRRORED].sum() / volume
+    if viscosity is not None:
+        found["dissipation"] = float(viscosity * (power + mirrored))
+    found["enstrophy"] = float((power - mirrored) / 2)
+    divergence = torch.as_tensor(totals["divergence"]), torch.as_tensor(np.trace(second))
+    sums = np.stack([totals["gradient_mean"], np.diag(second)[:3], totals["third"], totals["fourth"]], axis=-1)
+    moments = DerivativeMoments().finish(torch.as_tensor(sums), torch.as_tensor(volume))
+    return found | {key: float(value) for key, value in {**Divergence().finish(*divergence), **moments}.items()}
+
+
+def gradient_density(totals: Totals, kind: str) -> Curve:
+    """Probability density of the longitudinal or transverse derivatives in units of their own r.m.s.
+
+    The bins are those of single-precision numbers by their leading bits, sixteen to an octave, so that no scale need be
+    known before; near zero they are joined. Exact as a histogram; its integral is 1. Source as
+    :func:`flowsr.metrics.gradient_pdf`.
+    """
+    rows = slice(0, 3) if kind == "longitudinal" else slice(3, 9)
+    scale = math.sqrt(np.diag(totals["gradient"])[rows].mean() / totals["gradient_volume"])
+    if not scale > 0:
+        return Curve(torch.zeros(0), torch.zeros(0))
+    half = _BINS // 2
+    finite = np.arange(255 << (_BIN_BITS - 9), dtype=np.uint32)  # bins of finite numbers, where each begins
+    edges = (finite << (32 - _BIN_BITS)).view(np.float32).astype(np.float64)
+    unit = 2.0 ** math.floor(math.log2(scale))
+    kept = np.flatnonzero((edges >= 2 * unit) & (edges < 64 * unit))
+    bounds = np.concatenate([np.arange(16) * unit / 8, edges[kept]])
+    starts = np.searchsorted(edges, bounds)
+    counted = totals[kind]
+    if kind == "longitudinal":
+        sides = [np.add.reduceat(side, starts)[:-1] for side in (counted[half:], counted[:half])]
+    else:
+        sides = [np.add.reduceat(counted, starts)[:-1] / 2] * 2
+    density = [side / counted.sum() / np.diff(bounds) * scale for side in sides]
+    centres = (bounds[1:] + bounds[:-1]) / 2 / scale
+    x, y = np.concatenate([-centres[::-1], centres]), np.concatenate([density[0][::-1], density[1]])
+    return Curve(torch.as_tensor(x), torch.as_tensor(y))
+
+
+def error_totals(prediction: np.ndarray, truth: np.ndarray, grid: Grid, cuts: Cuts) -> Totals:
+    """Sums for the errors of a block, both (component, x, y, z) without halo; cells missing in either are left out."""
+    prediction, truth = prediction.astype(np.float64), truth.astype(np.float64)
+    good = np.isfinite(prediction).all(axis=0) & np.isfinite(truth).all(axis=0)
+    volumes = np.where(good, _volumes(grid, [(cut.start, cut.stop) for cut in cuts]), 0)
+    prediction, truth = np.where(good, prediction, 0), np.where(good, truth, 0)
+    error = prediction - truth
+    sums = {
+        "error": (error**2).sum(0),
+        "error_absolute": np.abs(error).sum(0),
+        "truth_power": (truth**2).sum(0),
+        "prediction_power": (prediction**2).sum(0),
+        "product": (prediction * truth).sum(0),
+    }
+    means = {"prediction_mean": prediction, "truth_mean": truth}
+    found = {name: (values * volumes).sum() for name, values in sums.items()}
+    found |= {name: (values * volumes).sum((1, 2, 3)) for name, values in means.items()}
+    found |= {"error_volume": volumes.sum(), "largest_error": np.sqrt((error**2).sum(0).max())}
+    return Totals({name: np.asarray(value, dtype=np.float64) for name, value in found.items()})
+
+
+def errors_of(totals: Totals) -> dict[str, float]:
+    """What :data:`ERRORS` describes, by key, of the sums of a whole field."""
+    held = {name: torch.as_tensor(value) for name, value in totals.values.items()}
+    volume, components = held["error_volume"], len(held["truth_mean"])
+    error, power, mean = held["error"], held["truth_power"], held["truth_mean"]
+    found = {
+        **NormalizedError().finish(error, power),
+        **VarianceScaledError().finish(error, mean, power, volume),
+        **AbsoluteError().finish(held["error_absolute"], power, volume, volume * components, held["largest_error"]),
+        **Correlation().finish(held["prediction_mean"], mean, held["prediction_power"], held["product"], power, volume),
+    }
+    return {key: float(value) for key, value in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Evenly spaced lines along one axis.
+
+    Args:
+        grid: the whole field's grid.
+        axis: along which the lines run; periodic.
+        picks: numbers of the cells along each of the other two axes that the lines go through.
+        weights: share of the volume that each line stands for, (lines, lines).
+    """
+
+    grid: Grid
+    axis: int
+    picks: tuple[np.ndarray, np.ndarray]
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, grid: Grid, axis: int, values: int) -> Lattice:
+        """As many lines as make up about this many values; all where they do."""
+        others = [other for other in range(3) if other != axis]
+        lines = grid.shape[others[0]] * grid.shape[others[1]]
+        step = max(1, math.ceil(math.sqrt(lines * grid.shape[axis] / max(values, 1))))
+        starts = [np.arange(0, grid.shape[other], step) for other in others]
+        picks = tuple(
+            np.minimum(start + step // 2, grid.shape[other] - 1) for start, other in zip(starts, others, strict=True)
+        )
+        first, second = (
+            np.add.reduceat(grid.widths()[other], start) / grid.lengths[other]
+            for start, other in zip(starts, others, strict=True)
+        )
+        return cls(grid, axis, (picks[0], picks[1]), np.outer(first, second))
+
+    @property
+    def lines(self) -> int:
+        """How many there are."""
+        return len(self.picks[0]) * len(self.picks[1])
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all lines of the field."""
+        return self.lines * self.grid.shape[self.axis] == math.prod(self.grid.shape)
+
+    def empty(self, components: int, dtype: np.dtype) -> np.ndarray:
+        """Where :meth:`place` puts the values: (component, line, line, cell), NaN."""
+        shape = (components, len(self.picks[0]), len(self.picks[1]), self.grid.shape[self.axis])
+        return np.full(shape, np.nan, dtype=dtype)
+
+    def piece(self, values: np.ndarray, cuts: Cuts) -> np.ndarray:
+        """The values of a block (component, x, y, z), without halo, on the lines."""
+        along = np.moveaxis(values, 1 + self.axis, -1)
+        (one, _), (other, _) = self._inside(cuts)
+        return np.ascontiguousarray(along[:, one][:, :, other])
+
+    def place(self, lines: np.ndarray, piece: np.ndarray, cuts: Cuts) -> None:
+        """Put a block's values where they belong."""
+        (_, one), (_, other) = self._inside(cuts)
+        lines[:, one, other, cuts[self.axis].start : cuts[self.axis].stop] = piece
+
+    def spectrum(self, lines: np.ndarray) -> Curve:
+        """Mean over the lines of :func:`flowsr.metrics.line_spectrum`, (component, m); lines with gaps are left out."""
+        found = np.zeros((len(lines), self.grid.shape[self.axis] // 2 + 1))
+        wavenumber, covered = torch.zeros(0), 0.0
+        for row, weights in zip(np.moveaxis(lines, 1, 0), self.weights, strict=True):
+            whole = np.isfinite(row).all(axis=(0, 2))
+            if whole.any():
+                wavenumber, density = line_densities(torch.as_tensor(row[:, whole]), self.grid.spacing[self.axis])
+                found += np.einsum("clk,l->ck", density.numpy(), weights[whole])
+                covered += float(weights[whole].sum())
+        if not covered:
+            return Curve(torch.zeros(0), torch.zeros((len(lines), 0)))
+        return Curve(wavenumber, torch.as_tensor(found / covered))
+
+    def _inside(self, cuts: Cuts) -> list[tuple[np.ndarray, slice]]:
+        """Along both other axes the block's own cells that lines go through, and which lines these are."""
+        found = []
+        for picks, other in zip(self.picks, (other for other in range(3) if other != self.axis), strict=True):
+            first, last = np.searchsorted(picks, [cuts[other].start, cuts[other].stop])
+            found.append((picks[first:last] - cuts[other].start, slice(int(first), int(last))))
+        return found
+
+
+def line_axes(grid: Grid) -> tuple[int, ...]:
+    """The axes along which line spectra are exact: periodic ones of four cells and more."""
+    return tuple(axis for axis in range(3) if grid.boundary[axis] == "periodic" and grid.shape[axis] > 3)
+
+
+def own_cells(values: np.ndarray, cuts: Cuts) -> np.ndarray:
+    """A block (..., x, y, z) without its halo."""
+    return values[(..., *(cut.inside for cut in cuts))]
+
+
+def _spans(cut: Cut) -> list[tuple[int, int]]:
+    return [(start, min(start + _SIDE, cut.stop)) for start in range(cut.start, cut.stop, _SIDE)]
+
+
+def _wrapped(values: np.ndarray, bad: np.ndarray | None, grid: Grid, cuts: Cuts):
+    """The block with a halo along periodic axes that are not cut, too."""
+    around, padding = [], []
+    for cut, length, kind in zip(cuts, grid.shape, grid.boundary, strict=True):
+        halo = HALO if kind == "periodic" and len(cut.cells) == length and cut.before == 0 else 0
+        padding.append((halo, halo))
+        around.append(Cut(cut.start, cut.stop, cut.cells, cut.before + halo))
+    if any(before for before, _ in padding):
+        values = np.pad(values, [(0, 0), *padding], mode="wrap")
+        bad = None if bad is None else np.pad(bad, padding, mode="wrap")
+    return values, bad, tuple(around)
+
+
+def _volumes(grid: Grid, spans: Iterable[tuple[int, int]]) -> np.ndarray:
+    """(x, y, z): the cells' volumes, an array of one where they are equal."""
+    if not any(grid.stretched):
+        return np.full((1, 1, 1), math.prod(grid.spacing))
+    x, y, z = (widths[slice(*span)] for widths, span in zip(grid.widths(), spans, strict=True))
+    return x[:, None, None] * y[:, None] * z
+
+
+def _part_totals(values, bad, cuts: Cuts, spans, widths, rows) -> Totals:
+    """Sums over cells ``spans`` of the whole field: in cells where these are equal, else by volume."""
+    own = tuple(
+        slice(start - cut.start + cut.before, stop - cut.start + cut.before)
+        for cut, (start, stop) in zip(cuts, spans, strict=True)
+    )
+    shape = tuple(stop - start for start, stop in spans)
+    volumes = None
+    if widths is not None:
+        x, y, z = (along[start:stop] for along, (start, stop) in zip(widths, spans, strict=True))
+        volumes = x[:, None, None] * y[:, None] * z
+    missing = None if bad is None else bad[own]
+    field = values[(slice(None), *own)].reshape(len(values), -1)
+    weights = _weights(shape, volumes, missing)
+    mean, second = _moments(field, weights)
+    count = math.prod(shape)
+    found = {
+        "volume": np.float64(count if weights is None else weights.sum()),
+        "mean": mean,
+        "second": second,
+        "cells": np.int64(count),
+        "missing": np.int64(0 if missing is None else missing.sum()),
+    }
+    if rows:
+        a, lost = _gradient(values, bad, cuts, spans, own, rows)
+        weights = _weights(shape, volumes, lost)
+        found |= _gradient_sums(a, weights) | {
+            "gradient_volume": np.float64(count if weights is None else weights.sum())
+        }
+    return Totals({name: np.asarray(value) for name, value in found.items()})
+
+
+def _weights(shape: tuple[int, ...], volumes: np.ndarray | None, missing: np.ndarray | None) -> np.ndarray | None:
+    """What every cell counts, (cells,) float64; None where all count the same."""
+    if missing is None or not missing.any():
+        return None if volumes is None else volumes.ravel()
+    return np.where(missing, 0.0, np.ones(shape) if volumes is None else volumes).ravel()
+
+
+def _moments(rows: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """First and second moments of rows (row, cell), float64."""
+    if weights is None:
+        return rows.sum(axis=1, dtype=np.float64), (rows @ rows.T).astype(np.float64)
+    rows = rows.astype(np.float64)
+    return rows @ weights, (rows * weights) @ rows.T
+
+
+def _gradient(values, bad, cuts: Cuts, spans, own, rows) -> tuple[np.ndarray, np.ndarray | None]:
+    """The gradient's nine entries on some cells, (9, cells), and which of these cells' neighbours are missing."""
+    shape = tuple(stop - start for start, stop in spans)
+    found = np.empty((9, math.prod(shape)), dtype=values.dtype)
+    lost = None if bad is None else bad[own].copy()
+    for axis, (start, stop) in enumerate(spans):
+        neighbours, taps = (one[start:stop] for one in rows[axis])
+        first, last = int(neighbours.min()), int(neighbours.max()) + 1
+        matrix = np.zeros((stop - start, last - first))
+        np.put_along_axis(matrix, neighbours - first, taps, axis=1)
+        place = list(own)
+        place[axis] = slice(first - cuts[axis].start + cuts[axis].before, last - cuts[axis].start + cuts[axis].before)
+        along = _applied(matrix.astype(values.dtype), values[(slice(None), *place)], axis)
+        for component in range(3):
+            found[_ENTRIES.index((component, axis))] = along[component].ravel()
+        if lost is not None:
+            lost |= _applied((matrix != 0).astype(np.float32), bad[tuple(place)][None].astype(np.float32), axis)[0] > 0
+    return found, lost
+
+
+def _applied(matrix: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
+    """A matrix (row, cell) along one of the axes of values (component, x, y, z)."""
+    values = np.ascontiguousarray(values)
+    components, x, y, z = values.shape
+    if axis == 0:
+        return np.matmul(matrix, values.reshape(components, x, y * z)).reshape(components, -1, y, z)
+    if axis == 1:
+        return np.matmul(matrix, values)
+    return np.matmul(values.reshape(components, x * y, z), matrix.T).reshape(components, x, y, -1)
+
+
+def _gradient_sums(a: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Sums of the gradient's entries (9, cells)."""
+    if weights is not None:
+        a = a.astype(np.float64)
+    mean, second = _moments(a, weights)
+    own, divergence = a[:3].astype(np.float64), a[0] + a[1] + a[2]  # a fourth power leaves single precision soon
+    squared = own * own
+    weighted = squared if weights is None else squared * weights
+    found = {
+        "gradient_mean": mean[:3],
+        "gradient": second,
+        "divergence": _product(divergence, divergence if weights is None else divergence * weights),
+        "third": np.array([_product(one, two) for one, two in zip(own, weighted, strict=True)]),
+        "fourth": np.array([_product(one, two) for one, two in zip(squared, weighted, strict=True)]),
+    }
+    numbers = a.astype(np.float32, copy=False).view(np.int32) >> (32 - _BIN_BITS)  # the sign bit makes it negative
+    for kind, some, mask in (("longitudinal", numbers[:3], _BINS - 1), ("transverse", numbers[3:], _BINS // 2 - 1)):
+        repeated = None if weights is None else np.broadcast_to(weights, some.shape).ravel()
+        found[kind] = np.bincount((some & mask).ravel(), repeated, minlength=mask + 1).astype(np.float64)
+    return found
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.float64:
+    """Their scalar product; without BLAS, whose result depends on the number of its threads."""
+    return np.float64(np.einsum("i,i", one, other))

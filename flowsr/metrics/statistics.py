@@ -1,10 +1,11 @@
 """Statistics of one field, block by block: sums that add up, so that a field of any size is measured in one pass.
 
-A block is what :class:`flowsr.metrics.tiles.Cut` describes along each axis: cells, with a halo of
-:data:`HALO` where the gradient is wanted. :func:`block_totals` takes its sums; those of all blocks, added in any order,
-are the whole field's to round-off, and :func:`moments_of` and :func:`gradient_density` make results of them. The
-gradient is that inside :func:`flowsr.metrics.finite_differences` along every axis, so that nothing depends on how the
-field is cut. NaN and infinite cells are left out and counted; a gradient whose neighbours are missing is left out too.
+A block is what :class:`flowsr.metrics.tiles.Cut` describes along each axis: cells, with a halo of :data:`HALO` where
+the gradient is wanted, or without one, when its edges are left for later. :func:`block_totals` takes its sums; those of
+all blocks, added in any order, are the whole field's to round-off, and :func:`moments_of` and :func:`gradient_density`
+make results of them. The gradient is that inside :func:`flowsr.metrics.finite_differences` along every axis, so that
+nothing depends on how the field is cut. NaN and infinite cells are left out and counted; a gradient whose neighbours
+are missing is left out too.
 
 Line spectra need whole lines, which blocks cut. :class:`Lattice` keeps evenly spaced lines along an axis, as many as
 are to be had for a number of values: all of a small field, which is then exact, a sample of a large one.
@@ -13,9 +14,10 @@ are to be had for a number of values: all of a small field, which is then exact,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,6 +32,8 @@ from flowsr.metrics.one_dimensional import line_densities
 from flowsr.metrics.tiles import Cut
 
 Cuts = tuple[Cut, Cut, Cut]
+Part = Literal["all", "inside", "edges"]
+FacesOf = Callable[[tuple[int, int, int]], Mapping[str, np.ndarray]]
 
 _SIDE = 32  # cells along a side of what is differentiated at once: it stays in the processor's cache
 _BIN_BITS = 13  # of a single-precision number: its sign, its exponent, four bits of its mantissa
@@ -86,31 +90,107 @@ class Totals:
         return sum(parts, cls({}))
 
 
-def block_totals(values: np.ndarray, grid: Grid, cuts: Cuts, *, gradient: bool = False) -> Totals:
+def block_totals(
+    values: np.ndarray,
+    grid: Grid,
+    cuts: Cuts,
+    *,
+    gradient: bool = False,
+    part: Literal["all", "inside", "edges"] = "all",
+) -> Totals:
     """Sums over a block of a field: volume, first and second moments, and those of the velocity's gradient.
+
+    A block without a halo gives its sums in two parts: ``inside``, all but the gradient of the cells that look beyond
+    it, and later, with what :func:`faces_of` kept of it and of its neighbours, that of its ``edges``.
 
     Args:
         values: (component, x, y, z) of the block, halo included.
         grid: the whole field's grid.
-        cuts: the block's place along each axis; with ``gradient`` a halo of at least :data:`HALO` cells along cut axes,
-            fewer at walls.
+        cuts: the block's place along each axis; for the gradient with a halo of at least :data:`HALO` cells along cut
+            axes, fewer at walls, except for ``inside``.
         gradient: of three components, too.
+        part: which of the sums to take.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         whole = bool(np.isfinite(values.sum(dtype=np.float64)))
     bad = None if whole else ~np.isfinite(values).all(axis=0)
     if bad is not None:
         values = np.where(bad, 0, values)
-    if gradient:
-        values, bad, cuts = _wrapped(values, bad, grid, cuts)
-    rows = [difference_rows(grid, axis) for axis in range(3)] if gradient else []
     widths = None if not any(grid.stretched) else grid.widths()
     total = Totals({})
-    for spans in product(*(_spans(cut) for cut in cuts)):
-        total += _part_totals(values, bad, cuts, spans, widths, rows)
+    if part != "edges":
+        for spans in product(*(_spans(cut.start, cut.stop) for cut in cuts)):
+            total += _part_moments(values, bad, cuts, spans, widths)
+    if gradient:
+        values, bad, cuts = _wrapped(values, bad, grid, cuts)
+        rows = [difference_rows(grid, axis) for axis in range(3)]
+        for box in _boxes(grid, cuts, part):
+            for spans in product(*(_spans(*interval) for interval in box)):
+                total += _part_gradient(values, bad, cuts, spans, widths, rows)
     volume = math.prod(grid.spacing) if widths is None else 1.0
     scaled = {name: value * volume for name, value in total.values.items() if value.dtype == np.float64}
     return Totals({**total.values, **scaled})
+
+
+def faces_of(values: np.ndarray, grid: Grid, cuts: Cuts) -> dict[str, np.ndarray]:
+    """The outermost cells of a block without halo, those that its own edges and its neighbours' look at.
+
+    Returns:
+        by ``axis.side`` along each axis that is cut: (component, x, y, z), ``2 HALO`` cells thick.
+    """
+    found = {}
+    for axis, (cut, length) in enumerate(zip(cuts, grid.shape, strict=True)):
+        if cut.stop - cut.start < length:
+            along = np.moveaxis(values, 1 + axis, 0)
+            for side, some in (("low", along[: 2 * HALO]), ("high", along[-2 * HALO :])):
+                found[f"{axis}.{side}"] = np.ascontiguousarray(np.moveaxis(some, 0, 1 + axis))
+    return found
+
+
+def with_neighbours(
+    grid: Grid, divisions: tuple[Sequence[int], ...], place: tuple[int, int, int], faces: FacesOf
+) -> tuple[np.ndarray, Cuts]:
+    """A block with its halo, from the faces of all blocks; of its own cells only the outermost are right.
+
+    Args:
+        grid: the whole field's grid.
+        divisions: along each axis where the blocks begin, and the number of cells.
+        place: which block along each axis.
+        faces: those of the block at a place.
+    """
+    own = faces(place)
+    cuts, inside = [], []
+    for axis, (edges, number) in enumerate(zip(divisions, place, strict=True)):
+        start, stop, length = edges[number], edges[number + 1], grid.shape[axis]
+        cells = np.arange(start, stop)
+        if stop - start < length:
+            cells = np.arange(start - HALO, stop + HALO)
+            if grid.boundary[axis] != "periodic":
+                cells = cells[(cells >= 0) & (cells < length)]
+        cuts.append(Cut(start, stop, cells, int(start - cells[0])))
+        inside.append(cuts[-1].inside)
+    some = next(iter(own.values()))
+    values = np.zeros((len(some), *(len(cut.cells) for cut in cuts)), dtype=some.dtype)
+    for axis, cut in enumerate(cuts):
+        for number, cell in enumerate(cut.cells):
+            within = cut.start <= cell < cut.stop
+            if len(cut.cells) == cut.stop - cut.start or (within and _is_deep(cell, cut)):
+                continue
+            neighbour, layer = own, cell - cut.start
+            edges = divisions[axis]
+            if not within:
+                wrapped = int(cell) % grid.shape[axis]
+                at = int(np.searchsorted(edges, wrapped, side="right")) - 1
+                neighbour = faces((*place[:axis], at, *place[axis + 1 :]))
+                layer, size = wrapped - edges[at], edges[at + 1] - edges[at]
+            else:
+                size = cut.stop - cut.start
+            low, high = neighbour[f"{axis}.low"], neighbour[f"{axis}.high"]
+            thick = low.shape[1 + axis]
+            face, index = (low, layer) if layer < thick else (high, layer - size + thick)
+            target = (slice(None), *(number if other == axis else inside[other] for other in range(3)))
+            values[target] = np.take(face, int(index), axis=1 + axis)
+    return values, (cuts[0], cuts[1], cuts[2])
 
 
 def moments_of(totals: Totals, viscosity: float | None = None) -> dict[str, float]:
@@ -163,7 +243,7 @@ def error_totals(prediction: np.ndarray, truth: np.ndarray, grid: Grid, cuts: Cu
     """Sums for the errors of a block, both (component, x, y, z) without halo; cells missing in either are left out."""
     prediction, truth = prediction.astype(np.float64), truth.astype(np.float64)
     good = np.isfinite(prediction).all(axis=0) & np.isfinite(truth).all(axis=0)
-    volumes = np.where(good, _volumes(grid, [(cut.start, cut.stop) for cut in cuts]), 0)
+    volumes = np.where(good, cell_volumes(grid, cuts), 0)
     prediction, truth = np.where(good, prediction, 0), np.where(good, truth, 0)
     error = prediction - truth
     sums = {
@@ -285,8 +365,15 @@ def own_cells(values: np.ndarray, cuts: Cuts) -> np.ndarray:
     return values[(..., *(cut.inside for cut in cuts))]
 
 
-def _spans(cut: Cut) -> list[tuple[int, int]]:
-    return [(start, min(start + _SIDE, cut.stop)) for start in range(cut.start, cut.stop, _SIDE)]
+def cell_volumes(grid: Grid, cuts: Cuts) -> np.ndarray:
+    """(x, y, z): the volumes of a block's own cells, one for all where they are equal."""
+    if not any(grid.stretched):
+        return np.full((1, 1, 1), math.prod(grid.spacing))
+    return _volumes_of(grid.widths(), [(cut.start, cut.stop) for cut in cuts])
+
+
+def _spans(start: int, stop: int) -> list[tuple[int, int]]:
+    return [(first, min(first + _SIDE, stop)) for first in range(start, stop, _SIDE)]
 
 
 def _wrapped(values: np.ndarray, bad: np.ndarray | None, grid: Grid, cuts: Cuts):
@@ -302,29 +389,48 @@ def _wrapped(values: np.ndarray, bad: np.ndarray | None, grid: Grid, cuts: Cuts)
     return values, bad, tuple(around)
 
 
-def _volumes(grid: Grid, spans: Iterable[tuple[int, int]]) -> np.ndarray:
-    """(x, y, z): the cells' volumes, an array of one where they are equal."""
-    if not any(grid.stretched):
-        return np.full((1, 1, 1), math.prod(grid.spacing))
-    x, y, z = (widths[slice(*span)] for widths, span in zip(grid.widths(), spans, strict=True))
-    return x[:, None, None] * y[:, None] * z
+def _is_deep(cell: int, cut: Cut) -> bool:
+    """Whether a cell of a block is none of its outermost ones."""
+    return cut.start + 2 * HALO <= cell < cut.stop - 2 * HALO
 
 
-def _part_totals(values, bad, cuts: Cuts, spans, widths, rows) -> Totals:
-    """Sums over cells ``spans`` of the whole field: in cells where these are equal, else by volume."""
-    own = tuple(
+def _boxes(grid: Grid, cuts: Cuts, part: str) -> list[tuple[tuple[int, int], ...]]:
+    """Boxes of a block's cells as intervals: all, those whose derivatives stay inside the block, or the rest."""
+    if part == "all":
+        return [tuple((cut.start, cut.stop) for cut in cuts)]
+    per_axis = []
+    for cut, length, kind in zip(cuts, grid.shape, grid.boundary, strict=True):
+        cut_low = cut.stop - cut.start < length and (kind == "periodic" or cut.start > 0)
+        cut_high = cut.stop - cut.start < length and (kind == "periodic" or cut.stop < length)
+        low = min(cut.start + HALO * cut_low, cut.stop)
+        high = max(cut.stop - HALO * cut_high, low)
+        per_axis.append(((True, low, high), (False, cut.start, low), (False, high, cut.stop)))
+    wanted = [box for box in product(*per_axis) if all(one[0] for one in box) == (part == "inside")]
+    boxes = [tuple((start, stop) for _, start, stop in box) for box in wanted]
+    return [box for box in boxes if all(start < stop for start, stop in box)]
+
+
+def _own(cuts: Cuts, spans) -> tuple[slice, ...]:
+    """Where cells ``spans`` of the whole field lie in a block's values."""
+    return tuple(
         slice(start - cut.start + cut.before, stop - cut.start + cut.before)
         for cut, (start, stop) in zip(cuts, spans, strict=True)
     )
-    shape = tuple(stop - start for start, stop in spans)
-    volumes = None
-    if widths is not None:
-        x, y, z = (along[start:stop] for along, (start, stop) in zip(widths, spans, strict=True))
-        volumes = x[:, None, None] * y[:, None] * z
+
+
+def _volumes_of(widths, spans) -> np.ndarray | None:
+    if widths is None:
+        return None
+    x, y, z = (along[start:stop] for along, (start, stop) in zip(widths, spans, strict=True))
+    return x[:, None, None] * y[:, None] * z
+
+
+def _part_moments(values, bad, cuts: Cuts, spans, widths) -> Totals:
+    """Sums over cells ``spans`` of the whole field: in cells where these are equal, else by volume."""
+    own, shape = _own(cuts, spans), tuple(stop - start for start, stop in spans)
     missing = None if bad is None else bad[own]
-    field = values[(slice(None), *own)].reshape(len(values), -1)
-    weights = _weights(shape, volumes, missing)
-    mean, second = _moments(field, weights)
+    weights = _weights(shape, _volumes_of(widths, spans), missing)
+    mean, second = _moments(values[(slice(None), *own)].reshape(len(values), -1), weights)
     count = math.prod(shape)
     found = {
         "volume": np.float64(count if weights is None else weights.sum()),
@@ -333,12 +439,16 @@ def _part_totals(values, bad, cuts: Cuts, spans, widths, rows) -> Totals:
         "cells": np.int64(count),
         "missing": np.int64(0 if missing is None else missing.sum()),
     }
-    if rows:
-        a, lost = _gradient(values, bad, cuts, spans, own, rows)
-        weights = _weights(shape, volumes, lost)
-        found |= _gradient_sums(a, weights) | {
-            "gradient_volume": np.float64(count if weights is None else weights.sum())
-        }
+    return Totals({name: np.asarray(value) for name, value in found.items()})
+
+
+def _part_gradient(values, bad, cuts: Cuts, spans, widths, rows) -> Totals:
+    """The same of the gradient."""
+    shape = tuple(stop - start for start, stop in spans)
+    a, lost = _gradient(values, bad, cuts, spans, _own(cuts, spans), rows)
+    weights = _weights(shape, _volumes_of(widths, spans), lost)
+    volume = np.float64(math.prod(shape) if weights is None else weights.sum())
+    found = {**_gradient_sums(a, weights), "gradient_volume": volume}
     return Totals({name: np.asarray(value) for name, value in found.items()})
 
 

@@ -4,7 +4,8 @@ Every operator works along one axis at a time; the three-dimensional one is the 
 is a matrix from fine to coarse cells, whose rows sum to one. What an operator does to a Fourier mode exp(ikx) of a
 uniform periodic grid is its transfer function T(k): at the coarse cell centres X the mode becomes T(k) exp(ikX).
 
-On a stretched axis cells count by their size. Beyond a wall or an open edge the field is mirrored.
+On a stretched axis cells count by their size. Beyond a wall or an open edge the field is mirrored. A coarse cell that
+touches a missing fine value, NaN, is missing.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ class DegradeOperator(ABC):
             (..., x / factor, y / factor, z / factor), dtype of ``values``; sums are taken in float64.
 
         Raises:
-            ValueError: a side that ``factor`` does not divide, or an axis that is not periodic where it must be.
+            ValueError: a side that ``factor`` does not divide, an axis that is not periodic where it must be, or a
+                missing value where every coarse cell depends on all.
         """
         grid = grid or Grid(values.shape[-3:], boundary=boundary)
         factors = _three(factor)
@@ -150,11 +152,20 @@ class DegradeOperator(ABC):
 
 DEGRADE_OPERATORS: Registry[type[DegradeOperator]] = Registry("degrade operator", group="flowsr.degrade")
 
+# A cell whose weight in a mean is less than this is beside it, by rounding.
+TOUCHED = 1e-9
+
 
 def applied(matrix: sparse.csr_array, values: np.ndarray, axis: int) -> np.ndarray:
-    """``values`` with a matrix (new, old) applied along an axis, in float64."""
+    """``values`` with a matrix (new, old) applied along an axis, in float64; what NaN has a weight in is NaN."""
     moved = np.moveaxis(values, axis, 0)
-    mixed = matrix @ moved.reshape(moved.shape[0], -1).astype(np.float64, copy=False)
+    flat = moved.reshape(moved.shape[0], -1).astype(np.float64, copy=False)
+    missing = np.isnan(flat)
+    if missing.any():
+        touched = sparse.csr_array(abs(matrix) > TOUCHED, dtype=np.float64) @ missing.astype(np.float64)
+        mixed = np.where(touched > 0, np.nan, matrix @ np.where(missing, 0.0, flat))
+    else:
+        mixed = matrix @ flat
     return np.moveaxis(mixed.reshape(matrix.shape[0], *moved.shape[1:]), 0, axis)
 
 
@@ -272,6 +283,8 @@ class SpectralCutoff(DegradeOperator):
     def along(self, values, axis, cells, factor):
         side = values.shape[axis]
         kept = (side // factor + 1) // 2
+        if np.isnan(values).any():
+            raise ValueError(f"{self.name} mixes every cell with all, and {np.isnan(values).sum()} are missing (NaN)")
         modes = np.arange(kept)
         spectrum = np.moveaxis(fft.rfft(values.astype(np.float64), axis=axis), axis, -1)[..., :kept]
         spectrum = spectrum * np.exp(1j * np.pi * modes * (factor - 1) / side) / factor
@@ -313,7 +326,8 @@ def degrade(
     """The coarse dataset of a fine one, computed when it is used, part by part.
 
     Args:
-        dataset: fields in the flowsr layout; all of its field variables are degraded, series are left out.
+        dataset: fields in the flowsr layout; all of its field variables are degraded, series are left out. Values that
+            its attributes call missing, and NaN, make the coarse cells missing that touch them.
         operator: a registered operator's name.
         factor: coarse cell size over fine cell size, along every axis or one number an axis.
         weight: a positive scalar variable, the density say: the other variables f become D(w f) / D(w), which is
@@ -327,7 +341,7 @@ def degrade(
     Raises:
         FlowsrError: an unknown operator, one that the box's boundaries rule out, a factor that does not divide the box
             into at least two coarse cells a side, a weight that is no scalar variable, or a width that is not one.
-            Later, when it is read: a weight that is not positive.
+            Later, when it is read: a weight that is not positive, or missing values where the operator is not local.
     """
     chosen = degrade_operator(operator, width)
     dataset = meant_dataset(dataset)
@@ -380,6 +394,7 @@ class _DegradedArray(LazyArray):
         weight = None if self.weight is None else self.weight[time]
         if not self.operator.local:
             values = fine.values if weight is None else fine.values * weight.values
+            refuse_mixing(self.operator, int(np.count_nonzero(np.isnan(values))), self.variable)
             coarse = self.operator(values, self.factors, grid=self.grid)
             if weight is not None:
                 coarse = self._divided(coarse, self.operator(weight.values, self.factors, grid=self.grid))
@@ -410,10 +425,21 @@ class _DegradedArray(LazyArray):
         return weighted / self._positive(weights, "the degraded weight is not positive", hint)
 
     def _positive(self, weights: np.ndarray, otherwise: str, hint: str | None = None) -> np.ndarray:
-        if not weights.min() > 0:
-            name, found = self.weight.name, weights.min()
+        if (weights <= 0).any():
+            name, found = self.weight.name, np.nanmin(weights)
             raise FlowsrError(otherwise, variable=name, expected="> 0", found=found, hint=hint)
         return weights
+
+
+def refuse_mixing(operator: DegradeOperator, missing: int, variable: str, file=None) -> None:
+    """Refuse missing values under an operator that mixes every cell with all.
+
+    Raises:
+        FlowsrError: how many there are, and what to do.
+    """
+    if missing and not operator.local:
+        where = {"file": file, "variable": variable, "expected": "none", "found": missing}
+        raise FlowsrError(f"missing values: {operator.name} mixes every cell with all", **where, hint="use block_mean")
 
 
 def _through(matrices: list[sparse.csr_array], values: np.ndarray) -> np.ndarray:

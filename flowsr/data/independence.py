@@ -186,6 +186,6 @@ def run_scales(moments: Sequence[SpectralMoments], viscosity: float | None, file
 
 def unmeasurable(file, variable: str) -> FlowsrError:
     """The error where no turnover time can be measured; ``variable`` is the setting that could have given it."""
-    expected = "a number, where the box is not periodic or there is no velocity"
+    expected = "a number, where the box is not periodic, values are missing or there is no velocity"
     message = "the eddy turnover time cannot be measured here"
     return FlowsrError(message, file=file, variable=variable, expected=expected, found="nothing")

@@ -6,6 +6,7 @@ The output folder holds ``<split>/<run>.zarr`` for the splits train, validation 
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,14 +18,14 @@ import numpy as np
 import xarray as xr
 
 from flowsr import __version__
-from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator
+from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator, refuse_mixing
 from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import open_field, runs_of
-from flowsr.data.quality import BadValues, refuse_doubled
+from flowsr.data.quality import CARRIED, BadValues, Missing, refuse_doubled
 from flowsr.data.store import create_store, store_checksum
-from flowsr.errors import FlowsrError, contradiction, missing_variable
+from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
@@ -32,7 +33,10 @@ from flowsr.progress import SILENT, Progress
 if TYPE_CHECKING:
     from flowsr.metrics.scales import FlowScales
 
+log = logging.getLogger(__name__)
+
 STATISTICS = "statistics.json"
+HOW_TO_CARRY = "to carry missing values as NaN: --set ingest.missing=nan"
 
 # Share of the job's progress that the first look at the inputs takes.
 SURVEY_SHARE = 0.3
@@ -60,6 +64,8 @@ class Ingest:
     """Scalar variable to weight with; the density gives Favre means."""
     width: float | None = None
     """Width of the top_hat in coarse cells; default 1."""
+    missing: Missing = "refuse"
+    """nan: cells without a value stay so, coarse ones that touch them too, and patches avoid them; default: refuse."""
     split: Split = field(default_factory=Split)
     """Split in time, with gaps: neighbouring snapshots are the same flow."""
 
@@ -113,6 +119,7 @@ class Survey:
         fine: its fields, unread.
         grid: theirs.
         mean_square: (time,) of the variable, over the box.
+        missing: (time,) share of cells without a value.
         scales: of the velocity, where they can be measured.
         splits: split to the snapshots that are for it, maybe none.
         gap: least distance in time between two splits; None where the whole run is for one.
@@ -123,6 +130,7 @@ class Survey:
     fine: xr.Dataset
     grid: Grid
     mean_square: np.ndarray
+    missing: np.ndarray
     scales: FlowScales | None
     splits: dict[str, range]
     gap: float | None
@@ -168,6 +176,7 @@ class Statistics:
         transfer_function: the operator's, sampled along an axis.
         coarse, fine: the grids: shape, spacing, boundary, origin and, on stretched axes, centers.
         scale: root mean square of the ``coarse`` and the ``fine`` training snapshots.
+        missing: share of the cells without a value in those of ``coarse`` and ``fine``.
         flow: mean of the runs' scales, where they could be measured.
         snapshots: how many, by split.
         split: the rule that they were divided by.
@@ -190,6 +199,7 @@ class Statistics:
     coarse: dict
     fine: dict
     scale: dict[str, float]
+    missing: dict[str, float]
     flow: dict[str, float | None] | None
     snapshots: dict[str, int]
     split: dict
@@ -223,9 +233,10 @@ def ingest(
         Path of ``statistics.json``.
 
     Raises:
-        FlowsrError: an input that cannot be read, is not in the layout, has NaN or infinite values, is too short to
-            be split, or differs from the others in grid or field type; a manifest whose splits leave out a run, or
-            leave nothing for one of the three; a folder with pairs of other inputs or settings.
+        FlowsrError: an input that cannot be read, is not in the layout, has infinite values, or missing ones that the
+            settings refuse, is too short to be split, or differs from the others in grid or field type; a manifest
+            whose splits leave out a run, or leave nothing for one of the three; a folder with pairs of other
+            inputs or settings.
     """
     output, settings = Path(output), settings or Ingest()
     sources, surveys = runs_to_ingest(inputs), []
@@ -266,21 +277,27 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before all is read
     bad = {name: BadValues(dataset[name]) for name in watched}
     moments = []
-    mean_square = np.zeros(dataset.sizes["time"])
+    mean_square, empty = np.zeros(dataset.sizes["time"]), np.zeros(dataset.sizes["time"])
     for time in range(dataset.sizes["time"]):
         for name in watched:
             values = dataset[name].isel(time=time).values
             bad[name].update(time, values)
-            if bad[name].count:
+            if bad[name].count and settings.missing == "refuse":
                 continue
             if name == settings.variable:
-                mean_square[time] = _mean_square(values, grid)
-            if name == "velocity" and grid.periodic:
+                mean_square[time], empty[time] = _mean_square(values, grid)
+            if name == "velocity" and grid.periodic and not bad[name].count:
                 moments.append(spectral_moments(values, grid))
         progress((time + 1) / dataset.sizes["time"], f"reading {source.name}")
     for found in bad.values():
-        found.refuse(path)
-    scales = run_scales(moments, dataset.attrs.get("viscosity"), path) if moments else None
+        found.refuse(path, settings.missing, HOW_TO_CARRY)
+        refuse_mixing(degrade_operator(settings.operator, settings.width), found.count, str(found.array.name), path)
+    if (count := sum(found.count for found in bad.values())) and settings.missing == "nan":
+        share = f"{100 * empty.mean():.3g} % of the cells"
+        log.info("%s: %d values are missing, %s of %s; they stay so", source.name, count, share, settings.variable)
+        dataset.attrs[CARRIED] = "nan"
+    measurable = moments and len(moments) == dataset.sizes["time"]
+    scales = run_scales(moments, dataset.attrs.get("viscosity"), path) if measurable else None
     splits, gap = _split(source, settings.split, dataset["time"].values, scales)
     return Survey(
         source=source,
@@ -288,6 +305,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
         fine=dataset[settings.needed],
         grid=grid,
         mean_square=mean_square,
+        missing=empty,
         scales=scales,
         splits=splits,
         gap=gap,
@@ -368,9 +386,22 @@ def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
     return list(sources.values())
 
 
-def _mean_square(values: np.ndarray, grid: Grid) -> float:
-    """Mean over the box of the squared length of the vector (or of the square of the scalar)."""
-    square = np.square(values, dtype=np.float64)
+def _mean_square(values: np.ndarray, grid: Grid) -> tuple[float, float]:
+    """Mean of the squared length of the vector (or of the square of the scalar) over the cells that have a value.
+
+    Returns:
+        it, and the share of the volume without a value.
+    """
+    there = np.isfinite(values).reshape(-1, *grid.shape).all(axis=0)
+    if there.all():
+        return _mean(np.square(values, dtype=np.float64), grid), 0.0
+    share = _mean(there.astype(np.float64), grid)
+    square = np.where(there, np.square(values, dtype=np.float64), 0.0)
+    return (_mean(square, grid) / share if share else np.nan), 1.0 - share
+
+
+def _mean(square: np.ndarray, grid: Grid) -> float:
+    """Mean over the box, summed over what else there is."""
     if not any(grid.stretched):
         return float(np.sum(square) / np.prod(grid.shape))
     for widths in reversed(grid.widths()):
@@ -449,7 +480,12 @@ def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> Statis
     for survey in (s for s in surveys if s.splits["train"]):
         snapshots = open_field(pair_store(output, "train", survey.run), group="coarse")[settings.variable]
         coarse += [_mean_square(snapshot.values, coarse_grid) for snapshot in snapshots]
-    fine = [s.mean_square[time] for s in surveys for time in s.splits["train"]]
+    fine = [(s.mean_square[time], s.missing[time]) for s in surveys for time in s.splits["train"]]
+    moments = {name: np.transpose(each) for name, each in (("coarse", coarse), ("fine", fine))}
+    for name, (_, shares) in moments.items():
+        where = {"file": output, "variable": settings.variable, "expected": "cells with a value"}
+        there = (shares < 1).any()
+        require(there, f"nothing to train on: all {name} cells are missing", **where, found="none")
     return Statistics(
         variable=settings.variable,
         irreps=str(variable.attrs["irreps"]),
@@ -461,8 +497,9 @@ def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> Statis
         transfer_function=_transfer_samples(settings),
         coarse=_grid_entry(coarse_grid),
         fine=_grid_entry(first.grid),
-        scale={name: float(np.sqrt(np.mean(each))) for name, each in (("coarse", coarse), ("fine", fine))},
-        flow={name: _mean([scales[name] for scales in measured]) for name in measured[0]} if measured else None,
+        scale={name: _root_mean(*each) for name, each in moments.items()},
+        missing={name: float(shares.mean()) for name, (_, shares) in moments.items()},
+        flow={name: _mean_or_none([scales[name] for scales in measured]) for name in measured[0]} if measured else None,
         snapshots={split: sum(len(s.splits[split]) for s in surveys) for split in SPLITS},
         split=asdict(settings.split),
         runs={s.run: _run_pairs(s) for s in surveys},
@@ -493,8 +530,16 @@ def _grid_entry(grid: Grid) -> dict:
     }
 
 
-def _mean(values: list) -> float | None:
+def _mean_or_none(values: list) -> float | None:
     return None if any(v is None for v in values) else float(np.mean(values))
+
+
+def _root_mean(squares: np.ndarray, missing: np.ndarray) -> float:
+    """Root of the mean of the squares of snapshots, each counted by the share of its cells that have a value."""
+    if not missing.any():
+        return float(np.sqrt(np.mean(squares)))
+    there = missing < 1
+    return float(np.sqrt(np.average(squares[there], weights=1 - missing[there])))
 
 
 def _transfer_samples(settings: Ingest, count: int = 65) -> dict:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.open import open_field
+from flowsr.data.quality import carries_missing
 from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group
@@ -24,6 +25,10 @@ from flowsr.group.fields import axis_action, transform_field
 from flowsr.windows import EQUAL_STEPS, Window
 
 COARSE, FINE = 0, 1
+#: Random places that are tried for one without missing values before all such are listed.
+TRIES = 64
+#: Coarse planes that are looked at for missing values at once.
+PLANES = 16
 Augmentation = Callable[[Tensor, Tensor, Grid, np.random.Generator], tuple[Tensor, Tensor]]
 
 
@@ -36,7 +41,8 @@ class PatchPairs(Dataset):
     that is not periodic, patch and halo stay inside the box, so cells within a halo of a wall are seen but not scored.
 
     What is drawn is a function of (seed, epoch, index) alone, whatever the workers and whatever came before. Every
-    snapshot is drawn equally often, up to one draw.
+    snapshot is drawn equally often, up to one draw. Where stores carry missing values (``missing: nan`` of an ingest),
+    a patch is drawn from the places at which it and its halo have none, all of them equally often.
 
     Args:
         stores: stores with the groups ``coarse`` and ``fine``, as :func:`flowsr.data.pairs.ingest` writes them.
@@ -56,14 +62,15 @@ class PatchPairs(Dataset):
         patch: coarse cells along x, y, z that are scored.
         halo: coarse cells on either side along x, y, z; none where the patch is as long as the box.
         box: the grid of a whole coarse snapshot.
-        snapshots: all (store, time) there are to draw from; with several frames, those with a whole window about them.
+        snapshots: all (store, time) there are to draw from; with several frames, those with a whole window about them,
+            and of these the ones with a place for a patch without missing values.
         factor: coarse cell size over fine cell size.
         fine_grid: the grid of a fine patch.
         frame_spacing: step in time between frames; None for one frame.
 
     Raises:
         FlowsrError: stores that differ in grid or, for several frames, in the spacing of their snapshots; one with
-            fewer snapshots than frames; or a patch that does not fit into them.
+            fewer snapshots than frames; a patch that does not fit into them, or only where values are missing.
     """
 
     def __init__(
@@ -114,6 +121,9 @@ class PatchPairs(Dataset):
                 expected, found = f"{self.frame_spacing:.6g} as in {first}", f"{spacing:.6g}"
                 message = "runs differ in the spacing of their snapshots"
                 raise FlowsrError(message, file=store, variable="time", expected=expected, found=found)
+        self._places: dict[tuple[int, int], np.ndarray] = {}
+        if any(carries_missing(coarse) for coarse, _ in pairs):
+            self._leave_out_missing()
 
     def __len__(self) -> int:
         return self.samples
@@ -140,16 +150,66 @@ class PatchPairs(Dataset):
         order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
         store, time = self.snapshots[order[place]]
         generator = np.random.default_rng([self.seed, epoch, index])
-        start = []  # first coarse cell of the core
-        for side, patch, halo, boundary in zip(self.box.shape, self.patch, self.halo, self.box.boundary):
-            ends = (0, side) if boundary == "periodic" else (halo, side - patch - halo + 1)
-            start.append(int(generator.integers(*ends)))
+        start = self._start(store, time, generator)
         seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
         scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
         coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
         fine = _cut(self._field(store, time, FINE), scored)
         pair = torch.from_numpy(np.concatenate(coarse)), torch.from_numpy(fine)
         return pair if self.augment is None else self.augment(*pair, self.grid, generator)
+
+    def _start(self, store: int, time: int, generator: np.random.Generator) -> list[int]:
+        """First coarse cell of the core of a patch, drawn from where there is room for it and all values are there."""
+        free = self._places.get((store, time))
+        for _ in range(TRIES if free is not None else 1):
+            start = [int(generator.integers(*ends)) for ends in self._ends()]
+            if free is None or _bit(free, np.ravel_multi_index(start, self.box.shape)):
+                return start
+        places = np.flatnonzero(np.unpackbits(free, count=int(np.prod(self.box.shape))))
+        return [int(n) for n in np.unravel_index(places[generator.integers(len(places))], self.box.shape)]
+
+    def _ends(self) -> list[tuple[int, int]]:
+        """Along each axis, the first coarse cell that a core may begin at, and one past the last."""
+        axes = zip(self.box.shape, self.patch, self.halo, self.box.boundary)
+        return [(0, n) if kind == "periodic" else (halo, n - p - halo + 1) for n, p, halo, kind in axes]
+
+    def _leave_out_missing(self) -> None:
+        """Find, once, where the patches without missing values begin; snapshots without such a place are left out.
+
+        The places are kept as bits, once for all snapshots that have the same.
+        """
+        kept: dict[bytes, np.ndarray] = {}
+        missing = lru_cache(maxsize=2 * self.window.frames)(self._missing)
+        allowed = np.zeros(self.box.shape, dtype=bool)
+        allowed[tuple(slice(*ends) for ends in self._ends())] = True
+        for store, time in self.snapshots:
+            seen = np.any([missing(store, frame, COARSE) for frame in self.window.around(time)], axis=0)
+            near = [(-h, p + 2 * h) for p, h in zip(self.patch, self.halo)]
+            scored = [(0, p) for p in self.patch]
+            touched = _any_within(seen, near) | _any_within(missing(store, time, FINE), scored)
+            if touched.any():
+                bits = np.packbits(allowed & ~touched)
+                self._places[store, time] = kept.setdefault(bits.tobytes(), bits)
+        self.snapshots = [place for place in self.snapshots if self._places.get(place, np.ones(1)).any()]
+        found = f"missing values in each, with a halo of {max(self.halo)}"
+        where = {"file": self.stores[0], "variable": "patch", "expected": "one without a missing value", "found": found}
+        message = f"no patch of {self.patch} coarse cells to train on"
+        require(self.snapshots, message, **where, hint="take a smaller patch or halo")
+
+    def _missing(self, store: int, time: int, which: int) -> np.ndarray:
+        """The coarse cells (x, y, z) without a value or, of the fine field, with one in them that has none."""
+        pair = self._pair(store)
+        if not carries_missing(pair[which]) or (which == FINE and _covers(pair[COARSE])):
+            return np.zeros(self.box.shape, dtype=bool)
+        size = self.factor if which == FINE else 1
+        field = pair[which][self.variable].isel(time=time)
+        found = np.empty(self.box.shape, dtype=bool)
+        for first in range(0, self.box.shape[0], PLANES):
+            values = field[..., first * size : (first + PLANES) * size, :, :].values
+            empty = np.isnan(values).reshape(-1, *values.shape[-3:]).any(axis=0)
+            x, y, z = (n // size for n in empty.shape)
+            found[first : first + PLANES] = empty.reshape(x, size, y, size, z, size).any(axis=(1, 3, 5))
+        return found
 
     def __getstate__(self):
         return {**self.__dict__, "_process": None, "_opened": {}, "_cache": {}, "_cached_bytes": 0}
@@ -209,6 +269,30 @@ class OctahedralAugmentation:
         group = octahedral_group(name)
         images = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
         return tuple(element for element, other in enumerate(images) if _same_cells(grid, other))
+
+
+def _covers(coarse: xr.Dataset) -> bool:
+    """Whether a coarse cell is missing wherever a fine one in it is, by the operator that made it."""
+    return coarse.attrs.get("degrade_operator") in ("block_mean", "gaussian_block_mean")
+
+
+def _any_within(cells: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray:
+    """For every cell, whether any is true in the box that begins ``first`` cells from it, (first, length) along axes.
+
+    The box is wrapped around the sides.
+    """
+    for axis, (first, length) in enumerate(spans):
+        side = cells.shape[axis]
+        around = np.take(cells, np.arange(first, side + first + length) % side, axis=axis)
+        sums = np.cumsum(around, axis=axis, dtype=np.int32)
+        zero = np.zeros_like(np.take(sums, [0], axis=axis))
+        sums = np.concatenate([zero, sums], axis=axis)
+        cells = np.take(sums, np.arange(side) + length, axis=axis) > np.take(sums, np.arange(side), axis=axis)
+    return cells
+
+
+def _bit(bits: np.ndarray, number: int) -> bool:
+    return bool(bits[number >> 3] >> (7 - (number & 7)) & 1)
 
 
 def _cut(field, spans: list[tuple[int, int]]) -> np.ndarray:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, field_variables
 from flowsr.errors import FlowsrError
+
+#: What is done about missing values: refuse the file that has them, or carry them on as NaN.
+Missing = Literal["refuse", "nan"]
+#: Attribute of a dataset, ``nan``, in which NaN stands for missing values that its maker chose to carry.
+CARRIED = "missing"
+
+
+def carries_missing(dataset: xr.Dataset) -> bool:
+    """Whether NaN in a dataset stand for missing values: an ingest, an upscale with ``missing: nan`` made it."""
+    return dataset.attrs.get(CARRIED) == "nan"
 
 
 @dataclass
@@ -17,11 +28,13 @@ class BadValues:
 
     Attributes:
         count: how many.
+        infinite: how many of them are infinite, which no file calls missing.
         first: name of the first one's place, such as ``time 3, component 0, x 1, y 2, z 3`` (indices), or None.
     """
 
     array: xr.DataArray
     count: int = 0
+    infinite: int = 0
     first: str | None = None
 
     def update(self, time: int, values: np.ndarray) -> None:
@@ -32,6 +45,8 @@ class BadValues:
             index = (time, *np.unravel_index(np.argmax(bad), bad.shape))
             self.first = ", ".join(f"{dim} {int(i)}" for dim, i in zip(self.array.dims, index))
         self.count += count
+        if count:
+            self.infinite += int(np.count_nonzero(np.isinf(values)))
 
     def mask(self, values: np.ndarray) -> np.ndarray:
         """Which of the values are NaN, infinite or missing, as the array's attributes say."""
@@ -41,12 +56,18 @@ class BadValues:
                 bad |= values == np.asarray(self.array.attrs[key], dtype=values.dtype)
         return bad
 
-    def refuse(self, file) -> None:
-        """Raise a :class:`FlowsrError` if there were any."""
-        if self.count:
+    def refuse(self, file, missing: Missing = "refuse", hint: str | None = None) -> None:
+        """Raise a :class:`FlowsrError` if there were any; with ``missing: nan``, if there were infinite ones.
+
+        Args:
+            hint: how to go on with them, where there is a way.
+        """
+        if self.infinite or (self.count and missing == "refuse"):
             found = f"{self.count} of {self.array.size}, the first at {self.first}"
+            found += f"; {self.infinite} are infinite" if self.infinite else ""
             where = {"variable": self.array.name, "expected": "finite values", "found": found}
-            raise FlowsrError("NaN, infinite or missing values", file=file, **where)
+            hint = None if self.infinite else hint
+            raise FlowsrError("NaN, infinite or missing values", file=file, **where, hint=hint)
 
 
 def check_finite(dataset: xr.Dataset, file=None, variables: list[str] | None = None) -> None:
@@ -97,9 +118,9 @@ def _ends(snapshot: xr.DataArray, axis: str) -> np.ndarray | None:
     side = snapshot.sizes[axis]
     corner = snapshot.isel({other: slice(0, 8) for other in SPACE if other != axis})  # little to read, nearly always
     for part in (corner, snapshot):
-        if side < 4 or not np.array_equal(part.isel({axis: 0}).values, part.isel({axis: side - 1}).values):
+        if side < 4 or not np.array_equal(*(part.isel({axis: end}).values for end in (0, side - 1)), equal_nan=True):
             return None
-    return np.stack([snapshot.isel({axis: place}).values for place in (1, side - 2)])
+    return np.nan_to_num(np.stack([snapshot.isel({axis: place}).values for place in (1, side - 2)]))
 
 
 def refuse_doubled(dataset: xr.Dataset, variables: list[str], boundary: tuple[str, ...], file) -> None:

@@ -23,6 +23,7 @@ def state(folder: Path, snapshots: dict[str, int], coarse_scale: float, data_set
         coarse={},
         fine={},
         scale={"coarse": coarse_scale, "fine": 1.0},
+        missing={"coarse": 0.0, "fine": 0.0},
         flow=None,
         snapshots=snapshots,
         split={},

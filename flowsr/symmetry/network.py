@@ -70,12 +70,12 @@ class Training:
     """Passes over the samples."""
     batch: int = 4
     """Samples per step."""
-    learning_rate: float = 1e-2
+    step_size: float = 1e-2
     """Of the first step."""
 
     def __post_init__(self):
-        if not (self.epochs > 0 and self.batch > 0 and self.learning_rate > 0):
-            raise ValueError("epochs, batch and learning_rate are positive")
+        if not (self.epochs > 0 and self.batch > 0 and self.step_size > 0):
+            raise ValueError("epochs, batch and step_size are positive")
 
 
 class ProbeNetwork(nn.Module):
@@ -171,7 +171,7 @@ def explained(network: ProbeNetwork, samples: Samples) -> float:
 
 def _fit(network: ProbeNetwork, samples: Samples, training: Training, progress: Progress) -> None:
     trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=training.learning_rate)
+    optimizer = torch.optim.Adam(trained, lr=training.step_size)
     batches = -(-len(samples) // training.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(training.epochs * batches, 1))
     values = samples.targets[0].numel()

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowsr.errors import FlowsrError
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 
 
-def resampled_filters(filters: Tensor, weights: Tensor, group: OctahedralGroup, at_once: bool = False) -> Tensor:
+def resampled_filters(filters: Tensor, weights: Tensor, group: PointGroup, at_once: bool = False) -> Tensor:
     """Filters turned by interpolation at every step, the published way of group convolution in three dimensions.
 
     The copy for each group element is resampled at its rotated taps by ``affine_grid`` and ``grid_sample``, its group

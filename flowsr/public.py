@@ -81,7 +81,7 @@ def train(
         folder: receives weights, card and learning curve; what was killed resumes from here.
         options: of that model.
         constraints: physics that its output obeys exactly: ``data_consistency``, ``solenoidal``.
-        augment: transform every training patch by a random element of ``O`` or ``Oh``; None: as they are.
+        augment: transform every training patch by a random element of this group (``Oh``, ``C4v [001]``); None: not.
         seed: of the initial weights and of the patches drawn.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: told the fraction done and a short message.

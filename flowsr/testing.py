@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.group import OctahedralGroup, octahedral_group
+from flowsr.group import PointGroup, octahedral_group, point_group
 from flowsr.group.fields import transform_field, transform_grid, transform_regular
 from flowsr.metrics import Curve, FieldMetric, finite_differences, measure_in_tiles
 from flowsr.metrics.tiles import cut_axes
@@ -48,7 +48,7 @@ SIDE = 7
 
 def assert_equivariant(
     layer: Callable[[Tensor, Any], Tensor],
-    group: str | OctahedralGroup = "Oh",
+    group: str | PointGroup = "Oh",
     irreps_in: str | None = "1o",
     irreps_out: str | None = "1o",
     *,
@@ -62,7 +62,7 @@ def assert_equivariant(
     Args:
         layer: called as ``layer(values, grid)`` where it is an :class:`~flowsr.models.Upscaler`, as
             ``layer(values, boundary)`` otherwise. Of a module a copy is measured, in double precision and ``eval()``.
-        group: ``O`` or ``Oh``, or the group itself.
+        group: the name of a point group, ``O``, ``Oh`` or ``C4v [001]``, or the group itself.
         irreps_in, irreps_out: e3nn irreps of input and output; None for regular features (batch, channels, n, x, y, z).
         channels: of a regular input.
         grid: of the input; its boundaries travel with the axes.
@@ -74,7 +74,7 @@ def assert_equivariant(
     Raises:
         AssertionError: an element beyond the tolerance.
     """
-    group = octahedral_group(group) if isinstance(group, str) else group
+    group = point_group(group) if isinstance(group, str) else group
     if isinstance(layer, nn.Module):
         layer = copy.deepcopy(layer).double().eval()
     if values is None:

@@ -99,6 +99,7 @@ class StudyModel(Network):
     """Settings of `train` that are this model's own."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.match_parameters is not None:
             raise ValueError("no match_parameters: in a study `budget` sets the widths")
 

@@ -20,7 +20,7 @@ from flowsr.data.open import open_field
 from flowsr.data.quality import carries_missing
 from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
-from flowsr.group import octahedral_group
+from flowsr.group import point_group
 from flowsr.group.fields import axis_action, transform_field
 from flowsr.windows import EQUAL_STEPS, Window
 
@@ -242,7 +242,7 @@ class OctahedralAugmentation:
     """Transforms both fields of a pair by the same random element of a group.
 
     Args:
-        group: ``O`` (rotations) or ``Oh`` (and reflections).
+        group: ``O`` (rotations), ``Oh`` (and reflections) or another subgroup of O_h, ``C4v [001]``.
         irreps: field type of the variable.
     """
 
@@ -256,7 +256,7 @@ class OctahedralAugmentation:
 
         Elements that would change the sides, spacings or boundaries of the patch are not drawn.
         """
-        group = octahedral_group(self.group)
+        group = point_group(self.group)
         elements = self._elements_that_keep(grid, self.group)
         element = elements[int(generator.integers(len(elements)))]
         frames = coarse.unflatten(0, (-1, fine.shape[0]))
@@ -266,7 +266,7 @@ class OctahedralAugmentation:
     @staticmethod
     @lru_cache
     def _elements_that_keep(grid: Grid, name: str) -> tuple[int, ...]:
-        group = octahedral_group(name)
+        group = point_group(name)
         images = [grid.transformed(*axis_action(element, group)) for element in range(group.order)]
         return tuple(element for element, other in enumerate(images) if _same_cells(grid, other))
 

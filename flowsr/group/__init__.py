@@ -88,20 +88,21 @@ from flowsr.group.fields import (
     transform_scalar,
 )
 from flowsr.group.irreps import Irrep
-from flowsr.group.octahedral import OctahedralGroup, octahedral_group
+from flowsr.group.octahedral import PointGroup, octahedral_group, point_group
 from flowsr.group.operations import Operation
 from flowsr.group.subgroups import Subgroup
 
 __all__ = [
     "Decomposition",
     "Irrep",
-    "OctahedralGroup",
     "Operation",
+    "PointGroup",
     "Subgroup",
     "axis_action",
     "decompose",
     "multiplicities",
     "octahedral_group",
+    "point_group",
     "representation",
     "restrict",
     "split_by_irrep",

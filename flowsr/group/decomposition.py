@@ -1,4 +1,4 @@
-"""What irreps of O or O_h a representation contains, and the basis in which that can be seen."""
+"""What irreps of a point group a representation contains, and the basis in which that can be seen."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from flowsr.group.fields import representation
-from flowsr.group.irreps import Irrep
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.irreps import Irrep, orthonormal_columns
+from flowsr.group.octahedral import PointGroup
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -33,7 +33,7 @@ class Decomposition:
         return " + ".join(name if m == 1 else f"{m} {name}" for name, m in self.multiplicities.items())
 
 
-def multiplicities(matrices: np.ndarray, group: OctahedralGroup) -> dict[str, int]:
+def multiplicities(matrices: np.ndarray, group: PointGroup) -> dict[str, int]:
     """How often each irrep occurs: the inner product of the characters.
 
     Args:
@@ -43,13 +43,15 @@ def multiplicities(matrices: np.ndarray, group: OctahedralGroup) -> dict[str, in
         ValueError: matrices whose characters are not those of a representation.
     """
     characters = np.trace(matrices, axis1=1, axis2=2)
-    counts = {irrep.name: float(irrep.characters @ characters) / group.order for irrep in group.irreps}
+    counts = {
+        irrep.name: float(irrep.characters @ characters) / group.order / irrep.commutant for irrep in group.irreps
+    }
     if any(abs(count - round(count)) > 1e-6 or round(count) < 0 for count in counts.values()):
         raise ValueError(f"not a representation of {group.name}: multiplicities {counts}")
     return {name: round(count) for name, count in counts.items() if round(count)}
 
 
-def decompose(matrices: np.ndarray, group: OctahedralGroup) -> Decomposition:
+def decompose(matrices: np.ndarray, group: PointGroup) -> Decomposition:
     """Take a representation apart into irreps.
 
     Args:
@@ -66,8 +68,8 @@ def decompose(matrices: np.ndarray, group: OctahedralGroup) -> Decomposition:
 
 
 @lru_cache(maxsize=64)
-def restrict(irreps: str, group: OctahedralGroup) -> Decomposition:
-    """A field type of full O(3), restricted to O or O_h: ``restrict("2e", octahedral_group("Oh"))`` is Eg + T2g.
+def restrict(irreps: str, group: PointGroup) -> Decomposition:
+    """A field type of full O(3), restricted to a point group: ``restrict("2e", octahedral_group("Oh"))`` is Eg + T2g.
 
     Args:
         irreps: e3nn irreps.
@@ -75,20 +77,22 @@ def restrict(irreps: str, group: OctahedralGroup) -> Decomposition:
     return decompose(representation(irreps, group), group)
 
 
-def split_by_irrep(coefficients: Array, group: OctahedralGroup) -> dict[str, Array]:
+def split_by_irrep(coefficients: Array, group: PointGroup) -> dict[str, Array]:
     """The rows of the group's Fourier transform, irrep by irrep.
 
     Args:
         coefficients: (..., n) array or tensor: ``group.fourier`` applied to functions on the group, or their squares.
 
     Returns:
-        name of each irrep, in the group's order, to its block (..., d, d): entry [..., i, j] goes with rho_ij.
+        name of each irrep, in the group's order, to its block (..., d, d): entry [..., i, j] goes with rho_ij. For one
+        of complex type (..., 1, 2).
     """
     blocks, start = {}, 0
     for irrep in group.irreps:
         d = irrep.dimension
-        blocks[irrep.name] = coefficients[..., start : start + d * d].reshape(*coefficients.shape[:-1], d, d)
-        start += d * d
+        size = irrep.copies * d
+        blocks[irrep.name] = coefficients[..., start : start + size].reshape(*coefficients.shape[:-1], -1, d)
+        start += size
     return blocks
 
 
@@ -100,18 +104,20 @@ def _adapted_columns(matrices: np.ndarray, irrep: Irrep, count: int) -> np.ndarr
     """
     n, size = matrices.shape[:2]
     transfer = irrep.dimension / n * np.einsum("gi,gab->iab", irrep.matrices[:, :, 0], matrices)
-    first = _orthonormal_columns(transfer[0], count)
+    if irrep.commutant > 1:
+        return _columns_of_complex_type(transfer, count)
+    first = orthonormal_columns(transfer[0], count)
     columns: np.ndarray = np.einsum("iab,bc->aci", transfer, first).reshape(size, count * irrep.dimension)
     return columns
 
 
-def _orthonormal_columns(projector: np.ndarray, rank: int) -> np.ndarray:
-    """(D, rank): Gram-Schmidt, longest column first; sparse where the projector is, no sign left to chance."""
-    remaining, chosen = projector.copy(), []
-    for _ in range(rank):
-        lengths = np.linalg.norm(remaining, axis=0).round(9)
-        column = remaining[:, lengths.argmax()]
-        column = column / np.linalg.norm(column)
-        chosen.append(column)
-        remaining = remaining - np.outer(column, column @ remaining)
+def _columns_of_complex_type(transfer: np.ndarray, count: int) -> np.ndarray:
+    """The same for an irrep of complex type, of which P_00 keeps both components and P_10 takes the first to the
+    second."""
+    remaining, chosen = transfer[0].copy(), []
+    for _ in range(count):
+        (first,) = orthonormal_columns(remaining, 1).T
+        for column in (first, transfer[1] @ first):
+            chosen.append(column)
+            remaining = remaining - np.outer(column, column @ remaining)
     return np.stack(chosen, axis=1)

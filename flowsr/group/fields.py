@@ -19,7 +19,7 @@ from torch import Tensor
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid, triple
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 
 if TYPE_CHECKING:
     from e3nn.o3 import Irreps
@@ -29,7 +29,7 @@ VECTORS = ("1o", "1e", "1x1o", "1x1e")
 
 
 @lru_cache(maxsize=64)
-def representation(irreps: str, group: OctahedralGroup) -> np.ndarray:
+def representation(irreps: str, group: PointGroup) -> np.ndarray:
     """Matrices of a field type for every group element, in e3nn's component order.
 
     This is the one place where e3nn's order enters flowsr. e3nn 0.6 orders the components of l = 1 as (x, y, z), which
@@ -89,7 +89,7 @@ def _double_precision_on_cpu() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def axis_action(element: int, group: OctahedralGroup) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+def axis_action(element: int, group: PointGroup) -> tuple[tuple[int, int, int], tuple[int, ...]]:
     """The action of an element on an array of three axes, as a permutation and flips.
 
     Returns:
@@ -102,7 +102,7 @@ def axis_action(element: int, group: OctahedralGroup) -> tuple[tuple[int, int, i
     return source, flipped
 
 
-def transform_scalar(field: Tensor, element: int, group: OctahedralGroup) -> Tensor:
+def transform_scalar(field: Tensor, element: int, group: PointGroup) -> Tensor:
     """(g.s)(x) = s(g^-1 x): move voxels only.
 
     Args:
@@ -117,7 +117,7 @@ def transform_scalar(field: Tensor, element: int, group: OctahedralGroup) -> Ten
     return moved.flip([lead + axis for axis in flipped]) if flipped else moved
 
 
-def transform_field(field: Tensor, element: int, irreps: str, group: OctahedralGroup) -> Tensor:
+def transform_field(field: Tensor, element: int, irreps: str, group: PointGroup) -> Tensor:
     """(g.v)(x) = rho(g) v(g^-1 x): move voxels and turn components.
 
     Args:
@@ -151,7 +151,7 @@ def _scaled(field: Tensor, weight: float) -> Tensor:
     return -field if weight == -1 else weight * field
 
 
-def transform_regular(features: Tensor, element: int, group: OctahedralGroup) -> Tensor:
+def transform_regular(features: Tensor, element: int, group: PointGroup) -> Tensor:
     """(g.f)(x, h) = f(g^-1 x, g^-1 h): move voxels and group index.
 
     Args:
@@ -169,12 +169,12 @@ def transform_regular(features: Tensor, element: int, group: OctahedralGroup) ->
     return transform_scalar(features, element, group).index_select(-4, source)
 
 
-def transform_grid(grid: Grid, element: int, group: OctahedralGroup) -> Grid:
+def transform_grid(grid: Grid, element: int, group: PointGroup) -> Grid:
     """The grid of a transformed field: its axes permuted and reversed, the centre of the box where it was."""
     return grid.transformed(*axis_action(element, group))
 
 
-def tap_permutation(group: OctahedralGroup, kernel_size: int) -> np.ndarray:
+def tap_permutation(group: PointGroup, kernel_size: int) -> np.ndarray:
     """Where a rotated filter takes its taps from.
 
     Taps are numbered in C order over (y_x, y_y, y_z), each from -(k//2) to k//2.
@@ -190,7 +190,7 @@ def tap_permutation(group: OctahedralGroup, kernel_size: int) -> np.ndarray:
     return _cube_permutation(group, kernel_size)
 
 
-def subvoxel_permutation(group: OctahedralGroup, factor: int) -> np.ndarray:
+def subvoxel_permutation(group: PointGroup, factor: int) -> np.ndarray:
     """Where the parts of a divided cell go when the cell is rotated about its centre.
 
     Sub-positions of a cell split into s^3 are numbered in C order over (p_x, p_y, p_z), each from 0 to s - 1.
@@ -207,7 +207,7 @@ def subvoxel_permutation(group: OctahedralGroup, factor: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _cube_permutation(group: OctahedralGroup, side: int) -> np.ndarray:
+def _cube_permutation(group: PointGroup, side: int) -> np.ndarray:
     """(n, side^3): [g, p] is the C-order number of g^-1 p among the cells of a cube, g about the cube's centre."""
     cells = np.indices((side,) * 3).reshape(3, -1)
     doubled = 2 * cells - (side - 1)  # integers, and the centre at 0, for odd and even sides alike

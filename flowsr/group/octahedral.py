@@ -1,4 +1,4 @@
-"""The octahedral groups: O (24 rotations of the cube) and O_h (all 48 symmetries), as tables of integers."""
+"""The octahedral groups O (24 rotations of the cube) and O_h (all 48 symmetries), and every point group within them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flowsr.errors import FlowsrError
-from flowsr.group.irreps import Irrep, fourier_matrix, irreps_of
+from flowsr.errors import BadValue, FlowsrError
+from flowsr.group.irreps import Irrep, fourier_matrix, irreps_of, irreps_within
 from flowsr.group.operations import Operation, signed_permutation_matrices
 from flowsr.group.subgroups import Subgroup, generated, subgroup_classes
+
+OCTAHEDRAL = ("O", "Oh")
 
 # The order in which character tables print the classes: (symbol of the operation, family of its axis).
 CLASS_ORDER = (
@@ -30,29 +32,28 @@ CLASS_ORDER = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class OctahedralGroup:
-    """O or O_h. Get one from :func:`octahedral_group`; copies and unpickled ones are that same object.
+class PointGroup:
+    """A group of signed permutation matrices: O_h, O or another subgroup of it, as tables of integers.
+
+    Get one from :func:`point_group`; copies and unpickled ones are that same object.
 
     Elements are numbered 0 to n - 1, and every table is indexed by these numbers. Element 0 is the identity.
 
     Args:
-        name: ``O`` or ``Oh``.
+        name: ``O``, ``Oh`` or the label of another subgroup of O_h, ``C4v [001]``.
         matrices: (n, 3, 3) int64, read-only.
+        order: number of elements n. A number of its own: torch.compile would make writable what it counts.
     """
 
     name: str
     matrices: np.ndarray
+    order: int
 
     def __repr__(self) -> str:
-        return f"octahedral_group({self.name!r})"
+        return f"{'octahedral' if self.name in OCTAHEDRAL else 'point'}_group({self.name!r})"
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return octahedral_group, (self.name,)
-
-    @property
-    def order(self) -> int:
-        """Number of elements n, 24 or 48."""
-        return {"O": 24, "Oh": 48}[self.name]  # by name: torch.compile would make writable what it counts
+        return point_group, (self.name,)
 
     @cached_property
     def _index(self) -> dict[bytes, int]:
@@ -99,7 +100,7 @@ class OctahedralGroup:
         """Conjugacy classes, each a sorted tuple of element numbers, in the order of printed character tables."""
         conjugates = self.multiplication[self.multiplication, self.inverse[:, None]]  # [a, g] -> a g a^-1
         found = {tuple(sorted({int(g) for g in conjugates[:, g]})) for g in range(self.order)}
-        return tuple(sorted(found, key=lambda members: CLASS_ORDER.index(self._class_key(members))))
+        return tuple(sorted(found, key=lambda members: (CLASS_ORDER.index(self._class_key(members)), members)))
 
     def _class_key(self, members: tuple[int, ...]) -> tuple[str, str]:
         operation = self.operations[members[0]]
@@ -107,16 +108,20 @@ class OctahedralGroup:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """``E``, ``8C3``, ... one for each class: how many elements, and what they do."""
+        """``E``, ``8C3``, ... one for each class: how many elements, and what they do, with an axis if two do it."""
+        keys = [(len(members), self.operations[members[0]].symbol) for members in self.classes]
         return tuple(
-            (str(len(members)) if len(members) > 1 else "") + self.operations[members[0]].symbol
-            for members in self.classes
+            (str(key[0]) if key[0] > 1 else "") + (key[1] if keys.count(key) == 1 else self.operations[first].label)
+            for key, (first, *_) in zip(keys, self.classes, strict=True)
         )
 
     @cached_property
     def irreps(self) -> tuple[Irrep, ...]:
-        """Real orthogonal irreducible representations, A1 A2 E T1 T2 (O_h: with g, then with u)."""
-        return irreps_of(self.matrices)
+        """Real orthogonal irreducible representations, A1 A2 E T1 T2 (O_h: with g, then with u), the trivial one first.
+
+        Real ones of complex type, such as E of C4, count as one of dimension 2.
+        """
+        return irreps_of(self.matrices) if self.name in OCTAHEDRAL else irreps_within(self.operations)
 
     def irrep(self, name: str) -> Irrep:
         """The irreducible representation of that name.
@@ -186,16 +191,54 @@ class OctahedralGroup:
 
 
 @lru_cache
-def octahedral_group(name: str) -> OctahedralGroup:
+def octahedral_group(name: str) -> PointGroup:
     """The group ``O`` (24 elements) or ``Oh`` (48 elements); always the same object.
 
     Raises:
         FlowsrError: another name.
     """
-    if name not in ("O", "Oh"):
+    if name not in OCTAHEDRAL:
         raise FlowsrError("unknown group", variable="group", expected="O or Oh", found=repr(name))
     matrices = signed_permutation_matrices()
-    return OctahedralGroup(name, _frozen(matrices if name == "Oh" else matrices[: len(matrices) // 2]))
+    order = len(matrices) if name == "Oh" else len(matrices) // 2
+    return PointGroup(name, _frozen(matrices[:order]), order)
+
+
+def point_group(name: str) -> PointGroup:
+    """O, O_h or any other of the 98 subgroups of O_h; always the same object.
+
+    Args:
+        name: ``O``, ``Oh``, or a :attr:`~flowsr.group.Subgroup.label`, with or without blanks: ``C4v [001]``,
+            ``C2v(100;100)[100]``; the name alone where no other subgroup has it: ``Td``.
+
+    Raises:
+        BadValue: another name, or one that several subgroups share.
+    """
+    if name in OCTAHEDRAL:
+        return octahedral_group(name)
+    wanted = "".join(str(name).split())
+    subgroups = octahedral_group("Oh").subgroups
+    found = [s for s in subgroups if s.label.replace(" ", "") == wanted]
+    found = found or [s for s in subgroups if wanted in (s.name, s.schoenflies)]
+    if len(found) != 1:
+        near = found or [s for s in subgroups if s.schoenflies == wanted.partition("[")[0].partition("(")[0]]
+        raise BadValue(
+            "several subgroups have this name" if found else "unknown group",
+            variable="group",
+            expected=" or ".join(s.label for s in near) or "O, Oh or a subgroup of Oh, such as C4v [001]",
+            found=repr(name),
+        )
+    return _within(found[0].label)
+
+
+@lru_cache
+def _within(label: str) -> PointGroup:
+    """The subgroup of O_h with a label, its elements in the order that they have there."""
+    if label in OCTAHEDRAL:
+        return octahedral_group(label)
+    whole = octahedral_group("Oh")
+    (subgroup,) = (subgroup for subgroup in whole.subgroups if subgroup.label == label)
+    return PointGroup(label, _frozen(whole.matrices[list(subgroup.elements)]), subgroup.order)
 
 
 def _frozen(values: ArrayLike) -> np.ndarray:

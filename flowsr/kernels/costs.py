@@ -6,7 +6,7 @@ Per voxel, with C_in and C_out channels, L filter banks, n group elements, k^3 t
 - ``dense`` multiplies and adds C_in C_out n^2 k^3 times, whatever L, after gathering L C_in C_out n^2 k^3 filter
   entries once;
 - ``fourier`` gathers C_in n k^3 values, transforms them with n multiply-adds each, multiplies and adds
-  L C_in C_out k^3 sum d^3 times, and transforms and writes L C_out n values.
+  L C_in C_out k^3 sum d^3 times (half of d^3 for irreps of complex type), and transforms and writes L C_out n values.
 
 A backward pass costs ``dense`` two more convolutions; ``fourier`` one more gather and transform, and two more products.
 The rates are those of one AMD EPYC core (AVX-512; oneDNN's convolutions, MKL's matrix products), float32, from the
@@ -84,7 +84,7 @@ def _fourier_pass(case: Case, gathered: int, produced: int, voxels: int, product
     """One gather and transform of ``gathered`` channels, and products with ``produced`` channels."""
     values = gathered * case.order * case.taps * voxels
     written = products * produced * case.order * voxels
-    multiplications = gathered * produced * case.taps * sum([d**3 for d in case.irrep_dimensions]) * voxels
+    multiplications = gathered * produced * case.taps * case.irrep_products * voxels
     product_rate = PRODUCT_RATE * produced / (produced + PRODUCT_HALF_RATE_CHANNELS)
     slower = SEVERAL_THREADS if case.threads > 1 else 1.0
     return slower * (

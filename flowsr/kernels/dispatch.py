@@ -39,7 +39,7 @@ class Case:
 
     Args:
         order: number of group elements n.
-        irrep_dimensions: dimensions d of the group's irreps; the squares sum to n.
+        irrep_dimensions: dimensions d of the group's irreps.
         batch, channels_in, channels_out, filter_banks, taps: sizes of the convolution.
         cells: voxels along x, y, z.
         padding: how each axis is continued.
@@ -47,6 +47,8 @@ class Case:
         device: ``cpu``, ``cuda``, ...
         gradient: whether a backward pass will follow.
         threads: of torch on a CPU.
+        irrep_copies: how often each irrep is among the functions on the group; none given: as often as d.
+        cosets: of the elements that only change signs, 6 for O and O_h.
     """
 
     order: int
@@ -62,11 +64,19 @@ class Case:
     device: str
     gradient: bool
     threads: int = 1
+    irrep_copies: tuple[int, ...] = ()
+    cosets: int = 6
 
     @property
     def voxels(self) -> int:
         """Voxels of the whole batch."""
         return self.batch * self.cells[0] * self.cells[1] * self.cells[2]
+
+    @property
+    def irrep_products(self) -> int:
+        """Multiply-adds per channel pair and tap of the product of every irrep: sum d^3, half of it of complex type."""
+        copies = self.irrep_copies or self.irrep_dimensions
+        return sum([d * d * count for d, count in zip(self.irrep_dimensions, copies)])
 
     @classmethod
     def of(cls, features: Tensor, filters: Tensor, tables: ConvolutionTables, padding: tuple[str, str, str]) -> Case:
@@ -86,6 +96,8 @@ class Case:
             device=features.device.type,
             gradient=torch.is_grad_enabled() and (features.requires_grad or filters.requires_grad),
             threads=_torch_threads(),
+            irrep_copies=tables.irrep_copies,
+            cosets=tables.cosets,
         )
 
 

@@ -11,8 +11,8 @@ product per irrep rho of dimension d (k, i, j number rows and columns of rho; c,
     F'_ki(o) = sqrt(n/d) sum_r sum_c sum_j  F_r,kj(c)  psi'_r,ij(o, c)
 
 which is sum d^3 instead of n^2 multiply-adds per channel pair and tap: 64 instead of 576 for O, 128 instead of 2304 for
-O_h. Gathering f into F_r makes 27 copies of it, so that is done a block of voxels at a time, in a workspace of fixed
-size.
+O_h. (Of an irrep of complex type, whose rows repeat each other, k takes d/2 values only.) Gathering f into F_r makes 27
+copies of it, so that is done a block of voxels at a time, in a workspace of fixed size.
 
 The gradient for the input is the same sum with the transposed filter psi'_r^T(u) = psi(-r, u^-1) on the gathered output
 gradient, and the gradient for the filters needs that same gathered gradient next to the plain input: one gather serves
@@ -100,16 +100,16 @@ class _Gathered:
         return torch.mm(self.fourier, by_tap.view(order, -1), out=by_offset.view(order, -1))
 
 
-def _irrep_blocks(dimensions: Sequence[int]) -> Iterator[tuple[int, int, slice]]:
-    """(irrep number, dimension d, rows of coefficients (k, .) ) for every irrep and every k in 0..d-1."""
+def _irrep_blocks(dimensions: Sequence[int], copies: Sequence[int]) -> Iterator[tuple[int, int, slice]]:
+    """(irrep number, dimension d, rows of coefficients (k, .) ) for every irrep and every k below its copies."""
     start = 0
-    for number, d in enumerate(dimensions):
-        for _ in range(d):
+    for number, (d, count) in enumerate(zip(dimensions, copies, strict=True)):
+        for _ in range(count):
             yield number, d, slice(start, start + d)
             start += d
 
 
-def _spectra(body_filters: Tensor, fourier: Tensor, dimensions: Sequence[int]) -> list[Tensor]:
+def _spectra(body_filters: Tensor, fourier: Tensor, dimensions: Sequence[int], copies: Sequence[int]) -> list[Tensor]:
     """Matrices (d channels_out, d k^3 channels_in) of the product of each irrep, rows (i, o), columns (j, r, c).
 
     Args:
@@ -119,21 +119,27 @@ def _spectra(body_filters: Tensor, fourier: Tensor, dimensions: Sequence[int]) -
     channels_out, channels_in, _, taps = body_filters.shape
     coefficients = torch.einsum("qu,ocur->qorc", fourier, body_filters)
     spectra, start = [], 0
-    for d in dimensions:
-        part = coefficients[start : start + d * d].view(d, d, channels_out, taps, channels_in)
+    for d, count in zip(dimensions, copies, strict=True):
+        part = coefficients[start : start + count * d].view(count, d, channels_out, taps, channels_in)
+        if count < d:  # complex type: [[a, b], [-b, a]] of its first row
+            part = torch.cat([part, torch.stack([-part[:, 1], part[:, 0]], 1)])
         spectra.append(((order / d) ** 0.5 * part.transpose(1, 2)).reshape(d * channels_out, d * taps * channels_in))
-        start += d * d
+        start += count * d
     return spectra
 
 
-def _from_spectra(spectra: list[Tensor], fourier: Tensor, dimensions: Sequence[int], shape: Sequence[int]) -> Tensor:
+def _from_spectra(
+    spectra: list[Tensor], fourier: Tensor, dimensions: Sequence[int], copies: Sequence[int], shape: Sequence[int]
+) -> Tensor:
     """The adjoint of :func:`_spectra`; ``shape`` is that of the body filters."""
     order = len(fourier)
     channels_out, channels_in, _, taps = shape
-    parts = [
-        (order / d) ** 0.5 * matrix.view(d, channels_out, d, taps, channels_in).transpose(1, 2).flatten(0, 1)
-        for matrix, d in zip(spectra, dimensions)
-    ]
+    parts = []
+    for matrix, d, count in zip(spectra, dimensions, copies, strict=True):
+        part = (order / d) ** 0.5 * matrix.view(d, channels_out, d, taps, channels_in).transpose(1, 2)
+        if count < d:
+            part = torch.stack([part[0, 0] + part[1, 1], part[0, 1] - part[1, 0]])[None]
+        parts.append(part.flatten(0, 1))
     return torch.einsum("qu,qorc->ocur", fourier, torch.cat(parts))
 
 
@@ -173,6 +179,7 @@ def fourier_operator(
     tap_action: Tensor,
     inverse: Tensor,
     dimensions: Sequence[int],
+    copies: Sequence[int],
     edges: str,
 ) -> Tensor:
     """sum_y sum_h psi(g^-1 y, g^-1 h) f(x+y, h), without relaxed weights.
@@ -183,7 +190,7 @@ def fourier_operator(
         filters: (channels_out, channels_in, n, k^3).
         fourier: (n, n) in the dtype of ``features``.
         tap_action, inverse: see :class:`~flowsr.kernels.tables.ConvolutionTables`.
-        dimensions: of the irreps, in the order of the rows of ``fourier``.
+        dimensions, copies: d of the irreps, in the order of the rows of ``fourier``, and d or, of complex type, d/2.
         edges: ``periodic``, ``zero`` or ``none`` along x, y, z, with commas between.
 
     Returns:
@@ -194,25 +201,27 @@ def fourier_operator(
     halo = round(taps ** (1 / 3)) // 2
     with torch.autocast(features.device.type, enabled=False):
         extended = _extend(features, halo, edges, zeros=0)
-        spectra = _spectra(_body_filters(filters, tap_action, inverse), fourier, dimensions)
+        spectra = _spectra(_body_filters(filters, tap_action, inverse), fourier, dimensions, copies)
         values = order * taps * channels_in
         blocks = list(_blocks(result.shape[-3:], values, features))
         workspace = _workspace(blocks, result.shape[-1], values, features)
         for sample, target in zip(extended, result):
             gathered = _Gathered(sample, _rows(tap_action, inverse), fourier, workspace)
             for block in blocks:
-                product = _multiply(spectra, gathered.transformed(block), dimensions, channels_out)
+                product = _multiply(spectra, gathered.transformed(block), dimensions, copies, channels_out)
                 _write(target, block, torch.mm(fourier.t(), product))
     return result
 
 
-def _multiply(spectra: list[Tensor], coefficients: Tensor, dimensions: Sequence[int], channels: int) -> Tensor:
+def _multiply(
+    spectra: list[Tensor], coefficients: Tensor, dimensions: Sequence[int], copies: Sequence[int], channels: int
+) -> Tensor:
     """The matrix product of every irrep: (n, k^3 channels_in voxels) to (n, channels voxels)."""
     order = len(coefficients)
     columns = [matrix.shape[1] for matrix in spectra]
     voxels = coefficients.shape[1] * dimensions[0] // columns[0]
     product = coefficients.new_empty(order, channels * voxels)
-    for number, d, rows in _irrep_blocks(dimensions):
+    for number, d, rows in _irrep_blocks(dimensions, copies):
         torch.mm(
             spectra[number],
             coefficients[rows].view(columns[number], voxels),
@@ -236,6 +245,7 @@ def fourier_gradients(
     tap_action: Tensor,
     inverse: Tensor,
     dimensions: Sequence[int],
+    copies: Sequence[int],
     edges: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of :func:`fourier_operator` for its input and its filters, given that for its result."""
@@ -245,7 +255,7 @@ def fourier_gradients(
     with torch.autocast(features.device.type, enabled=False):
         extended = _extend(gradient, halo, edges, zeros=2 * halo)
         adjoint = _adjoint_filters(filters, inverse)
-        spectra = _spectra(adjoint, fourier, dimensions)
+        spectra = _spectra(adjoint, fourier, dimensions, copies)
         spectra_gradients = [torch.zeros_like(matrix) for matrix in spectra]
         values = order * taps * channels_out
         blocks = list(_blocks(features.shape[-3:], values, features))
@@ -254,20 +264,25 @@ def fourier_gradients(
             gathered = _Gathered(sample, _rows(tap_action, inverse), fourier, workspace)
             for block in blocks:
                 coefficients = gathered.transformed(block)
-                product = _multiply(spectra, coefficients, dimensions, channels_in)
+                product = _multiply(spectra, coefficients, dimensions, copies, channels_in)
                 _write(target, block, torch.mm(fourier.t(), product))
                 plain = torch.mm(fourier, block.of(source).transpose(0, 1).reshape(order, -1))
-                _accumulate(spectra_gradients, plain, coefficients, dimensions, channels_in)
-        filters_gradient = _from_spectra(spectra_gradients, fourier, dimensions, adjoint.shape)
+                _accumulate(spectra_gradients, plain, coefficients, dimensions, copies, channels_in)
+        filters_gradient = _from_spectra(spectra_gradients, fourier, dimensions, copies, adjoint.shape)
         return result, _adjoint_filters(filters_gradient, inverse).contiguous()
 
 
 def _accumulate(
-    totals: list[Tensor], plain: Tensor, coefficients: Tensor, dimensions: Sequence[int], channels: int
+    totals: list[Tensor],
+    plain: Tensor,
+    coefficients: Tensor,
+    dimensions: Sequence[int],
+    copies: Sequence[int],
+    channels: int,
 ) -> None:
     """Add plain times gathered coefficients, summed over the voxels of the block and over k, to each irrep's total."""
     voxels = plain.shape[1] // channels
-    for number, d, rows in _irrep_blocks(dimensions):
+    for number, d, rows in _irrep_blocks(dimensions, copies):
         gathered = coefficients[rows].view(-1, voxels)
         totals[number].addmm_(plain[rows].view(d * channels, voxels), gathered.t())
 
@@ -286,6 +301,7 @@ def _(
     tap_action: Tensor,
     inverse: Tensor,
     dimensions: Sequence[int],
+    copies: Sequence[int],
     edges: str,
 ) -> Tensor:
     return features.new_empty(_result_shape(features, filters, edges))
@@ -297,30 +313,30 @@ def _(features: Tensor, filters: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
 
 
 def _keep_operands(ctx: Any, inputs: Any, output: Tensor) -> None:
-    features, filters, fourier, tap_action, inverse, ctx.dimensions, ctx.edges = inputs
+    features, filters, fourier, tap_action, inverse, ctx.dimensions, ctx.copies, ctx.edges = inputs
     ctx.save_for_backward(features, filters, fourier, tap_action, inverse)
 
 
 def _operator_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     features, filters, *tables = ctx.saved_tensors
-    gradients = fourier_gradients(features, filters, gradient, *tables, ctx.dimensions, ctx.edges)
-    return *gradients, None, None, None, None, None
+    gradients = fourier_gradients(features, filters, gradient, *tables, ctx.dimensions, ctx.copies, ctx.edges)
+    return *gradients, None, None, None, None, None, None
 
 
 def _keep_operands_and_gradient(ctx: Any, inputs: Any, output: object) -> None:
-    features, filters, gradient, fourier, tap_action, inverse, ctx.dimensions, ctx.edges = inputs
+    features, filters, gradient, fourier, tap_action, inverse, ctx.dimensions, ctx.copies, ctx.edges = inputs
     ctx.save_for_backward(features, filters, gradient, fourier, tap_action, inverse)
 
 
 def _gradients_backward(ctx: Any, of_features: Tensor, of_filters: Tensor) -> tuple[Tensor | None, ...]:
     """The operator is bilinear: its second derivatives are itself and its first ones, with operands exchanged."""
     features, filters, gradient, *tables = ctx.saved_tensors
-    constants = (*tables, ctx.dimensions, ctx.edges)
+    constants = (*tables, ctx.dimensions, ctx.copies, ctx.edges)
     for_features, for_filters = fourier_gradients(of_features, of_filters, gradient, *constants)
     for_gradient = fourier_operator(of_features, filters, *constants) + fourier_operator(
         features, of_filters, *constants
     )
-    return for_features, for_filters, for_gradient, None, None, None, None, None
+    return for_features, for_filters, for_gradient, None, None, None, None, None, None
 
 
 fourier_operator.register_autograd(_operator_backward, setup_context=_keep_operands)
@@ -352,6 +368,7 @@ def fourier_convolution(
         tables.tap_action,
         tables.inverse,
         tables.irrep_dimensions,
+        tables.irrep_copies,
         edges,
     )
     weighted: Tensor = strict.unflatten(1, filters.shape[:2]) * relaxed_weights.to(dtype)[:, None, :, None, None, None]

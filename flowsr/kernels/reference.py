@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from flowsr.group.fields import representation
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 from flowsr.kernels.padding import Padding
 
 
 def reference_lifting(
-    features: Tensor, filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, irreps: str, padding: Padding
+    features: Tensor, filters: Tensor, relaxed_weights: Tensor, group: PointGroup, irreps: str, padding: Padding
 ) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y psi_l(g^-1 y) rho(g^-1) f(x+y).
 
@@ -41,7 +41,7 @@ def reference_lifting(
 
 
 def reference_convolution(
-    features: Tensor, filters: Tensor, relaxed_weights: Tensor, group: OctahedralGroup, padding: Padding
+    features: Tensor, filters: Tensor, relaxed_weights: Tensor, group: PointGroup, padding: Padding
 ) -> Tensor:
     """f'(x,g) = sum_l w_l(g) sum_y sum_h psi_l(g^-1 y, g^-1 h) f(x+y, h).
 
@@ -65,7 +65,7 @@ def reference_projection(
     features: Tensor,
     filters: Tensor,
     relaxed_weights: Tensor,
-    group: OctahedralGroup,
+    group: PointGroup,
     irreps: str,
     padding: Padding,
     upsample: int = 1,
@@ -99,7 +99,7 @@ def _offsets(taps: int) -> list[tuple[int, int, int]]:
     return list(product(along, along, along))
 
 
-def _taps_seen_by(group: OctahedralGroup, g: int, taps: int) -> list[int]:
+def _taps_seen_by(group: PointGroup, g: int, taps: int) -> list[int]:
     """The number of the tap g^-1 y, for every y."""
     offsets = _offsets(taps)
     return [offsets.index(tuple(group.matrices[g].T @ y)) for y in offsets]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowsr.group.fields import representation, subvoxel_permutation, tap_permutation
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 
 
 class ConvolutionTables(nn.Module):
@@ -18,7 +18,7 @@ class ConvolutionTables(nn.Module):
     dtype becomes, and are not part of a state_dict.
 
     Args:
-        group: O or O_h, order n.
+        group: a point group, order n.
         kernel_size: k, odd.
         irreps: e3nn irreps of a field the layer reads or writes, dimension D (lifting and projection).
         upsample: s, sub-positions per axis and cell (sub-voxel up-sampling).
@@ -31,7 +31,9 @@ class ConvolutionTables(nn.Module):
         representation: (n, D, D) float64, rho(g).
         invariants: (D, number of invariants) float64, see :func:`invariant_basis`.
         fourier: (n, n) float64, the orthogonal group Fourier matrix.
-        irrep_dimensions: dimension of every irrep, in the order of the rows of ``fourier``.
+        cosets: of the elements that only change the signs of axes, 6 for O and O_h.
+        irrep_dimensions: dimension d of every irrep, in the order of the rows of ``fourier``.
+        irrep_copies: how often each is among the functions on the group: d, or d/2 for one of complex type.
 
     Raises:
         ValueError: an even kernel size, a factor below 1, or irreps that e3nn cannot read.
@@ -45,13 +47,15 @@ class ConvolutionTables(nn.Module):
     invariants: Tensor
     fourier: Tensor
 
-    def __init__(self, group: OctahedralGroup, kernel_size: int, irreps: str = "0e", upsample: int = 1):
+    def __init__(self, group: PointGroup, kernel_size: int, irreps: str = "0e", upsample: int = 1):
         super().__init__()
         self.group = group
         self.kernel_size = int(kernel_size)
         self.upsample = int(upsample)
         # Kept here because torch.compile makes every array writable that a traced graph touches, the group's too.
         self.irrep_dimensions = tuple(irrep.dimension for irrep in group.irreps)
+        self.cosets = group.order // len([m for m in group.matrices if np.count_nonzero(np.diag(m)) == 3])
+        self.irrep_copies = tuple(irrep.copies for irrep in group.irreps)
         self._exact = {
             "inverse": group.inverse,
             "group_action": group.left_quotient,

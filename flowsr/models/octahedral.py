@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
-from flowsr.group import octahedral_group
+from flowsr.group import point_group
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
 
@@ -19,7 +19,8 @@ class OctahedralNetwork(LearnedUpscaler):
     """Group-convolutional up-scaler.
 
     Args:
-        group: ``O`` (24 rotations) or ``Oh`` (48, with reflections).
+        group: ``O`` (24 rotations), ``Oh`` (48, with reflections) or any other subgroup of O_h by its label, such as
+            ``C2v(100;100)[100]``.
         channels: regular channels, each of them one value per group element.
         blocks: residual blocks of two group convolutions.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
@@ -43,7 +44,7 @@ class OctahedralNetwork(LearnedUpscaler):
     ):
         super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
-        self.group = octahedral_group(group)
+        self.group = point_group(group)
         shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
         self.lifting = LiftingConv(self.group, self.irreps, self.frames, channels, **shared)
         self.blocks = Chain(

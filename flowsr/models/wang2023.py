@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
-from flowsr.group import octahedral_group
+from flowsr.group import point_group
 from flowsr.kernels.padding import Boundary, pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.models.image_networks import PaddedConv, ScaledBlock
@@ -124,7 +124,7 @@ class PaperOctahedral(EarlyUpsampling):
     ):
         super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
-        self.group = octahedral_group(group)
+        self.group = point_group(group)
         layers = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
         tail = Projection(self.group, channels, self.irreps, **layers)
         self.assemble(

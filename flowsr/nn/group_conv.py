@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 from flowsr.kernels import ConvolutionTables, group_convolution
 from flowsr.kernels.dispatch import ACTIVATIONS
 from flowsr.kernels.padding import PERIODIC, Boundary, paddings
@@ -23,7 +23,7 @@ class GroupConv(RelaxedLayer):
     Brock et al. 2021, arXiv 2101.08692, there by constraint, here at the start only).
 
     Args:
-        group: O or O_h, order n.
+        group: a point group, order n.
         channels_in, channels_out: regular channels, each with one value per group element.
         kernel_size: k, odd.
         filter_banks: L.
@@ -38,7 +38,7 @@ class GroupConv(RelaxedLayer):
 
     def __init__(
         self,
-        group: OctahedralGroup,
+        group: PointGroup,
         channels_in: int,
         channels_out: int,
         kernel_size: int = 3,

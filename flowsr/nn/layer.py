@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 from flowsr.kernels.dense import FilterCache
 from flowsr.kernels.padding import PERIODIC, paddings
 from flowsr.kernels.tables import ConvolutionTables
@@ -58,7 +58,7 @@ class RelaxedLayer(nn.Module):
         self.cache = FilterCache()
 
     @property
-    def group(self) -> OctahedralGroup:
+    def group(self) -> PointGroup:
         """The group the layer commutes with while its relaxed weights are constant."""
         return self.tables.group
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 from flowsr.kernels.dense import convolve, expanded
 from flowsr.kernels.expansion import expand_lifting
 from flowsr.kernels.padding import PERIODIC, Boundary, paddings
@@ -20,7 +20,7 @@ class LiftingConv(RelaxedLayer):
     in Wang, Walters & Smidt 2023 (arXiv 2310.02299), with w on the output's group index.
 
     Args:
-        group: O or O_h, order n.
+        group: a point group, order n.
         irreps_in: e3nn irreps of one input channel, dimension D (velocity ``1o``).
         channels_in: number of such fields, stacked along the component axis.
         channels_out: regular channels.
@@ -34,7 +34,7 @@ class LiftingConv(RelaxedLayer):
 
     def __init__(
         self,
-        group: OctahedralGroup,
+        group: PointGroup,
         irreps_in: str,
         channels_in: int,
         channels_out: int,

@@ -6,7 +6,7 @@ from math import prod
 
 from torch import Tensor
 
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 from flowsr.kernels.dense import convolve, expanded
 from flowsr.kernels.expansion import expand_projection
 from flowsr.kernels.padding import PERIODIC, Boundary, paddings
@@ -25,7 +25,7 @@ class Projection(RelaxedLayer):
     The bias lies in the part of the field's representation that no element changes: a scalar gets one, a velocity none.
 
     Args:
-        group: O or O_h, order n.
+        group: a point group, order n.
         channels_in: regular channels.
         irreps_out: e3nn irreps of the field, dimension D (velocity ``1o``).
         kernel_size: k, odd.
@@ -40,7 +40,7 @@ class Projection(RelaxedLayer):
 
     def __init__(
         self,
-        group: OctahedralGroup,
+        group: PointGroup,
         channels_in: int,
         irreps_out: str,
         kernel_size: int = 3,

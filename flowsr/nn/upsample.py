@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowsr.group.octahedral import OctahedralGroup
+from flowsr.group.octahedral import PointGroup
 from flowsr.kernels.padding import PERIODIC, Boundary
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.nn.group_conv import GroupConv
@@ -38,13 +38,13 @@ class SubVoxelUpsample(nn.Module):
     (arXiv 1609.05158).
 
     Args:
-        group: O or O_h, order n.
+        group: a point group, order n.
         channels_in, channels_out: regular channels.
         factor: s.
         options: those of :class:`~flowsr.nn.GroupConv`.
     """
 
-    def __init__(self, group: OctahedralGroup, channels_in: int, channels_out: int, factor: int, **options: Any):
+    def __init__(self, group: PointGroup, channels_in: int, channels_out: int, factor: int, **options: Any):
         super().__init__()
         self.tables = ConvolutionTables(group, kernel_size=1, upsample=factor)
         self.convolution = GroupConv(group, channels_in, channels_out * factor**3, **options)

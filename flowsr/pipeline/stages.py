@@ -314,7 +314,7 @@ def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
             for key, values in relaxed_weights(model).items()
             if model.get_parameter(f"{key}.relaxed_weights").requires_grad
         }
-        if trained:
+        if trained and model.group.order > 1:
             weights.append(RelaxedWeights(name, model.group.name, trained))
     how_made = HowMade(
         command=f"flowsr run {plan.output / 'config.yaml'}",

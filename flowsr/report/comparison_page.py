@@ -486,6 +486,6 @@ def _weights(index: int, relaxed: RelaxedWeights, looks: Mapping[str, ModelLook]
         "named by axis and sense: deviation from the row’s mean, over its r.m.s. White everywhere would be exact "
         "equivariance. (b) The same taken apart by the group Fourier transform: the part of each row in every irrep "
         "other than the trivial one."
-    ).format(label=label, group=Markup("<i>O</i><sub>h</sub>" if relaxed.group == "Oh" else "<i>O</i>"))
+    ).format(label=label, group=Markup("<i>O</i><sub>h</sub>") if relaxed.group == "Oh" else relaxed.group)
     alt = f"Relaxed weights by layer and group element. {sentence}"
     return sentence, drawn(weights_figure(relaxed), f"weights-{index}", alt, caption)

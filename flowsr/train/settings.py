@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from flowsr.group import point_group
 from flowsr.windows import Window
 
 #: What the name of a network may be: it names a folder as well.
@@ -26,10 +27,14 @@ class Network:
     """Options of that model."""
     match_parameters: str | None = None
     """Name of another trained model: choose the width that comes nearest to its parameter count."""
-    augment: Literal["O", "Oh"] | None = None
-    """Transform every training patch by a random element of this group; default: as they are."""
+    augment: str | None = None
+    """Transform every training patch by a random element of this group: O, Oh or a subgroup; default: as they are."""
     constraints: list[Literal["data_consistency", "solenoidal"]] = field(default_factory=list)
     """Physics the output obeys exactly: its degraded field is the input, it has no divergence."""
+
+    def __post_init__(self) -> None:
+        if self.augment is not None:
+            point_group(self.augment)
 
 
 @dataclass(frozen=True)

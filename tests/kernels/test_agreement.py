@@ -162,7 +162,7 @@ def test_fourier_operators_keep_torch_s_contract():
     tables = ConvolutionTables(group, 3)
     features, filters, _ = operands(group, cells=(3, 4, 3), channels=(1, 1), batch=1)
     dimensions = [irrep.dimension for irrep in group.irreps]
-    constants = (tables.fourier, tables.tap_action, tables.inverse, dimensions, "periodic,none,zero")
+    constants = (tables.fourier, tables.tap_action, tables.inverse, dimensions, dimensions, "periodic,none,zero")
     result = torch.ops.flowsr.fourier_convolution(features, filters[0], *constants)
     values = (features.requires_grad_(), filters[0].clone().requires_grad_())
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")

@@ -28,6 +28,7 @@ def case_of(name="O", channels=8, cells=(16, 16, 16), gradient=True, banks=1, ta
         dtype=torch.float32,
         device="cpu",
         gradient=gradient,
+        irrep_copies=tuple(irrep.copies for irrep in group.irreps),
     )
     return dataclasses.replace(case, **changes)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowsr.errors import FlowsrError
-from flowsr.group.octahedral import octahedral_group
+from flowsr.group.octahedral import octahedral_group, point_group
 from flowsr.kernels import ConvolutionTables, group_convolution
 from flowsr.kernels.reference import reference_convolution
 from flowsr.kernels.triton_kernel import launch, operator
@@ -22,7 +22,7 @@ WALLS = ("zero", "replicate", "reflect")
 
 
 def operands(name, banks=1, channels=(1, 1), cells=(2, 3, 4), k=3, batch=1, seed=0, bias=True):
-    group = octahedral_group(name)
+    group = point_group(name)
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(batch, channels[0], group.order, *cells, generator=generator)
     filters = torch.randn(banks, channels[1], channels[0], group.order, k**3, generator=generator)
@@ -140,6 +140,8 @@ class TestGradients:
             ("O", 2, 1, (2, 1, 3), WALLS, "gelu"),
             ("Oh", 1, 1, (1, 2, 1), PERIODIC, "silu"),
             ("O", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu"),
+            ("C2v(100;100) [100]", 2, 3, (2, 1, 2), ("periodic", "replicate", "zero"), "gelu"),
+            ("C3 [111]", 1, 3, (2, 2, 1), PERIODIC, None),
         ],
     )
     def test_all_gradients(self, name, banks, k, cells, padding, activation):

@@ -94,7 +94,7 @@ def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path):
         ({"loss": {"l1": 0}}, "at least 1 loss"),
         ({"loss": {"l1": float("nan")}}, "loss.l1 must be 0 or more"),
         ({"loss": {"l1": -1}}, "loss.l1 must be 0 or more"),
-        ({"models": {"a": {"model": "cnn", "augment": "C4"}}}, "'O' or 'Oh'"),
+        ({"models": {"a": {"model": "cnn", "augment": "C5"}}}, "subgroup of Oh"),
         ({"models": {"a": {"model": "cnn", "constraints": ["positive"]}}}, "'solenoidal'"),
     ],
 )

@@ -54,7 +54,8 @@ def cost(case: Case) -> float:
 
 def _products(case: Case) -> float:
     """Seconds of the matrix products of one pass."""
-    characters, columns_in, columns_out = case.order // 6, 6 * case.channels_in, 6 * case.channels_out
+    characters, cosets = case.order // case.cosets, case.cosets
+    columns_in, columns_out = cosets * case.channels_in, cosets * case.channels_out
     columns_out *= case.filter_banks
     if case.dtype.itemsize > 2:
         return case.voxels * case.taps * characters * columns_in * columns_out / FLOAT32_RATE[_tf32()]

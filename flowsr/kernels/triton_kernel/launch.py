@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowsr.grid import triple
-from flowsr.kernels.triton_kernel.signs import COSETS, SignTables
+from flowsr.kernels.triton_kernel.signs import SignTables
 
 # Bytes of the workspace between the stages: this part of the field's and the result's, and at least about what the
 # second level cache of a large GPU holds. Every box reads its halo anew, so that boxes of few layers cost time.
@@ -68,6 +68,7 @@ class Source:
     Args:
         values: (batch, channels, n, x, y, z), any strides.
         edges: how each axis is continued.
+        cosets: of the group's sign changes.
         beyond: cells that the result reaches beyond this field, on either side of x, y, z.
         weights: (banks, n) float32, for every bank what the field is multiplied with; or None, for one bank.
         saved: laid out like ``values``: for the slope of ``activation``, that the field is multiplied with.
@@ -76,6 +77,7 @@ class Source:
 
     values: Tensor
     edges: tuple[str, str, str]
+    cosets: int
     beyond: tuple[int, int, int] = (0, 0, 0)
     weights: Tensor | None = None
     saved: Tensor | None = None
@@ -84,7 +86,7 @@ class Source:
     @property
     def columns(self) -> int:
         """Values per voxel and character."""
-        return COSETS * self.values.shape[1] * (1 if self.weights is None else len(self.weights))
+        return self.cosets * self.values.shape[1] * (1 if self.weights is None else len(self.weights))
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ class Stages:
             *saved.stride(),
             CHARACTERS=tables.characters,
             K=tables.order,
-            COSETS=COSETS,
+            COSETS=tables.cosets,
             WIDTH=width,
             EDGE_X=source.edges[0],
             EDGE_Y=source.edges[1],
@@ -285,7 +287,7 @@ class Stages:
         columns)."""
         order, taps, _, channels_in, _, channels_out = spectra.shape
         apart = spectra.unflatten(5, (banks_out, -1)).unflatten(3, (banks_in, -1))
-        rows, columns = COSETS * channels_in, COSETS * channels_out
+        rows, columns = self.tables.cosets * channels_in, self.tables.cosets * channels_out
         ordered = apart.permute(0, 1, 3, 2, 4, 6, 5, 7).reshape(order, taps, rows, columns)
         missing = (round_up(columns, sum(self._parts(columns))) - columns, self.blocks.width(rows) - rows)
         return F.pad(ordered, (0, missing[0], 0, missing[1])).to(self.dtype).contiguous()
@@ -360,7 +362,7 @@ class Stages:
         rows, columns = 32, 32
         start(
             programs().synthesize,
-            (_cdiv(box.voxels, rows), _cdiv(COSETS * result.shape[1], columns)),
+            (_cdiv(box.voxels, rows), _cdiv(tables.cosets * result.shape[1], columns)),
             product,
             product if weights is None else weights,
             product if bias is None else bias,
@@ -375,7 +377,7 @@ class Stages:
             *result.stride(),
             CHARACTERS=tables.characters,
             K=tables.order,
-            COSETS=COSETS,
+            COSETS=tables.cosets,
             BANKS=banks,
             WIDTH=product.shape[-1],
             WEIGHTED=weights is not None,

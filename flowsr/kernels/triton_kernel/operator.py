@@ -23,7 +23,7 @@ from flowsr.kernels.fourier import fourier_convolution
 from flowsr.kernels.padding import pad
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.kernels.triton_kernel.launch import DIRECT_EDGES, Box, Source, Stages, boxes, workspace_bytes
-from flowsr.kernels.triton_kernel.signs import COSETS, sign_tables
+from flowsr.kernels.triton_kernel.signs import sign_tables
 
 # The result is divided by relaxed weights above this part of the largest weight or bias.
 DIVISIBLE = 0.1
@@ -34,7 +34,7 @@ class Setting:
     """What stays the same between a convolution and its gradients, as words and numbers that an operator may take.
 
     Args:
-        group: ``O`` or ``Oh``.
+        group: name of a point group.
         padding: of x, y, z, with commas between.
         activation: ``relu``, ``gelu``, ``silu`` or ``none``.
         dtype: of the products and the result.
@@ -91,7 +91,7 @@ def sign_convolution(
     stages, banks = setting.stages(filters), len(filters)
     result = features.new_empty(_result_shape(features, filters), dtype=dtype)
     before = torch.empty_like(result) if keep else result.new_empty(0)
-    source = Source(features, setting.edges)
+    source = Source(features, setting.edges, stages.tables.cosets)
     weights, bias = relaxed_weights.float().contiguous(), None if bias is None else bias.float().contiguous()
     for box, strict in _convolved(stages, source, _strict_filters(filters), banks, workspace_bytes(features, result)):
         stages.synthesize(strict, box, result, weights, bias, activation, before if keep else None)
@@ -108,7 +108,7 @@ def _convolved(
     """(box, products) for boxes that cover the result, ``filters`` being those of all banks of results together."""
     tables = stages.tables
     matrices = stages.matrices(tables.spectra(filters), 1, banks)
-    columns = COSETS * len(filters)
+    columns = tables.cosets * len(filters)
     room = workspace // stages.bytes_per_voxel((source.columns, columns))
     for box in boxes(len(source.values), source.values.shape[-3:], tables.half, room):
         yield box, stages.multiply(stages.analyze(source, box, tables.half), matrices, box, columns)
@@ -221,13 +221,13 @@ class _Backward:
     def _sources(self) -> tuple[Source, Source, list[int]]:
         """The gradient as a field around the cells that the input was continued to, the input there, and those
         sides."""
-        halo, edges = self.stages.tables.half, self.setting.edges
+        halo, cosets, edges = self.stages.tables.half, self.stages.tables.cosets, self.setting.edges
         beyond = triple(0 if edge in DIRECT_EDGES else halo for edge in edges)
         outside = triple(edge if edge in DIRECT_EDGES else "zero" for edge in edges)
         activation = self.setting.activation
         saved = None if activation == "none" else self.saved
-        source = Source(self.gradient, outside, beyond, self.weights, saved, activation)
-        plain = Source(self.features, edges, beyond)
+        source = Source(self.gradient, outside, cosets, beyond, self.weights, saved, activation)
+        plain = Source(self.features, edges, cosets, beyond)
         return source, plain, [side + 2 * more for side, more in zip(self.features.shape[-3:], beyond)]
 
     def _empty_gradient(self, plain: Source) -> Tensor:
@@ -255,8 +255,9 @@ class _Backward:
         """From the totals of the matrices (shifted column, plain column) to the filters."""
         tables, banks = self.stages.tables, len(self.filters)
         channels_in, channels_out = adjoint_shape[0], adjoint_shape[1] // banks
-        total = totals.sum(0)[:, :, : COSETS * banks * channels_out, : COSETS * channels_in]
-        apart = total.unflatten(2, (banks, COSETS, channels_out)).unflatten(5, (COSETS, channels_in))
+        cosets = tables.cosets
+        total = totals.sum(0)[:, :, : cosets * banks * channels_out, : cosets * channels_in]
+        apart = total.unflatten(2, (banks, cosets, channels_out)).unflatten(5, (cosets, channels_in))
         spectra = apart.transpose(2, 3).flatten(3, 4)
         found: Tensor = tables.adjoint(tables.filters(spectra)).view(self.filters.shape)
         return found.to(self.filters.dtype).contiguous()
@@ -283,7 +284,10 @@ class _Backward:
     def _convolved_again(self) -> Tensor:
         stages, banks, activation = self.stages, len(self.filters), self.setting.activation
         saved = self.gradient if self.saved is None else self.saved
-        source, strict_filters = Source(self.features, self.setting.edges), _strict_filters(self.filters)
+        source, strict_filters = (
+            Source(self.features, self.setting.edges, stages.tables.cosets),
+            _strict_filters(self.filters),
+        )
         found = torch.zeros_like(self.weights)
         workspace = workspace_bytes(self.features, self.gradient)
         for box, strict in _convolved(stages, source, strict_filters, 1, workspace):

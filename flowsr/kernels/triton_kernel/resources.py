@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from flowsr.group.octahedral import octahedral_group
+from flowsr.group.octahedral import point_group
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.kernels.triton_kernel import launch
 from flowsr.kernels.triton_kernel.operator import triton_convolution
@@ -113,8 +113,8 @@ def resources(
     Returns:
         One entry for every program that differs from the others.
     """
-    order = octahedral_group(group).order
-    tables = ConvolutionTables(octahedral_group(group), kernel_size)
+    order = point_group(group).order
+    tables = ConvolutionTables(point_group(group), kernel_size)
     features = torch.empty(1, channels, order, *(cells,) * 3, dtype=dtype)  # never touched
     filters = torch.zeros(filter_banks, channels, channels, order, kernel_size**3, requires_grad=True)
     weights = torch.ones(filter_banks, order, requires_grad=True)
@@ -159,7 +159,7 @@ def _number(pattern: str, text: str) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Print the resources of the programs of one layer."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--group", default="Oh", choices=("O", "Oh"))
+    parser.add_argument("--group", default="Oh", help="any point group within Oh")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--cells", type=int, default=64)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))

@@ -1,9 +1,9 @@
 """The group convolution in the characters of the reflections: the form that the Triton kernels compute.
 
 Let K be the diagonal matrices of G, which only change the signs of coordinates: 8 of the 48 elements of O_h (the
-reflections and what they make), 4 of the 24 of O. K is abelian and normal, and G is the union of six cosets K p. Its
-characters chi(k) = product of the signs k_i over some of the three axes are +1 or -1, so transforming over K takes
-additions only:
+reflections and what they make), 4 of the 24 of O. K is abelian and normal, and G is the union of six cosets K p (of
+fewer for a subgroup, one for each permutation of the axes that it has). Its characters chi(k) = product of the signs
+k_i over some of the three axes are +1 or -1, so transforming over K takes additions only:
 
     f^_chi(x, p) = sum_k chi(k) f(x, k p),          f(x, k p) = 1/|K| sum_chi chi(k) f^_chi(x, p).
 
@@ -23,7 +23,7 @@ where these are 6 C wide, and every tap costs it a 48 x 48 transform where this 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import product
@@ -34,10 +34,9 @@ from torch import Tensor
 
 from flowsr.grid import triple
 from flowsr.group.fields import tap_permutation
-from flowsr.group.octahedral import OctahedralGroup, octahedral_group
+from flowsr.group.octahedral import PointGroup, point_group
 
 CLASSES = 8  # parities of a combination of shifts: bit i set where it is odd along axis i
-COSETS = 6  # of the diagonal matrices, in O and in O_h: the permutations of the axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,18 +102,15 @@ def _lines(found: Sequence[Combination], m: int) -> list[tuple[int, ...]]:
     ]
 
 
-def _bits(vector: Iterable[bool]) -> int:
-    return sum(1 << axis for axis, odd in enumerate(vector) if odd)
-
-
 class SignTables:
     """The index tables of one group and kernel size on one device. Get them from :func:`sign_tables`.
 
     Args:
-        group: O or O_h, order n.
+        group: O, O_h or a subgroup, order n.
         kernel_size: k, odd.
 
     Attributes:
+        cosets: of K, 6 for O and O_h; below, 6 stands for it.
         characters: (|K|, |K|) [chi, k] is chi(k), as a tuple of tuples of +1 and -1.
         elements: (|K|, 6) int32 [k, p] is the element k p.
         sources: (|K|, 8) int32 [chi, parity] is the character chi times that of the parity.
@@ -126,26 +122,25 @@ class SignTables:
         first: (9,) the first combination of every parity, and their number.
     """
 
-    def __init__(self, group: OctahedralGroup, kernel_size: int, device: torch.device | str):
+    def __init__(self, group: PointGroup, kernel_size: int, device: torch.device | str):
         self.group, self.kernel_size = group, kernel_size
         self.taps, self.half = kernel_size**3, kernel_size // 2
         self.combinations = combinations(kernel_size)
         members = [g for g, matrix in enumerate(group.matrices) if np.count_nonzero(np.diag(matrix)) == 3]
         cosets = sorted({min(group.multiplication[members, g]) for g in range(group.order)})
         elements = group.multiplication[np.ix_(members, cosets)]
-        self.order = len(members)
-        odd = _character_axes(self.order)
+        self.order, self.cosets = len(members), len(cosets)
         signs = np.diagonal(group.matrices[members], axis1=1, axis2=2)
-        characters = np.array([np.prod(np.where(axes, signs, 1), axis=1) for axes in odd])
+        numbers, characters = _characters(signs)
         self.characters = tuple(tuple(int(value) for value in row) for row in characters)
-        self._load(device, elements, characters, odd)
+        self._load(device, elements, characters, numbers)
         self._load_filter_indices(device, elements, cosets)
 
-    def _load(self, device: torch.device | str, elements: np.ndarray, characters: np.ndarray, odd: np.ndarray) -> None:
-        numbers = {_bits(axes): chi for chi, axes in enumerate(odd)}
-        if self.order < CLASSES:  # without improper elements the sign of all three axes together is always +1
-            numbers |= {CLASSES - 1 - bits: chi for bits, chi in numbers.items()}
-        sources = [[numbers[_bits(axes) ^ parity] for parity in range(CLASSES)] for axes in odd]
+    def _load(
+        self, device: torch.device | str, elements: np.ndarray, characters: np.ndarray, of_axes: list[int]
+    ) -> None:
+        firsts = [of_axes.index(chi) for chi in range(self.order)]
+        sources = [[of_axes[axes ^ parity] for parity in range(CLASSES)] for axes in firsts]
         shifts = np.stack([b.coefficients(self.half) for b in self.combinations])
         parities = [b.parity for b in self.combinations]
         self.elements = torch.tensor(elements, dtype=torch.int32, device=device)
@@ -190,7 +185,7 @@ class SignTables:
             (|K|, k^3, 6, channels_in, 6, channels_out) in the dtype of ``filters``.
         """
         copies = filters.flatten(2)[..., self._spread.flatten()]
-        copies = copies.view(*filters.shape[:2], COSETS, self.order, COSETS, self.taps)
+        copies = copies.view(*filters.shape[:2], self.cosets, self.order, self.cosets, self.taps)
         by_shift = copies @ self._shift_matrix.to(filters.dtype).T
         by_character = torch.einsum("sk,ocpkqb->sbqcpo", self._character_matrix.to(filters.dtype), by_shift)
         return self._exchange(by_character)
@@ -201,7 +196,7 @@ class SignTables:
         by_shift = torch.einsum("sk,sbqcpo->ocpkqb", self._character_matrix.to(spectra.dtype), by_character)
         copies = (by_shift @ self._shift_matrix.to(spectra.dtype)).flatten(3)
         channels = copies.shape[:2]
-        parts = (copies[:, :, p].index_select(2, self._collect[p]) for p in range(COSETS))
+        parts = (copies[:, :, p].index_select(2, self._collect[p]) for p in range(self.cosets))
         return reduce(torch.add, parts).view(*channels, self.group.order, self.taps)
 
     def _exchange(self, spectra: Tensor) -> Tensor:
@@ -209,13 +204,27 @@ class SignTables:
         return spectra[self._source_of, torch.arange(self.taps, device=spectra.device)]
 
 
-def _character_axes(order: int) -> np.ndarray:
-    """The axes whose signs every character of K multiplies: all subsets for 8 elements; for 4 those without x."""
-    subsets = np.array([[number >> axis & 1 for axis in range(3)] for number in range(CLASSES)], dtype=bool)
-    return subsets if order == CLASSES else subsets[~subsets[:, 0]]
+def _characters(signs: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The characters of K, each the product of the signs along some axes.
+
+    Products over different axes may be the same character: of O's the one over all three is +1. The axes are bits.
+
+    Args:
+        signs: (|K|, 3), +1 or -1.
+
+    Returns:
+        The number of the character of every set of axes, (8,); and the characters, (|K|, |K|).
+    """
+    every = [
+        tuple(np.prod(signs[:, [axis for axis in range(3) if bits >> axis & 1]], axis=1)) for bits in range(CLASSES)
+    ]
+    without_x = sorted(range(CLASSES), key=lambda bits: bits & 1)
+    chosen = sorted({every[bits]: bits for bits in reversed(without_x)}.values())
+    characters = [every[bits] for bits in chosen]
+    return [characters.index(character) for character in every], np.array(characters)
 
 
 @lru_cache
 def sign_tables(group: str, kernel_size: int, device: torch.device) -> SignTables:
     """The tables for a group's name, made once per kernel size and device."""
-    return SignTables(octahedral_group(group), kernel_size, device)
+    return SignTables(point_group(group), kernel_size, device)

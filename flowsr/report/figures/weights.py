@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from flowsr.group import OctahedralGroup, octahedral_group, split_by_irrep
+from flowsr.group import PointGroup, point_group, split_by_irrep
 from flowsr.report.figures.point_group import axis_digits
 from flowsr.report.style import FAINT, INK, SIGNED_MAP, panel_letter, plain, styled
 
@@ -28,7 +28,7 @@ class RelaxedWeights:
 
     Args:
         model: the network's name in the comparison.
-        group: ``O`` or ``Oh``.
+        group: its group's name, ``Oh``, ``C4v [001]``.
         layers: layer name -> (filter_banks, |G|) array, in the order of the layers.
 
     Raises:
@@ -40,7 +40,7 @@ class RelaxedWeights:
     layers: Mapping[str, np.ndarray]
 
     def __post_init__(self):
-        order = octahedral_group(self.group).order
+        order = point_group(self.group).order
         arrays = {name: np.atleast_2d(np.asarray(array, dtype=np.float64)) for name, array in self.layers.items()}
         for name, array in arrays.items():
             if array.ndim != 2 or array.shape[1] != order:
@@ -54,7 +54,7 @@ class RelaxedWeights:
             for name, array in self.layers.items()
             for bank in range(len(array))
         ]
-        order = octahedral_group(self.group).order
+        order = point_group(self.group).order
         return names, np.concatenate(list(self.layers.values())) if self.layers else np.empty((0, order))
 
 
@@ -79,9 +79,9 @@ def irrep_shares(weights: np.ndarray, group: str) -> tuple[list[str], np.ndarray
 
     Args:
         weights: (rows, |G|).
-        group: ``O`` or ``Oh``.
+        group: its group's name, ``Oh``, ``C4v [001]``.
     """
-    table = octahedral_group(group)
+    table = point_group(group)
     parts = split_by_irrep(weights @ table.fourier.T, table)
     power = np.stack([np.sum(part**2, axis=(1, 2)) for part in parts.values()], axis=1)
     total = power.sum(axis=1, keepdims=True)
@@ -121,7 +121,7 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
     said.append(
         f"Of all the ways to break the symmetry, the irrep {irrep} holds the largest part, "
         f"{_percent(summary.irrep_shares[irrep])}; it transforms like "
-        f"{octahedral_group(relaxed.group).irrep(irrep).transforms_like}."
+        f"{point_group(relaxed.group).irrep(irrep).transforms_like}."
     )
     doubt = "A finite set of snapshots is never quite isotropic: a small departure need not be a property of the flow."
     return " ".join([*said, doubt])
@@ -145,7 +145,7 @@ def weights_figure(relaxed: RelaxedWeights) -> Figure:
     figure = Figure(figsize=(13.0, height))
     bottom, tall = 0.8 / height, _ROW * len(names) / height
     left_edge = 0.3 + 0.092 * min(max(len(name) for name in names), 24)
-    irreps_wide = 0.62 * (len(octahedral_group(relaxed.group).irreps) - 1)
+    irreps_wide = 0.62 * (len(point_group(relaxed.group).irreps) - 1)
     elements_wide = 13.0 - left_edge - irreps_wide - 1.45
     elements = figure.add_axes((left_edge / 13, bottom, elements_wide / 13, tall))
     bar = figure.add_axes(((left_edge + elements_wide + 0.1) / 13, bottom, 0.13 / 13, tall))
@@ -159,7 +159,7 @@ def weights_figure(relaxed: RelaxedWeights) -> Figure:
 
 def _draw_elements(figure: Figure, axes: Axes, bar: Axes, group: str, names: list[str], weights: np.ndarray) -> None:
     """Heat map rows x elements, the elements in their conjugacy classes."""
-    table = octahedral_group(group)
+    table = point_group(group)
     order = element_order(table)
     scale = np.sqrt(np.mean(weights**2, axis=1, keepdims=True))
     deviation = 100 * (weights - weights.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1.0)
@@ -195,7 +195,7 @@ def _draw_irreps(axes: Axes, group: str, weights: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def element_order(group: OctahedralGroup) -> list[int]:
+def element_order(group: PointGroup) -> list[int]:
     """The elements class by class, in the order of printed character tables: by axis, x before y before z, then by
     sense."""
 
@@ -207,13 +207,13 @@ def element_order(group: OctahedralGroup) -> list[int]:
     return [g for members in group.classes for g in sorted(members, key=key)]
 
 
-def name_elements(axes: Axes, group: OctahedralGroup) -> None:
+def name_elements(axes: Axes, group: PointGroup) -> None:
     """The elements in :func:`element_order` below the axes."""
     order = element_order(group)
     axes.set_xticks(range(len(order)), [element_text(group, g) for g in order], rotation=90, fontsize=10)
 
 
-def element_text(group: OctahedralGroup, element: int) -> str:
+def element_text(group: PointGroup, element: int) -> str:
     """Axis and sense of an element as crystallographers write them: minus signs become bars."""
     operation = group.operations[element]
     if operation.axis is None:
@@ -223,7 +223,7 @@ def element_text(group: OctahedralGroup, element: int) -> str:
 
 
 def separate_classes(
-    axes: Axes, group: OctahedralGroup, *, labelled: bool = True, colour: str = "#bbbbbb", linewidth: float = 0.8
+    axes: Axes, group: PointGroup, *, labelled: bool = True, colour: str = "#bbbbbb", linewidth: float = 0.8
 ) -> None:
     """Lines between the conjugacy classes of elements drawn in :func:`element_order`, and their names above."""
     above = blended_transform_factory(axes.transData, axes.transAxes)
@@ -239,7 +239,8 @@ def separate_classes(
 
 
 def symbol_text(name: str) -> str:
-    """``8C3``, ``3sigma_h``, ``A1g`` as mathematics."""
-    count, letters, rest = re.fullmatch(r"(\d*)(sigma|[A-Za-z])_?(\w*)", name).groups()
+    """``8C3``, ``3sigma_h``, ``A1g`` as mathematics; an axis, which the elements below have as well, is left out."""
+    pattern = r"(\d*)(sigma|[A-Za-z])_?(\w*)('*)(?:[+-]?\[.*\])?"
+    count, letters, rest, primes = re.fullmatch(pattern, name).groups()
     letters = r"\sigma" if letters == "sigma" else rf"\mathrm{{{letters}}}" if letters in "EAT" else letters
-    return f"${count}{letters}" + (rf"_{{\mathrm{{{rest}}}}}$" if rest else "$")
+    return f"${count}{letters}{primes}" + (rf"_{{\mathrm{{{rest}}}}}$" if rest else "$")

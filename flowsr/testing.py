@@ -19,6 +19,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from flowsr.data.scales import FieldScales, free_components
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import PointGroup, octahedral_group, point_group
@@ -28,7 +29,7 @@ from flowsr.metrics.tiles import cut_axes
 from flowsr.models import Upscaler
 from flowsr.upscale.tiles import upscale_array
 
-__all__ = ["assert_equivariant", "check_metric", "check_model"]
+__all__ = ["assert_equivariant", "check_invariances", "check_metric", "check_model"]
 
 #: Unequal sides, odd and even, and every kind of boundary: what is exact here is exact on any box.
 MIXED = Grid((3, 4, 5), boundary=("periodic", "wall", "open"))
@@ -106,9 +107,9 @@ def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12,
     """Ask of a model what tiles, comparisons and fits rely on.
 
     That its class says in one line what it is; that fields of either precision come out ``factor`` times finer, the
-    same every time; that walls and open edges are upscaled, or refused in one line; that the units of length and of the
-    field are of no account; that tiles with the stated halo give the whole field, and nothing beyond the halo is looked
-    at; and that every trainable parameter is reached by the gradient.
+    same every time; that walls and open edges are upscaled, or refused in one line; that units and frames are of no
+    account (:func:`check_invariances`); that tiles with the stated halo give the whole field, and nothing beyond the
+    halo is looked at; and that every trainable parameter is reached by the gradient.
 
     Args:
         model: of any precision and device; a copy of it is asked, on the CPU.
@@ -138,11 +139,15 @@ def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12,
     assert _upscaled(single, coarse.float(), grid).dtype == torch.float32, "single precision comes out in another one"
     elsewhere = Grid(grid.shape, spacing=(0.01,) * 3, origin=(3.0, 2.0, 1.0))
     _assert_close(_upscaled(model, coarse, elsewhere), fine, tolerance, "another unit of length")
-    doubled = copy.deepcopy(model)
-    for name, scale in doubled.named_buffers():  # a network told of the units, as a data set tells it
-        if name.rpartition(".")[2] == "scale":
-            scale.mul_(2)
-    _assert_close(_upscaled(doubled, 2 * coarse, grid), 2 * fine, tolerance, "a field, and its scale, twice as large")
+    scaled = any(name.rpartition(".")[2] == "scale" for name, _ in model.named_buffers())
+    if scaled:
+        doubled = copy.deepcopy(model)
+        for name, scale in doubled.named_buffers():  # a network told of the units, as a data set tells it
+            if name.rpartition(".")[2] == "scale":
+                scale.mul_(2)
+        _assert_close(
+            _upscaled(doubled, 2 * coarse, grid), 2 * fine, tolerance, "a field, and its scale, twice as large"
+        )
     _check_boundaries(model)
     if model.halo is not None:
         _check_halo(model, tolerance)
@@ -151,6 +156,44 @@ def check_model(model: Upscaler, *, stir: bool = True, tolerance: float = 1e-12,
         named = [(name, p.grad) for name, p in model.named_parameters() if p.requires_grad]
         silent = [name for name, gradient in named if gradient is None or not bool(gradient.abs().max() > 0)]
         assert not silent, f"no gradient reaches {', '.join(silent)}"
+    if not scaled:
+        check_invariances(model, tolerance=tolerance)
+
+
+def check_invariances(model: Upscaler, *, tolerance: float = 1e-12) -> None:
+    """Ask M(a u) = a M(u) for a of 1e-6 and 1e6, M(0) = 0, and M(u + c) = M(u) + c, whole and in tiles.
+
+    c is a constant in every component to which the equations allow one to be added
+    (:func:`flowsr.data.scales.free_components`): the velocity along axes without walls, a scalar.
+
+    Args:
+        model: any; a copy of it is asked, on the CPU in double precision.
+        tolerance: relative to the field, for round-off.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    model = copy.deepcopy(model).cpu().double().eval()
+    for boundary in (("periodic",) * 3, ("periodic", "wall", "open")):
+        if model.needs_periodic and "wall" in boundary:
+            continue
+        grid = Grid((4, 5, 3), boundary=boundary)
+        coarse = _noise(Irreps(model.irreps_in).dim, grid)
+
+        free = torch.tensor(free_components(model.irreps, boundary), dtype=torch.float64)
+        constant = free * torch.linspace(1.0, 2.0, len(free), dtype=torch.float64)
+        wind = constant[:, None, None, None]
+        fine = _upscaled(model, coarse, grid)
+        for size in (1e-6, 1e6):
+            found = _upscaled(model, size * coarse, grid)
+            _assert_close(found, size * fine, tolerance, f"a field {size:g} times as large, boundaries {boundary}")
+        silent = _upscaled(model, torch.zeros_like(coarse), grid)
+        assert not bool(silent.any()), f"a field of zeros does not give zeros, boundaries {boundary}"
+        moved, told = coarse + wind.repeat(model.frames, 1, 1, 1), "a constant added where the equations allow it"
+        _assert_close(_upscaled(model, moved, grid), fine + wind, 10 * tolerance, f"{told}, boundaries {boundary}")
+        if model.halo is not None:
+            tiled = torch.from_numpy(upscale_array(model, 1e-3 * moved[0].numpy(), grid, tile=3))
+            _assert_close(1e3 * tiled, fine[0] + wind, 10 * tolerance, f"{told}, in tiles, boundaries {boundary}")
 
 
 def _check_boundaries(model: Upscaler) -> None:
@@ -188,7 +231,9 @@ def _reach(model: Upscaler, grid: Grid, layer: int, tolerance: float) -> int:
     values = _noise(Irreps(model.irreps_in).dim, grid)
     poked = values.clone()
     poked[:, :, layer] += 1.0
-    change = (_upscaled(model, poked, grid) - _upscaled(model, values, grid)).abs().amax((0, 1, 3, 4))
+    known = {"scales": FieldScales.unit(Irreps(model.irreps).dim)} if model.needs_scales else {}
+    with torch.no_grad():
+        change = (model(poked, grid, **known) - model(values, grid, **known)).abs().amax((0, 1, 3, 4))
     reached = change.reshape(-1, model.factor).amax(1) > tolerance * values.abs().max()
     return int((torch.nonzero(reached).flatten() - layer).abs().max())
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.open import open_field
 from flowsr.data.quality import carries_missing
+from flowsr.data.scales import FieldScales, measure_scales, normalized
 from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
 from flowsr.group import point_group
@@ -56,6 +57,8 @@ class PatchPairs(Dataset):
         cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by
             patch.
         augment: called as ``augment(coarse, fine, grid, generator)`` with each pair, and returns a pair.
+        normalize: give both fields of a pair in the scales of the whole coarse field that the patch is of, all frames
+            of a window together: as a model sees it that takes its units and its frame from the field.
 
     Attributes:
         grid: the grid of a coarse patch, halo included; its boundary says how a model continues it.
@@ -86,9 +89,11 @@ class PatchPairs(Dataset):
         variable: str | None = None,
         cache_bytes: int = 1 << 30,
         augment: Augmentation | None = None,
+        normalize: bool = False,
     ):
         self.stores = [Path(store) for store in stores]
         self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
+        self.normalize, self._scales = normalize, {}
         self.seed = int(seed) % (1 << 64)
         self.window = Window(int(frames), int(target_frame))
         self._process, self._opened, self._cache, self._cached_bytes = None, {}, {}, 0
@@ -156,6 +161,9 @@ class PatchPairs(Dataset):
         coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
         fine = _cut(self._field(store, time, FINE), scored)
         pair = torch.from_numpy(np.concatenate(coarse)), torch.from_numpy(fine)
+        if self.normalize:
+            mean, size = self.scales(store, time).tensors(pair[0])
+            pair = tuple(normalized(field[None], mean, size)[0] for field in pair)
         return pair if self.augment is None else self.augment(*pair, self.grid, generator)
 
     def _start(self, store: int, time: int, generator: np.random.Generator) -> list[int]:
@@ -210,6 +218,14 @@ class PatchPairs(Dataset):
             x, y, z = (n // size for n in empty.shape)
             found[first : first + PLANES] = empty.reshape(x, size, y, size, z, size).any(axis=(1, 3, 5))
         return found
+
+    def scales(self, store: int, time: int) -> FieldScales:
+        """Of the whole coarse field, in the frames about snapshot ``time`` of a store; measured once."""
+        if (store, time) not in self._scales:
+            frames = [self._field(store, frame, COARSE) for frame in self.window.around(time)]
+            irreps = self._pair(store)[COARSE][self.variable].attrs["irreps"]
+            self._scales[store, time] = measure_scales(frames, self.box, irreps)
+        return self._scales[store, time]
 
     def __getstate__(self):
         return {**self.__dict__, "_process": None, "_opened": {}, "_cache": {}, "_cached_bytes": 0}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from flowsr.data.scales import FieldScales, normalized, restored, scales_of
 from flowsr.grid import Grid
 from flowsr.kernels.padding import pad, paddings
 from flowsr.nn.upsample import subvoxels_to_space
@@ -25,7 +26,8 @@ class Task:
     Args:
         factor: refinement along each axis.
         irreps: e3nn irreps of the field's components (velocity ``1o``).
-        scale: RMS of the field, in its own units; of account to networks alone.
+        scale: None: a network takes the field's own units and frame (:mod:`flowsr.data.scales`), as all new ones do. A
+            number, as older folders have it: the RMS of the training field, by which every other is divided too.
         window: coarse frames that one fine one is made from, at equal steps in time, and which of them is wanted fine;
             by default the last, so that nothing of the future is needed.
 
@@ -35,7 +37,7 @@ class Task:
 
     factor: int
     irreps: str = "1o"
-    scale: float = 1.0
+    scale: float | None = None
     window: Window = field(default_factory=Window)
 
     def __post_init__(self) -> None:
@@ -59,12 +61,14 @@ class Upscaler(nn.Module):
         frame_spacing: step in time between the frames it was trained on; ``None`` where not known, or of no account.
         trainable: whether there is anything to fit.
         needs_periodic: whether it is for periodic boxes only.
+        needs_scales: whether its result depends on the scales of the whole field, which a tile has to be told.
     """
 
     halo: int | None = 0
     frame_spacing: float | None = None
     trainable: bool = False
     needs_periodic: bool = False
+    needs_scales: bool = False
 
     def __init__(self, task: Task):
         super().__init__()
@@ -89,12 +93,15 @@ class Upscaler(nn.Module):
             raise ValueError(f"{coarse.shape[1]} components are not those of {self.frames} frames")
         return coarse.unflatten(1, (self.frames, -1))[:, self.window.before]
 
-    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+    def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """Upscale.
+
+        A model without ``needs_scales`` is called without ``scales``, and need not take them.
 
         Args:
             coarse: (batch, frames component, x, y, z), physical units, the oldest frame first.
             grid: the grid of ``coarse``; its boundary says how each axis is continued.
+            scales: of the whole field, where ``coarse`` is a tile of it; None: those of each sample itself.
 
         Returns:
             (batch, component, factor x, factor y, factor z), same units.
@@ -132,17 +139,22 @@ def repeat_cells(coarse: Tensor, factor: int) -> Tensor:
 
 
 class LearnedUpscaler(Upscaler):
-    """fine = scale (T(coarse / scale) + correction(coarse / scale)), T trilinear, of the target frame alone.
+    """fine = mean + size (T(v) + correction(v)), v = (coarse - mean) / size, T trilinear, of the target frame alone.
 
-    One scale for the whole vector (the RMS of the training field), never one per component: per-component statistics
-    would break the symmetry that is to be measured.
+    Mean and size are the field's own: size is the RMS of its fluctuation, one for the whole vector, never one per
+    component, which would break the symmetry that is to be measured; the mean is that of the components to which the
+    equations allow a constant to be added. So M(a u) = a M(u) for every a > 0, M(0) = 0 and, along an axis without
+    walls, M(u + c) = M(u) + c, whatever the weights. (Where the task has a scale, as in older folders, size is that
+    number and there is no mean: the model then knows one unit and one frame.)
     """
 
     trainable = True
 
     def __init__(self, task: Task):
         super().__init__(task)
-        self.register_buffer("scale", torch.tensor(float(task.scale)))
+        self.needs_scales = task.scale is None
+        if task.scale is not None:
+            self.register_buffer("scale", torch.tensor(float(task.scale)))
 
     @staticmethod
     def check_size(blocks: int, **widths: int) -> None:
@@ -164,10 +176,25 @@ class LearnedUpscaler(Upscaler):
         """Non-dimensional correction: (batch, frames component, x, y, z) to (batch, component, s x, s y, s z)."""
         raise NotImplementedError
 
-    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+    def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """:meth:`Upscaler.forward`, computed in the weights' precision; a field of another one gets its own back."""
-        normalized = coarse.to(self.scale.dtype) / self.scale
-        correction = self.correction(normalized, grid)
-        base = trilinear(self.target(normalized), self.factor, grid.boundary)
-        fine = self.scale * (base.to(correction.dtype) + correction)
-        return fine if coarse.dtype == normalized.dtype else fine.to(coarse.dtype)
+        given = coarse.to(self.precision)
+        mean, size = self._scales(given, grid, scales)
+        values = normalized(given, mean, size).to(self.precision)
+        correction = self.correction(values, grid)
+        base = trilinear(self.target(values), self.factor, grid.boundary)
+        fine = restored(base.to(correction.dtype) + correction, mean, size)
+        return fine if coarse.dtype == values.dtype else fine.to(coarse.dtype)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the weights, a complex one as its parts."""
+        dtype = next(self.parameters()).dtype
+        return dtype.to_real() if dtype.is_complex else dtype
+
+    def _scales(self, coarse: Tensor, grid: Grid, scales: FieldScales | None) -> tuple[Tensor, Tensor]:
+        """Mean (batch or 1, component) and size (batch or 1,)."""
+        if not self.needs_scales:
+            size = self.scale.reshape(1)
+            return size.new_zeros(1, self.components), size
+        return scales_of(coarse, grid, self.irreps) if scales is None else scales.tensors(coarse)

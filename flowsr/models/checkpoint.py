@@ -12,6 +12,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, write_bytes_atomic, write_json_atomic
 from flowsr.models.base import Task, Upscaler
 from flowsr.models.build import build_model
+from flowsr.models.home import Home
 from flowsr.windows import Window
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -28,12 +29,14 @@ class ModelCard:
         training: provenance of the fit, empty before: settings, data, seed, versions, best epoch; for several frames
             ``frame_spacing``, the step in time between them; ``diverged_epoch``, the first with a loss that is NaN or
             infinite, where there is one.
+        home: what the fields were like that it was trained on; None before, and in older folders.
     """
 
     model: str
     task: Task
     options: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    home: Home | None = None
 
     def build(self) -> Upscaler:
         """The model with fresh weights.
@@ -52,8 +55,10 @@ class ModelCard:
             ValueError, KeyError, TypeError: values that are not those of a card.
         """
         task = values["task"]
-        task = Task(task["factor"], str(task["irreps"]), float(task["scale"]), Window(**task["window"]))
-        return cls(str(values["model"]), task, dict(values["options"]), dict(values["training"]))
+        scale = task["scale"] if task["scale"] is None else float(task["scale"])
+        task = Task(task["factor"], str(task["irreps"]), scale, Window(**task["window"]))
+        home = None if values.get("home") is None else Home.from_dict(values["home"])
+        return cls(str(values["model"]), task, dict(values["options"]), dict(values["training"]), home)
 
 
 def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:

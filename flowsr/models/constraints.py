@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from flowsr.data.degrade import DEGRADE_OPERATORS, Cells
+from flowsr.data.scales import FieldScales
 from flowsr.grid import Grid
 from flowsr.group.fields import VECTORS
 from flowsr.metrics.derivatives import derivative
@@ -71,6 +72,7 @@ class Constrained(Upscaler):
             raise ValueError(f"data_consistency is for the operators {', '.join(OPERATORS)}, got {operator}")
         self.model, self.solenoidal, self.operator = model, solenoidal, operator
         self.frame_spacing, self.trainable = model.frame_spacing, model.trainable
+        self.needs_scales = model.needs_scales
         self.needs_periodic = (
             model.needs_periodic or operator == "spectral_cutoff" or (solenoidal and operator is not None)
         )
@@ -86,13 +88,14 @@ class Constrained(Upscaler):
     def extra_repr(self) -> str:
         return f"solenoidal={self.solenoidal}, operator={self.operator}"
 
-    def forward(self, coarse: Tensor, grid: Grid) -> Tensor:
+    def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """:meth:`Upscaler.forward`; never in less than single precision.
 
         Raises:
             ValueError: a box that the constraint is not for.
         """
-        fine, fine_grid = self.model(coarse, grid), grid.refined(self.factor)
+        known = {"scales": scales} if self.needs_scales else {}
+        fine, fine_grid = self.model(coarse, grid, **known), grid.refined(self.factor)
         dtype = torch.promote_types(torch.promote_types(fine.dtype, coarse.dtype), torch.float32)
         with torch.autocast(fine.device.type, enabled=False):
             fine, target = fine.to(dtype), self.target(coarse).to(dtype)

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from flowsr.data.scales import FieldScales, normalized, scales_of
 from flowsr.errors import FlowsrError
 from flowsr.files import replace_bytes, write_text_atomic
 from flowsr.grid import Grid
@@ -42,6 +43,8 @@ class PatchPair:
         grid: grid of a coarse patch, halo included.
         halo: coarse cells on each side, per axis, that are seen but not scored.
         fine_grid: grid of a fine patch, where it is not that of the scored coarse cells, split equally.
+        normalized: whether every pair is in the scales of the field it is cut from; otherwise a model that takes its
+            units from the field takes them from the patch.
     """
 
     train: Dataset
@@ -49,6 +52,7 @@ class PatchPair:
     grid: Grid
     halo: tuple[int, int, int]
     fine_grid: Grid | None = None
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,14 @@ class _Regression(L.LightningModule):
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         coarse, fine = batch
-        return self.objective(self.model(coarse, self.patches.grid)[self.core], fine, self.model.scale)
+        if not self.model.needs_scales:
+            return self.objective(self.model(coarse, self.patches.grid)[self.core], fine, self.model.scale)
+        if not self.patches.normalized:
+            scales = scales_of(coarse, self.patches.grid, self.model.irreps)
+            coarse, fine = (normalized(field, *scales) for field in (coarse, fine))
+        unit = FieldScales.unit(self.model.components)
+        prediction = self.model(coarse, self.patches.grid, unit)[self.core]
+        return self.objective(prediction, fine, prediction.new_ones(()))
 
     def training_step(self, batch, index):
         loss = self.loss(batch)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from flowsr.data.field import grid_of
+from flowsr.data.open import open_field
 from flowsr.data.pairs import pair_stores, read_statistics
 from flowsr.data.patches import Augmentation, OctahedralAugmentation, PatchPairs
 from flowsr.devices import resolve_device
@@ -18,6 +20,7 @@ from flowsr.files import file_checksum
 from flowsr.models import MODELS, ModelCard, Task, Upscaler, options_of, save_model
 from flowsr.models.budget import matching_width, width_option
 from flowsr.models.checkpoint import WEIGHTS
+from flowsr.models.home import Home, measure_traits, ranges_of, spread
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 from flowsr.train.fit import Fitted, PatchPair, discard_checkpoints, fit
@@ -25,6 +28,8 @@ from flowsr.train.settings import Network, Schedule
 from flowsr.windows import Window
 
 ONE_FRAME = Window()
+#: Snapshots of a run that say what its fields are like, evenly spread.
+HOME_SNAPSHOTS = 64
 
 
 def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> ModelCard:
@@ -32,8 +37,7 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
 
     Args:
         network: registered name and options; ``frames`` and ``target_frame`` among them go before ``window``.
-        pairs: folder of the ingest stage; its statistics give factor, field type, scale (the RMS of the coarse training
-            field) and operator.
+        pairs: folder of the ingest stage; its statistics give factor, field type and operator.
         window: frames of the model.
 
     Raises:
@@ -45,7 +49,7 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
         window = Window(options.pop("frames", window.frames), options.pop("target_frame", window.target))
     except (TypeError, ValueError) as error:
         raise _refused(network.model, error) from None
-    task = Task(statistics.factor, statistics.irreps, statistics.scale["coarse"], window)
+    task = Task(statistics.factor, statistics.irreps, window=window)
     if "operator" in options_of(network.model):
         options.setdefault("operator", statistics.operator)
     if network.constraints:
@@ -117,7 +121,8 @@ def train_model(
     torch.manual_seed(seed)
     model = card.build()
     augmentation = None if augment is None else OctahedralAugmentation(augment, model.irreps)
-    patches = patch_pair(pairs, schedule, seed=seed, window=model.window, augment=augmentation)
+    how = dict(window=model.window, augment=augmentation, normalize=model.needs_scales)
+    patches = patch_pair(pairs, schedule, seed=seed, **how)
     _check_suits(model, patches.train)
     model.frame_spacing = patches.train.frame_spacing
     fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
@@ -134,6 +139,7 @@ def train_model(
     }
     if fitted.diverged_epoch is not None:
         training["diverged_epoch"] = fitted.diverged_epoch
+    card = replace(card, home=measure_home(pairs))
     save_model(folder, model, replace(card, training=training))
     training["weights_sha256"] = file_checksum(folder / WEIGHTS)
     save_model(folder, model, replace(card, training=training))
@@ -141,8 +147,25 @@ def train_model(
     return fitted
 
 
+def measure_home(pairs: Path) -> Home:
+    """What the coarse training snapshots of some pairs are like."""
+    statistics, traits = read_statistics(pairs), []
+    for store in pair_stores(pairs, "train"):
+        dataset = open_field(store, group="coarse")
+        grid, array = grid_of(dataset, store), dataset[statistics.variable]
+        times = spread(len(array), HOME_SNAPSHOTS)
+        traits += [measure_traits(array[time], grid, statistics.irreps, statistics.viscosity) for time in times]
+    return Home(statistics.operator, grid.boundary, any(grid.stretched), len(traits), ranges_of(traits))
+
+
 def patch_pair(
-    pairs: Path, schedule: Schedule, *, seed: int, window: Window = ONE_FRAME, augment: Augmentation | None = None
+    pairs: Path,
+    schedule: Schedule,
+    *,
+    seed: int,
+    window: Window = ONE_FRAME,
+    augment: Augmentation | None = None,
+    normalize: bool = True,
 ) -> PatchPair:
     """Patches of the splits ``train`` and ``validation`` under ``pairs``.
 
@@ -155,9 +178,11 @@ def patch_pair(
         seed: of the draws.
         window: frames of a coarse patch.
         augment: what transforms the training patches; those of the validation stay as they are.
+        normalize: give every pair in the scales of the snapshot it is from.
     """
 
     shape = dict(patch=schedule.patch, halo=schedule.patch_halo, frames=window.frames, target_frame=window.target)
+    shape["normalize"] = normalize
 
     def drawn(split: str, samples: int, augment: Augmentation | None = None) -> PatchPairs:
         return PatchPairs(pair_stores(pairs, split), samples=samples, seed=seed, augment=augment, **shape)
@@ -165,7 +190,7 @@ def patch_pair(
     train, probe = drawn("train", schedule.samples_per_epoch, augment), drawn("validation", 1)
     per_snapshot = math.prod(-(-side // length) for side, length in zip(probe.box.shape, probe.patch, strict=True))
     validation = drawn("validation", len(probe.snapshots) * per_snapshot)
-    return PatchPair(train, validation, train.grid, train.halo, train.fine_grid)
+    return PatchPair(train, validation, train.grid, train.halo, train.fine_grid, normalize)
 
 
 def _check_suits(model: Upscaler, patches: PatchPairs) -> None:

@@ -198,8 +198,9 @@ def _compute(
     plan: UpscalePlan, model: Upscaler, block: Block, tile: Tile, coarse: np.ndarray, read: tuple, fine: np.ndarray
 ) -> None:
     """One tile into its place in the block."""
-    values = upscale_tile(model, lambda cells: coarse[(slice(None), *read)], plan.grid, tile, plan.device).numpy()
-    values = _stored(values, fine.dtype)
+    scales = plan.scales[block.time] if plan.scales else None
+    values = upscale_tile(model, lambda cells: coarse[(slice(None), *read)], plan.grid, tile, plan.device, scales)
+    values = _stored(values.numpy(), fine.dtype)
     box = fine_slices(tile, plan.factor)
     if not np.isfinite(values).all():
         raise _not_finite(values, box, block.time, plan)

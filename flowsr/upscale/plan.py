@@ -14,7 +14,7 @@ import math
 import time as clock
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -31,13 +31,16 @@ from flowsr import __version__
 from flowsr.data import grid_of, open_field
 from flowsr.data.field import field_template
 from flowsr.data.quality import refuse_doubled
+from flowsr.data.scales import FieldScales
 from flowsr.devices import cores, machine_memory, resolve_device
 from flowsr.errors import FlowsrError, missing_variable
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.grid import Grid, triple
 from flowsr.models import Upscaler, load_model, read_card
 from flowsr.models.checkpoint import CARD, WEIGHTS
-from flowsr.upscale.tiles import Box, Tile, tiles_in
+from flowsr.models.home import Verdict, compare_with_home, traits_of
+from flowsr.progress import SILENT, Progress
+from flowsr.upscale.tiles import Box, Tile, scales_for, tiles_in
 from flowsr.windows import Window, check_spacing
 
 log = logging.getLogger(__name__)
@@ -104,6 +107,9 @@ class UpscalePlan:
         tile: coarse cells along the sides of a tile.
         shard: fine cells along the sides of a shard.
         trial: what a tile takes, where it was tried.
+        scales: of the coarse field in the window of every target, which all its tiles share; none where the model needs
+            none, None before the pass over the field (:func:`survey_field`).
+        verdict: how the field compares with those that the model was trained on; None before that pass.
     """
 
     source: Path
@@ -128,6 +134,8 @@ class UpscalePlan:
     tile: tuple[int, int, int]
     shard: tuple[int, int, int]
     trial: Trial | None = field(default=None, compare=False)
+    scales: tuple[FieldScales, ...] | None = None
+    verdict: Verdict | None = None
 
     @property
     def fine_grid(self) -> Grid:
@@ -341,6 +349,36 @@ def plan_upscale(
         sides = triple([tile] * 3) if tile is not None else _tile_that_fits(plan, memory)
         plan = replace(plan, tile=triple(min(side, n) for side, n in zip(sides, grid.shape)))
     return plan
+
+
+def survey_field(plan: UpscalePlan, progress: Progress = SILENT) -> UpscalePlan:
+    """The plan with what one pass over the coarse field tells: its scales, and whether the model is at home there.
+
+    Both are recorded in the provenance of the result.
+
+    Args:
+        progress: told the fraction of the snapshots read.
+
+    Raises:
+        FlowsrError: NaN or infinite values.
+    """
+    model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
+    dataset, home = open_field(plan.source, group=plan.group), read_card(plan.model_folder).home
+    array, scales = dataset[plan.variable], []
+    if model.needs_scales:
+        for number, target in enumerate(plan.targets):
+            scales.append(scales_for(model, [array.isel(time=t) for t in plan.window.around(target)], plan.grid))
+            progress((number + 1) / len(plan.targets), f"scales of snapshot {number + 1} of {len(plan.targets)}")
+    verdict = Verdict(unknown=("the model's card does not say where it is at home",))
+    if home is not None:
+        traits = traits_of(array, plan.grid, plan.irreps, dataset.attrs.get("viscosity"), plan.targets)
+        verdict = compare_with_home(home, traits, plan.grid, dataset.attrs.get("degrade_operator"))
+    if model.trainable and not model.needs_scales:
+        lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
+        verdict = replace(verdict, unknown=(*verdict.unknown, lacking))
+    known = {"scales": [asdict(each) for each in scales], "home": asdict(verdict)}
+    attrs = {**plan.attrs, "provenance": {**plan.attrs["provenance"], **known}}
+    return replace(plan, scales=tuple(scales), verdict=verdict, attrs=attrs)
 
 
 @lru_cache(maxsize=2)

@@ -10,12 +10,14 @@ from typing import Any
 from flowsr.data.store import create_store
 from flowsr.progress import SILENT, Progress
 from flowsr.upscale.blocks import Observer, states_of, upscale_blocks
-from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale
+from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, survey_field
 
 #: Calls a function with ``progress`` and each of some batches of blocks, wherever that may be.
 Spread = Callable[[Callable[..., None], Sequence[tuple[Block, ...]], Progress], Any]
 #: Batches for a spread, at most; a scheduler is at ease with some thousands.
 BATCHES = 2048
+#: Share of the progress that the pass over the coarse field takes.
+SURVEY_SHARE = 0.05
 
 
 def upscale_store(
@@ -75,7 +77,10 @@ def do_upscale(
     spread: Spread | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Do what was planned; see :func:`upscale_store`."""
+    """Do what was planned; see :func:`upscale_store`. A field that was not looked at yet is, first."""
+    if plan.scales is None:
+        plan = survey_field(plan, progress.share(0.0, SURVEY_SHARE))
+        progress = progress.share(SURVEY_SHARE, 1.0)
     batches = plan.batches(BATCHES if spread else 1)
     plan.check_one_writer(batches)
     with create_store(plan.target, plan.template, shard=plan.shard, fresh=overwrite) as store:

@@ -6,14 +6,16 @@ whose reach is not and is cut at a halo of 14 cells, to single precision. `spect
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowsr.data.scales import FieldScales, measure_scales
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 
@@ -104,7 +106,9 @@ def within(tile: Tile, box: Tile) -> tuple[slice, slice, slice]:
 
 
 @torch.no_grad()
-def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: Tile, device: str = "cpu") -> Tensor:
+def upscale_tile(
+    model: Upscaler, read: Reader, grid: Grid, tile: Tile, device: str = "cpu", scales: FieldScales | None = None
+) -> Tensor:
     """One fine tile.
 
     Args:
@@ -112,6 +116,7 @@ def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: Tile, device: 
         read: gives the coarse field (frames component, x, y, z) at three index arrays.
         grid: grid of the whole coarse field.
         tile: one of :func:`tiles_of`.
+        scales: of the whole coarse field (:func:`scales_for`), for a model that needs them.
 
     Returns:
         (component, factor x, factor y, factor z) for the cells ``start`` to ``stop`` of the tile, on the CPU.
@@ -119,7 +124,8 @@ def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: Tile, device: 
     coarse = torch.from_numpy(np.ascontiguousarray(read(tuple(span.cells for span in tile))))
     if device == "cuda":
         coarse = coarse.pin_memory()
-    fine = model(coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile))[0]
+    known = {"scales": scales} if model.needs_scales else {}
+    fine = model(coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile), **known)[0]
     core = (slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile)
     fine = fine[(slice(None), *core)]
     if not fine.is_cuda:
@@ -128,6 +134,15 @@ def upscale_tile(model: Upscaler, read: Reader, grid: Grid, tile: Tile, device: 
     host.copy_(fine, non_blocking=True)
     torch.cuda.current_stream().synchronize()
     return host
+
+
+def scales_for(model: Upscaler, frames: Sequence[Any], grid: Grid) -> FieldScales | None:
+    """The scales that every tile of a field shares, in one pass over it; None for a model that needs none.
+
+    Args:
+        frames: the whole coarse field, (component, x, y, z) each, arrays or lazy ones.
+    """
+    return measure_scales(frames, grid, model.irreps) if model.needs_scales else None
 
 
 def tile_grid(grid: Grid, tile: Tile) -> Grid:
@@ -154,7 +169,8 @@ def upscale_array(model: Upscaler, coarse: np.ndarray, grid: Grid, tile: int, de
     """A field in memory, tile by tile: (frames component, x, y, z) to (component, factor x, factor y, factor z)."""
     shape = (coarse.shape[0] // model.frames, *(n * model.factor for n in grid.shape))
     fine = np.empty(shape, dtype=coarse.dtype)
+    scales = scales_for(model, np.split(coarse, model.frames), grid)
     for part in tiles_of(grid, tile, model.halo):
-        values = upscale_tile(model, lambda cells: coarse[(slice(None), *np.ix_(*cells))], grid, part, device)
+        values = upscale_tile(model, lambda cells: coarse[(slice(None), *np.ix_(*cells))], grid, part, device, scales)
         fine[(slice(None), *fine_slices(part, model.factor))] = values.numpy()
     return fine

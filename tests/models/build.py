@@ -4,5 +4,5 @@ from flowsr.models import Task, build_model
 from flowsr.windows import Window
 
 
-def model_of(name, factor=2, irreps="1o", scale=1.0, frames=1, target_frame=-1, **options):
+def model_of(name, factor=2, irreps="1o", scale=None, frames=1, target_frame=-1, **options):
     return build_model(name, Task(factor, irreps, scale, Window(frames, target_frame)), **options)

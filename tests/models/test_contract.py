@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from flowsr.data.scales import FieldScales
 from flowsr.grid import Grid
 from flowsr.models import MODELS, ModelCard, Task, build_model, load_model, save_model
 from flowsr.models.base import trilinear
@@ -143,7 +144,8 @@ def test_the_stated_halo_is_no_more_than_the_reach(name):
     poked[:, :, middle] += 1.0
     grid = Grid(sides, boundary=("open", "periodic", "periodic"))
     with torch.no_grad():
-        change = (model(poked, grid) - model(field(sides), grid)).abs().amax((0, 1, 3, 4))
+        unit = FieldScales.unit(3)
+        change = (model(poked, grid, unit) - model(field(sides), grid, unit)).abs().amax((0, 1, 3, 4))
     changed = torch.nonzero(change.reshape(-1, 2).amax(1) > 0).flatten()
     assert (changed - middle).abs().max() == model.halo
 

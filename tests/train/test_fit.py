@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from flowsr.data.scales import scales_of
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model
@@ -116,7 +117,8 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path):
     assert fitted.best_epoch == 0
     with torch.no_grad():
         coarse, fine = torch.utils.data.default_collate([pair.validation[i] for i in range(2)])
-        loss = (model(coarse, pair.grid) - fine).abs().mean().item()
+        _, size = scales_of(coarse, pair.grid, "1o")
+        loss = ((model(coarse, pair.grid) - fine).abs().mean((1, 2, 3, 4)) / size).mean().item()
     assert loss == pytest.approx(fitted.best_validation_loss, rel=1e-5)
 
 

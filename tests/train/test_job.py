@@ -33,9 +33,9 @@ def pairs(tmp_path_factory):
     return state(folder, {"train": 3, "validation": 2, "test": 1}, 1.5, [data_set])
 
 
-def test_the_data_decide_factor_type_and_scale(pairs):
+def test_the_data_decide_factor_and_type_and_leave_units_to_the_field(pairs):
     card = resolve_networks({"a": Network("relaxed", {"channels": 2})}, pairs)["a"]
-    assert (card.model, card.task, card.options) == ("relaxed", Task(2, "1o", 1.5), {"channels": 2})
+    assert (card.model, card.task, card.options) == ("relaxed", Task(2, "1o"), {"channels": 2})
 
 
 @pytest.mark.parametrize("group", ["O", "Oh"])

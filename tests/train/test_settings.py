@@ -14,6 +14,7 @@ from flowsr.config.study import Experiment
 from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
 from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.data.patches import OctahedralAugmentation
+from flowsr.data.scales import FieldScales
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model, load_model, read_card
@@ -109,7 +110,8 @@ def test_the_loss_of_the_settings_is_the_one_made_small(pairs, tmp_path):
     patches = patch_pair(pairs, SCHEDULE, seed=0).validation
     coarse, fine = torch.utils.data.default_collate([patches[index] for index in range(2)])
     with torch.no_grad():
-        expected = Objective(loss, patches.fine_grid)(model(coarse, patches.grid), fine, model.scale).item()
+        fields = model(coarse, patches.grid, FieldScales.unit(3)), fine
+        expected = Objective(loss, patches.fine_grid)(*fields, torch.ones(())).item()
     assert min(line["validation_loss"] for line in read_history(tmp_path / "a" / "history.jsonl")) == pytest.approx(
         expected
     )

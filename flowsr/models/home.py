@@ -154,7 +154,6 @@ def traits_of(
     known = range(len(snapshots)) if times is None else times
     found = []
     for place in spread(len(known)):
-        frame = snapshots[known[place]]
         found.append(measure_traits(snapshots[known[place]], grid, irreps, viscosity))
     return found
 

@@ -68,7 +68,7 @@ def upscale(
     from flowsr.upscale import upscale_store
 
     how = {"variable": variable, "group": group, "tile": tile, "device": device}
-    upscale_store(store, network, target, **how, progress=progress)
+    upscale_store(store, network, target, **how, force=True, progress=progress)
 
 
 @dataclass(frozen=True)

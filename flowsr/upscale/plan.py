@@ -381,6 +381,31 @@ def survey_field(plan: UpscalePlan, progress: Progress = SILENT) -> UpscalePlan:
     return replace(plan, scales=tuple(scales), verdict=verdict, attrs=attrs)
 
 
+def say_verdict(plan: UpscalePlan, *, force: bool = False, strict: bool = False) -> None:
+    """A line in the log for each thing in which the field is not like those that the model was trained on.
+
+    Args:
+        force: say also what is refused otherwise.
+        strict: refuse all of it.
+
+    Raises:
+        FlowsrError: what is refused.
+    """
+    verdict = plan.verdict or Verdict()
+    refused = () if force else verdict.findings if strict else verdict.refused
+    if refused:
+        hint = (
+            "leave --strict out to upscale it all the same"
+            if not verdict.refused
+            else "--force upscales it all the same"
+        )
+        found = "; ".join(finding.line for finding in refused)
+        message = "the model is not for this field"
+        raise FlowsrError(message, file=plan.source, variable=plan.variable, found=found, hint=hint)
+    for finding in verdict.findings:
+        log.warning("%s: not at home: %s", plan.source.name, finding.line)
+
+
 @lru_cache(maxsize=2)
 def load_upscaler(folder: Path, key: tuple[str, ...], device: str) -> Upscaler:
     """The model saved in ``folder``, on a device; loaded once a process for each ``model_key`` of a plan."""

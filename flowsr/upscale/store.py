@@ -10,7 +10,7 @@ from typing import Any
 from flowsr.data.store import create_store
 from flowsr.progress import SILENT, Progress
 from flowsr.upscale.blocks import Observer, states_of, upscale_blocks
-from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, survey_field
+from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, say_verdict, survey_field
 
 #: Calls a function with ``progress`` and each of some batches of blocks, wherever that may be.
 Spread = Callable[[Callable[..., None], Sequence[tuple[Block, ...]], Progress], Any]
@@ -32,6 +32,8 @@ def upscale_store(
     memory: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    force: bool = False,
+    strict: bool = False,
     observers: Sequence[Observer] = (),
     spread: Spread | None = None,
     progress: Progress = SILENT,
@@ -52,6 +54,8 @@ def upscale_store(
         memory: bytes that may be used, all processes of a machine together; by default half of what it has.
         device: ``auto``, ``cpu`` or ``cuda``.
         overwrite: replace a store of another source or model.
+        force: upscale also what the model cannot be right for: walls, say, where it saw none.
+        strict: refuse every field that is not like those that the model was trained on.
         observers: see each block as it is finished.
         spread: hands batches of blocks to workers; by default this process does them all.
         progress: told the fraction of blocks done.
@@ -61,18 +65,21 @@ def upscale_store(
 
     Raises:
         FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was
-            trained on, NaN or infinite values in the source or out of the model, a target made from something else, or
-            one that is the source, lies in it or holds it.
+            trained on, a field that the model is not for, NaN or infinite values in the source or out of the model, a
+            target made from something else, or one that is the source, lies in it or holds it.
     """
     how = {"variable": variable, "group": group, "tile": tile, "shard": shard, "memory": memory, "device": device}
     plan = plan_upscale(source, model_folder, target, **how)
-    return do_upscale(plan, overwrite=overwrite, observers=observers, spread=spread, progress=progress)
+    doing = {"overwrite": overwrite, "force": force, "strict": strict, "observers": observers, "spread": spread}
+    return do_upscale(plan, **doing, progress=progress)
 
 
 def do_upscale(
     plan: UpscalePlan,
     *,
     overwrite: bool = False,
+    force: bool = False,
+    strict: bool = False,
     observers: Sequence[Observer] = (),
     spread: Spread | None = None,
     progress: Progress = SILENT,
@@ -81,6 +88,7 @@ def do_upscale(
     if plan.scales is None:
         plan = survey_field(plan, progress.share(0.0, SURVEY_SHARE))
         progress = progress.share(SURVEY_SHARE, 1.0)
+    say_verdict(plan, force=force, strict=strict)
     batches = plan.batches(BATCHES if spread else 1)
     plan.check_one_writer(batches)
     with create_store(plan.target, plan.template, shard=plan.shard, fresh=overwrite) as store:

@@ -87,7 +87,8 @@ def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_pa
     fitted = train_model(wanted, pairs, tmp_path, SCHEDULE, seed=4, device="cpu")
     assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl"}
     card = read_card(tmp_path)
-    assert replace(card, training={}) == wanted
+    assert replace(card, training={}, home=None) == wanted
+    assert card.home.snapshots == 3 and card.home.ranges.keys() >= {"slope", "skewness", "divergence"}
     assert (
         card.training["seed"] == 4
         and card.training["best_epoch"] == fitted.best_epoch

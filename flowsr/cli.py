@@ -301,12 +301,67 @@ def show_config(
 
 
 @app.command(name="models")
-def show_models():
-    """List the registered models, and what each is."""
+def show_models(
+    *,
+    pretrained: Annotated[
+        bool, Parameter(negative=(), help="Those that come with flowsr, trained: a name is all that upscaling needs.")
+    ] = False,
+):
+    """List the registered models, and what each is; or, with --pretrained, the trained ones that come with flowsr."""
     from flowsr.models import MODELS
 
+    if pretrained:
+        from flowsr.models.pretrained import pretrained_lines
+
+        _say(*pretrained_lines())
+        return
     for name, model in MODELS.items():
         _say(f"{name:<14} {(model.__doc__ or '').strip().partition(chr(10))[0]}")
+
+
+model_app = App(name="model", help="Look at a trained model: what it is, whether it is whole, how two differ.")
+app.command(model_app)
+TrainedModel = Annotated[
+    Path, Parameter(help="Folder of a trained model, or the name of one that comes with flowsr, such as hit-x4.")
+]
+
+
+@model_app.command(name="info")
+def model_info(model: TrainedModel):
+    """Say what a trained model is: factor, data, where it is at home, its errors, licence and how to make it again."""
+    from flowsr.models.pretrained import info_lines, model_folder
+
+    _say(*info_lines(model_folder(model)))
+
+
+@model_app.command(name="verify")
+def model_verify(model: TrainedModel):
+    """Check what a trained model owes: its own weights, all 48 orientations, any unit, any frame, its reference output.
+
+    Exit code 2 where it does not keep one of its promises.
+    """
+    from flowsr.models.pretrained import model_folder
+    from flowsr.models.verify import verify_model
+
+    broken = 0
+    for check in verify_model(model_folder(model)):
+        broken += check.passed is False
+        _say(f"{ {True: 'ok', False: 'BROKEN', None: 'is'}[check.passed]:<7} {check.what}: {check.found}")
+    if broken:
+        raise FlowsrError("not what its card says", file=model, found=f"{broken} broken promises")
+
+
+@model_app.command(name="diff")
+def model_diff(one: TrainedModel, other: TrainedModel):
+    """Say in what two trained models differ: kind, options, training, home, weights."""
+    from flowsr.models.pretrained import model_folder
+    from flowsr.models.verify import compare_models
+
+    differences = list(compare_models(model_folder(one), model_folder(other)))
+    for what, first, second in differences:
+        _say(f"{what}: {first} | {second}")
+    if not differences:
+        _say("no difference")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -27,7 +27,7 @@ CELLS, BOX = 128**3, 48
 #: Snapshots of a run that are looked at, evenly spread.
 SNAPSHOTS = 16
 #: A range is that of the training snapshots and this share of its width at either end, which other seeds need.
-MARGIN = 0.35
+MARGIN = 0.15
 #: More than this share of the snapshots has to be outside.
 SHARE = 0.2
 #: Separations, in cells.

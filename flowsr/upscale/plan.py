@@ -39,7 +39,6 @@ from flowsr.grid import Grid, triple
 from flowsr.models import Upscaler, load_model, read_card
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.models.home import Verdict, compare_with_home, traits_of
-from flowsr.progress import SILENT, Progress
 from flowsr.upscale.tiles import Box, Tile, scales_for, tiles_in
 from flowsr.windows import Window, check_spacing
 
@@ -351,24 +350,20 @@ def plan_upscale(
     return plan
 
 
-def survey_field(plan: UpscalePlan, progress: Progress = SILENT) -> UpscalePlan:
+def survey_field(plan: UpscalePlan) -> UpscalePlan:
     """The plan with what one pass over the coarse field tells: its scales, and whether the model is at home there.
 
     Both are recorded in the provenance of the result.
 
-    Args:
-        progress: told the fraction of the snapshots read.
-
     Raises:
-        FlowsrError: NaN or infinite values.
+        FlowsrError: a field that cannot be read.
     """
     model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
     dataset, home = open_field(plan.source, group=plan.group), read_card(plan.model_folder).home
     array, scales = dataset[plan.variable], []
     if model.needs_scales:
-        for number, target in enumerate(plan.targets):
-            scales.append(scales_for(model, [array.isel(time=t) for t in plan.window.around(target)], plan.grid))
-            progress((number + 1) / len(plan.targets), f"scales of snapshot {number + 1} of {len(plan.targets)}")
+        frames = [[array.isel(time=time) for time in plan.window.around(target)] for target in plan.targets]
+        scales = [scales_for(model, window, plan.grid) for window in frames]
     verdict = Verdict(unknown=("the model's card does not say where it is at home",))
     if home is not None:
         traits = traits_of(array, plan.grid, plan.irreps, dataset.attrs.get("viscosity"), plan.targets)

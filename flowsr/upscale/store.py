@@ -16,8 +16,6 @@ from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, say_verdict, s
 Spread = Callable[[Callable[..., None], Sequence[tuple[Block, ...]], Progress], Any]
 #: Batches for a spread, at most; a scheduler is at ease with some thousands.
 BATCHES = 2048
-#: Share of the progress that the pass over the coarse field takes.
-SURVEY_SHARE = 0.05
 
 
 def upscale_store(
@@ -86,8 +84,7 @@ def do_upscale(
 ) -> Path:
     """Do what was planned; see :func:`upscale_store`. A field that was not looked at yet is, first."""
     if plan.scales is None:
-        plan = survey_field(plan, progress.share(0.0, SURVEY_SHARE))
-        progress = progress.share(SURVEY_SHARE, 1.0)
+        plan = survey_field(plan)
     say_verdict(plan, force=force, strict=strict)
     batches = plan.batches(BATCHES if spread else 1)
     plan.check_one_writer(batches)

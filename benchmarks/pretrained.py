@@ -1,0 +1,76 @@
+"""Make one of the models that come with flowsr again: its turbulence, its pairs, its weights, its errors, its card.
+
+    python benchmarks/pretrained.py hit-x4
+
+The same versions give the same weights, bit for bit. They are written to ``flowsr/models/weights/NAME``; what is on the
+way lies in ``runs/pretrained/NAME``, from where a run that was killed is resumed. ``--check`` makes them again beside
+those that are there and says whether they are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from flowsr.compare.result import rounded
+from flowsr.config.study import load_experiment
+from flowsr.files import file_checksum
+from flowsr.models.checkpoint import WEIGHTS, load_model, read_card, save_model
+from flowsr.models.pretrained import FOLDER
+from flowsr.models.verify import reference_output
+from flowsr.pipeline.stages import run
+from flowsr.progress import shown
+
+ROOT = Path(__file__).parent.parent
+#: Largest size of a model in the package.
+BYTES = 2_000_000
+
+
+def main() -> int:
+    """Make it, or make it again."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("name", choices=sorted(path.stem for path in (ROOT / "configs/pretrained").glob("*-x*.yaml")))
+    parser.add_argument("--set", action="append", default=[], help="Override a setting, as flowsr run has it.")
+    parser.add_argument("--check", action="store_true", help="Compare with the weights that are there; write nothing.")
+    asked = parser.parse_args()
+    config = ROOT / "configs" / "pretrained" / f"{asked.name}.yaml"
+    experiment = load_experiment(config, asked.set)
+    with shown() as report:
+        outcome = run(experiment, report=report)
+    made, shipped = experiment.output / "train" / "main", FOLDER / asked.name
+    if asked.check:
+        same = file_checksum(made / WEIGHTS) == file_checksum(shipped / WEIGHTS)
+        print(f"{asked.name}: {'the same bits' if same else 'other weights'}")
+        return 0 if same else 1
+    card, model = read_card(made), load_model(made)
+    training = {
+        **card.training,
+        "command": f"python benchmarks/pretrained.py {asked.name}",
+        "config": config.read_text(encoding="utf-8"),
+        "licence": "MIT",
+        "errors": errors_of(outcome.comparison),
+        "reference": reference_output(model),
+    }
+    save_model(shipped, model, replace(card, training=training))
+    size = sum(path.stat().st_size for path in shipped.iterdir())
+    if size > BYTES:
+        shutil.rmtree(shipped)
+        raise SystemExit(f"{asked.name}: {size} bytes, more than {BYTES}")
+    print(f"{asked.name}: {size} bytes in {shipped.relative_to(ROOT)}")
+    return 0
+
+
+def errors_of(comparison) -> dict[str, dict[str, float]]:
+    """Model to metric to mean over the held-out snapshots, interpolations beside the network."""
+    data = comparison.home
+    return {
+        row.model: {name: rounded(comparison.mean(row, data, name)) for name in comparison.metrics_of(row, data)}
+        for row in comparison.rows(data)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

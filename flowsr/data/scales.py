@@ -78,8 +78,13 @@ class Moments:
 
     @classmethod
     def of(cls, values: Tensor, widths: Sequence[np.ndarray] | None = None) -> Moments:
-        """Those of (batch, component, x, y, z); ``widths``, the cells' along x, y, z, where they are not all equal."""
+        """Those of (batch, component, x, y, z); ``widths``, the cells' along x, y, z, where they are not all equal.
+
+        Cells of one field, a batch of 1, that have no value (NaN) are left out.
+        """
         values = values.double()
+        if len(values) == 1 and bool((missing := values.isnan().any(1)[0]).any()):
+            return cls._of_the_rest(values, ~missing, widths)
         if widths is None:
             mean = values.mean((2, 3, 4))
             return cls(values[0, 0].numel(), mean, (values - mean[..., None, None, None]).square().mean((2, 3, 4)))
@@ -90,8 +95,20 @@ class Moments:
         volume = float(torch.stack([along.sum() for along in sizes]).prod())
         return cls(volume, mean, torch.einsum("bcxyz,x,y,z->bc", square, x, y, z))
 
+    @classmethod
+    def _of_the_rest(cls, values: Tensor, there: Tensor, widths: Sequence[np.ndarray] | None) -> Moments:
+        sizes = there.double()
+        for along, shape in zip(widths or (), ((-1, 1, 1), (-1, 1), (-1,)), strict=False):
+            sizes = sizes * torch.as_tensor(along, dtype=torch.float64, device=values.device).reshape(shape)
+        volume, values = float(sizes.sum()), values.nan_to_num()
+        share = sizes / max(volume, 1e-300)
+        mean = (values * share).sum((2, 3, 4))
+        return cls(volume, mean, ((values - mean[..., None, None, None]).square() * share).sum((2, 3, 4)))
+
     def merged(self, other: Moments) -> Moments:
         """Those over both."""
+        if not other.volume or not self.volume:
+            return self if self.volume else other
         volume = self.volume + other.volume
         share, step = other.volume / volume, other.mean - self.mean
         variance = self.variance + share * (other.variance - self.variance) + share * (1 - share) * step.square()

@@ -139,7 +139,7 @@ def measure_traits(values: np.ndarray, grid: Grid, irreps: str, viscosity: float
     if viscosity is not None and viscosity > 0 and sums.gradient > 0:
         size = math.prod(grid.spacing) ** (1 / 3)
         traits["cell_reynolds"] = size**2 * math.sqrt(sums.gradient) / viscosity
-    return traits
+    return {name: value for name, value in traits.items() if math.isfinite(value)}  # none of a field with holes
 
 
 def traits_of(

@@ -51,6 +51,18 @@ def test_one_pass_in_pieces_is_the_whole(grid, monkeypatch):
     assert found.fluctuation == pytest.approx(float(size), rel=1e-12)
 
 
+@pytest.mark.parametrize("grid", [WALLS, Grid((6, 5, 4))])
+def test_cells_without_a_value_are_left_out(grid, monkeypatch):
+    field = noise(3, grid)[0].numpy()
+    holes = field.copy()
+    holes[:, 2:] = np.nan  # all else is the field of a shorter box
+    short = Grid((2, *grid.shape[1:]), grid.spacing, grid.boundary, grid.origin, grid.centers)
+    monkeypatch.setattr(scales, "VALUES_AT_ONCE", 70)
+    found, expected = measure_scales([holes], grid, "1o"), measure_scales([field[:, :2]], short, "1o")
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
+    assert found.fluctuation == pytest.approx(expected.fluctuation, rel=1e-12)
+
+
 def test_they_turn_with_the_field():
     group, field = octahedral_group("Oh"), noise()
     mean, size = scales_of(field, WALLS, "1o")

@@ -16,7 +16,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed, State
 
-from flowsr.data import open_field
+from flowsr.data import ReadOptions, open_field
 from flowsr.errors import FlowsrError, MissingFile
 from flowsr.files import file_checksum, read_json, tree_checksum, write_json_atomic
 from flowsr.pipeline import work
@@ -46,9 +46,12 @@ class Request:
     variable: str = "velocity"
     tile: int = 32
     device: str = "auto"
+    options: ReadOptions = field(default_factory=ReadOptions)
 
 
-def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0) -> Found:
+def look(
+    inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, options: ReadOptions | None = None
+) -> Found:
     """Sort the files and stores of ``inbox``.
 
     A file is done when its store is in ``outbox`` and was made from the same content. It waits when it changed less
@@ -68,7 +71,7 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0) ->
         try:
             if _is_done(source, target):
                 found.done[source] = target
-            elif (reason := _why_waiting(source, settle)) is not None:
+            elif (reason := _why_waiting(source, settle, options)) is not None:
                 found.waiting[source.name] = reason
             else:
                 found.new[source] = target
@@ -81,15 +84,16 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
     """Making ``target`` of a file; the record beside it says from what."""
     from flowsr.models.checkpoint import WEIGHTS
 
+    read = request.options.declared()
     return Step(
         title=f"upscale {source.name}",
         record=target.with_suffix(".json"),
         outputs=(target,),
-        settings={"variable": request.variable, "tile": request.tile},
+        settings={"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})},
         inputs={source.name: tree_checksum(source), WEIGHTS: file_checksum(request.model / WEIGHTS)},
         about={"signature": _signature(source), "model": str(request.model), "device": request.device},
         call=work.upscale,
-        arguments=(source, request.model, target, request.variable, request.tile, request.device, None),
+        arguments=(source, request.model, target, request.variable, request.tile, request.device, request.options),
     )
 
 
@@ -108,7 +112,7 @@ def _is_done(source: Path, target: Path) -> bool:
     return True
 
 
-def _why_waiting(source: Path, settle: float) -> str | None:
+def _why_waiting(source: Path, settle: float, options: ReadOptions | None) -> str | None:
     signature = _signature(source)
     age = time.time() - signature["changed"] / 1e9
     if age < settle:
@@ -118,7 +122,7 @@ def _why_waiting(source: Path, settle: float) -> str | None:
     if signature["bytes"] == 0:
         return "nothing in it yet"
     try:
-        open_field(source)
+        open_field(source, options)
     except FlowsrError as error:
         return str(error) if isinstance(error.__cause__, OSError) else None
     return None
@@ -153,6 +157,7 @@ def upscale_new_files(
     tile: int = 32,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     settle: float = 10.0,
+    options: ReadOptions | None = None,
 ):
     """Upscale every file of a watched folder that has not been done yet.
 
@@ -168,9 +173,11 @@ def upscale_new_files(
         tile: coarse cells along a tile's side; larger is faster, smaller needs less memory.
         device: auto takes CUDA where there is a device.
         settle: seconds that a file must have stayed unchanged.
+        options: how the files are to be read, where they do not say it: run, time, boundary, units, missing ...
     """
     with logs_of_run():
-        return _upscale_new_files(inbox, outbox, pattern, settle, Request(model, variable, tile, device))
+        request = Request(model, variable, tile, device, options or ReadOptions())
+        return _upscale_new_files(inbox, outbox, pattern, settle, request)
 
 
 @one_line_failures
@@ -178,7 +185,7 @@ def _upscale_new_files(inbox: Path, outbox: Path, pattern: str, settle: float, r
     from flowsr.models import load_model
 
     load_model(request.model)  # a model that cannot be used is told before any file is touched
-    found = look(inbox, outbox, pattern, settle)
+    found = look(inbox, outbox, pattern, settle, request.options)
     for name, reason in found.waiting.items():
         log.info("%s waits for the next run: %s", name, reason)
     states = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -16,6 +17,9 @@ from rich.text import Text
 from flowsr import __version__
 from flowsr.errors import FlowsrError, printable
 from flowsr.progress import shown
+
+if TYPE_CHECKING:
+    from flowsr.data.open import ReadOptions
 
 # Threads that spin while they wait cost up to 20 times on a busy machine; this must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,6 +33,72 @@ Verify = Annotated[
     bool, Parameter(negative=(), help="Compare the checksums of what is reused, not only names and sizes of files.")
 ]
 Config = Annotated[Path, Parameter(help="Experiment, a YAML file (see configs/).")]
+Named = list[str] | None
+
+
+@Parameter(name="*", group="How the file is read, where it does not say it itself")
+@dataclass(frozen=True)
+class Read:
+    """The options of :class:`flowsr.data.ReadOptions` as a terminal has them."""
+
+    group: Annotated[str | None, Parameter(help="Group inside the file.")] = None
+    run: Annotated[str | None, Parameter(help="Which run or trajectory, where there are several.")] = None
+    reader: Annotated[str | None, Parameter(help="Reader; default: the one that recognizes the file.")] = None
+    time: Annotated[str | None, Parameter(help="Number of the one snapshot, or a range such as 10:20.")] = None
+    select: Annotated[
+        Named, Parameter(negative=(), help="Number along an axis that flowsr does not know: sample=3. May be repeated.")
+    ] = None
+    boundary: Annotated[str | None, Parameter(help="Along x,y,z: periodic,wall,open or one word for all of them.")] = (
+        None
+    )
+    units: Annotated[
+        Named,
+        Parameter(negative=(), help="Unit, to convert to or where none is stated: velocity=m/s. May be repeated."),
+    ] = None
+    irreps: Annotated[Named, Parameter(negative=(), help="Field type: velocity=1o. May be repeated.")] = None
+    lengths: Annotated[str | None, Parameter(help="Sides of the box along x,y,z: 6.28,2,3.14.")] = None
+    axes: Annotated[str | None, Parameter(help="Axes of the arrays, in order: time,z,y,x,component.")] = None
+    missing: Annotated[
+        Literal["refuse", "nan"] | None, Parameter(help="refuse a field with missing values, or carry them as nan.")
+    ] = None
+
+    def options(self) -> ReadOptions:
+        """What was given.
+
+        Raises:
+            FlowsrError: an option that cannot be, or is not written as it should be.
+        """
+        from flowsr.data.open import ReadOptions, read_options
+
+        given = {name: value for name, value in asdict(self).items() if value}
+        for name in ("boundary", "lengths", "axes"):
+            if name in given:
+                given[name] = tuple(part.strip() for part in given[name].split(","))
+        for name in ("select", "units", "irreps"):
+            if name in given:
+                given[name] = dict(_named(f"--{name}", text) for text in given[name])
+        if len(given.get("boundary", ())) == 1:
+            given["boundary"] *= 3
+        given |= {"select": {axis: _number("--select", n, int) for axis, n in given.get("select", {}).items()}}
+        if "lengths" in given:
+            given["lengths"] = tuple(_number("--lengths", side, float) for side in given["lengths"])
+        return read_options(ReadOptions(), given)
+
+
+def _named(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise FlowsrError("an option that names what it is of", variable=option, expected="NAME=VALUE", found=text)
+    return name.strip(), value.strip()
+
+
+def _number(option: str, text: str, kind: type):
+    try:
+        return kind(text)
+    except ValueError:
+        raise FlowsrError("not a number", variable=option, expected=kind.__name__, found=text) from None
+
+
 BOTH_WAYS = "flowsr upscale --help shows both ways to call it"
 
 app = App(
@@ -81,7 +151,7 @@ def upscale(
     ] = None,
     model: Annotated[Path | None, Parameter(help="Folder of a trained model, such as runs/demo/train/relaxed.")] = None,
     output: Annotated[Path | None, Parameter(help="Zarr store to write.")] = None,
-    group: Annotated[str | None, Parameter(help="Group inside the input.")] = None,
+    read: Read = Read(),
     variable: Annotated[str | None, Parameter(help="Variable to upscale; default: velocity.")] = None,
     tile: Annotated[
         int | None, Parameter(help="Coarse cells along a tile's side: more is faster; default: 32.")
@@ -94,9 +164,10 @@ def upscale(
     `flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr`.
     """
     paths = {"--input": input, "--model": model, "--output": output}
-    choices = {"group": group, "variable": variable, "tile": tile, "device": device}
+    choices = {"variable": variable, "tile": tile, "device": device}
     if config is not None:
-        _refuse_given({**paths, **{f"--{name}": value for name, value in choices.items()}}, "CONFIG")
+        options = {f"--{name}": value for name, value in {**choices, **asdict(read)}.items()}
+        _refuse_given({**paths, **options}, "CONFIG")
         _stage("upscale", config, set, fresh)
         return
     for option, value in paths.items():
@@ -109,7 +180,9 @@ def upscale(
     _logs()
     with shown() as report:
         given = {name: value for name, value in choices.items() if value is not None}
-        upscale_store(input, model, output, **given, overwrite=fresh, progress=report.part("upscale"))
+        upscale_store(
+            input, model, output, **given, options=read.options(), overwrite=fresh, progress=report.part("upscale")
+        )
     _say(f"upscaled field: {output}")
 
 
@@ -210,16 +283,12 @@ def symmetry(
 def inspect(
     file: Annotated[Path, Parameter(help="A file, a Zarr store, a folder of BLASTNet cubes, or a manifest.")],
     *,
-    group: Annotated[str | None, Parameter(help="Group inside the file.")] = None,
-    variant: Annotated[
-        str | None, Parameter(name="--run", help="Which run or trajectory, where there are several.")
-    ] = None,
-    reader: Annotated[str | None, Parameter(help="Reader to use; default: the one that recognizes the file.")] = None,
+    read: Read = Read(),
 ):
     """Say what a file is: layout, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size."""
     from flowsr.data import inspect as look
 
-    _say(*look(file, group=group, run=variant, reader=reader).lines())
+    _say(*look(file, read.options()).lines())
 
 
 @app.command
@@ -228,10 +297,7 @@ def convert(
     target: Annotated[Path, Parameter(help="What to write: .zarr, .h5, .nc, .vti or, with --layout, any name.")],
     *,
     layout: Annotated[str | None, Parameter(help="zarr, hdf5, jhtdb, well, netcdf or vtk; default: by suffix.")] = None,
-    group: Annotated[str | None, Parameter(help="Group inside the source.")] = None,
-    variant: Annotated[str | None, Parameter(name="--run", help="Which run or trajectory of the source.")] = None,
-    reader: Annotated[str | None, Parameter(help="Reader to use; default: the one that recognizes the source.")] = None,
-    time: Annotated[int | None, Parameter(help="Number of the one snapshot to copy; default: all.")] = None,
+    read: Read = Read(),
     chunk: Annotated[int, Parameter(help="Cells along the sides of a Zarr chunk.")] = 64,
     shard: Annotated[int, Parameter(help="Cells along the sides of a Zarr shard, which is one file.")] = 256,
     fresh: Fresh = False,
@@ -244,11 +310,8 @@ def convert(
         copy(
             source,
             target,
+            read.options(),
             layout=layout,
-            group=group,
-            run=variant,
-            reader=reader,
-            time=time,
             chunk=chunk,
             shard=shard,
             fresh=fresh,

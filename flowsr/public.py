@@ -17,6 +17,7 @@ from flowsr.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from flowsr.compare import ComparisonResult
+    from flowsr.data.open import ReadOptions
     from flowsr.models import Upscaler
     from flowsr.symmetry import Discovery, Method
     from flowsr.train.fit import Fitted
@@ -117,12 +118,13 @@ def upscale(
     output: AnyPath,
     *,
     variable: str = "velocity",
-    group: str | None = None,
     tile: int | None = None,
     memory: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = SILENT,
+    options: ReadOptions | None = None,
+    **stated: Any,
 ) -> Path:
     """Write the fine field from a coarse one, tile by tile, whatever its size.
 
@@ -133,12 +135,12 @@ def upscale(
         model: folder of a trained model.
         output: Zarr store to write.
         variable: the variable to upscale.
-        group: group inside the input.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows.
         memory: bytes that may be used; by default half of what the machine has.
         device: ``auto``, ``cpu`` or ``cuda``.
         overwrite: replace a store of another source or model.
         progress: told the fraction of tiles done.
+        options, stated: how the input is to be read, as :func:`flowsr.open_field` takes it: group, run, time ...
 
     Returns:
         ``output``.
@@ -146,6 +148,7 @@ def upscale(
     Raises:
         FlowsrError: an input or model that cannot be used, or an output made from something else.
     """
+    from flowsr.data.open import read_options
     from flowsr.upscale import upscale_store
 
     return upscale_store(
@@ -153,7 +156,7 @@ def upscale(
         Path(model),
         Path(output),
         variable=variable,
-        group=group,
+        options=read_options(options, stated),
         tile=tile,
         memory=memory,
         device=device,

@@ -5,7 +5,7 @@ from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
 from flowsr.data.field import field_template, grid_of
 from flowsr.data.inspect import Inspection, inspect
 from flowsr.data.manifest import Manifest, fetch, read_manifest
-from flowsr.data.open import open_field
+from flowsr.data.open import ReadOptions, open_field
 from flowsr.data.quality import check_finite
 from flowsr.data.readers.base import READERS, Reader
 from flowsr.data.readers.blastnet import BlastnetReader
@@ -23,5 +23,14 @@ __all__ = ["Inspection", "Manifest", "check_finite", "convert", "fetch", "inspec
 __all__ += ["DEGRADE_OPERATORS", "FieldStore", "create_store", "degrade", "field_template", "grid_of", "store_checksum"]
 # Formats.
 __all__ += ["READERS", "BlastnetReader", "CutoutReader", "DescribedReader", "Hdf5Reader", "Netcdf3Reader"]
-__all__ += ["OpenfoamReader", "Reader", "StoreReader", "VtkReader", "WellReader", "XdmfReader", "ZarrReader"]
+__all__ += [
+    "OpenfoamReader",
+    "ReadOptions",
+    "Reader",
+    "StoreReader",
+    "VtkReader",
+    "WellReader",
+    "XdmfReader",
+    "ZarrReader",
+]
 __all__ += ["write_hdf5"]

@@ -14,7 +14,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -22,7 +22,7 @@ import xarray as xr
 
 from flowsr.data.content import Content
 from flowsr.data.field import SPACE, field_variables, grid_of, is_vector
-from flowsr.data.open import open_field
+from flowsr.data.open import ReadOptions, open_field
 from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header
 from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
@@ -73,24 +73,21 @@ SUFFIXES = {".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5", ".nc": "netcdf", ".
 def convert(
     source: str | os.PathLike,
     target: str | os.PathLike,
+    options: ReadOptions | None = None,
     *,
     layout: str | None = None,
-    group: str | None = None,
-    run: str | None = None,
-    reader: str | None = None,
-    time: int | None = None,
     chunk: int = CHUNK,
     shard: int = SHARD,
     fresh: bool = False,
     progress: Progress = SILENT,
+    **stated: Any,
 ) -> Path:
     """Copy a field into another layout.
 
     Args:
-        source, group, run, reader: as :func:`flowsr.data.open_field` takes them.
+        source, options, stated: as :func:`flowsr.data.open_field` takes them.
         target: what to write.
         layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; default: by the target's suffix.
-        time: number of the one snapshot to copy; default: all. A VTK file holds one.
         chunk, shard: cells along the sides of a Zarr store's chunks and files.
         fresh: start over, and replace a target that is there.
         progress: told the fraction done and a short message.
@@ -107,12 +104,7 @@ def convert(
     if layout is None:
         expected = f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}"
         raise FlowsrError("which layout?", file=target, expected=expected)
-    dataset = open_field(source, group=group, run=run, reader=reader)
-    if time is not None:
-        if not 0 <= time < dataset.sizes["time"]:
-            expected = f"0 to {dataset.sizes['time'] - 1}"
-            raise FlowsrError("no such snapshot", file=source, variable="time", expected=expected, found=time)
-        dataset = dataset.isel(time=[time])
+    dataset = open_field(source, options, **stated)
     snapshots = [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
     content = Content(Path(source), group, run)
     decides = json.dumps([content.checksums, group, run, reader, time])

@@ -9,13 +9,14 @@ import os
 from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.manifest import DataSet, data_set_of, is_manifest
-from flowsr.data.open import open_field, runs_of
+from flowsr.data.open import ReadOptions, open_field, read_options, runs_of
 from flowsr.data.quality import BadValues, doubled_axes
 from flowsr.data.readers.base import READERS, recognized
 from flowsr.grid import Grid
@@ -162,22 +163,19 @@ class Inspection:
         return f"{grid.shape[axis]} cells of {size}, from {low:.6g} to {low + side:.6g}, {grid.boundary[axis]}"
 
 
-def inspect(
-    path: str | os.PathLike, *, group: str | None = None, run: str | None = None, reader: str | None = None
-) -> Inspection:
+def inspect(path: str | os.PathLike, options: ReadOptions | None = None, **stated: Any) -> Inspection:
     """Open a file, look at samples of it, and say what it is.
 
     Args:
-        path, group, run, reader: as :func:`flowsr.data.open_field` takes them; of several runs the first is looked at.
+        path, options, stated: as :func:`flowsr.data.open_field` takes them; of several runs the first is looked at.
 
     Raises:
         FlowsrError: a file that cannot be opened; see :func:`flowsr.data.open_field`.
     """
-    path = Path(path)
-    runs = tuple(runs_of(path, reader))
-    if run is None and runs:
-        run = runs[0]
-    dataset = open_field(path, group=group, run=run, reader=reader)
+    path, options = Path(path), read_options(options, stated)
+    reader, runs = options.reader, tuple(runs_of(path, options.reader))
+    run = runs[0] if options.run is None and runs else options.run
+    dataset = open_field(path, options, run=run)
     name = "manifest" if is_manifest(path) else reader or recognized(path)
     generator = np.random.default_rng(0)
     times = dataset["time"].values

@@ -21,14 +21,13 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, grid_of, validate
-from flowsr.data.readers.base import READERS, Request, accepting, fill_defaults, read
+from flowsr.data.readers.base import READERS, Boundary, ReadOptions, Request, accepting, fill_defaults, read
 from flowsr.data.readers.lazy import FromVariable, Join
 from flowsr.errors import FlowsrError, contradiction, missing_file, missing_variable
 from flowsr.files import check_ours, file_checksum, open_new
 
 log = logging.getLogger(__name__)
 
-Boundary = Literal["periodic", "wall", "open"]
 Axis = Literal["time", "component", "x", "y", "z"]
 Space = Literal["x", "y", "z"]
 SplitName = Literal["train", "validation", "test"]
@@ -265,7 +264,7 @@ def files_of(manifest: Manifest, path: Path, run: str) -> list[SourceFile]:
     return [SourceFile((root / name).resolve(), entry.url, entry.sha256, entry.run) for name in names]
 
 
-def open_manifest(path: Path, *, run: str | None = None, group: str | None = None) -> xr.Dataset:
+def open_manifest(path: Path, options: ReadOptions) -> xr.Dataset:
     """Open one run of a manifest; see :func:`flowsr.data.open_field`.
 
     Attributes that the file leaves out come from the manifest; ``provenance`` gets an entry ``data_set``, the fields of
@@ -275,7 +274,7 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
         FlowsrError: a bad manifest, a run that it does not have, a file that is missing, lies outside the root or says
             something else than the manifest.
     """
-    manifest = read_manifest(path)
+    manifest, run = read_manifest(path), options.run
     if run is None and len(manifest.files) > 1:
         raise FlowsrError("which run?", file=path, variable="run", expected=f"one of {', '.join(manifest.files)}")
     files = files_of(manifest, Path(path), next(iter(manifest.files)) if run is None else run)
@@ -285,10 +284,12 @@ def open_manifest(path: Path, *, run: str | None = None, group: str | None = Non
             raise missing_file(file.path, hint="; ".join(filter(None, [fetched, manifest.obtain])) or None)
         check_sha256(file.path, file.sha256)
     reader, layouts = _layouts(manifest, files, path)
-    group = group or manifest.group
-    datasets = [read(f.path, Request(group, f.run, layout), reader) for f, layout in zip(files, layouts)]
+    reader = options.reader or reader
+    said = {"group": options.group or manifest.group, "reader": reader}
+    requests = [Request.of(options, run=f.run, layout=layout, **said) for f, layout in zip(files, layouts)]
+    datasets = [read(file.path, request) for file, request in zip(files, requests)]
     source, first = datasets[0].encoding["source"], files[0].path
-    dataset = fill_defaults(_complete(joined(datasets, first), manifest, first))
+    dataset = fill_defaults(complete(_complete(joined(datasets, first), manifest, first), options, first))
     validate(dataset, first)
     grid, declared = grid_of(dataset, first), manifest.grid
     if declared and (grid.shape != declared.cells or not np.allclose(grid.lengths, declared.lengths, rtol=1e-4)):
@@ -401,7 +402,22 @@ def _complete(dataset: xr.Dataset, manifest: Manifest, file: Path) -> xr.Dataset
     return dataset.assign_attrs(provenance={**own, "data_set": asdict(manifest.data_set)})
 
 
-def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: Path) -> None:
+def complete(dataset: xr.Dataset, options: ReadOptions, file: object) -> xr.Dataset:
+    """The dataset with what options say of it, where it is silent.
+
+    Raises:
+        FlowsrError: an option that contradicts the file, or names a variable that it has not.
+    """
+    for word in ("units", "irreps"):
+        for name, value in getattr(options, word).items():
+            if name not in dataset.data_vars:
+                raise missing_variable(name, dataset.data_vars, file=file)
+            _fill_attributes(dataset[name].attrs, {word: value}, f"{name}.", file, f"--{word}")
+    _fill_attributes(dataset.attrs, {"boundary": options.boundary}, "", file, "--boundary")
+    return dataset
+
+
+def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: object, said: str = "manifest") -> None:
     """Add what is declared to attributes that lack it; refuse what contradicts them."""
     for name, value in declared.items():
         value = list(value) if isinstance(value, tuple) else value
@@ -409,13 +425,13 @@ def _fill_attributes(attrs: dict, declared: dict, prefix: str, file: Path) -> No
             continue
         found = attrs.setdefault(name, value)
         if not agree(found, value):
-            raise disagreement(prefix + name, value, found, file)
+            raise disagreement(prefix + name, value, found, file, said)
 
 
-def disagreement(variable: str, declared, found, file) -> FlowsrError:
-    """The error where a file says something else than its manifest."""
-    expected = f"{declared} (manifest)"
-    return contradiction("file and manifest disagree", file=file, variable=variable, expected=expected, found=found)
+def disagreement(variable: str, declared, found, file, said: str = "manifest") -> FlowsrError:
+    """The error where a file says something else than its manifest, or an option."""
+    expected = f"{declared} ({said})"
+    return contradiction(f"file and {said} disagree", file=file, variable=variable, expected=expected, found=found)
 
 
 def fetch(manifest: str | os.PathLike, folder: str | os.PathLike, run: str | None = None) -> list[Path]:

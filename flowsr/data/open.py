@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from flowsr.data.field import validate
-from flowsr.data.manifest import is_manifest, open_manifest, read_manifest
-from flowsr.data.readers.base import Request, file_runs, fill_defaults, label, read
-from flowsr.errors import missing_file
+from flowsr.data.manifest import complete, is_manifest, open_manifest, read_manifest
+from flowsr.data.readers.base import (
+    ReadOptions,
+    Request,
+    file_runs,
+    fill_defaults,
+    label,
+    read,
+    read_options,
+    snapshots,
+)
+from flowsr.errors import FlowsrError, missing_file
+
+__all__ = ["ReadOptions", "open_field", "read_options", "runs_of"]
 
 
-def open_field(
-    path: str | os.PathLike, *, group: str | None = None, run: str | None = None, reader: str | None = None
-) -> xr.Dataset:
+def open_field(path: str | os.PathLike, options: ReadOptions | None = None, **stated: Any) -> xr.Dataset:
     """Open a file, a store, or what a manifest describes; nothing but coordinates and attributes is read.
+
+        open_field("les.nc", boundary=("periodic", "periodic", "wall"))
 
     Args:
         path: a file, a Zarr store, or a manifest (``.yaml``).
-        group: a group inside the file, such as ``coarse`` or ``fine`` of an ingested store.
-        run: which of a manifest's runs, or of a file's trajectories, where there are several.
-        reader: a registered reader's name; by default the one that recognizes the file.
+        options: how it is to be read.
+        stated: options one by one, the fields of :class:`ReadOptions`: group, run, reader, time, select, boundary ...
 
     Returns:
         Dataset in the layout of :mod:`flowsr.data.field`, validated. Values are read when used and not kept.
@@ -31,12 +43,25 @@ def open_field(
         FlowsrError: no such file, no reader for it, a damaged file, or one that is not in the layout; the line says
             which variable, what was expected and what was found.
     """
-    path = Path(path)
+    path, options = Path(path), read_options(options, stated)
     if not path.exists():
         raise missing_file(path)
     if is_manifest(path):
-        return open_manifest(path, run=run, group=group)
-    return validate(fill_defaults(read(path, Request(group, run), reader)), file=label(path, group))
+        dataset = open_manifest(path, options)
+    else:
+        name = label(path, options.group)
+        dataset = read(path, Request.of(options))
+        dataset = validate(fill_defaults(complete(dataset, options, name)), file=name)
+    return _at_times(dataset, options.time, path)
+
+
+def _at_times(dataset: xr.Dataset, time: int | str | None, path: Path) -> xr.Dataset:
+    if time is None:
+        return dataset
+    chosen, count = snapshots(time), dataset.sizes["time"]
+    if len(range(count)[chosen]) == 0:
+        raise FlowsrError("no such snapshot", file=path, variable="time", expected=f"0 to {count - 1}", found=time)
+    return dataset.isel(time=np.arange(count)[chosen] if chosen.step else chosen)
 
 
 def runs_of(path: Path, reader: str | None = None) -> list[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,7 +23,7 @@ from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator, re
 from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
-from flowsr.data.open import open_field, runs_of
+from flowsr.data.open import ReadOptions, open_field, runs_of
 from flowsr.data.quality import CARRIED, BadValues, Missing, refuse_doubled
 from flowsr.data.store import create_store, store_checksum
 from flowsr.errors import FlowsrError, contradiction, missing_variable, require
@@ -42,6 +43,19 @@ HOW_TO_CARRY = "to carry missing values as NaN: --set ingest.missing=nan"
 SURVEY_SHARE = 0.3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Input(ReadOptions):
+    """A field to ingest, and how it is to be read."""
+
+    path: Path
+    """A file, a store or a manifest."""
+
+    @classmethod
+    def of(cls, given: str | PathLike | Input) -> Input:
+        """A path alone is read as it comes."""
+        return given if isinstance(given, Input) else cls(path=Path(given))
+
+
 @dataclass(frozen=True)
 class Ingest:
     """From fields to coarse / fine pairs: what a pair is, and how runs are split.
@@ -52,8 +66,8 @@ class Ingest:
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    inputs: list[Path] | None = None
-    """Fields to ingest; default: what the simulate stage wrote."""
+    inputs: list[Path | Input] | None = None
+    """Fields to ingest, paths or ``{path: ..., run: ..., boundary: ...}``; default: what the simulate stage wrote."""
     variable: str = "velocity"
     """Variable to super-resolve."""
     operator: str = "block_mean"
@@ -98,15 +112,18 @@ class Source:
 
     Args:
         name: of its stores.
-        path: a file, a store or a manifest.
-        run: which of the runs in there, where there are several.
+        input: a file, a store or a manifest, and which of its runs.
         split: what the whole run is for; None: it is split in time.
     """
 
     name: str
-    path: Path
-    run: str | None = None
+    input: Input
     split: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file, store or manifest."""
+        return self.input.path
 
 
 @dataclass(frozen=True)
@@ -209,7 +226,7 @@ class Statistics:
 
 
 def ingest(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | Input],
     output: Path,
     settings: Ingest | None = None,
     *,
@@ -222,8 +239,9 @@ def ingest(
     same arguments, it resumes where it was and ends with the same bytes.
 
     Args:
-        inputs: what :func:`flowsr.data.open_field` opens. A run is named after its file; of a file or manifest with
-            several runs all are taken, ``<file>_<run>``. Runs that a manifest's ``splits`` names are not split in time.
+        inputs: what :func:`flowsr.data.open_field` opens, alone or with options. A run is named after its file; of a
+            file or manifest with several runs all are taken, ``<file>_<run>``. Runs that a manifest's ``splits`` names
+            are not split in time.
         output: folder for the pairs.
         settings: what a pair is and how runs are split; default: those of :class:`Ingest`.
         fresh: replace the stores of an earlier ingest instead of using them.
@@ -266,7 +284,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     from flowsr.metrics.scales import spectral_moments  # torch, which settings and statistics do without
 
     path = source.path
-    dataset = open_field(path, run=source.run)
+    dataset = open_field(path, source.input)
     for name in settings.needed:
         if name not in dataset.data_vars:
             raise missing_variable(name, dataset.data_vars, file=path)
@@ -355,7 +373,7 @@ def pair_stores(output: Path, split: str) -> list[Path]:
     return [pair_store(output, split, name) for name, run in runs.items() if run.snapshots[split]]
 
 
-def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
+def runs_to_ingest(inputs: Sequence[Path | Input]) -> list[Source]:
     """Every run of the inputs, with the split that its manifest gives it.
 
     Raises:
@@ -363,8 +381,11 @@ def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
             the splits.
     """
     sources: dict[str, Source] = {}
-    for path in map(Path, inputs):
-        runs = runs_of(path)
+    for given in map(Input.of, inputs):
+        path = given.path
+        runs = runs_of(path, given.reader)
+        if given.run is not None:
+            runs = [given.run]
         manifest = read_manifest(path) if is_manifest(path) else None
         for run in runs or [None]:
             name = f"{path.stem}_{run}".replace("/", "_") if len(runs) > 1 else path.stem
@@ -375,7 +396,7 @@ def runs_to_ingest(inputs: Sequence[Path]) -> list[Source]:
             if split is None and manifest is not None and manifest.splits is not None:
                 expected = "each run in one of them"
                 raise FlowsrError("a run in no split", file=path, variable="splits", expected=expected, found=run)
-            sources[name] = Source(name, path, run, split)
+            sources[name] = Source(name, replace(given, run=run), split)
     if not sources:
         raise FlowsrError("nothing to ingest", variable="inputs", expected="one field or more", found="none")
     given = {source.split for source in sources.values()}

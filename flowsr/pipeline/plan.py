@@ -21,7 +21,7 @@ from flowsr.compare.subset import write_subset
 from flowsr.config.study import DEFAULT_REFERENCES, Experiment, Study
 from flowsr.data import grid_of, open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS
-from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Statistics, pair_stores, read_statistics
+from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
 from flowsr.data.pairs import ingest as ingest_pairs
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError, missing_file, require
@@ -302,13 +302,14 @@ class Plan:
                 simulated = self.finished["simulate"].items()
                 made = {name: sha for key, one in simulated if key[0] == source.name for name, sha in one.items()}
                 inputs = {store.name: made[store.name] for store in stores}
-            elif trust and recorded.keys() == {str(path) for path in own}:
+            elif trust and recorded.keys() == {str(Input.of(one).path) for one in own}:
                 inputs = recorded
             else:
-                for path in own:
+                paths = [Input.of(one).path for one in own]
+                for path in paths:
                     if not path.exists():
                         raise missing_file(path, variable="ingest.inputs")
-                inputs = {str(path): tree_checksum(path) for path in own}
+                inputs = {str(path): tree_checksum(path) for path in paths}
             yield source.name, self._ingest_step(source, inputs, ingest_pairs, (stores, source.pairs, source.ingest))
 
     def subsets(self) -> Iterator[tuple[Any, Step]]:
@@ -423,7 +424,8 @@ class Plan:
             title=f"{source.title}ingest",
             record=source.pairs / "run.json",
             outputs=(*(source.pairs / name for name in SPLITS), source.pairs / STATISTICS),
-            settings={name: value for name, value in asdict(source.ingest).items() if name != "inputs"},
+            settings={name: value for name, value in asdict(source.ingest).items() if name != "inputs"}
+            | _reading(source),
             inputs=dict(inputs),
             about=self.about,
             call=call,
@@ -519,7 +521,7 @@ def _check_study(study: Study) -> None:
             raise FlowsrError(f"model '{entry.model}' has nothing to train", variable=f"models.{name}.train")
     for name, data in study.data.items():
         DEGRADE_OPERATORS[data.ingest.operator]
-        for path in data.ingest.inputs or ():
+        for path in [Input.of(one).path for one in data.ingest.inputs or ()]:
             if not path.exists():
                 raise missing_file(path, variable=f"data.{name}.ingest.inputs")
     curve, budget = study.learning_curve, study.budget
@@ -540,6 +542,13 @@ def _check_study(study: Study) -> None:
     message, hint = f"no scalar '{asked.rank_by}' is measured", suggestion(asked.rank_by, measured)
     expected = "one of " + ", ".join(measured)
     require(asked.rank_by in measured, message, variable="compare.rank_by", expected=expected, hint=hint)
+
+
+def _reading(source: Source) -> dict[str, Any]:
+    """How inputs are read, of those that are not read as they come."""
+    inputs = map(Input.of, source.ingest.inputs or ())
+    read = {str(one.path): declared for one in inputs if (declared := one.declared())}
+    return {"read": read} if read else {}
 
 
 def _check_network(entry: Network, variable: str) -> None:

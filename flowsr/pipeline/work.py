@@ -14,6 +14,7 @@ import torch
 from flowsr.compare.measure import Entry, HeldOut, SymmetryTest, applicable_metrics, measure_model, measure_truth
 from flowsr.compare.result import Fit, MeasuredRow, Row
 from flowsr.compare.runs import judged_by_all, open_runs
+from flowsr.data.open import ReadOptions
 from flowsr.devices import use_threads
 from flowsr.files import plain, typed, write_json_atomic
 from flowsr.models import ModelCard, Upscaler, load_model
@@ -60,14 +61,15 @@ def upscale(
     variable: str,
     tile: int,
     device: str,
-    group: str | None = "coarse",
+    options: ReadOptions | None = None,
     *,
     progress: Progress,
 ) -> None:
     """One run with one network."""
     from flowsr.upscale import upscale_store
 
-    how = {"variable": variable, "group": group, "tile": tile, "device": device}
+    options = ReadOptions(group="coarse") if options is None else options
+    how = {"variable": variable, "options": options, "tile": tile, "device": device}
     upscale_store(store, network, target, **how, force=True, progress=progress)
 
 

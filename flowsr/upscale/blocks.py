@@ -105,7 +105,7 @@ def upscale_blocks(
         progress(done / len(blocks), f"{done} of {len(blocks)} blocks")
 
     model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
-    field = open_field(plan.source, group=plan.group)[plan.variable]
+    field = open_field(plan.source, plan.options)[plan.variable]
     count = threads or (cores() if plan.device == "cpu" else STREAMS)
 
     def read(block: Block) -> tuple[Tile, np.ndarray]:

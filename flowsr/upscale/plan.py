@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import (
 from flowsr import __version__
 from flowsr.data import grid_of, open_field
 from flowsr.data.field import field_template
+from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import refuse_doubled
 from flowsr.data.scales import FieldScales
 from flowsr.devices import cores, machine_memory, resolve_device
@@ -90,7 +91,7 @@ class UpscalePlan:
 
     Args:
         source: the coarse field.
-        group: inside the source.
+        options: how the source is read.
         model_folder: of a saved model.
         model_key: sha256 of its weights and of its card.
         target: the store to write.
@@ -112,7 +113,7 @@ class UpscalePlan:
     """
 
     source: Path
-    group: str | None
+    options: ReadOptions
     model_folder: Path
     model_key: tuple[str, ...]
     target: Path
@@ -269,6 +270,7 @@ def plan_upscale(
     *,
     variable: str = "velocity",
     group: str | None = None,
+    options: ReadOptions | None = None,
     tile: int | None = None,
     shard: int | None = None,
     memory: int | None = None,
@@ -278,7 +280,7 @@ def plan_upscale(
     """Decide how a stored field is upscaled; nothing is written.
 
     Args:
-        source, model_folder, target, variable, group, device: as :func:`flowsr.upscale.upscale_store` has them.
+        source, model_folder, target, variable, group, options, device: as :func:`flowsr.upscale.upscale_store` has them.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows, so that halos cost little.
         shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
         memory: bytes that may be used on a machine, all processes together; by default half of what it has. The tile
@@ -297,8 +299,9 @@ def plan_upscale(
     card = read_card(model_folder)
     key = tuple(file_checksum(path) for path in (model_folder / WEIGHTS, model_folder / CARD) if path.exists())
     model = load_upscaler(model_folder, key, device)
-    dataset = open_field(source, group=group)
-    contents = list(_contents(source, group))
+    options = read_options(options, {"group": group})
+    dataset, said = open_field(source, options), {k: v for k, v in options.declared().items() if k != "group"}
+    contents = list(_contents(source, options.group))
     _refuse_over(target, (source, *contents))
     array = _field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
@@ -307,7 +310,7 @@ def plan_upscale(
     targets = _targets(model, times, source)
     plan = UpscalePlan(
         source=source,
-        group=group,
+        options=options,
         model_folder=model_folder,
         model_key=key,
         target=target,
@@ -328,7 +331,8 @@ def plan_upscale(
             **{key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs},
             "provenance": {
                 "source": source.name,
-                "source_group": group,
+                "source_group": options.group,
+                **({"read": said} if said else {}),
                 "source_sha256": [tree_checksum(path) for path in contents],
                 "source_provenance": dataset.attrs.get("provenance"),
                 "model": card.model,

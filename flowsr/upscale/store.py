@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.store import create_store
 from flowsr.progress import SILENT, Progress
 from flowsr.upscale.blocks import Observer, states_of, upscale_blocks
@@ -25,6 +26,7 @@ def upscale_store(
     *,
     variable: str = "velocity",
     group: str | None = None,
+    options: ReadOptions | None = None,
     tile: int | None = None,
     shard: int | None = None,
     memory: int | None = None,
@@ -47,6 +49,7 @@ def upscale_store(
             coordinates, and provenance.
         variable: which field of the source.
         group: group inside the source store.
+        options: how the source is to be read; ``group`` is one of them.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows.
         shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
         memory: bytes that may be used, all processes of a machine together; by default half of what it has.
@@ -66,7 +69,8 @@ def upscale_store(
             trained on, a field that the model is not for, NaN or infinite values in the source or out of the model, a
             target made from something else, or one that is the source, lies in it or holds it.
     """
-    how = {"variable": variable, "group": group, "tile": tile, "shard": shard, "memory": memory, "device": device}
+    options = read_options(options, {"group": group})
+    how = {"variable": variable, "options": options, "tile": tile, "shard": shard, "memory": memory, "device": device}
     plan = plan_upscale(source, model_folder, target, **how)
     doing = {"overwrite": overwrite, "force": force, "strict": strict, "observers": observers, "spread": spread}
     return do_upscale(plan, **doing, progress=progress)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -23,26 +23,101 @@ from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
 from flowsr.data.readers.lazy import LazyArray, View, one_line
 from flowsr.data.readers.order import in_order
 from flowsr.data.readers.words import other
-from flowsr.errors import FlowsrError, require
+from flowsr.errors import BadValue, FlowsrError, require
 from flowsr.registry import Registry
 
 # A coordinate is read at once; one longer than this is no axis of a simulation but a mistake or an attack.
 LONGEST_COORDINATE = 1 << 24
 COORDINATES = VECTOR_DIMS
 
+Boundary = Literal["periodic", "wall", "open"]
+
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of a file.
+class ReadOptions:
+    """How a file is to be read: what is taken of it, and what it leaves unsaid. The same words everywhere.
+
+    Raises:
+        ValueError: a box without length, a boundary of another kind, or a range of snapshots that is none.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    group: str | None = None
+    """Group inside the file, such as ``coarse`` or ``fine`` of an ingested store."""
+    run: str | None = None
+    """Which run or trajectory, where there are several."""
+    reader: str | None = None
+    """Registered reader; default: the one that recognizes the file."""
+    time: int | str | None = None
+    """Number of the one snapshot, or a range of them such as 10:20; default: all."""
+    select: dict[str, int] = field(default_factory=dict)
+    """Number along an axis that flowsr does not know: sample=3."""
+    boundary: tuple[Boundary, Boundary, Boundary] | None = None
+    """Along x, y, z, where the file does not say: periodic, wall or open."""
+    units: dict[str, str] = field(default_factory=dict)
+    """Variable to unit: what it is converted to, or what it is where the file does not say."""
+    irreps: dict[str, str] = field(default_factory=dict)
+    """Variable to field type, where the file does not say: velocity=1o."""
+    lengths: tuple[float, float, float] | None = None
+    """Sides of the box along x, y, z, where the file has no coordinates."""
+    axes: tuple[str, ...] | None = None
+    """What the axes of the arrays are, in order, where the file does not name them: time, z, y, x, component."""
+    missing: Literal["refuse", "nan"] = "refuse"
+    """Whether a field with missing values is refused, or its missing values are carried as NaN."""
+
+    def __post_init__(self):
+        if self.lengths is not None and not all(side > 0 for side in self.lengths):
+            raise ValueError(f"lengths are positive, got {self.lengths}")
+        snapshots(self.time)
+
+    def declared(self) -> dict[str, Any]:
+        """What differs from the defaults, by name, as JSON has it."""
+        return {f.name: v for f in fields(ReadOptions) if (v := asdict(self)[f.name]) not in (None, {}, "refuse")}
+
+
+def read_options(options: ReadOptions | None, stated: dict[str, Any]) -> ReadOptions:
+    """Options with some of them stated one by one; None states nothing."""
+    given, options = {name: value for name, value in stated.items() if value is not None}, options or ReadOptions()
+    try:
+        return replace(options, **given) if given else options
+    except ValueError as error:
+        raise BadValue("an option of reading that cannot be", expected=error) from None
+
+
+def snapshots(time: int | str | None) -> slice:
+    """The snapshots that an option ``time`` names.
+
+    Raises:
+        ValueError: neither a number nor a range.
+    """
+    if time is None:
+        return slice(None)
+    parts = str(time).split(":")
+    if len(parts) > 3 or not all(part.strip().isdecimal() or (len(parts) > 1 and not part) for part in parts):
+        raise ValueError(f"time is a number such as 3 or a range such as 10:20, got {time!r}")
+    numbers = [int(part) if part else None for part in parts]
+    return slice(numbers[0], numbers[0] + 1) if len(parts) == 1 else slice(*numbers)
+
+
+@dataclass(frozen=True)
+class Request(ReadOptions):
+    """What is asked of a file: which part of it, and what is said in place of it.
 
     Args:
-        run: which of its runs, where a file holds several.
         layout: what a manifest says of a file that does not describe itself; see :mod:`flowsr.data.readers.described`.
     """
 
-    group: str | None = None
-    run: str | None = None
     layout: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, options: ReadOptions, **more: Any) -> Request:
+        """A request with the options, and more."""
+        return cls(**{**{f.name: getattr(options, f.name) for f in fields(ReadOptions)}, **more})
+
+    def words(self) -> list[str]:
+        """Which of axes, select and lengths are given."""
+        return [name for name in ("axes", "select", "lengths") if getattr(self, name)]
 
 
 class Reader(ABC):
@@ -52,12 +127,14 @@ class Reader(ABC):
         signs: what the format is recognized by, as a person would say it.
         general: whether another reader that also recognizes the file knows better.
         holds_runs: whether one file may hold several runs.
+        takes_words: whether axes, select and lengths may be said of the arrays in the file.
         takes: what a manifest may say in place of the file, of path, axes, coordinates, times and dtype.
     """
 
     signs: str
     general: bool = False
     holds_runs: bool = False
+    takes_words: bool = False
     takes: frozenset[str] = frozenset()
 
     @abstractmethod
@@ -76,11 +153,16 @@ class Reader(ABC):
 READERS: Registry[type[Reader]] = Registry("reader", group="flowsr.readers")
 
 
-def read(path: Path, request: Request, reader: str | None = None) -> xr.Dataset:
+def read(path: Path, request: Request) -> xr.Dataset:
     """Open a file or store, not yet validated: a manifest may add what the file leaves out."""
-    chosen, run = READERS[reader or recognized(path)], request.run
+    chosen, run = READERS[request.reader or recognized(path)], request.run
     one = run is None or chosen.holds_runs
     require(one, "this file is one run", file=path, variable="run", expected="none", found=run)
+    words = [] if chosen.takes_words else request.words()
+    hint = "the file says it itself" if words else None
+    require(
+        not words, "not to be said of this format", file=path, variable=", ".join(words), found=chosen.signs, hint=hint
+    )
     with one_line(label(path, request.group)):
         dataset = chosen().open(path, request)
     dataset = in_order(dataset, path)

@@ -22,7 +22,7 @@ import xarray as xr
 
 from flowsr.data.content import Content
 from flowsr.data.field import SPACE, field_variables, grid_of, is_vector
-from flowsr.data.open import ReadOptions, open_field
+from flowsr.data.open import ReadOptions, open_field, read_options
 from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header
 from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
@@ -104,10 +104,11 @@ def convert(
     if layout is None:
         expected = f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}"
         raise FlowsrError("which layout?", file=target, expected=expected)
-    dataset = open_field(source, options, **stated)
+    options = read_options(options, stated)
+    dataset = open_field(source, options)
     snapshots = [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
-    content = Content(Path(source), group, run)
-    decides = json.dumps([content.checksums, group, run, reader, time])
+    content = Content(Path(source), options.group, options.run)
+    decides = json.dumps([content.checksums, options.declared()])
     if layout == "zarr":
         fields = dataset[field_variables(dataset)]
         with create_store(target, fields, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:

@@ -280,7 +280,8 @@ def plan_upscale(
     """Decide how a stored field is upscaled; nothing is written.
 
     Args:
-        source, model_folder, target, variable, group, options, device: as :func:`flowsr.upscale.upscale_store` has them.
+        source, model_folder, target, variable, group, options, device: as :func:`flowsr.upscale.upscale_store` takes
+            them.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows, so that halos cost little.
         shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
         memory: bytes that may be used on a machine, all processes together; by default half of what it has. The tile

@@ -364,7 +364,7 @@ def survey_field(plan: UpscalePlan) -> UpscalePlan:
         FlowsrError: a field that cannot be read.
     """
     model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
-    dataset, home = open_field(plan.source, group=plan.group), read_card(plan.model_folder).home
+    dataset, home = open_field(plan.source, plan.options), read_card(plan.model_folder).home
     array, scales = dataset[plan.variable], []
     if model.needs_scales:
         frames = [[array.isel(time=time) for time in plan.window.around(target)] for target in plan.targets]

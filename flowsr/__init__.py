@@ -3,7 +3,7 @@
 What a user needs, by its name here, imported when it is first asked for:
 
 - ``open_field``, ``inspect``, ``convert``: fields in files of any layout (:mod:`flowsr.data`);
-- ``simulate``, ``train``, ``upscale``, ``compare``, ``discover_symmetry``: the jobs (:mod:`flowsr.public`);
+- ``simulate``, ``train``, ``upscale``, ``evaluate``, ``compare``, ``discover_symmetry``: jobs (:mod:`flowsr.public`);
 - ``load_model``, ``models``, ``metrics``, ``Grid``: the parts that they are made of.
 
 >>> import flowsr
@@ -14,8 +14,8 @@ Importing it takes a moment, and needs neither Prefect, Dask, Zarr nor pydantic.
 
 - :mod:`flowsr.cli`, :mod:`flowsr.flows`: the command line, and schedules with Prefect;
 - :mod:`flowsr.pipeline`, :mod:`flowsr.config`: settings from files made into steps, each done once;
-- :mod:`flowsr.simulate`, :mod:`flowsr.train`, :mod:`flowsr.upscale`, :mod:`flowsr.compare`, :mod:`flowsr.symmetry`: the
-  jobs, independent of each other; :mod:`flowsr.report` shows what they found;
+- :mod:`flowsr.simulate`, :mod:`flowsr.train`, :mod:`flowsr.upscale`, :mod:`flowsr.evaluate`, :mod:`flowsr.compare`,
+  :mod:`flowsr.symmetry`: the jobs, independent of each other; :mod:`flowsr.report` shows what they found;
 - :mod:`flowsr.models`: interpolations and networks, all with one call;
 - :mod:`flowsr.data`: reading, degrading, splitting and cutting fields;
 - :mod:`flowsr.metrics`: what is right, and which symmetry is left;
@@ -37,16 +37,17 @@ if TYPE_CHECKING:
     from flowsr.data import convert, inspect, open_field
     from flowsr.grid import Grid
     from flowsr.models import load_model
-    from flowsr.public import compare, discover_symmetry, simulate, train, upscale
+    from flowsr.public import compare, discover_symmetry, evaluate, simulate, train, upscale
 
 __version__ = "0.1.0"
 
-#: Where each public name is found. Four jobs are packages by that name as well: these can be called, see below.
+#: Where each public name is found. Five jobs are packages by that name as well: these can be called, see below.
 _PUBLIC = {
     "Grid": "flowsr.grid",
     "compare": None,
     "convert": "flowsr.data",
     "discover_symmetry": "flowsr.public",
+    "evaluate": None,
     "inspect": "flowsr.data",
     "load_model": "flowsr.models",
     "metrics": None,
@@ -62,6 +63,7 @@ __all__ = [
     "compare",
     "convert",
     "discover_symmetry",
+    "evaluate",
     "inspect",
     "load_model",
     "metrics",

@@ -99,6 +99,15 @@ def _number(option: str, text: str, kind: type):
         raise FlowsrError("not a number", variable=option, expected=kind.__name__, found=text) from None
 
 
+Metrics = Annotated[
+    list[str] | None,
+    Parameter(
+        negative=(),
+        converter=lambda _, tokens: [name for token in tokens for name in token.value.split(",") if name],
+        help="Which, such as energy,spectra; default: all. They are energy, dissipation, enstrophy, divergence, "
+        "skewness, flatness, pdfs, spectra, consistency, errors.",
+    ),
+]
 BOTH_WAYS = "flowsr upscale --help shows both ways to call it"
 
 app = App(
@@ -157,11 +166,18 @@ def upscale(
         int | None, Parameter(help="Coarse cells along a tile's side: more is faster; default: 32.")
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda; default: auto.")] = None,
+    metrics: Metrics = None,
+    no_metrics: Annotated[bool, Parameter(negative=(), help="Leave no metrics beside the field.")] = False,
+    truth: Annotated[Path | None, Parameter(help="The true fine field, for the errors.")] = None,
+    truth_group: Annotated[str | None, Parameter(help="Group inside the truth.")] = None,
 ):
     """Write the fine field from a coarse one, tile by tile, whatever its size.
 
     Either an experiment's stage: `flowsr upscale configs/demo.yaml`, or a file of your own:
     `flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr`.
+
+    Beside the field it leaves its physics: spectra, energy, dissipation and more, of input and output, as the group
+    `metrics` and as `report/report.html` in the same store.
     """
     paths = {"--input": input, "--model": model, "--output": output}
     choices = {"variable": variable, "tile": tile, "device": device}
@@ -175,15 +191,73 @@ def upscale(
             missing = "CONFIG or --input" if option == "--input" else option
             raise FlowsrError(f"{missing} is missing", hint=BOTH_WAYS)
     _refuse_given({"--set": set}, "--input")
+    from flowsr.pipeline.work import metrics_beside
     from flowsr.upscale import upscale_store
 
     _logs()
     with shown() as report:
         given = {name: value for name, value in choices.items() if value is not None}
+        observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
         upscale_store(
-            input, model, output, **given, options=read.options(), overwrite=fresh, progress=report.part("upscale")
+            input,
+            model,
+            output,
+            **given,
+            options=read.options(),
+            overwrite=fresh,
+            observers=observers,
+            progress=report.part("upscale"),
         )
     _say(f"upscaled field: {output}")
+    _say_metrics(output)
+
+
+def _say_metrics(store: Path) -> None:
+    from flowsr.evaluate.result import metrics_lines, read_metrics
+
+    dataset = read_metrics(store)
+    if dataset is not None:
+        _say(*metrics_lines(dataset), f"report: {store / 'report' / 'report.html'}")
+
+
+@app.command
+def evaluate(
+    field: Annotated[Path, Parameter(help="A field of any format that flowsr inspect understands, of any size.")],
+    *,
+    truth: Annotated[Path | None, Parameter(help="The true field on the same grid, for the errors.")] = None,
+    input: Annotated[Path | None, Parameter(help="The coarse field that it was made of, for the consistency.")] = None,
+    output: Annotated[Path | None, Parameter(help="Folder to write; default: FIELD.metrics.zarr beside it.")] = None,
+    metrics: Metrics = None,
+    truth_group: Annotated[str | None, Parameter(help="Group inside the truth.")] = None,
+    input_group: Annotated[str | None, Parameter(help="Group inside the input.")] = None,
+    variable: Annotated[str | None, Parameter(help="Variable; default: the velocity, or the first.")] = None,
+    read: Read = Read(),
+):
+    """Physics metrics of a field: spectra, energy, dissipation, gradients and more, read once, whatever its size.
+
+    `flowsr evaluate fine.zarr --truth dns.h5` adds the errors, `--input coarse.zarr` the consistency with the input.
+    What it leaves is a Zarr store with the group `metrics`, and in it `report/report.html` and `report/metrics.json`.
+    """
+    from flowsr.evaluate import evaluate_field, metrics_lines
+    from flowsr.report.metrics_page import write_metrics
+
+    _logs()
+    output = output or field.with_name(f"{field.name}.metrics.zarr")
+    with shown() as report:
+        dataset = evaluate_field(
+            field,
+            output,
+            options=read.options(),
+            variable=variable,
+            truth=truth,
+            truth_group=truth_group,
+            coarse=input,
+            coarse_group=input_group,
+            metrics=metrics,
+            write=write_metrics,
+            progress=report.part("evaluate"),
+        )
+    _say(*metrics_lines(dataset), f"report: {output / 'report' / 'report.html'}")
 
 
 @app.command
@@ -392,9 +466,9 @@ TrainedModel = Annotated[
 @model_app.command(name="info")
 def model_info(model: TrainedModel):
     """Say what a trained model is: factor, data, where it is at home, its errors, licence and how to make it again."""
-    from flowsr.models.pretrained import info_lines
+    from flowsr.models.pretrained import info_lines, model_folder
 
-    _say(*info_lines(model))
+    _say(*info_lines(model_folder(model)))
 
 
 @model_app.command(name="verify")
@@ -403,10 +477,11 @@ def model_verify(model: TrainedModel):
 
     Exit code 2 where it does not keep one of its promises.
     """
+    from flowsr.models.pretrained import model_folder
     from flowsr.models.verify import verify_model
 
     broken = 0
-    for check in verify_model(model):
+    for check in verify_model(model_folder(model)):
         broken += check.passed is False
         _say(f"{ {True: 'ok', False: 'BROKEN', None: 'is'}[check.passed]:<7} {check.what}: {check.found}")
     if broken:
@@ -416,9 +491,10 @@ def model_verify(model: TrainedModel):
 @model_app.command(name="diff")
 def model_diff(one: TrainedModel, other: TrainedModel):
     """Say in what two trained models differ: kind, options, training, home, weights."""
+    from flowsr.models.pretrained import model_folder
     from flowsr.models.verify import compare_models
 
-    differences = list(compare_models(one, other))
+    differences = list(compare_models(model_folder(one), model_folder(other)))
     for what, first, second in differences:
         _say(f"{what}: {first} | {second}")
     if not differences:

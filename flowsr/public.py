@@ -16,13 +16,15 @@ from flowsr.errors import unknown_name
 from flowsr.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from flowsr.compare import ComparisonResult
     from flowsr.data.open import ReadOptions
     from flowsr.models import Upscaler
     from flowsr.symmetry import Discovery, Method
     from flowsr.train.fit import Fitted
 
-__all__ = ["compare", "discover_symmetry", "simulate", "train", "upscale"]
+__all__ = ["compare", "discover_symmetry", "evaluate", "simulate", "train", "upscale"]
 
 AnyPath = str | PathLike[str]
 
@@ -114,17 +116,16 @@ def train(
 
 def upscale(
     input: AnyPath,
-    model: AnyPath | None,
+    model: AnyPath,
     output: AnyPath,
     *,
-    factor: int | None = None,
-    force: bool = False,
-    strict: bool = False,
     variable: str = "velocity",
     tile: int | None = None,
     memory: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    metrics: bool | Sequence[str] = True,
+    truth: AnyPath | None = None,
     progress: Progress = SILENT,
     options: ReadOptions | None = None,
     **stated: Any,
@@ -135,16 +136,14 @@ def upscale(
 
     Args:
         input: a coarse field that :func:`flowsr.open_field` can open.
-        model: folder of a trained model, or the name of one that comes with flowsr, such as ``hit-x4``; None: the one
-            of these that fits.
+        model: folder of a trained model.
         output: Zarr store to write.
-        factor: wanted, where ``model`` is None.
-        force: upscale also what the model cannot be right for.
-        strict: refuse a field that is not like those that the model was trained on.
         variable: the variable to upscale.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows.
         memory: bytes that may be used; by default half of what the machine has.
         device: ``auto``, ``cpu`` or ``cuda``.
+        metrics: whether to leave metrics beside the field, or which (:data:`flowsr.evaluate.MEASURES`).
+        truth: the true fine field, for the errors.
         overwrite: replace a store of another source or model.
         progress: told the fraction of tiles done.
         options, stated: how the input is to be read, as :func:`flowsr.open_field` takes it: group, run, time ...
@@ -156,23 +155,66 @@ def upscale(
         FlowsrError: an input or model that cannot be used, or an output made from something else.
     """
     from flowsr.data.open import read_options
+    from flowsr.evaluate import MetricsBeside
+    from flowsr.report.metrics_page import write_metrics
     from flowsr.upscale import upscale_store
+
+    names = None if isinstance(metrics, bool) else tuple(metrics)
+    seen = MetricsBeside(names, None if truth is None else Path(truth), None, write_metrics)
 
     return upscale_store(
         Path(input),
-        None if model is None else str(model),
+        Path(model),
         Path(output),
-        factor=factor,
-        force=force,
-        strict=strict,
         variable=variable,
         options=read_options(options, stated),
         tile=tile,
         memory=memory,
         device=device,
         overwrite=overwrite,
+        observers=() if metrics is False else (seen,),
         progress=progress,
     )
+
+
+def evaluate(
+    field: AnyPath,
+    output: AnyPath | None = None,
+    *,
+    truth: AnyPath | None = None,
+    coarse: AnyPath | None = None,
+    metrics: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+    **where: Any,
+) -> xr.Dataset:
+    """Physics metrics of a stored field of any size: spectra, energy, dissipation, gradients and more.
+
+        found = flowsr.evaluate("fine.zarr", truth="dns.h5")
+        print(found.dissipation)
+
+    Args:
+        field: a field that :func:`flowsr.open_field` can open.
+        output: Zarr store for the group ``metrics`` and the page; default: nothing is written.
+        truth: the true field on the same grid, for the errors.
+        coarse: the field that it was made of, for the consistency.
+        metrics: names out of :data:`flowsr.evaluate.MEASURES`; default: all.
+        progress: told the fraction of blocks done.
+        where: ``variable``, ``group``, ``truth_group``, ``coarse_group`` of :func:`flowsr.evaluate.evaluate_field`.
+
+    Returns:
+        A dataset of scalars by field and snapshot, and of spectra and densities, with units and sources.
+
+    Raises:
+        FlowsrError: fields that cannot be read or do not go together.
+    """
+    from flowsr.evaluate import evaluate_field
+    from flowsr.report.metrics_page import write_metrics
+
+    paths = {"truth": truth, "coarse": coarse}
+    others = {name: None if path is None else Path(path) for name, path in paths.items()}
+    target = None if output is None else Path(output)
+    how = {**others, **where, "metrics": metrics, "write": write_metrics, "progress": progress}
+    return evaluate_field(Path(field), target, **how)
 
 
 def compare(

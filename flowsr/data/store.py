@@ -38,6 +38,7 @@ from flowsr.files import (
     fsync_folder,
     read_json,
     read_sums,
+    remove,
     tree_checksum,
     write_sums,
 )
@@ -46,6 +47,8 @@ from flowsr.progress import SILENT, Progress
 CHUNK = 64
 SHARD = 256
 FINGERPRINT = "flowsr_fingerprint"
+#: Groups that whoever fills a store may put beside its fields before it is published, each with files of its own.
+BESIDE = ("metrics", "report")
 Box = tuple[slice, slice, slice]
 
 store_checksum = tree_checksum
@@ -99,6 +102,8 @@ def create_store(
     partial = Partial(target)
     folder = partial.folder / "store"
     partial.begin(fingerprint, lambda: _lay_down(folder, plan, fingerprint), lambda: _digest(folder), fresh=fresh)
+    for name in BESIDE:
+        remove(folder / name)
     store = FieldStore(target)
     store._partial = partial
     return store
@@ -177,6 +182,18 @@ class FieldStore:
         """Let go of the lock; what was written stays, for a later run to resume."""
         self._arrays.clear()
         self._partial.release()
+
+    @property
+    def folder(self) -> Path:
+        """The Zarr hierarchy, where it is now; until it is published, for groups named in :data:`BESIDE` too."""
+        return self.target if self.published else self._partial.folder / "store"
+
+    def read(self, variable: str, time: int, box: Box | None = None, group: str = "") -> np.ndarray:
+        """(component, x, y, z) of one snapshot, or of a box of one, as it is on the disk."""
+        array = self._array(variable, group)
+        inner = (slice(None),) * (array.ndim - 4)
+        values = np.asarray(array[(time, *inner, *(box or (slice(None),) * 3))])
+        return values if values.ndim == 4 else values[None]
 
     def boxes(self, variable: str, group: str = "") -> Iterator[Box]:
         """The shards of one snapshot as slices along x, y, z, in C order: the tiles a parallel job hands out."""
@@ -262,11 +279,9 @@ class FieldStore:
 
         missing, changed, sums = 0, 0, {}
         folder = self._partial.folder / "store"
-        root = zarr.open_group(str(folder), mode="r")
-        for path, array in root.members(max_depth=None):
-            group, _, variable = path.rpartition("/")
-            if not isinstance(array, zarr.Array) or array.metadata.dimension_names == (variable,):
-                continue  # a group, or a coordinate
+        for field in _fields(folder):
+            array = zarr.open_array(str(field), mode="r", zarr_format=3)
+            group, _, variable = field.relative_to(folder).as_posix().rpartition("/")
             for key in (key for time in range(array.shape[0]) for key in self._shards(array, time, None)):
                 piece, file = self._piece(variable, group, array, key)
                 marker = self._partial.marker(*piece)
@@ -440,15 +455,20 @@ def _fields(store: Path) -> list[Path]:
     for file in store.rglob("zarr.json"):
         match read_json(file):
             case {"node_type": "array", "dimension_names": names} if names != [file.parent.name]:
-                found.append(file.parent)
+                if not _is_beside(file, store):
+                    found.append(file.parent)
     return found
+
+
+def _is_beside(file: Path, store: Path) -> bool:
+    return file.relative_to(store).parts[0] in BESIDE
 
 
 def _digest(store: Path) -> str:
     """sha256 of all that :func:`_lay_down` wrote: names and bytes of every file but the fields' shards."""
     digest, fields = hashlib.sha256(), _fields(store)
     for file in files_in(store):
-        if not any(file.is_relative_to(field / "c") for field in fields):
+        if not _is_beside(file, store) and not any(file.is_relative_to(field / "c") for field in fields):
             digest.update(f"{file.relative_to(store).as_posix()}\0{file_checksum(file)}\0".encode())
     return digest.hexdigest()
 

@@ -62,15 +62,27 @@ def upscale(
     tile: int,
     device: str,
     options: ReadOptions | None = None,
+    page: bool = False,
     *,
     progress: Progress,
 ) -> None:
-    """One run with one network."""
+    """One run with one network, metrics beside it; with a page of them for a field that no report is about."""
+    from flowsr.evaluate import MetricsBeside
     from flowsr.upscale import upscale_store
 
     options = ReadOptions(group="coarse") if options is None else options
     how = {"variable": variable, "options": options, "tile": tile, "device": device}
-    upscale_store(store, network, target, **how, force=True, progress=progress)
+    seen = metrics_beside() if page else MetricsBeside()
+    upscale_store(store, network, target, **how, force=True, observers=[seen], progress=progress)
+
+
+def metrics_beside(metrics: Sequence[str] | None = None, truth: Path | None = None, truth_group: str | None = None):
+    """What leaves metrics and their page beside an upscaled field; see :class:`flowsr.evaluate.MetricsBeside`."""
+    from flowsr.evaluate import MetricsBeside, chosen_measures
+    from flowsr.report.metrics_page import write_metrics
+
+    names = None if metrics is None else tuple(sorted(chosen_measures(metrics)))
+    return MetricsBeside(names, truth, truth_group, write_metrics)
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,13 @@ class Observer(Protocol):
 
     name: str
 
+    def check(self, plan: UpscalePlan) -> None:
+        """Refuse what cannot be observed, before anything is written."""
+
     def observe(self, plan: UpscalePlan, piece: Piece) -> Mapping[str, np.ndarray]:
         """The block's state, some kilobytes."""
 
-    def finish(self, plan: UpscalePlan, states: Iterator[Mapping[str, np.ndarray]], store: FieldStore) -> None:
+    def finish(self, plan: UpscalePlan, states: Sequence[Mapping[str, np.ndarray]], store: FieldStore) -> None:
         """All states, in the order of ``plan.blocks()``, before the store is published."""
 
 
@@ -150,11 +153,17 @@ def is_done(plan: UpscalePlan, block: Block, store: FieldStore, observers: Seque
     return written and (store.published or all(_state_file(plan, block, each).exists() for each in observers))
 
 
-def states_of(plan: UpscalePlan, observer: Observer) -> Iterator[dict[str, np.ndarray]]:
-    """What an observer found of each block, in the order of the blocks."""
-    for block in plan.blocks():
-        with np.load(_state_file(plan, block, observer), allow_pickle=False) as state:
-            yield dict(state)
+class States(Sequence[Mapping[str, np.ndarray]]):
+    """What an observer found of each block, in the order of the blocks; each is read when it is used."""
+
+    def __init__(self, plan: UpscalePlan, observer: Observer):
+        self._files = [_state_file(plan, block, observer) for block in plan.blocks()]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, number):
+        return np.load(self._files[number], allow_pickle=False)
 
 
 def _keep_state(plan: UpscalePlan, block: Block, observer: Observer, state: Mapping[str, np.ndarray]) -> None:

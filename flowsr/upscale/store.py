@@ -10,7 +10,7 @@ from typing import Any
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.store import create_store
 from flowsr.progress import SILENT, Progress
-from flowsr.upscale.blocks import Observer, states_of, upscale_blocks
+from flowsr.upscale.blocks import Observer, States, upscale_blocks
 from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, say_verdict, survey_field
 
 #: Calls a function with ``progress`` and each of some batches of blocks, wherever that may be.
@@ -21,10 +21,9 @@ BATCHES = 2048
 
 def upscale_store(
     source: Path,
-    model_folder: Path | str | None,
+    model_folder: Path,
     target: Path,
     *,
-    factor: int | None = None,
     variable: str = "velocity",
     group: str | None = None,
     options: ReadOptions | None = None,
@@ -45,10 +44,9 @@ def upscale_store(
 
     Args:
         source: a coarse field that :func:`flowsr.data.open_field` can open.
-        model_folder: folder of a saved model, or the name of one that comes with flowsr; None: the one that fits.
+        model_folder: folder of a saved model.
         target: Zarr store to write: same times (those of the windows' targets), components, units and boundaries, finer
             coordinates, and provenance.
-        factor: wanted, where several models fit.
         variable: which field of the source.
         group: group inside the source store.
         options: how the source is to be read; ``group`` is one of them.
@@ -71,9 +69,9 @@ def upscale_store(
             trained on, a field that the model is not for, NaN or infinite values in the source or out of the model, a
             target made from something else, or one that is the source, lies in it or holds it.
     """
-    sizes = {"tile": tile, "shard": shard, "memory": memory}
-    how = {"factor": factor, "variable": variable, "options": read_options(options, {"group": group}), **sizes}
-    plan = plan_upscale(source, model_folder, target, device=device, **how)
+    options = read_options(options, {"group": group})
+    how = {"variable": variable, "options": options, "tile": tile, "shard": shard, "memory": memory, "device": device}
+    plan = plan_upscale(source, model_folder, target, **how)
     doing = {"overwrite": overwrite, "force": force, "strict": strict, "observers": observers, "spread": spread}
     return do_upscale(plan, **doing, progress=progress)
 
@@ -94,6 +92,8 @@ def do_upscale(
     say_verdict(plan, force=force, strict=strict)
     batches = plan.batches(BATCHES if spread else 1)
     plan.check_one_writer(batches)
+    for observer in observers:
+        observer.check(plan)
     with create_store(plan.target, plan.template, shard=plan.shard, fresh=overwrite) as store:
         if store.published:
             return plan.target
@@ -102,5 +102,5 @@ def do_upscale(
         else:
             spread(partial(upscale_blocks, plan, observers=observers), batches, progress)
         for observer in observers:
-            observer.finish(plan, states_of(plan, observer), store)
+            observer.finish(plan, States(plan, observer), store)
         return store.publish()

@@ -1,0 +1,205 @@
+"""What is measured of one field: block by block without halos, each block's state small enough to be kept on the disk.
+
+A state holds the block's sums, its values on some lines, and its outermost cells. From the states of all blocks of a
+snapshot, in their order, come its moments and line spectra, so that it does not matter who measured which block when.
+Of a snapshot that fits in memory the spectra are those of all its lines and shells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from flowsr.grid import Grid
+from flowsr.metrics.base import Curve
+from flowsr.metrics.spectra import shell_energy, shells_of
+from flowsr.metrics.statistics import (
+    Cuts,
+    Lattice,
+    Totals,
+    block_totals,
+    faces_of,
+    line_axes,
+    moments_of,
+    with_neighbours,
+)
+from flowsr.metrics.tiles import Cut
+
+Box = tuple[slice, slice, slice]
+State = Mapping[str, np.ndarray]
+#: A snapshot whose spectra take no more than this many bytes is taken whole.
+WHOLE = 1 << 30
+#: Bytes that one cell of a snapshot takes while its spectra are computed, beside its values.
+CELL_BYTES = 40
+#: Values kept on the lines along one axis of a snapshot that does not fit.
+LINE_VALUES = 1 << 24
+#: What needs the gradient.
+OF_GRADIENT = frozenset({"dissipation", "enstrophy", "divergence", "skewness", "flatness", "pdfs"})
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """What one snapshot of a field is found to have.
+
+    Args:
+        scalars: by the keys of :data:`flowsr.metrics.statistics.MOMENTS`.
+        missing: cells without a value.
+        totals: the sums, for densities over several snapshots.
+        spectra: ``energy_spectrum`` (one, m) and ``line_spectrum_x`` (component, m) and so on, by key.
+        lines: along each axis how many lines the spectrum is of, and of how many.
+    """
+
+    scalars: dict[str, float]
+    missing: int
+    totals: Totals
+    spectra: dict[str, Curve] = field(default_factory=dict)
+    lines: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FieldMeasure:
+    """How a field is measured.
+
+    Args:
+        grid: the field's.
+        sides: cells along the sides of a block.
+        components: how many the field has.
+        dtype: its values'.
+        names: measures, such as ``energy`` and ``spectra``.
+        viscosity: kinematic, where it is known.
+        whole: bytes that the spectra of one snapshot may take.
+    """
+
+    grid: Grid
+    sides: tuple[int, int, int]
+    components: int
+    dtype: str
+    names: frozenset[str]
+    viscosity: float | None = None
+    whole: int = WHOLE
+
+    @property
+    def gradient(self) -> bool:
+        """Whether the gradient is needed, and has a meaning."""
+        return self.components == 3 and bool(self.names & OF_GRADIENT)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a snapshot is small enough to be taken whole."""
+        cell = CELL_BYTES + self.components * np.dtype(self.dtype).itemsize
+        return math.prod(self.grid.shape) * cell <= self.whole
+
+    @cached_property
+    def divisions(self) -> tuple[list[int], ...]:
+        """Along each axis where the blocks begin, and the number of cells."""
+        return tuple([*range(0, n, side), n] for n, side in zip(self.grid.shape, self.sides, strict=True))
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        """All blocks, ordered along x, then y, then z."""
+        x, y, z = ([slice(*pair) for pair in pairwise(edges)] for edges in self.divisions)
+        return [(a, b, c) for a in x for b in y for c in z]
+
+    @cached_property
+    def lattices(self) -> dict[int, Lattice]:
+        """The lines that states hold of a snapshot that does not fit, by axis."""
+        if "spectra" not in self.names or self.fits:
+            return {}
+        values = min(LINE_VALUES, self.whole // 16) // self.components
+        return {axis: Lattice.of(self.grid, axis, values) for axis in line_axes(self.grid)}
+
+    def observe(self, values: np.ndarray, box: Box) -> dict[str, np.ndarray]:
+        """The state of a block, (component, x, y, z)."""
+        cuts = cuts_of_box(box)
+        totals = block_totals(values, self.grid, cuts, gradient=self.gradient, part="inside")
+        state = {f"total.{name}": value for name, value in totals.values.items()}
+        if self.gradient:
+            state |= {f"face.{name}": face for name, face in faces_of(values, self.grid, cuts).items()}
+        return state | {f"line.{axis}": each.piece(values, cuts) for axis, each in self.lattices.items()}
+
+    def finish(self, states: Sequence[State], whole: Callable[[], np.ndarray]) -> FieldValues:
+        """What a snapshot has.
+
+        Args:
+            states: of its blocks, in their order.
+            whole: reads it, (component, x, y, z), where it is small enough.
+        """
+        totals = Totals.of(totals_in(state) for state in states)
+        if self.gradient and len(self.boxes) > 1:
+            totals += Totals.of(self._edges(states, number) for number in range(len(self.boxes)))
+        missing = int(totals["missing"])
+        scalars = moments_of(totals, self.viscosity) if totals["volume"] > 0 else {}
+        spectra, lines = {}, {}
+        if "spectra" in self.names:
+            spectra, lines = self._whole_spectra(whole(), missing) if self.fits else self._line_spectra(states)
+        return FieldValues(scalars, missing, totals, spectra, lines)
+
+    def _edges(self, states: Sequence[State], number: int) -> Totals:
+        counts = tuple(len(edges) - 1 for edges in self.divisions)
+
+        @lru_cache
+        def faces(place: tuple[int, int, int]) -> _Faces:
+            return _Faces(states[int(np.ravel_multi_index(place, counts))])
+
+        place = tuple(int(one) for one in np.unravel_index(number, counts))
+        values, cuts = with_neighbours(self.grid, self.divisions, place, faces)
+        return block_totals(values, self.grid, cuts, gradient=True, part="edges")
+
+    def _whole_spectra(self, values: np.ndarray, missing: int) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
+        spectra, lines = {}, {}
+        if self.grid.periodic and not missing:
+            shells = shells_of(self.grid)
+            energy = sum(shell_energy(torch.as_tensor(one[None, None]), self.grid) for one in values)
+            spectra["energy_spectrum"] = shells.curve(energy / shells.width)
+        for axis in line_axes(self.grid):
+            lattice = Lattice.of(self.grid, axis, values.size)
+            aligned = np.moveaxis(values, 1 + axis, -1)
+            spectra[f"line_spectrum_{'xyz'[axis]}"] = lattice.spectrum(aligned)
+            lines["xyz"[axis]] = (lattice.lines, lattice.lines)
+        return spectra, lines
+
+    def _line_spectra(self, states: Sequence[State]) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
+        spectra, lines = {}, {}
+        for axis, lattice in self.lattices.items():
+            values = lattice.empty(self.components, np.dtype(self.dtype))
+            for state, box in zip(states, self.boxes, strict=True):
+                lattice.place(values, state[f"line.{axis}"], cuts_of_box(box))
+            spectra[f"line_spectrum_{'xyz'[axis]}"] = lattice.spectrum(values)
+            lines["xyz"[axis]] = (lattice.lines, math.prod(self.grid.shape) // self.grid.shape[axis])
+        return spectra, lines
+
+
+class _Faces(Mapping[str, np.ndarray]):
+    """The faces in a block's state, read when they are asked for."""
+
+    def __init__(self, state: State):
+        self._state = state
+        self._read: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._read:
+            self._read[name] = self._state[f"face.{name}"]
+        return self._read[name]
+
+    def __iter__(self):
+        return (name.removeprefix("face.") for name in self._state if name.startswith("face."))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def cuts_of_box(box: Box) -> Cuts:
+    """A block without halo."""
+    x, y, z = (Cut(part.start, part.stop, np.arange(part.start, part.stop), 0) for part in box)
+    return x, y, z
+
+
+def totals_in(state: State, prefix: str = "total.") -> Totals:
+    """The sums of a state whose names begin so."""
+    return Totals({name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)})

@@ -1,0 +1,96 @@
+"""Metrics beside an upscaled field: in its store, the same whatever the order, resumed after a kill, or left out."""
+
+import numpy as np
+import pytest
+
+from flowsr.cli import main
+from flowsr.data import degrade, write_hdf5
+from flowsr.data.store import damage_in
+from flowsr.errors import FlowsrError
+from flowsr.evaluate import MetricsBeside, evaluate_field, read_metrics
+from flowsr.files import tree_checksum
+from flowsr.grid import Grid
+from flowsr.models import ModelCard, Task, save_model
+from flowsr.upscale import upscale_store
+from tests.evaluate.test_evaluate import dataset_on
+
+BOX = Grid((24, 20, 16), (0.25, 0.5, 0.2), ("periodic", "wall", "periodic"))
+HOW = {"tile": 4, "shard": 8}
+
+
+@pytest.fixture
+def model(tmp_path):
+    card = ModelCard("trilinear", Task(2))
+    save_model(tmp_path / "model", card.build(), card)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return write_hdf5(dataset_on(BOX, dtype="float32"), tmp_path / "truth.h5")
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_hdf5(degrade(dataset_on(BOX, dtype="float32"), "block_mean", 2).load(), tmp_path / "coarse.h5")
+
+
+def backwards(work, batches, progress):
+    for batch in batches[::-1]:
+        for block in batch[::-1]:
+            work((block,), progress=progress)
+
+
+def test_they_are_those_of_the_field_that_was_written_whoever_wrote_it(tmp_path, model, source, truth):
+    seen = MetricsBeside(truth=truth)
+    one = upscale_store(source, model, tmp_path / "one" / "fine.zarr", observers=[seen], **HOW)
+    other = upscale_store(source, model, tmp_path / "two" / "fine.zarr", observers=[seen], spread=backwards, **HOW)
+    assert tree_checksum(one) == tree_checksum(other) and not damage_in(one)
+    beside, alone = read_metrics(one), evaluate_field(one, truth=truth, coarse=source)
+    assert set(beside.data_vars) == set(alone.data_vars)
+    for key in beside.data_vars:
+        np.testing.assert_allclose(beside[key].values, alone[key].values, rtol=2e-5, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("blocks", [1, 7])
+def test_a_killed_run_is_resumed_with_the_states_it_left(tmp_path, model, source, blocks):
+    seen = MetricsBeside()
+    whole = upscale_store(source, model, tmp_path / "whole" / "fine.zarr", observers=[seen], **HOW)
+
+    def stop(fraction, message):
+        if int(message.split()[0]) >= blocks:
+            raise KeyboardInterrupt
+
+    target = tmp_path / "fine.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        upscale_store(source, model, target, observers=[seen], progress=stop, **HOW)
+    upscale_store(source, model, target, observers=[seen], **HOW)
+    assert tree_checksum(target) == tree_checksum(whole)
+
+
+def test_names_choose_and_none_are_left_where_none_are_wanted(tmp_path, model, source, capsys):
+    command = ["upscale", "--input", str(source), "--model", str(model)]
+    assert main([*command, "--output", str(tmp_path / "a.zarr"), "--metrics", "energy,spectra"]) == 0
+    assert "Kinetic energy" in capsys.readouterr().out
+    page = tmp_path / "a.zarr" / "report" / "report.html"
+    assert page.exists() and not damage_in(tmp_path / "a.zarr")
+    page.write_text("<p>other numbers")
+    assert [one.file for one in damage_in(tmp_path / "a.zarr")] == [page]
+    found = read_metrics(tmp_path / "a.zarr")
+    assert "energy" in found and "line_spectrum_x_output" in found and "divergence" not in found
+    assert main([*command, "--output", str(tmp_path / "b.zarr"), "--no-metrics"]) == 0
+    assert sorted(one.name for one in (tmp_path / "b.zarr").iterdir()) == [
+        "component",
+        "time",
+        "velocity",
+        *"xyz",
+        "zarr.json",
+    ]
+    assert main([*command, "--output", str(tmp_path / "c.zarr"), "--metrics", "enery"]) == 2
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_truth_that_does_not_go_with_the_result_is_refused_before_anything_is_written(tmp_path, model, source):
+    with pytest.raises(FlowsrError, match="the truth is of another grid"):
+        upscale_store(source, model, tmp_path / "fine.zarr", observers=[MetricsBeside(truth=source)])
+    assert {one.name for one in tmp_path.iterdir()} == {"model", "coarse.h5"}

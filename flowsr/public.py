@@ -63,7 +63,7 @@ def simulate(
 
 def train(
     model: str,
-    pairs: AnyPath,
+    pairs: AnyPath | Sequence[AnyPath],
     folder: AnyPath,
     *,
     options: Mapping[str, Any] | None = None,
@@ -80,7 +80,8 @@ def train(
 
     Args:
         model: registered name (``flowsr models`` lists them).
-        pairs: folder that ``flowsr ingest`` wrote (:func:`flowsr.data.pairs.ingest`).
+        pairs: folder that ``flowsr ingest`` wrote (:func:`flowsr.data.pairs.ingest`), or several, of other Reynolds
+            numbers or operators on equal grids.
         folder: receives weights, card and learning curve; what was killed resumes from here.
         options: of that model.
         constraints: physics that its output obeys exactly: ``data_consistency``, ``solenoidal``.
@@ -100,16 +101,10 @@ def train(
     from flowsr.train import Network, Schedule, card_for, train_model
 
     network = Network(model, dict(options or {}), constraints=list(constraints))  # type: ignore[arg-type]
-    card = card_for(network, Path(pairs))
+    folders = [Path(pairs)] if isinstance(pairs, (str, PathLike)) else [Path(each) for each in pairs]
+    card = card_for(network, folders[0])
     fitted: Fitted = train_model(
-        card,
-        Path(pairs),
-        Path(folder),
-        Schedule(**schedule),
-        seed=seed,
-        augment=augment,
-        device=device,
-        progress=progress,
+        card, folders, Path(folder), Schedule(**schedule), seed=seed, augment=augment, device=device, progress=progress
     )
     return fitted
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def resolve_networks(networks: Mapping[str, Network], pairs: Path, window: Windo
 
 def train_model(
     card: ModelCard,
-    pairs: Path,
+    pairs: Path | Sequence[Path],
     folder: Path,
     schedule: Schedule,
     *,
@@ -106,7 +107,8 @@ def train_model(
 
     Args:
         card: the model (:func:`resolve_networks`).
-        pairs: folder of the ingest stage.
+        pairs: folder of the ingest stage, or several, on equal grids: other Reynolds numbers, other operators. Each
+            pair is in its own field's scales, so that they can be learned together.
         folder: receives ``model.safetensors``, ``model.json`` and ``history.jsonl``; a killed fit is resumed from here.
         schedule: patches, loss, length and step size.
         seed: of the initial weights and of the patches drawn.
@@ -118,6 +120,7 @@ def train_model(
         FlowsrError: options, patches or losses that do not go with the model or the data, or a fit that diverged.
     """
     device = resolve_device(device)
+    _check_operators(card, pairs)
     torch.manual_seed(seed)
     model = card.build()
     augmentation = None if augment is None else OctahedralAugmentation(augment, model.irreps)
@@ -134,7 +137,7 @@ def train_model(
         "seed": seed,
         "augment": augment,
         "frame_spacing": model.frame_spacing,
-        "data_sets": read_statistics(pairs).data_sets,
+        "data_sets": [each for one in _folders(pairs) for each in read_statistics(one).data_sets],
         "versions": versions(),
     }
     if fitted.diverged_epoch is not None:
@@ -147,19 +150,22 @@ def train_model(
     return fitted
 
 
-def measure_home(pairs: Path) -> Home:
+def measure_home(pairs: Path | Sequence[Path]) -> Home:
     """What the coarse training snapshots of some pairs are like."""
-    statistics, traits = read_statistics(pairs), []
-    for store in pair_stores(pairs, "train"):
-        dataset = open_field(store, group="coarse")
-        grid, array = grid_of(dataset, store), dataset[statistics.variable]
-        times = spread(len(array), HOME_SNAPSHOTS)
-        traits += [measure_traits(array[time], grid, statistics.irreps, statistics.viscosity) for time in times]
-    return Home(statistics.operator, grid.boundary, any(grid.stretched), len(traits), ranges_of(traits))
+    operators, traits = {}, []
+    for folder in _folders(pairs):
+        statistics = read_statistics(folder)
+        operators[statistics.operator] = None
+        for store in pair_stores(folder, "train"):
+            dataset = open_field(store, group="coarse")
+            grid, array = grid_of(dataset, store), dataset[statistics.variable]
+            times = spread(len(array), HOME_SNAPSHOTS)
+            traits += [measure_traits(array[time], grid, statistics.irreps, statistics.viscosity) for time in times]
+    return Home(", ".join(operators), grid.boundary, any(grid.stretched), len(traits), ranges_of(traits))
 
 
 def patch_pair(
-    pairs: Path,
+    pairs: Path | Sequence[Path],
     schedule: Schedule,
     *,
     seed: int,
@@ -173,7 +179,7 @@ def patch_pair(
     many patches as cover the split's volume once.
 
     Args:
-        pairs: folder of the ingest stage.
+        pairs: folder of the ingest stage, or several.
         schedule: size, halo and number of the patches.
         seed: of the draws.
         window: frames of a coarse patch.
@@ -185,12 +191,27 @@ def patch_pair(
     shape["normalize"] = normalize
 
     def drawn(split: str, samples: int, augment: Augmentation | None = None) -> PatchPairs:
-        return PatchPairs(pair_stores(pairs, split), samples=samples, seed=seed, augment=augment, **shape)
+        stores = [store for folder in _folders(pairs) for store in pair_stores(folder, split)]
+        return PatchPairs(stores, samples=samples, seed=seed, augment=augment, **shape)
 
     train, probe = drawn("train", schedule.samples_per_epoch, augment), drawn("validation", 1)
     per_snapshot = math.prod(-(-side // length) for side, length in zip(probe.box.shape, probe.patch, strict=True))
     validation = drawn("validation", len(probe.snapshots) * per_snapshot)
     return PatchPair(train, validation, train.grid, train.halo, train.fine_grid, normalize)
+
+
+def _folders(pairs: Path | Sequence[Path]) -> list[Path]:
+    return [Path(pairs)] if isinstance(pairs, (str, PathLike)) else [Path(folder) for folder in pairs]
+
+
+def _check_operators(card: ModelCard, pairs: Path | Sequence[Path]) -> None:
+    """Refuse data consistency with one operator of pairs that another one made."""
+    wanted = card.options.get("constraints", {}).get("data_consistency", {}).get("operator")
+    for folder in _folders(pairs):
+        found = read_statistics(folder).operator
+        if wanted not in (None, found):
+            message = "data_consistency is for pairs of one operator"
+            raise FlowsrError(message, file=folder, variable="constraints", expected=wanted, found=found)
 
 
 def _check_suits(model: Upscaler, patches: PatchPairs) -> None:

@@ -1,12 +1,15 @@
 """From pairs on disk to a saved network: options, budgets, patches, seeds."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from flowsr.data import create_store, field_template
+from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, load_model, read_card
@@ -96,6 +99,21 @@ def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_pa
     )
     assert [data_set["licence"] for data_set in card.training["data_sets"]] == ["MIT"]
     assert card.training["parameters"] == load_model(tmp_path).parameter_count
+
+
+def test_several_reynolds_numbers_and_operators_are_learned_together(pairs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(pairs, other)
+    write_statistics(other, replace(read_statistics(other), operator="spectral_cutoff", viscosity=0.5))
+    card = resolve_networks({"a": Network("cnn", {"width": 3})}, pairs)["a"]
+    train_model(card, [pairs, other], tmp_path / "both", SCHEDULE, seed=0, device="cpu")
+    home = read_card(tmp_path / "both").home
+    assert home.operator == "block_mean, spectral_cutoff" and home.snapshots == 6
+    drawn = patch_pair([pairs, other], SCHEDULE, seed=0).train
+    assert {store.parent.parent for store in drawn.stores} == {Path(pairs), other}
+    consistent = resolve_networks({"a": Network("cnn", constraints=["data_consistency"])}, pairs)["a"]
+    with pytest.raises(FlowsrError, match="pairs of one operator"):
+        train_model(consistent, [pairs, other], tmp_path / "none", SCHEDULE, seed=0, device="cpu")
 
 
 def test_the_seed_decides_the_weights(pairs, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import statistics
 import time
@@ -53,10 +54,12 @@ from flowsr.metrics import (
     shared_work,
 )
 from flowsr.models.base import Upscaler
+from flowsr.models.missing import around_missing
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 
 TIMINGS = 3
+log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -254,7 +257,15 @@ def applicable_metrics(names: Sequence[str] | None, run: HeldOutRun) -> list[str
             and (degrade_of(run) is not None or not issubclass(metric, InputMetric))
         )
 
-    return [name for name in chosen_metrics(names) if fits(METRICS[name])]
+    chosen = [name for name in chosen_metrics(names) if fits(METRICS[name])]
+    if not run.carries_missing:
+        return chosen
+    pointwise = [name for name in chosen if getattr(METRICS[name], "halo", None) == 0]
+    if left_out := [name for name in chosen if name not in pointwise]:
+        share = 100 * float(run.read_valid(0).double().mean())
+        line = "%s: values are missing; models are judged in %.3g %% of the cells, without %s, which need all of them"
+        log.info(line, run.name, share, ", ".join(left_out))
+    return pointwise
 
 
 class _Scores:
@@ -333,8 +344,8 @@ def _predictions(entry: Entry, held_out: HeldOut) -> Iterator[tuple[Tensor, Held
                 yield read_snapshot(upscaled, run.variable, number, store), run, number
                 continue
             try:
-                with torch.no_grad():
-                    made = entry.model(run.read_coarse(number, entry.model.window).to(held_out.device), run.coarse_grid)
+                coarse = run.read_coarse(number, entry.model.window).to(held_out.device)
+                made = around_missing(entry.model, coarse, run.coarse_grid)
             except ValueError as error:
                 message = f"model '{entry.name}' cannot upscale this field"
                 raise FlowsrError(message, file=run.path, found=str(error)) from error
@@ -349,13 +360,15 @@ def _field_scores(predictions: Iterator[tuple[Tensor, HeldOutRun, int]], held_ou
     scores = _Scores()
     for place, (prediction, run, number) in enumerate(predictions):
         prediction, target = prediction.to(held_out.device), run.read_fine(number).to(held_out.device)
+        valid = run.read_valid(number)
+        how = {} if valid is None else {"valid": valid.to(held_out.device)}
         with torch.no_grad(), shared_work():
             for metric in metrics:
                 if isinstance(metric, InputMetric):
                     coarse = run.read_coarse(number).to(prediction.device)
                     found = metric(prediction, coarse, run.fine_grid, degrade_of(run))
                 else:
-                    found = metric(prediction, target, run.fine_grid)
+                    found = metric(prediction, target, run.fine_grid, **how)
                     found = {k: v for k, v in found.items() if not (metric.ensemble and k in metric.curves)}
                 scores.add(place, found)
         held_out.tick()
@@ -388,7 +401,7 @@ def _flow(held_out: HeldOut) -> dict[str, float | None]:
     first = held_out.runs[0]
     values: dict[str, list[float]] = {} if first.viscosity is None else {"viscosity": [first.viscosity]}
     if first.irreps in VECTORS:
-        for run, number in every_snapshot(held_out.runs):
+        for run, number in every_snapshot([run for run in held_out.runs if not run.carries_missing]):
             found = flow_statistics(run.read_fine(number).to(held_out.device), run.fine_grid, run.viscosity)
             for key, value in found.items():
                 values.setdefault(key, []).append(float(value))

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from flowsr.data import grid_of, open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS
+from flowsr.data.quality import any_within, carries_missing
 from flowsr.errors import FlowsrError, missing_variable, require
 from flowsr.grid import Grid
 from flowsr.metrics import Degrade
-from flowsr.models.base import Upscaler
+from flowsr.models.base import Upscaler, repeat_cells
 from flowsr.windows import Window, check_spacing
 
 ONE_FRAME = Window()
@@ -32,6 +33,8 @@ class HeldOutRun:
         coarse, fine: its groups, unread.
         coarse_grid, fine_grid: their grids.
         judged: the snapshots that models are judged on, as indices along time; snapshot numbers below count these.
+        reach: coarse cells about a missing value in which models are not judged, so that all are in the same cells.
+        frames: coarse snapshots before and after the one judged that models see.
     """
 
     path: Path
@@ -41,6 +44,8 @@ class HeldOutRun:
     coarse_grid: Grid
     fine_grid: Grid
     judged: tuple[int, ...]
+    reach: int = 0
+    frames: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -71,6 +76,33 @@ class HeldOutRun:
         value = self.fine.attrs.get("viscosity")
         return None if value is None else float(value)
 
+    @property
+    def carries_missing(self) -> bool:
+        """Whether NaN in the store stand for missing values."""
+        return carries_missing(self.fine)
+
+    def read_valid(self, number: int) -> Tensor | None:
+        """(1, x, y, z) bool, the fine cells that one snapshot is judged in; None: all of them.
+
+        Those with a value that lie beyond the reach of every model from cells that lack one in any of its frames.
+
+        Raises:
+            FlowsrError: no cell is left.
+        """
+        if not self.carries_missing:
+            return None
+        there = ~torch.isnan(self.read_fine(number)).any(dim=1)
+        (before, after), time = self.frames, self.judged[number]
+        frames = range(time - before, time + after + 1)
+        coarse = torch.cat([read_snapshot(self.coarse, self.variable, frame, self.path) for frame in frames], dim=1)
+        missing = torch.isnan(coarse[0]).any(dim=0).numpy()
+        near = any_within(missing, [(-self.reach, 2 * self.reach + 1)] * 3, self.coarse_grid.boundary)
+        valid = there & ~repeat_cells(torch.from_numpy(near), self.factor)
+        message = f"no cell to judge models in at time {self.times[number]:g}"
+        where = {"file": self.path, "variable": self.variable, "expected": "one or more"}
+        require(valid.any(), message, **where, found=f"missing values within {self.reach} coarse cells of all")
+        return valid
+
     def read_coarse(self, number: int, window: Window = ONE_FRAME) -> Tensor:
         """(1, frames component, x, y, z): the frames about one snapshot, in the stored precision."""
         frames = window.around(self.judged[number])
@@ -95,7 +127,10 @@ def judged_by_all(runs: Sequence[HeldOutRun], models: Sequence[Upscaler]) -> lis
             check_spacing(model.window.spacing(times), model.frame_spacing, run.path)
             judged &= set(model.window.targets(times, run.path))
         require(judged, "no snapshot that every model's frames suffice for", file=run.path, variable="time")
-        found.append(replace(run, judged=tuple(sorted(judged))))
+        halos = [model.halo or 0 for model in models] if run.carries_missing else []
+        sides = [(m.window.before, m.window.frames - 1 - m.window.before) for m in models if run.carries_missing]
+        frames = tuple(max(side) for side in zip(*sides)) if sides else (0, 0)
+        found.append(replace(run, judged=tuple(sorted(judged)), reach=max(halos, default=0), frames=frames))
     return found
 
 
@@ -140,10 +175,11 @@ def read_snapshot(dataset: xr.Dataset, variable: str, time: int, file: Path) -> 
     """One snapshot as (1, component, x, y, z); a scalar gets one component.
 
     Raises:
-        FlowsrError: a value that is not finite.
+        FlowsrError: a value that is not finite, other than NaN in a store that carries missing values as such.
     """
     values = torch.from_numpy(np.ascontiguousarray(dataset[variable].isel(time=time).values))
-    if bad := int((~torch.isfinite(values)).sum()):
+    wrong = torch.isinf(values) if carries_missing(dataset) else ~torch.isfinite(values)
+    if bad := int(wrong.sum()):
         found = f"{bad} NaN or infinite in snapshot {time}"
         raise FlowsrError(
             "values that are no numbers", file=file, variable=variable, expected="finite values", found=found

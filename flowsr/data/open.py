@@ -11,6 +11,7 @@ import xarray as xr
 
 from flowsr.data.field import validate
 from flowsr.data.manifest import complete, is_manifest, open_manifest, read_manifest
+from flowsr.data.quality import CARRIED
 from flowsr.data.readers.base import (
     ReadOptions,
     Request,
@@ -52,6 +53,8 @@ def open_field(path: str | os.PathLike, options: ReadOptions | None = None, **st
         name = label(path, options.group)
         dataset = read(path, Request.of(options))
         dataset = validate(fill_defaults(complete(dataset, options, name)), file=name)
+    if options.missing == "nan":
+        dataset.attrs[CARRIED] = "nan"
     return _at_times(dataset, options.time, path)
 
 

@@ -24,7 +24,7 @@ from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import ReadOptions, open_field, runs_of
-from flowsr.data.quality import CARRIED, BadValues, Missing, refuse_doubled
+from flowsr.data.quality import CARRIED, BadValues, Missing, carries_missing, refuse_doubled
 from flowsr.data.store import create_store, store_checksum
 from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
@@ -99,6 +99,11 @@ class Ingest:
     def degraded(self, fine: xr.Dataset) -> xr.Dataset:
         """The coarse dataset of the variable."""
         return degrade(fine, self.operator, self.factor, weight=self.weight, width=self.width)[[self.variable]]
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether pairs may have missing values."""
+        return "nan" in (self.missing, *(one.missing for one in self.inputs or () if isinstance(one, Input)))
 
     @property
     def needed(self) -> list[str]:
@@ -288,7 +293,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     for name in settings.needed:
         if name not in dataset.data_vars:
             raise missing_variable(name, dataset.data_vars, file=path)
-    grid = grid_of(dataset, path)
+    grid, missing = grid_of(dataset, path), "nan" if carries_missing(dataset) else settings.missing
     # the velocity's scales split the run, whichever of its variables is learned
     watched = list(dict.fromkeys(v for v in (*settings.needed, "velocity") if v in dataset.data_vars))
     refuse_doubled(dataset, watched, grid.boundary, path)
@@ -300,7 +305,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
         for name in watched:
             values = dataset[name].isel(time=time).values
             bad[name].update(time, values)
-            if bad[name].count and settings.missing == "refuse":
+            if bad[name].count and missing == "refuse":
                 continue
             if name == settings.variable:
                 mean_square[time], empty[time] = _mean_square(values, grid)
@@ -308,9 +313,9 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
                 moments.append(spectral_moments(values, grid))
         progress((time + 1) / dataset.sizes["time"], f"reading {source.name}")
     for found in bad.values():
-        found.refuse(path, settings.missing, HOW_TO_CARRY)
+        found.refuse(path, missing, HOW_TO_CARRY)
         refuse_mixing(degrade_operator(settings.operator, settings.width), found.count, str(found.array.name), path)
-    if (count := sum(found.count for found in bad.values())) and settings.missing == "nan":
+    if (count := sum(found.count for found in bad.values())) and missing == "nan":
         share = f"{100 * empty.mean():.3g} % of the cells"
         log.info("%s: %d values are missing, %s of %s; they stay so", source.name, count, share, settings.variable)
         dataset.attrs[CARRIED] = "nan"

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.open import open_field
-from flowsr.data.quality import carries_missing
+from flowsr.data.quality import any_within, carries_missing
 from flowsr.data.scales import FieldScales, measure_scales, normalized
 from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
@@ -194,7 +194,7 @@ class PatchPairs(Dataset):
             seen = np.any([missing(store, frame, COARSE) for frame in self.window.around(time)], axis=0)
             near = [(-h, p + 2 * h) for p, h in zip(self.patch, self.halo)]
             scored = [(0, p) for p in self.patch]
-            touched = _any_within(seen, near) | _any_within(missing(store, time, FINE), scored)
+            touched = any_within(seen, near) | any_within(missing(store, time, FINE), scored)
             if touched.any():
                 bits = np.packbits(allowed & ~touched)
                 self._places[store, time] = kept.setdefault(bits.tobytes(), bits)
@@ -290,21 +290,6 @@ class OctahedralAugmentation:
 def _covers(coarse: xr.Dataset) -> bool:
     """Whether a coarse cell is missing wherever a fine one in it is, by the operator that made it."""
     return coarse.attrs.get("degrade_operator") in ("block_mean", "gaussian_block_mean")
-
-
-def _any_within(cells: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray:
-    """For every cell, whether any is true in the box that begins ``first`` cells from it, (first, length) along axes.
-
-    The box is wrapped around the sides.
-    """
-    for axis, (first, length) in enumerate(spans):
-        side = cells.shape[axis]
-        around = np.take(cells, np.arange(first, side + first + length) % side, axis=axis)
-        sums = np.cumsum(around, axis=axis, dtype=np.int32)
-        zero = np.zeros_like(np.take(sums, [0], axis=axis))
-        sums = np.concatenate([zero, sums], axis=axis)
-        cells = np.take(sums, np.arange(side) + length, axis=axis) > np.take(sums, np.arange(side), axis=axis)
-    return cells
 
 
 def _bit(bits: np.ndarray, number: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,33 @@ CARRIED = "missing"
 def carries_missing(dataset: xr.Dataset) -> bool:
     """Whether NaN in a dataset stand for missing values: an ingest, an upscale with ``missing: nan`` made it."""
     return dataset.attrs.get(CARRIED) == "nan"
+
+
+def any_within(
+    cells: np.ndarray, spans: Sequence[tuple[int, int]], boundary: Sequence[str] = ("periodic",) * 3
+) -> np.ndarray:
+    """For every cell, whether any is true in the box that begins ``first`` cells from it.
+
+    Args:
+        cells: (x, y, z) bool.
+        spans: first and length of the box along each axis.
+        boundary: of the axes; on periodic ones the box is wrapped, beyond the others nothing is true.
+
+    Returns:
+        (x, y, z) bool.
+    """
+    for axis, ((first, length), kind) in enumerate(zip(spans, boundary)):
+        side = cells.shape[axis]
+        places = np.arange(first, side + first + length - 1)
+        around = np.take(cells, places % side, axis=axis)
+        if kind != "periodic":
+            inside = (places >= 0) & (places < side)
+            around = around & np.expand_dims(inside, [n for n in range(3) if n != axis])
+        before = np.zeros([1 if n == axis else m for n, m in enumerate(around.shape)], dtype=np.int32)
+        sums = np.concatenate([before, np.cumsum(around, axis=axis, dtype=np.int32)], axis=axis)
+        starts = np.arange(side)
+        cells = np.take(sums, starts + length, axis=axis) > np.take(sums, starts, axis=axis)
+    return cells
 
 
 @dataclass

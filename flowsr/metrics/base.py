@@ -185,18 +185,23 @@ class FieldMetric(PooledMetric):
     Two states need no measuring: ``snapshots``, how many there were, and ``volume``, that of their boxes together.
     """
 
-    def update(self, prediction: Tensor, target: Tensor, grid: Grid, tile: Tile | None = None) -> None:
+    def update(
+        self, prediction: Tensor, target: Tensor, grid: Grid, tile: Tile | None = None, valid: Tensor | None = None
+    ) -> None:
         """Take in a batch of snapshots.
 
         Args:
             prediction, target: (batch, component, x, y, z), same unit.
             grid: the grid of both.
             tile: what lies around them, where they are part of larger fields; see :meth:`update_tile`.
+            valid: (batch, x, y, z) bool, the cells that count; what is in the others, NaN say, is of no account. None:
+                all of them.
 
         Raises:
-            ValueError: shapes that differ from each other or from the grid's.
+            ValueError: shapes that differ from each other or from the grid's, or cells left out of a metric that needs
+                those beside a cell (``halo`` other than 0): spectra, derivatives.
         """
-        self.pool(*self.measure_batch(prediction, target, grid, tile))
+        self.pool(*self.measure_batch(prediction, target, grid, tile, valid))
 
     def update_tile(self, tile: Tile) -> None:
         """Take in a tile of a batch of snapshots; all tiles together count as the snapshots do.
@@ -211,14 +216,14 @@ class FieldMetric(PooledMetric):
             raise ValueError(f"{type(self).__name__} needs the whole field")
         self.update(tile.prediction, tile.target, tile.grid, tile)
 
-    def each(self, prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, Any]:
+    def each(self, prediction: Tensor, target: Tensor, grid: Grid, valid: Tensor | None = None) -> dict[str, Any]:
         """What ``compute()`` gives for every snapshot alone, (batch, ...), leaving what is held as it is.
 
         Abscissae that differ between snapshots (wall distances in wall units) are (batch, n) too.
 
         Arguments and errors as in :meth:`update`.
         """
-        measured, axes = self.measure_batch(prediction, target, grid)
+        measured, axes = self.measure_batch(prediction, target, grid, valid=valid)
         rows = [
             self.finish(**{name: values[i].to(torch.float64) for name, values in measured.items()}, **axes)
             for i in range(len(target))
@@ -238,15 +243,19 @@ class FieldMetric(PooledMetric):
         return {}
 
     def measure_batch(
-        self, prediction: Tensor, target: Tensor, grid: Grid, tile: Tile | None = None
+        self, prediction: Tensor, target: Tensor, grid: Grid, tile: Tile | None = None, valid: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Everything that a batch gives to :meth:`pool`; arguments and errors as in :meth:`update`."""
         check_same_grid(prediction, target, grid)
+        if valid is not None:
+            if self.halo != 0 or tile is not None:
+                raise ValueError(f"{type(self).__name__} needs every cell of the field, and some have no value")
+            prediction, target = (field.where(valid[:, None], 0.0) for field in (prediction, target))
         measured = self.measure(prediction, target, grid) if tile is None else self.measure_tile(tile)
         if "snapshots" in self.states:
             measured["snapshots"] = torch.ones(len(target), device=target.device)
         if "volume" in self.states:
-            measured["volume"] = volume_of(target, grid)
+            measured["volume"] = volume_of(target, grid) if valid is None else volume_sum(valid.to(torch.float64), grid)
         axes = self.axis_values(grid if tile is None else tile.whole).items() if self.axes else ()
         wanted = {name: values for name, values in axes if name in self.states}
         return measured, on_device(wanted, target.device)

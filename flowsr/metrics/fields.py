@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.metrics.base import Degrade, FieldMetric, InputMetric, Quantity, volume_of, volume_sum
+from flowsr.metrics.base import Degrade, FieldMetric, InputMetric, Quantity, volume_sum
 
 COMPONENTS = ("u", "v", "w")
 
@@ -136,9 +136,12 @@ class AbsoluteError(FieldMetric):
         return {
             "absolute": volume_sum(error.abs(), grid),
             "power": volume_sum(target**2, grid),
-            "components": volume_of(target, grid) * target.shape[1],
             "largest": torch.linalg.vector_norm(error, dim=1).flatten(1).amax(1),
         }
+
+    def measure_batch(self, prediction, target, grid, tile=None, valid=None):
+        measured, axes = super().measure_batch(prediction, target, grid, tile, valid)
+        return {**measured, "components": measured["volume"] * target.shape[1]}, axes
 
     def finish(self, absolute, power, volume, components, largest):
         return {
@@ -208,13 +211,13 @@ class ComponentErrors(FieldMetric):
         super().__init__(**options)
         self._parts = {name: part() for name, part in _PARTS.items()}
 
-    def measure(self, prediction, target, grid):
+    def measure_batch(self, prediction, target, grid, tile=None, valid=None):
         singles = list(zip(prediction.split(1, dim=1), target.split(1, dim=1)))
         measured = {}
         for name, part in self._parts.items():
-            each = [part.measure_batch(*pair, grid)[0] for pair in singles]
+            each = [part.measure_batch(*pair, grid, valid=valid)[0] for pair in singles]
             measured |= {f"{name}_{state}": torch.stack([one[state] for one in each], dim=1) for state in part.states}
-        return measured
+        return measured, {}
 
     def finish(self, **states):
         result = {}

@@ -398,6 +398,7 @@ class Plan:
             snapshots,
             resolve_device(self.settings.device),
             [window for window in windows if window != Window()],
+            self._reach if any(one.ingest.may_miss for one in tests) else 0,
         )
         shas = {
             f"{one.name} {split}": self.finished["ingest"][one.name][split] for one in tests for split in one.splits
@@ -406,6 +407,7 @@ class Plan:
             "metrics": chosen_metrics(asked.metrics),
             "equivariance_snapshots": snapshots,
             "windows": [asdict(window) for window in measuring.windows],
+            "reach": measuring.reach,
             "versions": versions(),
         }
         return Step(
@@ -446,6 +448,12 @@ class Plan:
             return []
         data = [self.sources[name] for name in curve.data or [source.name for source in self.trained]]
         return [(source, size) for source in data for size in sorted(set(curve.sizes)) if size != source.whole]
+
+    @cached_property
+    def _reach(self) -> int:
+        """The largest halo of all models, in coarse cells."""
+        cards = (card for known in self._cards.values() for card in known.values())
+        return max((card.build().halo or 0 for card in cards), default=0)
 
     @cached_property
     def _cards(self) -> dict[str, dict[str, ModelCard]]:

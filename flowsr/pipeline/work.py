@@ -95,6 +95,7 @@ class Measuring:
         equivariance_snapshots: for the equivariance error.
         device: a torch device.
         windows: of other models that are judged on the same snapshots.
+        reach: the largest halo of other models that are judged in the same cells, where values are missing.
     """
 
     tests: dict[str, tuple[Sequence[Path], str]]
@@ -102,10 +103,12 @@ class Measuring:
     equivariance_snapshots: int
     device: str
     windows: Sequence[Window] = ()
+    reach: int = 0
 
     def held_out(self, data: str, models: Sequence[Upscaler], progress: Progress) -> HeldOut:
         """The snapshots of a data set that these models, and those of the other windows, can make."""
-        others = [SimpleNamespace(window=window, frame_spacing=None) for window in self.windows]
+        windows = self.windows or [Window()]
+        others = [SimpleNamespace(window=window, frame_spacing=None, halo=self.reach) for window in windows]
         runs = judged_by_all(open_runs(*self.tests[data]), [*models, *others])
         tick = progress.steps(sum(run.snapshots for run in runs), "snapshots")
         symmetry, metrics = SymmetryTest(self.equivariance_snapshots), applicable_metrics(self.metrics, runs[0])

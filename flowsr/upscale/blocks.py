@@ -30,9 +30,11 @@ from flowsr.devices import cores
 from flowsr.errors import FlowsrError
 from flowsr.files import partial_path, replace_bytes
 from flowsr.models import Upscaler
+from flowsr.models.base import repeat_cells
+from flowsr.models.missing import reached
 from flowsr.progress import SILENT, Progress
 from flowsr.upscale.plan import Block, UpscalePlan, load_upscaler
-from flowsr.upscale.tiles import Reader, Tile, around, fine_slices, upscale_tile, within
+from flowsr.upscale.tiles import Reader, Tile, around, fine_slices, tile_grid, upscale_tile, within
 
 #: Blocks that are read before they are wanted.
 AHEAD = 2
@@ -114,7 +116,7 @@ def upscale_blocks(
     def read(block: Block) -> tuple[Tile, np.ndarray]:
         cells = around(plan.grid, plan.coarse_box(block), plan.tile, plan.halo or 0)
         frames = plan.window.around(plan.targets[block.time])
-        return cells, _reader(field, frames, plan.source)(tuple(part.cells for part in cells))
+        return cells, _reader(field, frames, plan)(tuple(part.cells for part in cells))
 
     def finish(block: Block, cells: Tile, coarse: np.ndarray, fine: np.ndarray, tiles: list[Future]) -> None:
         for tile in tiles:
@@ -211,8 +213,13 @@ def _compute(
     values = upscale_tile(model, lambda cells: coarse[(slice(None), *read)], plan.grid, tile, plan.device, scales)
     values = _stored(values.numpy(), fine.dtype)
     box = fine_slices(tile, plan.factor)
-    if not np.isfinite(values).all():
-        raise _not_finite(values, box, block.time, plan)
+    bad = ~np.isfinite(values)
+    if plan.missing == "nan":
+        near = reached(coarse[(slice(None), *read)], plan.halo, tile_grid(plan.grid, tile).boundary)
+        core = (slice(part.before, part.before + part.stop - part.start) for part in tile)
+        bad &= ~repeat_cells(torch.from_numpy(near[tuple(core)]), plan.factor).numpy()
+    if bad.any():
+        raise _not_finite(bad, box, block.time, plan)
     inside = (slice(part.start - all_.start, part.stop - all_.start) for part, all_ in zip(box, block.box))
     fine[(slice(None), *inside)] = values
 
@@ -223,8 +230,7 @@ def _stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values.astype(dtype, copy=False)
 
 
-def _not_finite(values: np.ndarray, box, time: int, plan: UpscalePlan) -> FlowsrError:
-    bad = ~np.isfinite(values)
+def _not_finite(bad: np.ndarray, box, time: int, plan: UpscalePlan) -> FlowsrError:
     first = zip("xyz", box, np.argwhere(bad)[0][-3:], strict=True)
     place = ", ".join(f"{axis} {span.start + index}" for axis, span, index in first)
     found = f"{np.count_nonzero(bad)} in this tile, the first at time {time}, {place} of the fine field"
@@ -233,19 +239,26 @@ def _not_finite(values: np.ndarray, box, time: int, plan: UpscalePlan) -> Flowsr
     return FlowsrError(message, file=plan.source, variable=plan.variable, expected="0", found=found, hint=hint)
 
 
-def _reader(field: xr.DataArray, frames: Iterable[int], source: Path) -> Reader:
-    """Reads cells of the frames of a window, along the components; refuses NaN, infinite and missing values."""
+def _reader(field: xr.DataArray, frames: Iterable[int], plan: UpscalePlan) -> Reader:
+    """Reads cells of the frames of a window, along the components; missing values are NaN, or refused.
+
+    Infinite ones are refused whatever the plan.
+    """
     quality = BadValues(field)
 
     def read_frame(time: int, cells: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
         values = field.isel(time=time).isel(dict(zip("xyz", cells))).values
         bad = quality.mask(values)
+        if plan.missing == "nan":
+            values = np.where(bad & ~np.isinf(values), np.array(np.nan, values.dtype), values) if bad.any() else values
+            bad = np.isinf(values)
         if bad.any():
             first = zip("xyz", cells, np.argwhere(bad)[0][-3:])
             place = ", ".join(f"{axis} {along[index]}" for axis, along, index in first)
             found = f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, the first at time {time}, {place}"
-            message, expected = "NaN, infinite or missing values", "finite values"
-            raise FlowsrError(message, file=source, variable=field.name, expected=expected, found=found)
+            where = {"file": plan.source, "variable": field.name, "expected": "finite values", "found": found}
+            hint = None if np.isinf(values).any() else "to carry missing values as NaN: --missing nan"
+            raise FlowsrError("NaN, infinite or missing values", **where, hint=hint)
         return values if values.ndim == 4 else values[None]
 
     def read(cells: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:

@@ -31,7 +31,7 @@ from flowsr import __version__
 from flowsr.data import grid_of, open_field
 from flowsr.data.field import field_template
 from flowsr.data.open import ReadOptions, read_options
-from flowsr.data.quality import refuse_doubled
+from flowsr.data.quality import CARRIED, Missing, carries_missing, refuse_doubled
 from flowsr.data.scales import FieldScales
 from flowsr.devices import cores, machine_memory, resolve_device
 from flowsr.errors import FlowsrError, missing_variable
@@ -106,6 +106,7 @@ class UpscalePlan:
         attrs: of the result, its provenance among them.
         tile: coarse cells along the sides of a tile.
         shard: fine cells along the sides of a shard.
+        missing: nan: what missing values of the source reach is missing in the result.
         trial: what a tile takes, where it was tried.
         scales: of the coarse field in the window of every target, which all its tiles share; none where the model needs
             none, None before the pass over the field (:func:`survey_field`).
@@ -133,6 +134,7 @@ class UpscalePlan:
     attrs: dict[str, Any]
     tile: tuple[int, int, int]
     shard: tuple[int, int, int]
+    missing: Missing = "refuse"
     trial: Trial | None = field(default=None, compare=False)
     scales: tuple[FieldScales, ...] | None = None
     verdict: Verdict | None = None
@@ -328,8 +330,10 @@ def plan_upscale(
         irreps=model.irreps,
         units=array.attrs.get("units", "1"),
         long_name=array.attrs.get("long_name"),
+        missing="nan" if carries_missing(dataset) else "refuse",
         attrs={
             **{key: dataset.attrs[key] for key in ("viscosity", "length_units") if key in dataset.attrs},
+            **({CARRIED: "nan"} if carries_missing(dataset) else {}),
             "provenance": {
                 "source": source.name,
                 "source_group": options.group,

@@ -18,6 +18,7 @@ from torch import Tensor
 from flowsr.data.scales import FieldScales, measure_scales
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
+from flowsr.models.missing import around_missing
 
 Box = tuple[slice, slice, slice]
 Reader = Callable[[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]
@@ -124,8 +125,11 @@ def upscale_tile(
     coarse = torch.from_numpy(np.ascontiguousarray(read(tuple(span.cells for span in tile))))
     if device == "cuda":
         coarse = coarse.pin_memory()
-    known = {"scales": scales} if model.needs_scales else {}
-    fine = model(coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile), **known)[0]
+    given = coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile)
+    if bool(torch.isnan(coarse).any()):
+        fine = around_missing(model, *given, scales)[0]
+    else:
+        fine = model(*given, **({"scales": scales} if model.needs_scales else {}))[0]
     core = (slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile)
     fine = fine[(slice(None), *core)]
     if not fine.is_cuda:

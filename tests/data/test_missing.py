@@ -11,6 +11,7 @@ from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
 from flowsr.data.independence import Split
 from flowsr.data.pairs import Ingest, ingest, pair_stores, read_statistics
 from flowsr.data.patches import PatchPairs
+from flowsr.data.quality import any_within
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from tests.data.fields import random_field, store_field
@@ -190,9 +191,9 @@ def test_rare_places_are_found(tmp_path):
 
 
 def test_a_dilation_in_many_directions_is_that_of_scipy():
-    from flowsr.data.patches import _any_within
-
     cells = np.random.default_rng(0).random((7, 9, 8)) < 0.02
-    found = _any_within(cells, [(-2, 5), (0, 1), (-1, 3)])
-    expected = ndimage.maximum_filter(cells.astype("u1"), size=(5, 1, 3), mode="wrap")
-    np.testing.assert_array_equal(found, expected.astype(bool))
+    for kind, mode in (("periodic", "wrap"), ("wall", "constant")):
+        found = any_within(cells, [(-2, 5), (0, 1), (-1, 3)], (kind,) * 3)
+        expected = ndimage.maximum_filter(cells.astype("u1"), size=(5, 1, 3), mode=mode)
+        np.testing.assert_array_equal(found, expected.astype(bool))
+    assert any_within(cells, [(-20, 41)] * 3, ("open",) * 3).all()

@@ -8,6 +8,7 @@ from flowsr.compare import Entry
 from flowsr.compare.measure import compare
 from flowsr.data import create_store, open_field
 from flowsr.data.degrade import degrade
+from flowsr.data.scales import FieldScales, scales_of
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, build_model, save_model
@@ -21,7 +22,7 @@ HALO = 2
 
 def network():
     torch.manual_seed(0)
-    model = ModelCard("cnn", Task(2), {"width": 2, "blocks": 0}).build().eval()
+    model = ModelCard("cnn", Task(2, scale=1.0), {"width": 2, "blocks": 0}).build().eval()
     torch.nn.init.normal_(model.tail.convolution.weight, std=0.1)
     return model
 
@@ -68,7 +69,10 @@ def test_no_model_reaches_beyond_what_is_masked(name):
     holed[0, 1, 0, 2, 2] = torch.nan
     found = around_missing(model, holed, grid)
     with torch.no_grad():
-        loud = model(torch.where(torch.isnan(holed), 1e3, holed), grid)  # as far as anything in its place can be seen
+        filled = torch.where(torch.isnan(holed), 1e3, holed)  # as far as anything in its place can be seen
+        mean, size = scales_of(holed, grid, "1o")
+        known = {"scales": FieldScales(tuple(mean[0].tolist()), float(size))} if model.needs_scales else {}
+        loud = model(filled, grid, **known)
     there = ~torch.isnan(found)
     assert there.any() and not there.all()
     torch.testing.assert_close(found[there], loud[there], rtol=1e-4, atol=1e-4)
@@ -83,7 +87,7 @@ def test_a_model_that_needs_the_whole_field_says_so():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
-    save_model(folder, network(), ModelCard("cnn", Task(2), {"width": 2, "blocks": 0}))
+    save_model(folder, network(), ModelCard("cnn", Task(2, scale=1.0), {"width": 2, "blocks": 0}))
     return folder
 
 
@@ -131,7 +135,7 @@ def test_models_are_compared_in_the_cells_that_none_of_them_misses(tmp_path, cap
     keep = ~mask.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     assert f"judged in {100 * keep.mean():.3g} %" in caplog.text and "spectrum" in caplog.text
     for name, each in models.items():
-        scalars = {key: result.by_snapshot(result.row(name, "data"), "data", key) for key in ("nrmse", "mae")}
+        scalars = {key: result.by_snapshot(result.row(name, "data"), "data", key).ravel() for key in ("nrmse", "mae")}
         for time in range(2):
             made = upscale_array(each, np.nan_to_num(coarse.velocity.values[time]), grid, 100)[:, keep]
             true = fine.velocity.values[time][:, keep].astype(float)

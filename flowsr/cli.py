@@ -466,9 +466,9 @@ TrainedModel = Annotated[
 @model_app.command(name="info")
 def model_info(model: TrainedModel):
     """Say what a trained model is: factor, data, where it is at home, its errors, licence and how to make it again."""
-    from flowsr.models.pretrained import info_lines, model_folder
+    from flowsr.models.pretrained import info_lines
 
-    _say(*info_lines(model_folder(model)))
+    _say(*info_lines(model))
 
 
 @model_app.command(name="verify")
@@ -477,11 +477,10 @@ def model_verify(model: TrainedModel):
 
     Exit code 2 where it does not keep one of its promises.
     """
-    from flowsr.models.pretrained import model_folder
     from flowsr.models.verify import verify_model
 
     broken = 0
-    for check in verify_model(model_folder(model)):
+    for check in verify_model(model):
         broken += check.passed is False
         _say(f"{ {True: 'ok', False: 'BROKEN', None: 'is'}[check.passed]:<7} {check.what}: {check.found}")
     if broken:
@@ -491,10 +490,9 @@ def model_verify(model: TrainedModel):
 @model_app.command(name="diff")
 def model_diff(one: TrainedModel, other: TrainedModel):
     """Say in what two trained models differ: kind, options, training, home, weights."""
-    from flowsr.models.pretrained import model_folder
     from flowsr.models.verify import compare_models
 
-    differences = list(compare_models(model_folder(one), model_folder(other)))
+    differences = list(compare_models(one, other))
     for what, first, second in differences:
         _say(f"{what}: {first} | {second}")
     if not differences:

@@ -34,6 +34,15 @@ READ_BLOCK = 1 << 20
 CHECKSUMS = ".flowsr_checksums.json"
 #: Files of up to so many bytes are read whole even by a check that otherwise goes by names and sizes: metadata, mostly.
 SMALL = 1 << 14
+#: Metadata and settings of more bytes than this are no such thing.
+LARGEST_TEXT = 1 << 26
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def write_bytes_atomic(path: str | os.PathLike, data: bytes) -> Path:
@@ -68,6 +77,35 @@ def open_new(path: str | os.PathLike) -> BinaryIO:
     Path(path).unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """A file to read from; what is none, such as a pipe or a device, is not waited for.
+
+    Raises:
+        FlowsrError: something else than a file.
+        OSError: nothing there, or nothing that may be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise FlowsrError("not a file", file=path, expected="a file", found=_KINDS.get(kind, "something else"))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: str | os.PathLike, most: int = LARGEST_TEXT) -> bytes:
+    """The bytes of a file of text, such as metadata or settings.
+
+    Raises:
+        FlowsrError: something else than a file, or one larger than ``most``.
+        OSError: nothing there, or nothing that may be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise FlowsrError("too large to be true", file=path, expected=f"{most} bytes or less")
+    return content
 
 
 def open_lock(path: str | os.PathLike) -> int:
@@ -179,8 +217,8 @@ def typed(kind: Any, value: Any) -> Any:
 def read_json(path: str | os.PathLike) -> Any:
     """What a JSON file holds, or None where there is none that can be read."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError, FlowsrError):
         return None
 
 

@@ -111,9 +111,12 @@ def train(
 
 def upscale(
     input: AnyPath,
-    model: AnyPath,
+    model: AnyPath | None,
     output: AnyPath,
     *,
+    factor: int | None = None,
+    force: bool = False,
+    strict: bool = False,
     variable: str = "velocity",
     tile: int | None = None,
     memory: int | None = None,
@@ -131,8 +134,12 @@ def upscale(
 
     Args:
         input: a coarse field that :func:`flowsr.open_field` can open.
-        model: folder of a trained model.
+        model: folder of a trained model, or the name of one that comes with flowsr, such as ``hit-x4``; None: the one
+            of these that fits.
         output: Zarr store to write.
+        factor: wanted, where ``model`` is None.
+        force: upscale also what the model cannot be right for.
+        strict: refuse a field that is not like those that the model was trained on.
         variable: the variable to upscale.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows.
         memory: bytes that may be used; by default half of what the machine has.
@@ -159,8 +166,11 @@ def upscale(
 
     return upscale_store(
         Path(input),
-        Path(model),
+        None if model is None else str(model),
         Path(output),
+        factor=factor,
+        force=force,
+        strict=strict,
         variable=variable,
         options=read_options(options, stated),
         tile=tile,

@@ -16,6 +16,8 @@ from flowsr.models.home import Home
 from flowsr.windows import Window
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+#: Models that come with the package, a folder each.
+PRETRAINED = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class ModelCard:
         return cls(str(values["model"]), task, dict(values["options"]), dict(values["training"]), home)
 
 
+def pretrained() -> dict[str, Path]:
+    """Name to folder of the models that come with the package."""
+    return {path.parent.name: path.parent for path in sorted(PRETRAINED.glob(f"*/{CARD}"))}
+
+
+def model_folder(model: Path | str) -> Path:
+    """The folder of a model: itself, or that of one that comes with the package, by its name."""
+    return Path(model) if Path(model).exists() else pretrained().get(str(model), Path(model))
+
+
 def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
     """Write ``model.safetensors`` and ``model.json`` into ``folder``; each appears whole or not at all."""
     from safetensors.torch import save
@@ -71,17 +83,19 @@ def save_model(folder: Path, model: Upscaler, card: ModelCard) -> None:
     write_json_atomic(folder / CARD, asdict(card))
 
 
-def read_card(folder: Path) -> ModelCard:
-    """The card of a saved model.
+def read_card(folder: Path | str) -> ModelCard:
+    """The card of a saved model, or of one that comes with the package, by its name.
 
     Raises:
         FlowsrError: no such file, or one that is not a model card.
     """
-    path = Path(folder) / CARD
+    path = model_folder(folder) / CARD
     try:
         return ModelCard.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise FlowsrError("cannot read the model", file=path, found=error.strerror or str(error)) from None
+        named = f"a folder with {CARD}, or one of {', '.join(pretrained())}" if pretrained() else None
+        reason = error.strerror or str(error)
+        raise FlowsrError("cannot read the model", file=path, expected=named, found=reason) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FlowsrError(
             "not a model card",
@@ -91,8 +105,8 @@ def read_card(folder: Path) -> ModelCard:
         ) from None
 
 
-def load_model(folder: Path) -> Upscaler:
-    """The model saved in ``folder``, in eval mode on the CPU.
+def load_model(folder: Path | str) -> Upscaler:
+    """The model saved in ``folder``, or one that comes with the package, by its name; in eval mode on the CPU.
 
     Raises:
         FlowsrError: files that are missing, damaged, or do not belong together: where the card has the sha256 of the
@@ -101,7 +115,7 @@ def load_model(folder: Path) -> Upscaler:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(folder)
+    folder = model_folder(folder)
     card = read_card(folder)
     try:
         model = card.build()

@@ -6,31 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowsr.errors import FlowsrError, unknown_name
+from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models.checkpoint import CARD, ModelCard, read_card
+from flowsr.models.checkpoint import ModelCard, pretrained, read_card
 from flowsr.models.home import TRAITS, Verdict, compare_with_home, widened
-
-FOLDER = Path(__file__).parent / "weights"
-
-
-def pretrained() -> dict[str, Path]:
-    """Name to folder of the models that come with the package."""
-    return {path.parent.name: path.parent for path in sorted(FOLDER.glob(f"*/{CARD}"))}
-
-
-def model_folder(model: str | Path) -> Path:
-    """The folder of a model: a path, or the name of one that comes with the package.
-
-    Raises:
-        FlowsrError: neither.
-    """
-    known = pretrained()
-    if str(model) in known and not Path(model).exists():
-        return known[str(model)]
-    if not Path(model).exists():
-        raise unknown_name("folder of a trained model, or model that comes with flowsr,", str(model), known)
-    return Path(model)
 
 
 def pretrained_lines() -> list[str]:
@@ -138,7 +117,7 @@ def choose(
     for other, its in fitting.items():
         if other != name:
             missing[other] = f"{len(its.findings)} numbers of the field are outside its home"
-    home = read_card(FOLDER / name).home
+    home = read_card(pretrained()[name]).home
     why = f"factor {_factor(name)}, sides {', '.join(grid.boundary)}, {home.operator if home else 'unknown operator'}"
     near = "the field is like those it was trained on" if verdict.at_home else f"{len(verdict.findings)} findings"
     return Choice(name, f"{why}; {near}{', the nearest of those that fit' if others else ''}", verdict, missing)
@@ -152,7 +131,7 @@ def no_model(choice: Choice, file: Path, factor: int | None) -> FlowsrError:
 
 
 def _factor(name: str) -> int:
-    return read_card(FOLDER / name).task.factor
+    return read_card(pretrained()[name]).task.factor
 
 
 def _verdict(card: ModelCard, grid: Grid, traits: Sequence[Mapping[str, float]], operator: str | None) -> Verdict:

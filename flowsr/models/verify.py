@@ -16,7 +16,7 @@ from flowsr.files import file_checksum
 from flowsr.grid import Grid
 from flowsr.metrics.equivariance import equivariance_error
 from flowsr.models.base import Upscaler
-from flowsr.models.checkpoint import WEIGHTS, ModelCard, load_model, read_card
+from flowsr.models.checkpoint import WEIGHTS, ModelCard, load_model, model_folder, read_card
 
 #: The box of the reference input: unequal sides, so that no axis stands for another.
 SIDES = (4, 5, 6)
@@ -69,7 +69,7 @@ def verify_model(folder: Path) -> Iterator[Check]:
         FlowsrError: a folder that is no model.
     """
     card, model = read_card(folder), load_model(folder).double()
-    found, expected = file_checksum(Path(folder) / WEIGHTS), card.training.get("weights_sha256")
+    found, expected = file_checksum(model_folder(folder) / WEIGHTS), card.training.get("weights_sha256")
     yield Check("weights", f"sha256 {found}", None if expected is None else found == expected)
     field, grid = reference_input(model)
     with torch.no_grad():

@@ -60,9 +60,10 @@ def first_look(
             crash, or for want of memory), and for one that came to no end.
     """
     path = Path(path)
-    size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
-    seconds = PATIENCE + size / SLOWEST if seconds is None else seconds
-    memory = MEMORY + TIMES_THE_FILE * size if memory is None else memory
+    if seconds is None or memory is None:
+        size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
+        seconds = PATIENCE + size / SLOWEST if seconds is None else seconds
+        memory = MEMORY + TIMES_THE_FILE * size if memory is None else memory
     folder = Path(tempfile.mkdtemp(prefix="flowsr-look-"))
     try:
         request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder)}

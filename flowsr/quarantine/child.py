@@ -46,11 +46,11 @@ def look(request: dict) -> int:
 
 
 def limit(seconds: float, memory: int) -> None:
-    """End by a signal after so many seconds; take no more memory; leave no core; be the first to end for want of it."""
+    """End by a signal after so many seconds; take no more memory or disk; leave no core; be the first to end."""
     import resource
 
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    for name, value in (("CPU", int(seconds) + 1), ("AS", memory), ("CORE", 0)):
+    for name, value in (("CPU", int(seconds) + 1), ("AS", memory), ("FSIZE", memory), ("CORE", 0)):
         with suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

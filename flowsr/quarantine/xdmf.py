@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 
-from flowsr.errors import FlowsrError, missing_file, require, unreadable
+from flowsr.errors import missing_file, require, unreadable
 from flowsr.quarantine import CELLS, NODES, place_of
+from flowsr.quarantine.hdf5 import dataset_at
 
 # Elements that refer to one another, at most, on the way to an array.
 MOST_ITEMS = 256
@@ -207,7 +208,7 @@ class _Light:
         require(good, "not an HDF5 file", file=path, variable=name, expected=expected)
         self.files.add(str(path))
         with h5py.File(path, "r") as opened:
-            found = check_inside(dataset_at(opened, inner, path), path)
+            found = dataset_at(opened, inner, path)
             stored, dtype = found.shape or (), found.dtype
         # Axes of length 1 may be left out, or put in, on either side.
         kept, long = [n for n in stored if n != 1], [axis for axis, n in enumerate(shape) if n != 1]
@@ -246,37 +247,6 @@ class _Light:
             return whole.squeeze(axis=tuple(fixed))
 
         return Item(tuple(n for axis, n in enumerate(source.shape) if axis not in fixed), source.dtype, read)
-
-
-def dataset_at(file: h5py.File, inner: str, path: Path) -> h5py.Dataset:
-    """A dataset of an open file, by a path along which nothing leads out of the file.
-
-    Raises:
-        FlowsrError: no such array, or a link into another file.
-    """
-    node, where = file, {"file": path, "variable": inner}
-    for part in inner.strip("/").split("/"):
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        inside = not isinstance(link, h5py.ExternalLink)
-        require(inside, "a link into another file", **where, expected="data in this file")
-        if link is None:
-            found = ", ".join(node) if isinstance(node, h5py.Group) else "an array"
-            raise FlowsrError("no such array", **where, found=found or "nothing")
-        node = node[part]
-    own = isinstance(node, h5py.Dataset) and Path(node.file.filename).resolve() == path.resolve()
-    require(own, "no such array", **where, found="a group, or an array of another file")
-    return node
-
-
-def check_inside(item: h5py.Dataset, path: Path) -> h5py.Dataset:
-    """The dataset, if its numbers are in its file.
-
-    Raises:
-        FlowsrError: they are in another.
-    """
-    inside, expected = not (item.external or item.is_virtual), "data in this file"
-    require(inside, "its numbers are in another file", file=path, variable=item.name, expected=expected)
-    return item
 
 
 class _Grid:

@@ -38,8 +38,10 @@ from flowsr.errors import FlowsrError, missing_variable
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.grid import Grid, triple
 from flowsr.models import Upscaler, load_model, read_card
-from flowsr.models.checkpoint import CARD, WEIGHTS
+from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
+from flowsr.models.checkpoint import model_folder as folder_of
 from flowsr.models.home import Verdict, compare_with_home, traits_of
+from flowsr.models.pretrained import choose, no_model
 from flowsr.upscale.tiles import Box, Tile, scales_for, tiles_in
 from flowsr.windows import Window, check_spacing
 
@@ -267,9 +269,10 @@ class UpscalePlan:
 
 def plan_upscale(
     source: Path,
-    model_folder: Path,
+    model_folder: Path | str | None,
     target: Path,
     *,
+    factor: int | None = None,
     variable: str = "velocity",
     group: str | None = None,
     options: ReadOptions | None = None,
@@ -284,6 +287,7 @@ def plan_upscale(
     Args:
         source, model_folder, target, variable, group, options, device: as :func:`flowsr.upscale.upscale_store` takes
             them.
+        factor: wanted; of a model that is given its own.
         tile: coarse cells along a tile's side; by default as many as ``memory`` allows, so that halos cost little.
         shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
         memory: bytes that may be used on a machine, all processes together; by default half of what it has. The tile
@@ -297,13 +301,14 @@ def plan_upscale(
     for name, value in (("tile", tile), ("shard", shard), ("memory", memory)):
         if value is not None and value < 1:
             raise FlowsrError(f"a {name} is at least 1", variable=name, expected="1 or more", found=value)
-    source, model_folder, target = Path(source), Path(model_folder), Path(target)
+    source, target = Path(source), Path(target)
     device = resolve_device(device)
+    options = read_options(options, {"group": group})
+    dataset, said = open_field(source, options), {k: v for k, v in options.declared().items() if k != "group"}
+    model_folder, chosen = choose_model(model_folder, dataset, variable, factor, source)
     card = read_card(model_folder)
     key = tuple(file_checksum(path) for path in (model_folder / WEIGHTS, model_folder / CARD) if path.exists())
     model = load_upscaler(model_folder, key, device)
-    options = read_options(options, {"group": group})
-    dataset, said = open_field(source, options), {k: v for k, v in options.declared().items() if k != "group"}
     contents = list(_contents(source, options.group))
     _refuse_over(target, (source, *contents))
     array = _field_to_upscale(dataset, variable, model, source)
@@ -341,6 +346,7 @@ def plan_upscale(
                 "source_sha256": [tree_checksum(path) for path in contents],
                 "source_provenance": dataset.attrs.get("provenance"),
                 "model": card.model,
+                **({} if chosen is None else {"chosen": chosen}),
                 "options": card.options,
                 "weights_sha256": key[0],
                 "factor": model.factor,
@@ -357,6 +363,41 @@ def plan_upscale(
         sides = triple([tile] * 3) if tile is not None else _tile_that_fits(plan, memory)
         plan = replace(plan, tile=triple(min(side, n) for side, n in zip(sides, grid.shape)))
     return plan
+
+
+def choose_model(
+    model: Path | str | None, dataset: xr.Dataset, variable: str, factor: int | None, source: Path
+) -> tuple[Path, str | None]:
+    """The folder of a model and, where none was given and one that comes with flowsr was chosen, which and why.
+
+    Args:
+        model: folder, or name of one that comes with flowsr; None: the one that fits the field.
+        dataset: the coarse field.
+        variable: of it.
+        factor: wanted; None: the model's.
+        source: for messages.
+
+    Raises:
+        FlowsrError: no such model, another factor than its own, or none that fits.
+    """
+    if model is not None:
+        folder = folder_of(model)
+        own = read_card(folder).task.factor
+        if factor not in (None, own):
+            raise FlowsrError("the model has another factor", file=folder, expected=factor, found=own)
+        return folder, None
+    if variable not in dataset:
+        raise missing_variable(variable, dataset.data_vars, file=source)
+    array, grid = dataset[variable], grid_of(dataset, source)
+    irreps, viscosity = array.attrs["irreps"], dataset.attrs.get("viscosity")
+    traits = traits_of(array, grid, irreps, viscosity)
+    operator = dataset.attrs.get("degrade_operator")
+    choice = choose(grid, irreps, traits, factor=factor, operator=operator)
+    if choice.name is None:
+        raise no_model(choice, source, factor)
+    sentence = f"model {choice.name}: {choice.reason}"
+    log.info("%s", sentence)
+    return pretrained()[choice.name], sentence
 
 
 def survey_field(plan: UpscalePlan) -> UpscalePlan:

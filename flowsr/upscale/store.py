@@ -21,9 +21,10 @@ BATCHES = 2048
 
 def upscale_store(
     source: Path,
-    model_folder: Path,
+    model_folder: Path | str | None,
     target: Path,
     *,
+    factor: int | None = None,
     variable: str = "velocity",
     group: str | None = None,
     options: ReadOptions | None = None,
@@ -44,9 +45,10 @@ def upscale_store(
 
     Args:
         source: a coarse field that :func:`flowsr.data.open_field` can open.
-        model_folder: folder of a saved model.
+        model_folder: folder of a saved model, or the name of one that comes with flowsr; None: the one that fits.
         target: Zarr store to write: same times (those of the windows' targets), components, units and boundaries, finer
             coordinates, and provenance.
+        factor: wanted, where several models fit.
         variable: which field of the source.
         group: group inside the source store.
         options: how the source is to be read; ``group`` is one of them.
@@ -69,9 +71,9 @@ def upscale_store(
             trained on, a field that the model is not for, NaN or infinite values in the source or out of the model, a
             target made from something else, or one that is the source, lies in it or holds it.
     """
-    options = read_options(options, {"group": group})
-    how = {"variable": variable, "options": options, "tile": tile, "shard": shard, "memory": memory, "device": device}
-    plan = plan_upscale(source, model_folder, target, **how)
+    sizes = {"tile": tile, "shard": shard, "memory": memory}
+    how = {"factor": factor, "variable": variable, "options": read_options(options, {"group": group}), **sizes}
+    plan = plan_upscale(source, model_folder, target, device=device, **how)
     doing = {"overwrite": overwrite, "force": force, "strict": strict, "observers": observers, "spread": spread}
     return do_upscale(plan, **doing, progress=progress)
 

@@ -21,6 +21,7 @@ import xarray as xr
 
 from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
 from flowsr.data.readers.lazy import LazyArray, View, one_line
+from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.order import in_order
 from flowsr.data.readers.words import other
 from flowsr.errors import BadValue, FlowsrError, require
@@ -155,6 +156,7 @@ READERS: Registry[type[Reader]] = Registry("reader", group="flowsr.readers")
 
 def read(path: Path, request: Request) -> xr.Dataset:
     """Open a file or store, not yet validated: a manifest may add what the file leaves out."""
+    meet(path)
     chosen, run = READERS[request.reader or recognized(path)], request.run
     one = run is None or chosen.holds_runs
     require(one, "this file is one run", file=path, variable="run", expected="none", found=run)
@@ -176,6 +178,7 @@ def recognized(path: Path) -> str:
     Raises:
         FlowsrError: none does, or more than one.
     """
+    meet(path)
     names = [name for name, reader in READERS.items() if _fits(reader(), path)]
     names = [name for name in names if not READERS[name].general] or names
     if not names:
@@ -188,6 +191,7 @@ def recognized(path: Path) -> str:
 
 def accepting(path: Path) -> str | None:
     """Name of the reader that recognizes a file and lets a manifest say something in place of it, or None."""
+    meet(path)
     return next((name for name, reader in READERS.items() if reader.takes and _fits(reader(), path)), None)
 
 
@@ -204,6 +208,7 @@ def file_runs(path: Path, reader: str | None = None) -> list[str]:
     Raises:
         FlowsrError: no reader for the file, or a damaged one.
     """
+    meet(path)
     with one_line(path):
         return READERS[reader or recognized(path)]().runs(path)
 

@@ -18,8 +18,10 @@ from flowsr.data.readers.base import READERS, Reader, Request, missing, read_coo
 from flowsr.data.readers.hdf5 import attributes_of, hdf5_array
 from flowsr.data.readers.lazy import LazyArray, Stack, View
 from flowsr.data.readers.netcdf import netcdf3_array, netcdf3_attributes
-from flowsr.errors import FlowsrError, require
+from flowsr.data.readers.zarr import check_inside, checked_array
+from flowsr.errors import FlowsrError, UnknownName, require
 from flowsr.grid import BOUNDARIES
+from flowsr.quarantine.hdf5 import node_at
 
 COMPONENTS = ("u", "v", "w")
 #: What a file may state of itself in attributes of its own.
@@ -187,18 +189,16 @@ def _says(name: str, value) -> bool:
 def attributes_in(path: Path, inner: str) -> dict[str, Any]:
     """Attributes of an array or group in a file, or of the file where ``inner`` is empty; raw numbers have none."""
     if path.is_dir():
-        import zarr
+        from flowsr.quarantine.zarr import open_node
 
-        from flowsr.data.readers.zarr import check_codecs
-
-        check_codecs(path / inner)
+        check_inside(path, inner)
         with suppress(FileNotFoundError, KeyError):
-            return dict(zarr.open(str(path / inner), mode="r").attrs)
+            return dict(open_node(path / inner).attrs)
         return {}
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            node = file.get(inner) if inner else file
-            return {} if node is None else attributes_of(node)
+        with h5py.File(path, "r") as file, suppress(UnknownName):
+            return attributes_of(node_at(file, inner, path))
+        return {}
     with open(path, "rb") as file:
         return netcdf3_attributes(path, inner) if file.read(3) == b"CDF" else {}
 
@@ -240,14 +240,12 @@ def array_in(path: Path, inner: str, raw_shape: tuple[int, ...] | None, dtype) -
 def _zarr_array(path: Path, inner: str) -> LazyArray:
     import zarr
 
-    from flowsr.data.readers.zarr import check_codecs, checked_array
+    from flowsr.quarantine.zarr import open_node
 
-    inside = (path / inner).resolve().is_relative_to(path.resolve())
-    require(inside, "leads out of the store", file=path, variable=inner, expected="a name inside it")
+    check_inside(path, inner)
     opened = None
     with suppress(FileNotFoundError, KeyError):
-        check_codecs(path / inner)
-        opened = zarr.open(str(path / inner), mode="r")
+        opened = open_node(path / inner)
     there = isinstance(opened, zarr.Array)
     require(there, "no such array", file=path, variable=inner, expected="a Zarr array")
     return checked_array(path, inner, opened)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -13,9 +14,10 @@ import xarray as xr
 from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import WORDS, meant
-from flowsr.errors import require
+from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder, remove
-from flowsr.quarantine.xdmf import check_inside, dataset_at
+from flowsr.quarantine.hdf5 import check_inside, dataset_at, items_of, node_at
+from flowsr.quarantine.hdf5 import read as read_within
 
 BOOKKEEPING = (
     *("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST"),
@@ -46,9 +48,13 @@ def group_of(file: h5py.File, group: str | None, path: Path):
     Raises:
         FlowsrError: no such group.
     """
-    if group and not isinstance(file.get(group), h5py.Group):
-        raise missing("group", path, group, file)
-    return file[group] if group else file
+    if not group:
+        return file
+    with suppress(FlowsrError):
+        node = node_at(file, group, path)
+        if isinstance(node, h5py.Group):
+            return node
+    raise missing("group", path, group, file)
 
 
 def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
@@ -57,10 +63,8 @@ def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
     Raises:
         FlowsrError: a link into another file.
     """
-    for name in node:
-        inside = not isinstance(node.get(name, getlink=True), h5py.ExternalLink)
-        require(inside, "a link into another file", file=path, variable=name, expected="data in this file")
-    return {name: item for name, item in node.items() if isinstance(item, h5py.Dataset)}
+    items = items_of(node, path).items()
+    return {name: check_inside(item, path) for name, item in items if isinstance(item, h5py.Dataset)}
 
 
 def lazy_dataset(path: Path, item: h5py.Dataset) -> LazyArray:
@@ -90,7 +94,7 @@ class Hdf5Array(LazyArray):
 
     def load(self, index):
         with h5py.File(self.file, "r") as file:
-            return file[self.variable][index]
+            return read_within(dataset_at(file, self.variable, self.file), index, self.file)
 
 
 def write_hdf5(dataset: xr.Dataset, path: str | os.PathLike) -> Path:

@@ -29,6 +29,7 @@ from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_
 from flowsr.data.readers.lazy import LazyArray, Stack, View
 from flowsr.data.readers.words import meant
 from flowsr.errors import require
+from flowsr.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,8 @@ class StoreReader(Reader):
         return path.stem in SIMULATIONS and bool(_stored(path))
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
-        import zarr
-
-        from flowsr.data.readers.zarr import check_codecs, checked_array
+        from flowsr.data.readers.zarr import checked_array
+        from flowsr.quarantine.zarr import open_node
 
         folder = path / request.group if request.group else path
         simulation = SIMULATIONS.get(path.stem)
@@ -132,8 +132,7 @@ class StoreReader(Reader):
         }
         wanted, variables = simulation.cells[::-1], {}
         for name in _stored(folder):
-            check_codecs(folder / name)
-            array = checked_array(folder, name, zarr.open_array(str(folder / name), mode="r"))
+            array = checked_array(folder, name, open_node(folder / name))
             fits = array.shape[1:4] == wanted and array.shape[4] in COMPONENTS
             expected, message = f"(time, {', '.join(map(str, wanted))}, 1 or 3)", "not the shape of this simulation"
             require(fits, message, file=path, variable=name, expected=expected, found=array.shape)
@@ -248,8 +247,8 @@ def _stored(path: Path) -> list[str]:
     found = []
     for metadata in sorted(path.glob("*/.zarray")):
         try:
-            shape = json.loads(metadata.read_text()).get("shape", ())
-        except (OSError, ValueError, AttributeError):
+            shape = (read_json(metadata) or {}).get("shape", ())
+        except AttributeError:
             continue
         if len(shape) == 5:
             found.append(metadata.parent.name)

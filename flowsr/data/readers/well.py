@@ -7,6 +7,7 @@ become those of its irreps, which are an orthogonal transform away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,7 @@ from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_
 from flowsr.data.readers.lazy import LazyArray, Mixed, View
 from flowsr.errors import require
 from flowsr.grid import BOUNDARIES
+from flowsr.quarantine.hdf5 import items_of
 
 ORDERS = {"t0_fields": 0, "t1_fields": 1, "t2_fields": 2}
 MOST_TRAJECTORIES = 1 << 20
@@ -36,7 +38,7 @@ class WellReader(Reader):
         if not (path.is_file() and h5py.is_hdf5(path)):
             return False
         with h5py.File(path, "r") as file:
-            return "dimensions" in file and any(name in file for name in ORDERS)
+            return "dimensions" in set(file) and any(name in set(file) for name in ORDERS)
 
     def runs(self, path: Path) -> list[str]:
         with h5py.File(path, "r") as file:
@@ -50,15 +52,20 @@ class WellReader(Reader):
             box, found = grid == "cartesian" and int(np.ravel(axes)[0]) == 3, f"{grid}, {axes} axes"
             require(box, "not a field in a box", file=path, expected="a cartesian grid with three axes", found=found)
             sample = _sample(attrs, request.run, path)
-            dataset = xr.Dataset(coords=_coordinates(node, sample, path))
+            inner = {name: item for name, item in items_of(node, path).items() if isinstance(item, h5py.Group)}
+            dataset = xr.Dataset(coords=_coordinates(inner, sample, path))
             sizes = {name: dataset.sizes[name] for name in ("time", *SPACE)}
             for group, order in ORDERS.items():
-                for name, item in datasets_of(node[group], path).items() if group in node else ():
+                for name, item in datasets_of(inner[group], path).items() if group in inner else ():
                     dataset[name] = _variable(name, order, item, sizes, sample, path)
             if "component" in dataset.sizes:
                 dataset["component"] = ["u", "v", "w"]
-            own = {"dataset_name": str(attrs.get("dataset_name")), "trajectory": sample, **_scalars(node, sample)}
-            boundaries = _boundaries(node, path)
+            own = {
+                "dataset_name": str(attrs.get("dataset_name")),
+                "trajectory": sample,
+                **_scalars(inner, sample, path),
+            }
+            boundaries = _boundaries(inner, path)
             dataset.attrs = ({"boundary": boundaries} if boundaries else {}) | {"well": own}
             return dataset
 
@@ -125,8 +132,9 @@ def _count(attrs: dict) -> int:
     return min(int(np.ravel(attrs.get("n_trajectories", 1))[0]), MOST_TRAJECTORIES)
 
 
-def _coordinates(node, sample: int, path: Path) -> dict[str, xr.Variable]:
-    group = node["dimensions"]
+def _coordinates(inner: Mapping, sample: int, path: Path) -> dict[str, xr.Variable]:
+    require("dimensions" in inner, "coordinates are missing", file=path, expected="a group dimensions")
+    group = inner["dimensions"]
     datasets = datasets_of(group, path)
     named = attributes_of(group).get("spatial_dims", list(SPACE))
     named = [named] if isinstance(named, str) else list(named)
@@ -149,12 +157,12 @@ def _coordinates(node, sample: int, path: Path) -> dict[str, xr.Variable]:
     return coords
 
 
-def _boundaries(node, path: Path) -> list[str] | None:
+def _boundaries(inner: Mapping, path: Path) -> list[str] | None:
     """Boundary of each axis; None where the file does not say, or says two things of one axis."""
     found: dict[str, set[str]] = {name: set() for name in SPACE}
-    groups = node.get("boundary_conditions")
-    for name in groups if isinstance(groups, h5py.Group) else ():
-        attrs = attributes_of(groups[name])
+    groups = inner.get("boundary_conditions")
+    for name, item in items_of(groups, path).items() if groups is not None else ():
+        attrs = attributes_of(item)
         kind = str(np.ravel(attrs.get("bc_type", ""))[0]).lower()
         where, expected = {"file": path, "variable": f"boundary_conditions/{name}.bc_type"}, ", ".join(BOUNDARIES)
         require(kind in BOUNDARIES, "unknown boundaries", **where, expected=expected, found=repr(kind))
@@ -166,15 +174,15 @@ def _boundaries(node, path: Path) -> list[str] | None:
     return [kinds.pop() for kinds in found.values()]
 
 
-def _scalars(node, sample: int) -> dict:
+def _scalars(inner: Mapping, sample: int, path: Path) -> dict:
     """Parameters of the trajectory: scalars that do not vary in time."""
     found = {}
-    groups = node.get("scalars")
-    for name, item in groups.items() if isinstance(groups, h5py.Group) else ():
+    groups = inner.get("scalars")
+    for name, item in items_of(groups, path).items() if groups is not None else ():
         attrs = attributes_of(item)
         if not isinstance(item, h5py.Dataset) or item.size > 1 << 16 or _flag(attrs.get("time_varying", False)):
             continue
-        values = np.ravel(item[()])
+        values = np.ravel(lazy_dataset(path, item).read())
         place = sample if _flag(attrs.get("sample_varying", False)) else 0
         if place < values.size and values.dtype.kind in "fiu":
             found[name] = float(values[place])

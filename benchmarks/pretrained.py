@@ -20,8 +20,7 @@ from flowsr.compare.result import rounded
 from flowsr.config.study import load_experiment
 from flowsr.data.pairs import read_statistics
 from flowsr.files import file_checksum
-from flowsr.models.checkpoint import WEIGHTS, load_model, read_card, save_model
-from flowsr.models.pretrained import FOLDER
+from flowsr.models.checkpoint import PRETRAINED, WEIGHTS, load_model, read_card, save_model
 from flowsr.models.verify import reference_output
 from flowsr.pipeline.stages import stage
 from flowsr.progress import shown
@@ -46,7 +45,7 @@ def main() -> int:
     with shown() as report:
         for name in ("simulate", "ingest", "train"):
             stage(name, experiment, report=report)
-    made, shipped = experiment.output / "train" / "main", FOLDER / asked.name
+    made, shipped = experiment.output / "train" / "main", PRETRAINED / asked.name
     if asked.check:
         same = file_checksum(made / WEIGHTS) == file_checksum(shipped / WEIGHTS)
         print(f"{asked.name}: {'the same bits' if same else 'other weights'}")

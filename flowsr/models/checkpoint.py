@@ -49,6 +49,11 @@ class ModelCard:
         """
         return build_model(self.model, self.task, **self.options)
 
+    @property
+    def equivariant(self) -> bool:
+        """Whether it names a network that commutes with all 48 elements, whatever its weights."""
+        return self.model in ("strict", "paper_strict") and self.options.get("group", "O") == "Oh"
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
         """The card of its ``dataclasses.asdict``, as JSON has it.

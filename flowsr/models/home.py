@@ -165,7 +165,12 @@ def ranges_of(traits: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, f
 
 
 def compare_with_home(
-    home: Home, traits: Sequence[Mapping[str, float]], grid: Grid, operator: str | None = None
+    home: Home,
+    traits: Sequence[Mapping[str, float]],
+    grid: Grid,
+    operator: str | None = None,
+    *,
+    oriented: bool = False,
 ) -> Verdict:
     """Say in what a field is not like those that a model was trained on.
 
@@ -174,6 +179,7 @@ def compare_with_home(
         traits: of snapshots of the field (:func:`measure_traits`).
         grid: its grid.
         operator: that made it, where it says so.
+        oriented: whether the model tells the axes apart: then walls across another axis are another flow.
     """
     findings, unknown = [], []
     walls = "wall" in grid.boundary
@@ -181,7 +187,9 @@ def compare_with_home(
         findings.append(Finding("boundary", "the field has walls, and the model never saw any", refused=True))
     elif "wall" in home.boundary and not walls:
         findings.append(Finding("boundary", "the model was trained between walls, and the field has none"))
-    elif "open" in grid.boundary and "open" not in home.boundary:
+    elif (grid.boundary if oriented else sorted(grid.boundary)) != (
+        home.boundary if oriented else sorted(home.boundary)
+    ):
         findings.append(Finding("boundary", f"sides {grid.boundary}, trained on {home.boundary}"))
     if any(grid.stretched) and not home.stretched:
         line = "cells of different sizes along an axis, and the model never saw any"

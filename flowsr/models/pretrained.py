@@ -135,4 +135,6 @@ def _factor(name: str) -> int:
 
 
 def _verdict(card: ModelCard, grid: Grid, traits: Sequence[Mapping[str, float]], operator: str | None) -> Verdict:
-    return Verdict() if card.home is None else compare_with_home(card.home, traits, grid, operator)
+    if card.home is None:
+        return Verdict()
+    return compare_with_home(card.home, traits, grid, operator, oriented=not card.equivariant)

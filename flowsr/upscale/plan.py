@@ -409,15 +409,16 @@ def survey_field(plan: UpscalePlan) -> UpscalePlan:
         FlowsrError: a field that cannot be read.
     """
     model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
-    dataset, home = open_field(plan.source, plan.options), read_card(plan.model_folder).home
+    dataset, card = open_field(plan.source, plan.options), read_card(plan.model_folder)
     array, scales = dataset[plan.variable], []
     if model.needs_scales:
         frames = [[array.isel(time=time) for time in plan.window.around(target)] for target in plan.targets]
         scales = [scales_for(model, window, plan.grid) for window in frames]
     verdict = Verdict(unknown=("the model's card does not say where it is at home",))
-    if home is not None:
+    if card.home is not None:
         traits = traits_of(array, plan.grid, plan.irreps, dataset.attrs.get("viscosity"), plan.targets)
-        verdict = compare_with_home(home, traits, plan.grid, dataset.attrs.get("degrade_operator"))
+        operator, oriented = dataset.attrs.get("degrade_operator"), not card.equivariant
+        verdict = compare_with_home(card.home, traits, plan.grid, operator, oriented=oriented)
     if model.trainable and not model.needs_scales:
         lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
         verdict = replace(verdict, unknown=(*verdict.unknown, lacking))

@@ -102,6 +102,16 @@ def test_walls_stretched_axes_and_long_cells_are_refused():
     assert next(f.what for f in judged(between, noise(BOX), BOX).findings) == "boundary"
 
 
+def test_walls_across_another_axis_are_another_flow_to_a_model_that_tells_axes_apart():
+    known = home(WALLS)
+    group = octahedral_group("Oh")
+    turned = transform_grid(WALLS, next(n for n in range(48) if abs(group.matrices[n][0, 1]) == 1), group)
+    traits = [measure_traits(noise(WALLS, 2), WALLS, "1o", viscosity=0.01)]
+    assert turned.boundary != WALLS.boundary and compare_with_home(known, traits, turned, "block_mean").at_home
+    found = compare_with_home(known, traits, turned, "block_mean", oriented=True)
+    assert [f.what for f in found.findings] == ["boundary"]
+
+
 def test_a_few_snapshots_outside_do_not_make_a_finding():
     known = home()
     inside, out = measure_traits(noise(BOX, 2), BOX, "1o"), measure_traits(shear(BOX), BOX, "1o")

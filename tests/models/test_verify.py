@@ -8,7 +8,7 @@ import torch
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 from flowsr.models import ModelCard, Task, load_model, save_model
-from flowsr.models.verify import compare_models, is_equivariant, reference_output, verify_model
+from flowsr.models.verify import compare_models, reference_output, verify_model
 from flowsr.windows import Window
 
 CARD = ModelCard("strict", Task(2), {"channels": 1, "blocks": 0, "group": "Oh"})
@@ -31,7 +31,7 @@ def test_a_whole_model_keeps_its_promises(tmp_path, card):
     checks = {check.what: check for check in verify_model(saved(tmp_path, card))}
     assert len(checks) == 6 and all(check.passed is not False for check in checks.values())
     promised = checks["equivariance, largest of 48 elements"].passed
-    assert promised is (True if is_equivariant(card) else None)
+    assert promised is (True if card.equivariant else None)
 
 
 def test_an_older_model_and_another_reference_are_found_out(tmp_path):

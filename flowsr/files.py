@@ -239,7 +239,7 @@ def fsync_folder(path: str | os.PathLike) -> None:
 
 def file_checksum(path: str | os.PathLike) -> str:
     """Hexadecimal sha256 of a file, which is read block by block."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

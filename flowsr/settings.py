@@ -12,12 +12,17 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowsr.errors import BadValue, FlowsrError
+from flowsr.files import read_regular
 from flowsr.registry import suggestion
 
 T = TypeVar("T")
 
 #: What pydantic calls an unknown key of a model, and of a dataclass.
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+# Of a YAML file: bytes; values, an alias counted as what it stands for; lists within lists; files that extend others.
+LARGEST, MOST_VALUES, DEEPEST, LONGEST_CHAIN = 1 << 20, 50_000, 32, 16
+#: Whole numbers beyond this are settings of nothing.
+LARGEST_NUMBER = 1 << 63
 
 
 def read_settings(kind: type[T], path: str | PathLike) -> T:
@@ -29,10 +34,13 @@ def read_settings(kind: type[T], path: str | PathLike) -> T:
     Raises:
         FlowsrError: no such file, YAML that does not parse, an unknown key (with a suggestion) or a wrong value.
     """
+    values = read_yaml(Path(path))
     try:
-        return TypeAdapter(kind).validate_python(read_yaml(Path(path)))
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise first_problem(error, kind, path) from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # keys that are no text, and the like
+        raise FlowsrError("not settings", file=path, found=" ".join(str(error).split())[:200]) from None
 
 
 def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -40,12 +48,14 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     path = path.resolve()
     if path in _chain:
         raise FlowsrError("extends itself, through " + " -> ".join(p.name for p in (*_chain, path)), file=path)
+    if len(_chain) >= LONGEST_CHAIN:
+        raise FlowsrError("extends too many files", file=_chain[0], expected=f"at most {LONGEST_CHAIN}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parsed(read_regular(path, LARGEST).decode("utf-8"))
     except OSError as error:
         raise FlowsrError("cannot read the configuration", file=path, found=error.strerror or str(error)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FlowsrError("not valid YAML", file=path, found=" ".join(str(error).split())) from None
+    except ValueError as error:
+        raise FlowsrError("not valid YAML", file=path, found=" ".join(str(error).split())[:400]) from None
     if not isinstance(values, dict):
         raise FlowsrError("a configuration is a mapping of keys to values", file=path, found=type(values).__name__)
     base = values.pop("extends", None)
@@ -54,6 +64,63 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise FlowsrError("extends names one YAML file", file=path, found=repr(base))
     return merge(read_yaml(path.parent / base, (*_chain, path)), values)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values, dates as text, and not more of them than anyone would write."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.depth, self.count = 0, 0
+        self.sizes: dict[int, int] = {}
+
+    def compose_node(self, parent, index):
+        """A value; one that an alias stands for counts again."""
+        alias = self.check_event(yaml.AliasEvent)
+        before, self.depth = self.count, self.depth + 1
+        if self.depth > DEEPEST:
+            raise ValueError(f"values more than {DEEPEST} deep in one another")
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self.sizes:
+            raise ValueError("an alias within what it stands for")
+        self.count += self.sizes[id(node)] if alias else 1
+        if self.count > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")
+        self.sizes.setdefault(id(node), self.count - before)
+        self.depth -= 1
+        return node
+
+    def construct_yaml_int(self, node):
+        """A whole number that other programs can hold too."""
+        text = self.construct_scalar(node)
+        number = super().construct_yaml_int(node) if len(text) < 100 else LARGEST_NUMBER
+        if abs(number) >= LARGEST_NUMBER:
+            raise ValueError(f"a number too large: {text[:20]}...")
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _parsed(text: str) -> Any:
+    """What YAML says.
+
+    Raises:
+        ValueError: it is not valid, or too much.
+    """
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except (yaml.YAMLError, OverflowError, RecursionError, AttributeError, TypeError, LookupError) as error:
+        raise ValueError(str(error) or type(error).__name__) from None  # a tag that its value does not suit, and such
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -72,9 +139,10 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         if not equals or not all(key.split(".")):
             raise FlowsrError("an override reads key.subkey=value", variable="--set", found=repr(override))
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise FlowsrError("the value is not valid YAML", variable=f"--set {key}", found=repr(text)) from None
+            value = _parsed(text)
+        except ValueError:
+            found = repr(text[:200])
+            raise FlowsrError("the value is not valid YAML", variable=f"--set {key}", found=found) from None
         for part in reversed(key.split(".")):
             value = {part: value}
         values = merge(values, value)

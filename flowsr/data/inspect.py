@@ -282,8 +282,9 @@ def _notes(dataset: xr.Dataset):
             yield f"{name} is {dataset[name].attrs['stored_as']} in the file"
         if "staggered" in dataset[name].attrs:
             yield f"{name}: {dataset[name].attrs['staggered']}"
-    steps = [dataset.attrs.get("jhtdb", {}).get(f"{axis}_step", 1) for axis in SPACE]
-    if any(np.ravel(step)[0] not in (1, "1") for step in steps):
+    cutout = dataset.attrs.get("jhtdb")
+    steps = [cutout.get(f"{axis}_step", 1) for axis in SPACE] if isinstance(cutout, dict) else []
+    if any(list(np.ravel(step)[:1]) not in ([1], ["1"]) for step in steps):
         yield f"points were picked in steps of {steps}: strided data do not commute with the octahedral group"
     boundary = grid_of(dataset).boundary
     for axis in doubled_axes(dataset, field_variables(dataset), boundary):

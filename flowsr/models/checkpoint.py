@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flowsr.errors import FlowsrError
-from flowsr.files import file_checksum, write_bytes_atomic, write_json_atomic
+from flowsr.files import file_checksum, open_regular, read_regular, write_bytes_atomic, write_json_atomic
 from flowsr.models.base import Task, Upscaler
 from flowsr.models.build import build_model
 from flowsr.models.home import Home
@@ -18,6 +21,8 @@ from flowsr.windows import Window
 WEIGHTS, CARD = "model.safetensors", "model.json"
 #: Models that come with the package, a folder each.
 PRETRAINED = Path(__file__).parent / "weights"
+# Widths, depths and factors of models are below this; what one takes besides its parameters to be built, numbers.
+LARGEST_SIZE, LARGEST_ARRAY = 1 << 16, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class ModelCard:
             ValueError, KeyError, TypeError: values that are not those of a card.
         """
         task = values["task"]
+        _check_sizes([values["options"], task])
         scale = task["scale"] if task["scale"] is None else float(task["scale"])
         task = Task(task["factor"], str(task["irreps"]), scale, Window(**task["window"]))
         home = None if values.get("home") is None else Home.from_dict(values["home"])
@@ -96,12 +102,12 @@ def read_card(folder: Path | str) -> ModelCard:
     """
     path = model_folder(folder) / CARD
     try:
-        return ModelCard.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return ModelCard.from_dict(json.loads(read_regular(path)))
     except OSError as error:
         named = f"a folder with {CARD}, or one of {', '.join(pretrained())}" if pretrained() else None
         reason = error.strerror or str(error)
         raise FlowsrError("cannot read the model", file=path, expected=named, found=reason) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FlowsrError(
             "not a model card",
             file=path,
@@ -123,10 +129,16 @@ def load_model(folder: Path | str) -> Upscaler:
     folder = model_folder(folder)
     card = read_card(folder)
     try:
-        model = card.build()
+        with open_regular(folder / WEIGHTS) as weights:
+            largest = os.fstat(weights.fileno()).st_size
+    except OSError as error:
+        raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=_in_one_line(error)) from None
+    try:
+        with no_larger(largest):
+            model = card.build()
     except FlowsrError as error:
         raise FlowsrError(_in_one_line(error), file=folder / CARD) from None
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError, MemoryError) as error:
         message = f"options do not suit model '{card.model}'"
         raise FlowsrError(message, file=folder / CARD, found=_in_one_line(error)) from None
     model.frame_spacing = card.training.get("frame_spacing")
@@ -140,6 +152,57 @@ def load_model(folder: Path | str) -> Upscaler:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise FlowsrError("weights cannot be loaded", file=folder / WEIGHTS, found=_in_one_line(error)) from None
     return model.eval()
+
+
+@contextmanager
+def no_larger(values: int) -> Iterator[None]:
+    """Stop the building of a model in here at more parameters than so many, or at one array that no model has.
+
+    Raises:
+        ValueError: a larger one.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    count = 0
+
+    def check(size: int, allowed: int) -> None:
+        if size > allowed:
+            raise ValueError(f"a model of {size} numbers or more, beside weights that have {values} bytes")
+
+    def counted(module, name, parameter) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel()
+        check(count, values)
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            first = arguments[0] if arguments else None
+            if isinstance(first, (list, tuple)) and all(isinstance(side, int) for side in first):
+                check(math.prod(first), LARGEST_ARRAY + values)
+            return function(*arguments, **(keywords or {}))
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        with Sizes():
+            yield
+    finally:
+        hook.remove()
+
+
+def _check_sizes(value: Any) -> None:
+    """Refuse a number that is no width, depth or factor of a model.
+
+    Raises:
+        ValueError: a larger one.
+    """
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            _check_sizes(each)
+    if isinstance(value, int) and abs(value) > LARGEST_SIZE:
+        raise ValueError(f"a size of {str(value)[:20]}, expected {LARGEST_SIZE} at most")
 
 
 def _in_one_line(error: Exception) -> str:

@@ -40,7 +40,12 @@ OWN_WORDS = "flowsr"
 
 
 def first_look(
-    path: str | os.PathLike, function: str, *arguments, seconds: float | None = None, memory: int | None = None
+    path: str | os.PathLike,
+    function: str,
+    *arguments,
+    seconds: float | None = None,
+    memory: int | None = None,
+    processor: float | None = None,
 ) -> Any:
     """Run a function on a file in a disposable process with limits, and return what it returns.
 
@@ -48,7 +53,8 @@ def first_look(
         path: the file or folder; the function's first argument.
         function: ``module:name`` of it. Its module is imported in the process, with everything that it imports.
         arguments: what it is called with besides, as JSON can say it.
-        seconds: that it may take, on the clock and of the processor; default: a minute, and more for a large file.
+        seconds: that it may take, on the clock; default: a minute, and more for a large file.
+        processor: seconds that it may take of the processor; default: as many.
         memory: bytes of address space it may take; default: 4 GiB and eight times the file.
 
     Returns:
@@ -67,11 +73,22 @@ def first_look(
     folder = Path(tempfile.mkdtemp(prefix="flowsr-look-"))
     try:
         request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder)}
-        code = _process().ask({**request, "paths": sys.path, "cwd": os.getcwd(), "seconds": seconds, "memory": memory})
+        code = _process().ask(
+            {
+                **request,
+                "paths": sys.path,
+                "cwd": os.getcwd(),
+                "seconds": seconds,
+                "memory": memory,
+                "processor": processor or seconds,
+            }
+        )
         if code is None:
             raise unreadable("no process to look at it in", path)
-        if code in (-getattr(signal, "SIGALRM", 0) or None, -getattr(signal, "SIGXCPU", 0) or None):
-            raise unreadable(f"no end after {seconds:.0f} s", path)
+        limits = {"SIGALRM": seconds, "SIGXCPU": processor or seconds}
+        for name, limit in limits.items():
+            if hasattr(signal, name) and code == -getattr(signal, name):
+                raise unreadable(f"no end after {limit:.0f} s", path)
         if code != 0:
             what = signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
             raise unreadable(f"its library ended the process: {what}", path)

@@ -38,21 +38,21 @@ def look(request: dict) -> int:
     if number:
         return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
     try:
-        limit(request["seconds"], request["memory"])
+        limit(request["seconds"], request["processor"], request["memory"])
         perform(request)
         os._exit(0)
     finally:
         os._exit(70)
 
 
-def limit(seconds: float, memory: int) -> None:
+def limit(seconds: float, processor: float, memory: int) -> None:
     """End by a signal after so many seconds; take no more memory or disk; leave no core; be the first to end."""
     import resource
 
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    for name, value in (("CPU", int(seconds) + 1), ("AS", memory), ("FSIZE", memory), ("CORE", 0)):
+    for name, value in (("CPU", int(processor) + 1), ("AS", memory), ("FSIZE", memory), ("CORE", 0)):
         with suppress(ValueError, OSError):
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value + (name == "CPU")))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from flowsr.errors import FlowsrError, UnknownName, require
-from flowsr.quarantine import first_look
+from flowsr.quarantine import PATIENCE, first_look
 from flowsr.quarantine.unpack import unpack
 
 Index = tuple[int | slice, ...]
@@ -124,7 +124,7 @@ def read(item: h5py.Dataset, index: Index, path: Path) -> np.ndarray:
     else:
         room = ROOM + 4 * item.dtype.itemsize * (math.prod(map(len, wanted)) + math.prod(item.chunks))
         asked = [[part.start, part.stop, part.step] for part in wanted]
-        found = first_look(path, "flowsr.quarantine.hdf5:values", item.name, asked, memory=room)
+        found = first_look(path, "flowsr.quarantine.hdf5:values", item.name, asked, seconds=PATIENCE, memory=room)
     return found[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]
 
 

@@ -19,8 +19,8 @@ from flowsr.errors import FlowsrError
 from flowsr.files import check_ours, open_regular
 from flowsr.quarantine import first_look
 
-# Seconds and bytes of memory that the first look at a file may take; it looks for 0.2 s at most.
-PATIENCE = 15
+# Seconds, on the clock and of the processor, and bytes that the first look at a file may take; it looks for 0.2 s.
+PATIENCE, PROCESSOR = 15, 3
 MEMORY = 2 << 30
 MOST_KNOWN = 4096
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
@@ -45,7 +45,7 @@ def meet(path: Path) -> None:
     if key in _met:
         return
     if not _known(key):
-        first_look(path, f"flowsr.quarantine.{kind}:meet", seconds=PATIENCE, memory=MEMORY)
+        first_look(path, f"flowsr.quarantine.{kind}:meet", seconds=PATIENCE, processor=PROCESSOR, memory=MEMORY)
         _remember(key)
     _met.add(key)
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,10 @@ SMALL = 1 << 20
 CELLS, NODES = "cells", "nodes"
 #: Name of the text in which :class:`flowsr.data.convert.VtkTarget` keeps what VTK has no place for.
 OWN_WORDS = "flowsr"
+#: Arrays in which VTK's programs say where there is no value: flags of ghosts, and masks of what was found in a mesh.
+GHOSTS, MASKS = "vtkGhostType", ("vtkGhostType", "vtkValidPointMask", "vtkValidCellMask")
+#: Flags of cells that are another's, refined or hidden, and of points that are another's or hidden.
+GHOST_FLAGS = {CELLS: 1 | 8 | 32, NODES: 1 | 2}
 
 
 def first_look(
@@ -192,3 +197,18 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)  # a worker of this process does not share its looks
+
+
+def without_value(values: np.ndarray, masks: Mapping[str, np.ndarray], place: str) -> np.ndarray:
+    """The values, NaN where one of the ``MASKS`` says that there is none.
+
+    Args:
+        values: real numbers.
+        masks: name to an array that goes with the values.
+        place: ``cells`` or ``nodes``.
+    """
+    for name, flags in masks.items():
+        empty = (flags.astype(np.int64) & GHOST_FLAGS[place]) != 0 if name == GHOSTS else flags == 0
+        if empty.any():
+            values = np.where(empty, np.array(np.nan, values.dtype), values)
+    return values

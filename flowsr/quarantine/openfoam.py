@@ -162,7 +162,11 @@ def _sorted_box(points: np.ndarray, corners: np.ndarray, case) -> tuple[tuple[np
 
 
 def _boundary(case: Path, output, lines) -> tuple[str | None, ...]:
-    """Walls and cyclic sides as the patches say; None where an axis has patches of several kinds or of none known."""
+    """Walls and cyclic sides as the patches' faces lie; None where a side has faces of several kinds or of none known.
+
+    A patch may lie on several sides (one patch for both walls of a channel, frontAndBack): each of its faces counts for
+    the side that it lies on. Where the two sides of an axis differ, the axis is as undecided.
+    """
     path = case / MESH / "boundary"
     whole = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name("boundary.gz").read_bytes())
     text = whole.decode("utf-8", "replace")
@@ -173,12 +177,15 @@ def _boundary(case: Path, output, lines) -> tuple[str | None, ...]:
         block = patches.GetBlock(number)
         if block is None or not block.GetNumberOfPoints():
             continue
-        # The axes at whose ends the patch lies; one that lies at none may be part of all sides.
-        flat = []
-        for axis, ((low, high), line) in enumerate(zip(np.reshape(block.GetBounds(), (3, 2)), lines)):
+        kind = KINDS.get(types.get(patches.GetMetaData(number).Get(vtkCompositeDataSet.NAME())))
+        points = numbers(block.GetPoints().GetData()).astype(float)
+        cells = block.GetPolys() if block.IsA("vtkPolyData") else block.GetCells()
+        starts, corners = numbers(cells.GetOffsetsArray())[:, 0], numbers(cells.GetConnectivityArray())[:, 0]
+        for axis, line in enumerate(lines):
             slack = 2 * TOLERANCE * float(np.abs(line).max())
-            if high - low <= slack and np.abs(low - line[[0, -1]]).min() <= slack:
-                flat.append(axis)
-        for axis in flat or range(3):
-            kinds[axis].add(KINDS.get(types.get(patches.GetMetaData(number).Get(vtkCompositeDataSet.NAME()))))
+            along = points[corners, axis]
+            low, high = (each.reduceat(along, starts[:-1]) for each in (np.minimum, np.maximum))
+            ends = [(np.abs(low - end) <= slack) & (np.abs(high - end) <= slack) for end in line[[0, -1]]]
+            if any(end.any() for end in ends):
+                kinds[axis].add(kind)
     return tuple(next(iter(k)) if len(k) == 1 else None for k in kinds)

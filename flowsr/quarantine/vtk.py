@@ -20,7 +20,7 @@ from vtkmodules.util.numpy_support import get_vtk_to_numpy_typemap, vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 
 from flowsr.errors import FlowsrError, require, unreadable
-from flowsr.quarantine import CELLS, NODES, OWN_WORDS
+from flowsr.quarantine import CELLS, MASKS, NODES, OWN_WORDS, without_value
 
 PIECE = re.compile(rb"<Piece[^>]*?\bExtent\s*=\s*[\"']([-\d\s]+)[\"'].*?(<(Coordinates|Points)\b.*?</\3>)", re.DOTALL)
 TIME_NAMES = ("TimeValue", "TIME", "time")
@@ -38,7 +38,7 @@ KINDS = {
 GREATEST_RATIO = 1100
 # Points of a grid are those of a box when they are off by less than this share of its sides; float32 keeps 1e-7.
 BOX_TOLERANCE = 1e-5
-IGNORED = ("vtkGhostType", "vtkOriginalCellIds", "vtkOriginalPointIds")
+IGNORED = (*MASKS, "vtkOriginalCellIds", "vtkOriginalPointIds")
 
 
 def describe(path: str, kind: str) -> dict:
@@ -192,8 +192,8 @@ def _data_of(output, place: str):
 def _select(reader, name: str | None, place: str | None) -> None:
     for at, selection in ((CELLS, reader.GetCellDataArraySelection()), (NODES, reader.GetPointDataArraySelection())):
         selection.DisableAllArrays()
-        if name is not None and at == place:
-            selection.EnableArray(name)
+        for wanted in (name, *MASKS) if name is not None and at == place else ():
+            selection.EnableArray(wanted)
 
 
 def _arrays(listed: Iterable[tuple]) -> list[dict]:
@@ -282,12 +282,15 @@ def _field_data(output) -> dict:
 
 
 def _values_of(output, name: str, place: str, extent, path: str | Path) -> np.ndarray:
-    """(component, x, y, z) of an array."""
+    """(component, x, y, z) of an array, NaN where the file says that there is no value."""
     array, sides = _data_of(output, place).GetArray(name), _sides(extent, place)
     count = 0 if array is None else array.GetNumberOfTuples()
     expected = f"{np.prod(sides)} values"
     require(count == np.prod(sides), "cut short", file=path, variable=name, expected=expected, found=count)
-    return numbers(array).reshape(*sides[::-1], -1).transpose(3, 2, 1, 0)
+    found = numbers(array)
+    masks = {mask: _data_of(output, place).GetArray(mask) for mask in MASKS if found.dtype.kind == "f"}
+    masks = {mask: numbers(flags)[:, :1] for mask, flags in masks.items() if flags is not None}
+    return without_value(found, masks, place).reshape(*sides[::-1], -1).transpose(3, 2, 1, 0)
 
 
 def numbers(array) -> np.ndarray:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from flowsr.errors import missing_file, require, unreadable
-from flowsr.quarantine import CELLS, NODES, place_of
+from flowsr.quarantine import CELLS, MASKS, NODES, place_of, without_value
 from flowsr.quarantine.hdf5 import dataset_at
 
 # Elements that refer to one another, at most, on the way to an array.
@@ -58,7 +58,7 @@ def describe(path: str, place: str | None) -> dict:
     place = place_of({here for here, _, _ in grids[0].attributes.values()}, place, light.path)
     times = light.times(grids)
     here = [{name for name, attribute in grid.attributes.items() if attribute[0] == place} for grid in grids]
-    names = sorted(set.intersection(*here))
+    names = sorted(set.intersection(*here) - set(MASKS))
     arrays = {}
     for name in names:
         dtypes = [grid.array(name).dtype for grid in grids]
@@ -67,23 +67,32 @@ def describe(path: str, place: str | None) -> dict:
     one = all(all(map(np.array_equal, grids[0].lines, grid.lines)) for grid in grids)
     light.require(one, "the grid changes in time", expected="one grid")
     left_out = sorted({f"{n} (at {a[0]})" for g in grids for n, a in g.attributes.items() if a[0] != place})
-    left_out += sorted({name for g in grids for name in g.others}) + sorted(set().union(*here) - set(names))
+    left_out += sorted({name for g in grids for name in g.others}) + sorted(set().union(*here) - {*names, *MASKS})
     order = np.argsort(times, kind="stable")
     found = {"lines": grids[0].lines, "times": times[order].tolist(), "grids": order.tolist(), "place": place}
     return {**found, "arrays": arrays, "left_out": left_out, "files": sorted(light.files)}
 
 
 def values(path: str, grid: int, name: str, box: list[list[int]] | None) -> np.ndarray:
-    """(component, x, y, z) of an attribute of one of the grids, or of its values in a box.
+    """(component, x, y, z) of an attribute of one of the grids, or of its values in a box; NaN where there is none.
 
     Args:
         grid: its number in the file.
         box: first value and the one after the last along x, y, z; None for all.
     """
     light = _Light(Path(path))
-    item = _Grid(light, light.grids()[grid]).array(name)
-    slices = [slice(0, n) for n in item.shape] if box is None else [slice(*ends) for ends in reversed(box)]
-    found = item.read((*slices, slice(None))[: len(item.shape)])
+    whole = _Grid(light, light.grids()[grid])
+    place = whole.attributes[name][0]
+
+    def read(name: str) -> np.ndarray:
+        item = whole.array(name)
+        slices = [slice(0, n) for n in item.shape] if box is None else [slice(*ends) for ends in reversed(box)]
+        return item.read((*slices, slice(None))[: len(item.shape)])
+
+    found = read(name)
+    masks = [m for m in MASKS if found.dtype.kind == "f" and whole.attributes.get(m, (None,))[0] == place]
+    flags = {mask: read(mask) for mask in masks}
+    found = without_value(found, {m: f if f.ndim == found.ndim else f[..., None] for m, f in flags.items()}, place)
     found = (found[..., None] if found.ndim == 3 else found).transpose(3, 2, 1, 0)
     return found[TENSOR6] if len(found) == 6 else found
 

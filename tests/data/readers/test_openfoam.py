@@ -256,3 +256,46 @@ def test_labels_in_binary_are_checked_too(tmp_path, width):
     path.write_bytes(f"{text}{len(labels)}\n(".encode() + labels.tobytes() + b")\n")
     with pytest.raises(FlowsrError, match="damaged or not readable"):
         open_field(root)
+
+
+def one_patch(root, together, kind):
+    """The case with several patches, whose faces follow one another, made one."""
+    path = root / "constant" / "polyMesh" / "boundary"
+    text = path.read_text()
+    found = [
+        (name, *map(int, re.search(rf"{name} {{ type \w+; nFaces (\d+); startFace (\d+)", text).groups()))
+        for name in together
+    ]
+    count, start = sum(n for _, n, _ in found), min(s for _, _, s in found)
+    for name in together[1:]:
+        text = re.sub(rf"{name} {{[^}}]*}}\n", "", text)
+    text = re.sub(
+        rf"{together[0]} {{[^}}]*}}", f"{together[0]} {{ type {kind}; nFaces {count}; startFace {start}; }}", text
+    )
+    path.write_text(text.replace("\n6\n", f"\n{7 - len(together)}\n").replace("}\n6\n", f"}}\n{7 - len(together)}\n"))
+    return root
+
+
+def test_a_patch_on_both_sides_is_walls_on_both(tmp_path):
+    # as the tutorial pipeCyclic has it: all walls in one patch, the rest cyclic
+    root = one_patch(case(tmp_path / "a"), ["y_low", "y_high"], "wall")
+    found = open_field(root)
+    assert found.attrs["boundary"] == ["periodic", "wall", "periodic"] and "boundary" not in found.attrs["assumed"]
+    np.testing.assert_array_equal(found["velocity"].values, VELOCITY)
+
+
+def test_a_patch_without_a_meaning_leaves_the_walls_of_the_other_axes(tmp_path):
+    root = one_patch(
+        case(tmp_path / "a", kinds={"x": "cyclic", "y": "wall", "z": "empty"}), ["z_low", "z_high"], "empty"
+    )
+    found = open_field(root)
+    assert list(found.attrs["boundary"]) == ["periodic", "wall", "open"] and "boundary" in found.attrs["assumed"]
+
+
+def test_one_patch_around_four_sides_is_a_duct(tmp_path):
+    root = one_patch(
+        case(tmp_path / "a", kinds={"x": "cyclic", "y": "wall", "z": "wall"}),
+        ["y_low", "y_high", "z_low", "z_high"],
+        "wall",
+    )
+    assert open_field(root).attrs["boundary"] == ["periodic", "wall", "wall"]

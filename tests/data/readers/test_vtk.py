@@ -422,3 +422,55 @@ def test_coordinates_that_are_too_few_are_not_made_up(tmp_path):
     short = (np.arange(X + 1) * 0.5, STRETCHED[:-1], np.arange(Z + 1) * 2.0)
     with pytest.raises(FlowsrError, match=r"coordinates and grid disagree.*\[5, 7, 6\] numbers.*found: \[5, 6, 6\]"):
         open_field(xml(tmp_path / "a.vtr", kind="RectilinearGrid", geometry=coordinates(short)))
+
+
+def masked_xml(path, place, masks, *, legacy_form=False):
+    """A VTK file with arrays of masks beside the values, (x, y, z) of bytes by name."""
+    if legacy_form:
+        legacy(path, place="CELL_DATA" if place == "CellData" else "POINT_DATA")
+        with open(path, "a") as file:
+            for name, mask in masks.items():
+                file.write(f"\nSCALARS {name} unsigned_char 1\nLOOKUP_TABLE default\n{text(flat(mask))}\n")
+        return path
+    xml(path, place)
+    arrays = "".join(
+        f'<DataArray type="{"UInt8" if name == "vtkGhostType" else "Int8"}" Name="{name}" format="ascii">'
+        f"{text(flat(mask))}</DataArray>"
+        for name, mask in masks.items()
+    )
+    path.write_text(path.read_text().replace(f"</{place}>", f"{arrays}</{place}>"))
+    return path
+
+
+@pytest.mark.parametrize("form", ["xml", "legacy"])
+@pytest.mark.parametrize(
+    ("place", "name", "missing", "kept"),
+    [
+        ("CellData", "vtkGhostType", (32, 8, 1, 33), (0, 2, 4, 16)),  # hidden, refined, another's
+        ("PointData", "vtkGhostType", (2, 1, 3), (0, 4)),
+        ("PointData", "vtkValidPointMask", (0,), (1,)),
+    ],
+)
+def test_what_vtk_says_has_no_value_is_nan(tmp_path, form, place, name, missing, kept):
+    sides = SIDES if place == "CellData" else tuple(n + 1 for n in SIDES)
+    mask = np.resize(np.array([kept[0], missing[0], *kept, *missing, kept[0]]), sides)
+    path = masked_xml(
+        tmp_path / ("a.vti" if form == "xml" else "a.vtk"), place, {name: mask}, legacy_form=form == "legacy"
+    )
+    found = open_field(path)
+    empty = np.isin(mask, missing)
+    assert empty.any() and not empty.all() and name not in found and name not in found.attrs.get("left_out", "")
+    expected = np.where(empty, np.nan, numbered(sides))
+    np.testing.assert_array_equal(found["velocity"][0].values, expected)
+    np.testing.assert_array_equal(found["velocity"][0, 1, 1:3, 2, ::2].values, expected[1, 1:3, 2, ::2])
+    assert inspect(path).variables[0].bad > 0
+
+
+def test_a_large_masked_array_is_read_box_by_box(tmp_path, monkeypatch):
+    from flowsr.data.readers import vtk
+
+    monkeypatch.setattr(vtk, "LARGEST_WHOLE", 0)
+    mask = np.resize(np.array([0, 32, 0]), SIDES)
+    found = open_field(masked_xml(tmp_path / "a.vti", "CellData", {"vtkGhostType": mask}))
+    expected = np.where(mask == 32, np.nan, numbered())[:, 1:3, 2:5, 1]
+    np.testing.assert_array_equal(found["velocity"][0, :, 1:3, 2:5, 1].values, expected)

@@ -211,3 +211,16 @@ def test_numbers_that_are_missing_are_found_when_read(tmp_path):
         file["u1"][4, 3, 2, 1] = np.nan
     with pytest.raises(FlowsrError, match=r"1 of 720.*time 1, component 1, x 2, y 3, z 4"):
         check_finite(open_field(path))
+
+
+@pytest.mark.parametrize(("name", "empty"), [("vtkGhostType", 32), ("vtkValidCellMask", 0)])
+def test_what_vtk_says_has_no_value_is_nan(tmp_path, name, empty):
+    mask = np.resize(np.array([empty, 1 if empty == 0 else 0, 1 if empty == 0 else 2]), SIDES)
+    words = " ".join(map(str, mask.T.ravel()))
+    shape = " ".join(map(str, SIDES[::-1]))
+    data = f'<DataItem Dimensions="{shape}" NumberType="UChar" Precision="1" Format="XML">{words}</DataItem>'
+    found = open_field(xdmf(tmp_path / "a.xdmf", tail=f'<Attribute Name="{name}" Center="Cell">{data}</Attribute>'))
+    expected = np.where(mask == empty, np.nan, numbered())
+    np.testing.assert_array_equal(found["velocity"].values, expected)
+    np.testing.assert_array_equal(found["velocity"][1, 0, 1:3, 2].values, expected[1, 0, 1:3, 2])
+    assert name not in found and name not in found.attrs.get("left_out", "")

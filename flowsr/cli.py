@@ -33,6 +33,10 @@ Verify = Annotated[
     bool, Parameter(negative=(), help="Compare the checksums of what is reused, not only names and sizes of files.")
 ]
 Config = Annotated[Path, Parameter(help="Experiment, a YAML file (see configs/).")]
+Workers = Annotated[
+    int | None, Parameter(help="Processes on this machine that share the work, of one core each (needs Dask).")
+]
+Scheduler = Annotated[str | None, Parameter(help="Address, or scheduler file, of a Dask cluster that shares the work.")]
 Named = list[str] | None
 
 
@@ -156,60 +160,111 @@ def upscale(
     set: Overrides = None,
     fresh: Fresh = False,
     input: Annotated[
-        Path | None, Parameter(help="A coarse field of your own, Zarr or HDF5, instead of an experiment's.")
+        list[Path] | None,
+        Parameter(
+            negative=(),
+            help="Coarse fields of your own, instead of an experiment's: a file or store, several (repeat it), a "
+            "pattern in quotes ('runs/*.h5') or a folder of them.",
+        ),
     ] = None,
-    model: Annotated[Path | None, Parameter(help="Folder of a trained model, such as runs/demo/train/relaxed.")] = None,
-    output: Annotated[Path | None, Parameter(help="Zarr store to write.")] = None,
+    model: Annotated[
+        str | None,
+        Parameter(help="Folder of a trained model, or the name of one that comes with flowsr; default: what fits."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        Parameter(help="What to write: a Zarr store, or .h5, .nc, .vti by its name; a folder for several inputs."),
+    ] = None,
     read: Read = Read(),
     variable: Annotated[str | None, Parameter(help="Variable to upscale; default: velocity.")] = None,
+    plan: Annotated[
+        bool, Parameter(negative=(), help="Say what it would do, with size, memory and time; write nothing.")
+    ] = False,
+    memory: Annotated[
+        str | None,
+        Parameter(help="What all processes here may use together, such as 4GB; default: half of the machine's."),
+    ] = None,
     tile: Annotated[
-        int | None, Parameter(help="Coarse cells along a tile's side: more is faster; default: 32.")
+        int | None, Parameter(help="Coarse cells along a tile's side; default: what --memory allows.")
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda; default: auto.")] = None,
+    factor: Annotated[int | None, Parameter(help="Wanted, where no --model is given.")] = None,
+    force: Annotated[bool, Parameter(negative=(), help="Upscale also what the model cannot be right for.")] = False,
+    strict: Annotated[
+        bool, Parameter(negative=(), help="Refuse a field that is not like those that the model was trained on.")
+    ] = False,
     metrics: Metrics = None,
     no_metrics: Annotated[bool, Parameter(negative=(), help="Leave no metrics beside the field.")] = False,
     truth: Annotated[Path | None, Parameter(help="The true fine field, for the errors.")] = None,
     truth_group: Annotated[str | None, Parameter(help="Group inside the truth.")] = None,
+    workers: Workers = None,
+    devices: Annotated[int | None, Parameter(help="The same with a CUDA device for each process.")] = None,
+    scheduler: Scheduler = None,
 ):
     """Write the fine field from a coarse one, tile by tile, whatever its size.
 
-    Either an experiment's stage: `flowsr upscale configs/demo.yaml`, or a file of your own:
-    `flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr`.
+    **An experiment's stage:** `flowsr upscale configs/demo.yaml`.
+
+    **A field of your own:** look first, then do it; all cores of this machine are used.
+
+        flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr --plan
+
+        flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr
+
+    **Many, or larger ones:** `--input 'runs/*.h5' --output fine` upscales each file into the folder; a bad one does not
+    stop the others, is named at the end, and makes the exit code 2. `--workers 8` uses eight processes, `--devices 4`
+    four GPUs, `--scheduler scheduler.json` any Dask cluster that sees the same files. The result is the same to the
+    last bit, whatever the number of workers. What was killed resumes when the same command is given again.
 
     Beside the field it leaves its physics: spectra, energy, dissipation and more, of input and output, as the group
-    `metrics` and as `report/report.html` in the same store.
+    `metrics` and as `report/report.html` in the same store; beside a file of another format as a folder `.report`.
     """
-    paths = {"--input": input, "--model": model, "--output": output}
-    choices = {"variable": variable, "tile": tile, "device": device}
+    paths = {"--input": input or None, "--model": model, "--output": output}
+    choices = {"variable": variable, "tile": tile, "device": device, "factor": factor}
+    places = {"memory": memory, "workers": workers, "devices": devices, "scheduler": scheduler}
+    flags = {"plan": plan, "force": force, "strict": strict, "no-metrics": no_metrics}
     if config is not None:
-        options = {f"--{name}": value for name, value in {**choices, **asdict(read)}.items()}
+        named = {**choices, **asdict(read), **places, "metrics": metrics, "truth": truth, "truth-group": truth_group}
+        options = {f"--{name}": value for name, value in {**named, **{k: v or None for k, v in flags.items()}}.items()}
         _refuse_given({**paths, **options}, "CONFIG")
         _stage("upscale", config, set, fresh)
         return
     for option, value in paths.items():
-        if value is None:
+        if value is None and option != "--model":
             missing = "CONFIG or --input" if option == "--input" else option
             raise FlowsrError(f"{missing} is missing", hint=BOTH_WAYS)
     _refuse_given({"--set": set}, "--input")
+    from flowsr.pipeline.cluster import crew_of
+    from flowsr.pipeline.upscaling import describe, jobs_for, read_size, upscale_fields
     from flowsr.pipeline.work import metrics_beside
-    from flowsr.upscale import upscale_store
 
     _logs()
-    with shown() as report:
-        given = {name: value for name, value in choices.items() if value is not None}
-        observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
-        upscale_store(
-            input,
-            model,
-            output,
-            **given,
-            options=read.options(),
-            overwrite=fresh,
-            observers=observers,
-            progress=report.part("upscale"),
-        )
-    _say(f"upscaled field: {output}")
-    _say_metrics(output)
+    given = {name: value for name, value in choices.items() if value is not None}
+    given |= {"options": read.options(), "memory": read_size(memory)}
+    observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
+    how = {"fresh": fresh, "force": force, "strict": strict, "observers": observers}
+    jobs = jobs_for(input, output, model=model, options=given, **how)
+    if plan:
+        for job in jobs:
+            _say(*describe(job.plan(trial=True), workers or devices))
+        return
+    with crew_of(workers, devices, scheduler) as crew, shown() as report:
+        if len(jobs) == 1:
+            jobs[0].run(crew, report.part("upscale"))
+            _say(f"upscaled field: {jobs[0].target}")
+            _say_metrics(jobs[0].target)
+            return
+        outcomes = upscale_fields(jobs, crew, report.part("upscale"))
+    for outcome in outcomes:
+        if not outcome.failed:
+            _say(f"upscaled field: {outcome.job.target}")
+        elif outcome.waiting:
+            _say(f"waiting: {outcome.failed}")
+    bad = [outcome.failed for outcome in outcomes if outcome.failed and not outcome.waiting]
+    if bad:
+        for line in bad:
+            _failed(line)
+        raise FlowsrError(f"{len(bad)} of {len(outcomes)} fields failed, the others are done")
 
 
 def _say_metrics(store: Path) -> None:

@@ -52,6 +52,10 @@ class MissingFile(FlowsrError, FileNotFoundError):
     """A file, folder or store that is not there."""
 
 
+class Busy(FlowsrError, BlockingIOError):
+    """Another process is at the same file, store or step: to be waited for, and no failure."""
+
+
 class BadValue(FlowsrError, ValueError):
     """A value that cannot be, or two statements that contradict each other."""
 

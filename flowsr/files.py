@@ -25,7 +25,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import Busy, FlowsrError
 
 log = logging.getLogger(__name__)
 
@@ -582,7 +582,7 @@ class Partial:
             except OSError:
                 os.close(descriptor)
                 message = "another process is writing this"
-                raise FlowsrError(message, file=self.target, hint="wait for it to end") from None
+                raise Busy(message, file=self.target, hint="wait for it to end") from None
             if is_at(descriptor, path):
                 return descriptor
             os.close(descriptor)  # another writer published and removed the folder in between

@@ -17,7 +17,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
@@ -444,9 +445,21 @@ def _lay_down(folder: Path, plan: dict, fingerprint: str) -> None:
                 dimension_names=variable["dims"],
                 attributes=variable["attrs"],
             )
+    _consolidate(folder, plan)
     for path in (folder, *folder.rglob("*")):
         (fsync_folder if path.is_dir() else fsync_file)(path)
     fsync_folder(folder.parent)
+
+
+def _consolidate(folder: Path, groups: Iterable[str]) -> None:
+    """Put the metadata of the arrays beside those of their groups: xarray warns of a group where they are not."""
+    import zarr
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr says that other libraries may not read these; all read them without
+        for name in filter(None, groups):
+            zarr.consolidate_metadata(str(folder), path=name, zarr_format=3)
+        zarr.consolidate_metadata(str(folder), zarr_format=3)
 
 
 def _fields(store: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from flowsr import __version__
 from flowsr.devices import use_threads
-from flowsr.errors import FlowsrError
+from flowsr.errors import Busy, FlowsrError
 from flowsr.files import (
     Damage,
     is_at,
@@ -163,7 +163,7 @@ def _alone_with(step: Step) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise FlowsrError(
+                raise Busy(
                     f"another process is at '{step.title}'", file=step.record.parent, hint="wait for it to end"
                 ) from None
             if not is_at(handle.fileno(), lock):

@@ -42,7 +42,7 @@ from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
 from flowsr.models.checkpoint import model_folder as folder_of
 from flowsr.models.home import Verdict, compare_with_home, traits_of
 from flowsr.models.pretrained import choose, no_model
-from flowsr.upscale.tiles import Box, Tile, scales_for, tiles_in
+from flowsr.upscale.tiles import Box, Span, Tile, scales_for, spans_in, tiles_in
 from flowsr.windows import Window, check_spacing
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ ENOUGH = 1 << 30
 WORKSPACE = 1.5
 #: Copies of a block that are about at once: being computed, being compressed, waiting for the disk.
 COPIES = 3
+#: Batches that work is handed out in, about; a scheduler is at ease with some thousands.
+BATCHES = 2048
 #: A coarse field of no more cells is taken in one tile without asking what that takes.
 SMALL = 16**3
 
@@ -180,12 +182,7 @@ class UpscalePlan:
     @property
     def tiles(self) -> int:
         """How often the model is called."""
-        per_axis = []
-        for n, b, t in zip(self.grid.shape, self.block, self.tile):
-            coarse = b // self.factor
-            sides = [min(coarse, n - start) for start in range(0, n, coarse)]
-            per_axis.append(sum(math.ceil(side / t) for side in sides))
-        return len(self.times) * math.prod(per_axis)
+        return len(self.times) * math.prod(len(self._spans(axis)) for axis in range(3))
 
     @property
     def bytes(self) -> int:
@@ -195,13 +192,7 @@ class UpscalePlan:
     @property
     def cells_read(self) -> int:
         """Coarse cells that the model is given, halos included, over all tiles."""
-        read = [
-            [len(s.cells) for s in axis]
-            for axis in (
-                {t[a].start: t[a] for b in self.blocks(times=(0,)) for t in self.tiles_of(b)}.values() for a in range(3)
-            )
-        ]
-        return len(self.times) * math.prod(map(sum, read))
+        return len(self.times) * math.prod(sum(len(s.cells) for s in self._spans(axis)) for axis in range(3))
 
     @property
     def tile_bytes(self) -> int | None:
@@ -240,11 +231,19 @@ class UpscalePlan:
         ranges = (range(p.start // s, math.ceil(p.stop / s)) for p, s in zip(block.box, self.shard))
         return product([block.time], *ranges)
 
-    def batches(self, count: int) -> list[tuple[Block, ...]]:
-        """All blocks in about so many batches of neighbours, the pieces that workers are given."""
-        blocks = list(self.blocks())
-        size = max(1, math.ceil(len(blocks) / max(1, count)))
-        return [tuple(blocks[start : start + size]) for start in range(0, len(blocks), size)]
+    def batches(self, workers: int) -> list[tuple[Block, ...]]:
+        """All blocks in batches of neighbours, the pieces that workers are given.
+
+        Each batch is a share of what is left, so that the first ones are long and the last ones end together; there are
+        some ten a worker, and no more than a few thousand.
+        """
+        blocks, found, start = list(self.blocks()), [], 0
+        least = math.ceil(len(blocks) / BATCHES)
+        while start < len(blocks):
+            size = len(blocks) if workers == 1 else max(least, (len(blocks) - start) // (2 * workers))
+            found.append(tuple(blocks[start : start + size]))
+            start += size
+        return found
 
     def check_one_writer(self, batches: Sequence[Sequence[Block]]) -> None:
         """Refuse batches in which a shard has two writers, or none: two writers in one shard damage it without a word.
@@ -262,6 +261,12 @@ class UpscalePlan:
             found = f"{len(wrong)} of {writers.size} with another number, the first {first} with {writers[first]}"
             message = "the blocks do not divide the result into shards"
             raise FlowsrError(message, file=self.target, expected="one writer a shard", found=found)
+
+    def _spans(self, axis: int) -> list[Span]:
+        """The tiles of one axis."""
+        length, side = self.grid.shape[axis], self.block[axis] // self.factor
+        parts = [slice(start, min(start + side, length)) for start in range(0, length, side)]
+        return [each for part in parts for each in spans_in(self.grid, axis, part, self.tile[axis], self.halo or 0)]
 
     def _snapshot_bytes(self, shape: Sequence[int]) -> int:
         return len(self.components or (0,)) * math.prod(shape) * np.dtype(self.dtype).itemsize

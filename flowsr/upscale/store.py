@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.store import create_store
@@ -13,10 +13,17 @@ from flowsr.progress import SILENT, Progress
 from flowsr.upscale.blocks import Observer, States, upscale_blocks
 from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, say_verdict, survey_field
 
-#: Calls a function with ``progress`` and each of some batches of blocks, wherever that may be.
-Spread = Callable[[Callable[..., None], Sequence[tuple[Block, ...]], Progress], Any]
-#: Batches for a spread, at most; a scheduler is at ease with some thousands.
-BATCHES = 2048
+
+class Spread(Protocol):
+    """Workers: calls a function with each of some batches, wherever that may be."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __call__(
+        self, call: Callable[[tuple[Block, ...]], None], batches: Sequence[tuple[Block, ...]], progress: Progress
+    ) -> Any:
+        """Returns when all is done."""
 
 
 def upscale_store(
@@ -92,7 +99,7 @@ def do_upscale(
     if plan.scales is None:
         plan = survey_field(plan)
     say_verdict(plan, force=force, strict=strict)
-    batches = plan.batches(BATCHES if spread else 1)
+    batches = plan.batches(1 if spread is None else len(spread))
     plan.check_one_writer(batches)
     for observer in observers:
         observer.check(plan)
@@ -102,7 +109,8 @@ def do_upscale(
         if spread is None:
             upscale_blocks(plan, batches[0], observers, progress=progress)
         else:
-            spread(partial(upscale_blocks, plan, observers=observers), batches, progress)
+            threads = 1 if plan.device == "cpu" else None
+            spread(partial(upscale_blocks, plan, observers=observers, threads=threads), batches, progress)
         for observer in observers:
             observer.finish(plan, States(plan, observer), store)
         return store.publish()

@@ -82,14 +82,14 @@ def tiles_in(grid: Grid, box: Box, sides: tuple[int, int, int], halo: int) -> li
         sides: cells along the sides of a tile.
         halo: cells to read around a tile.
     """
-    per_axis = [
-        [
-            span(length, start, min(start + side, part.stop), halo, boundary)
-            for start in range(part.start, part.stop, side)
-        ]
-        for length, boundary, part, side in zip(grid.shape, grid.boundary, box, sides)
-    ]
-    return list(product(*per_axis))
+    return list(product(*(spans_in(grid, axis, box[axis], sides[axis], halo) for axis in range(3))))
+
+
+def spans_in(grid: Grid, axis: int, part: slice, side: int, halo: int) -> list[Span]:
+    """The tiles of a stretch of one axis."""
+    length, boundary = grid.shape[axis], grid.boundary[axis]
+    ends = [(start, min(start + side, part.stop)) for start in range(part.start, part.stop, side)]
+    return [span(length, start, stop, halo, boundary) for start, stop in ends]
 
 
 def around(grid: Grid, box: Box, sides: tuple[int, int, int], halo: int) -> Tile:

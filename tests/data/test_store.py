@@ -1,3 +1,4 @@
+import json
 import pickle
 import re
 
@@ -65,7 +66,7 @@ def test_nothing_has_the_name_before_publishing(tmp_path):
         assert np.isnan(reading[1]).all(), "what is missing must not read as zero"
 
 
-def test_codecs_are_checked_and_unconsolidated(tmp_path):
+def test_codecs_are_checked_and_metadata_stand_with_the_group_too(tmp_path):
     path = store_field(random_field(GRID, [0.0]), tmp_path / "a.zarr", chunk=2, shard=4)
     array = zarr.open_array(str(path / "velocity"), mode="r")
     assert array.shards == (1, 3, 4, 4, 4) and array.chunks == (1, 3, 2, 2, 2)
@@ -73,7 +74,10 @@ def test_codecs_are_checked_and_unconsolidated(tmp_path):
     inner = [codec["name"] if isinstance(codec, dict) else type(codec).__name__ for codec in sharding["codecs"]]
     assert "crc32c" in str(inner).lower() and "blosc" in str(inner).lower()
     assert np.isnan(array.fill_value) and array.metadata.dimension_names == ("time", "component", "x", "y", "z")
-    assert "consolidated_metadata" not in (path / "zarr.json").read_text()
+    beside = json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
+    assert beside.keys() == {"velocity", "component", "time", "x", "y", "z"}
+    own = {name: json.loads((path / name / "zarr.json").read_text()) for name in beside}
+    assert {name: each["codecs"] for name, each in own.items()} == {n: each["codecs"] for n, each in beside.items()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,171 @@
+"""Work handed to processes, devices and machines by Dask: a cluster of this command's own, or one that is there.
+
+What is handed out are batches that each know what is done already, so that a batch may be begun twice: a worker that is
+killed costs what it was at, and the batch goes to another one. Only here is Dask imported.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from flowsr.errors import FlowsrError, require
+from flowsr.progress import SILENT, Progress
+
+#: Batches that are sent ahead for every worker: the next one is there when it asks.
+AHEAD = 2
+#: How often a batch may be begun anew because its worker died, before it is taken for the cause.
+DEATHS = 3
+#: Seconds that a cluster has for its first worker to come.
+PATIENCE = 600
+
+
+class Crew:
+    """Workers that batches are handed to: ``crew(call, batches, progress)``; used inside :func:`crew_of`."""
+
+    def __init__(self, client: Any):
+        self.client = client
+
+    def __len__(self) -> int:
+        """Tasks that can be done at once, now."""
+        return sum(self.client.nthreads().values())
+
+    def __call__(
+        self, call: Callable[..., Any], batches: Sequence[Sequence[Any]], progress: Progress = SILENT
+    ) -> list[Any]:
+        """``call(batch)`` for each of the batches, in any order, on whichever worker is free.
+
+        Returns:
+            The results in the order of the batches; they should be small.
+
+        Raises:
+            FlowsrError: the first that a call raised; a batch whose workers died, or a scheduler that is gone.
+        """
+        from distributed import CancelledError, KilledWorker, wait
+        from distributed.comm import CommClosedError
+
+        results: list[Any] = [None] * len(batches)
+        total, done = max(1, sum(map(len, batches))), 0
+        waiting, running = deque(enumerate(batches)), {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < AHEAD * max(1, len(self)):
+                    number, batch = waiting.popleft()
+                    running[self.client.submit(call, batch, pure=False)] = number
+                with self.client.as_current():
+                    ended = wait(list(running), return_when="FIRST_COMPLETED").done
+                for future in ended:
+                    number = running.pop(future)
+                    results[number] = future.result()
+                    future.release()
+                    done += len(batches[number])
+                    progress(done / total, f"{done} of {total} on {len(self)} workers")
+        except KilledWorker as error:
+            found = f"{DEATHS + 1} workers died at one and the same batch, the last {error.last_worker.address}"
+            hint = "out of memory, perhaps: give less --memory; the same command resumes"
+            raise FlowsrError("workers die", variable="workers", found=found, hint=hint) from None
+        except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
+            if isinstance(error, FlowsrError):
+                raise
+            if isinstance(error, OSError) and self.client.status == "running":
+                raise
+            hint = "see why it ended; the same command resumes"
+            raise FlowsrError("the scheduler is gone", found=type(error).__name__, hint=hint) from None
+        finally:
+            if running and self.client.status == "running":
+                self.client.cancel(list(running))
+        return results
+
+
+@contextmanager
+def crew_of(
+    workers: int | None = None, devices: int | None = None, scheduler: str | None = None
+) -> Iterator[Crew | None]:
+    """The workers that a command's options ask for; None where they ask for none, and this process does the work.
+
+    Args:
+        workers: processes on this machine, of one core each, started here and ended with the block.
+        devices: the same, with a CUDA device each.
+        scheduler: address of a Dask scheduler, or the file that it wrote its address to; its workers see the same
+            files under the same paths.
+
+    Raises:
+        FlowsrError: several of these at once, no Dask, fewer devices than asked for, or no such scheduler.
+    """
+    asked = {"--workers": workers, "--devices": devices, "--scheduler": scheduler}
+    given = [name for name, value in asked.items() if value is not None]
+    require(len(given) < 2, f"{' and '.join(given)} exclude each other", expected="one of them")
+    if not given:
+        yield None
+        return
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        hint = "pip install 'flowsr[cluster]'"
+        raise FlowsrError("several workers need Dask", variable=given[0], found="no distributed", hint=hint) from None
+    count = workers if devices is None else devices
+    require(count is None or count >= 1, "not a number of workers", variable=given[0], expected=">= 1", found=count)
+    quiet = {
+        "distributed.scheduler.allowed-failures": DEATHS,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        "distributed.worker.multiprocessing-method": "spawn",
+    }
+    with dask.config.set(quiet):
+        if scheduler is None:
+            with (
+                _local_cluster(_environments(count, devices is not None)) as cluster,
+                distributed.Client(cluster, set_as_default=False) as client,
+            ):
+                yield Crew(client)
+            return
+        try:
+            where = {"scheduler_file": scheduler} if os.path.exists(scheduler) else {"address": scheduler}
+            client = distributed.Client(**where, set_as_default=False, timeout=30)
+        except (OSError, ValueError, TypeError) as error:
+            found = " ".join(str(error).split())
+            expected = "an address such as tcp://host:8786, or a scheduler file"
+            raise FlowsrError(
+                "no such scheduler", variable="--scheduler", expected=expected, found=f"{scheduler}: {found}"
+            ) from None
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                raise FlowsrError("the scheduler has no workers", variable="--scheduler", found=scheduler) from None
+            yield Crew(client)
+
+
+def _environments(count: int, devices: bool) -> list[dict[str, str]]:
+    """What each worker's environment has beside this one's: one core, and its device."""
+    alone = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    if not devices:
+        return [alone] * count
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
+    require(count <= len(names), "not so many devices", variable="--devices", expected=count, found=len(names))
+    return [{**alone, "CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
+
+
+@contextmanager
+def _local_cluster(environments: list[dict[str, str]]) -> Iterator[Any]:
+    """A scheduler in this process and workers in others, started afresh and gone with the block; no dashboard."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    with tempfile.TemporaryDirectory(prefix="flowsr-") as folder:
+        common = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "local_directory": folder, "silence_logs": 50}
+        specs = {
+            number: {"cls": Nanny, "options": {**common, "env": environment}}
+            for number, environment in enumerate(environments)
+        }
+        here = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        scheduler = {"cls": Scheduler, "options": here}
+        with SpecCluster(workers=specs, scheduler=scheduler, silence_logs=50) as cluster:
+            yield cluster

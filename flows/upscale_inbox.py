@@ -47,6 +47,8 @@ class Request:
     tile: int = 32
     device: str = "auto"
     options: ReadOptions = field(default_factory=ReadOptions)
+    workers: int | None = None
+    scheduler: str | None = None
 
 
 def look(
@@ -85,6 +87,7 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
     from flowsr.models.checkpoint import WEIGHTS
 
     read = request.options.declared()
+    how = (request.variable, request.tile, request.device, request.options, False, request.workers, request.scheduler)
     return Step(
         title=f"upscale {source.name}",
         record=target.with_suffix(".json"),
@@ -93,7 +96,7 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
         inputs={source.name: tree_checksum(source), WEIGHTS: file_checksum(request.model / WEIGHTS)},
         about={"signature": _signature(source), "model": str(request.model), "device": request.device},
         call=work.upscale,
-        arguments=(source, request.model, target, request.variable, request.tile, request.device, request.options),
+        arguments=(source, request.model, target, *how),
     )
 
 
@@ -158,6 +161,8 @@ def upscale_new_files(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     settle: float = 10.0,
     options: ReadOptions | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ):
     """Upscale every file of a watched folder that has not been done yet.
 
@@ -174,9 +179,11 @@ def upscale_new_files(
         device: auto takes CUDA where there is a device.
         settle: seconds that a file must have stayed unchanged.
         options: how the files are to be read, where they do not say it: run, time, boundary, units, missing ...
+        workers: processes that share each file, on the machine that the flow runs on.
+        scheduler: address, or scheduler file, of a Dask cluster that shares each file instead.
     """
     with logs_of_run():
-        request = Request(model, variable, tile, device, options or ReadOptions())
+        request = Request(model, variable, tile, device, options or ReadOptions(), workers, scheduler)
         return _upscale_new_files(inbox, outbox, pattern, settle, request)
 
 

@@ -50,7 +50,7 @@ def test_every_command_explains_itself(command, capsys):
         (["run", "{tiny}", "--set", "train.max_epoch=3"], "did you mean 'max_epochs'?"),
         (["simulte"], 'Did you mean "simulate"?'),
         (["upscale"], "CONFIG or --input is missing"),
-        (["upscale", "--input", "a.zarr", "--output", "b.zarr"], "--model is missing"),
+        (["upscale", "--input", "a.zarr", "--model", "m"], "--output is missing"),
         (["upscale", "{tiny}", "--input", "a.zarr"], "--input cannot be given with CONFIG"),
         (["upscale", "{tiny}", "--model", "m", "--output", "b"], "--model, --output cannot be given with CONFIG"),
         (["upscale", "{tiny}", "--group", "coarse"], "--group cannot be given with CONFIG"),

@@ -63,17 +63,24 @@ def upscale(
     device: str,
     options: ReadOptions | None = None,
     page: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     *,
     progress: Progress,
 ) -> None:
-    """One run with one network, metrics beside it; with a page of them for a field that no report is about."""
+    """One run with one network, metrics beside it; with a page of them for a field that no report is about.
+
+    Workers, if any, are those of :func:`flowsr.pipeline.cluster.crew_of`.
+    """
     from flowsr.evaluate import MetricsBeside
+    from flowsr.pipeline.cluster import crew_of
     from flowsr.upscale import upscale_store
 
     options = ReadOptions(group="coarse") if options is None else options
     how = {"variable": variable, "options": options, "tile": tile, "device": device}
     seen = metrics_beside() if page else MetricsBeside()
-    upscale_store(store, network, target, **how, force=True, observers=[seen], progress=progress)
+    with crew_of(workers, None, scheduler) as crew:
+        upscale_store(store, network, target, **how, force=True, observers=[seen], spread=crew, progress=progress)
 
 
 def metrics_beside(metrics: Sequence[str] | None = None, truth: Path | None = None, truth_group: str | None = None):

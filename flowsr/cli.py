@@ -450,6 +450,51 @@ def convert(
 
 
 @app.command
+def tracks(
+    file: Annotated[
+        Path,
+        Parameter(help="Particles with velocities: columns of text, CSV, Parquet, flowtracks, ptv_is, a manifest."),
+    ],
+    output: Annotated[Path, Parameter(help="Zarr store to write.")],
+    *,
+    method: Annotated[str, Parameter(help="solenoidal, bspline, linear, rbf, gaussian, local_fit or nearest.")] = (
+        "solenoidal"
+    ),
+    noise: Annotated[
+        float | None, Parameter(help="Standard deviation of a measured velocity, in its unit; of solenoidal.")
+    ] = None,
+    cells: Annotated[
+        tuple[int, int, int] | None, Parameter(help="Cells along x, y, z; default: cubes, eight a particle.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        Parameter(negative=(), help="What a column is, in order, where a table does not say; - for one to ignore."),
+    ] = None,
+    lower: Annotated[tuple[float, float, float] | None, Parameter(help="Low corner of the measured box.")] = None,
+    upper: Annotated[tuple[float, float, float] | None, Parameter(help="High corner; default: the particles'.")] = None,
+    boundary: Annotated[
+        tuple[str, str, str] | None, Parameter(help="periodic, wall or open along x, y, z; default: open.")
+    ] = None,
+    fresh: Fresh = False,
+):
+    """From particle tracks to a field: velocity, its gradient and vorticity on a grid, one snapshot per instant.
+
+    flowsr tracks tracks.dat field.zarr
+    flowsr tracks tracks.csv field.zarr --cells 64 64 64 --lower 0 0 0 --upper 1 1 1 --method bspline
+    """
+    from flowsr.tracks import open_tracks, tracks_to_field
+
+    _logs()
+    named = [name for each in columns or () for name in each.split(",")]
+    points = open_tracks(file, columns=named or None, lower=lower, upper=upper, boundary=boundary)
+    options = {} if noise is None else {"noise": noise}
+    with shown() as report:
+        part = report.part(f"tracks {file.name}")
+        tracks_to_field(points, output, method=method, options=options, cells=cells, fresh=fresh, progress=part)
+    _say(f"field of {points.sizes['point']} particles: {output}")
+
+
+@app.command
 def verify(
     path: Annotated[
         list[Path], Parameter(help="Zarr stores, folders of models or of whole runs, manifests: one or more.")

@@ -1,0 +1,362 @@
+"""Fields from particles without training: the interpolations that are in use, and two that know the flow has no
+divergence.
+
+Every method is called as ``method(cloud, points)`` and gives an :class:`Estimate`. Velocities are taken about the mean
+of the cloud, so that a uniform wind changes nothing else.
+
+- ``nearest``, ``linear`` (Delaunay), ``rbf`` (thin-plate splines of the nearest particles), ``gaussian`` (adaptive
+  Gaussian windowing: Agui and Jimenez, J. Fluid Mech. 185, 447, 1987), ``local_fit`` (moving least squares, degree 1);
+- ``bspline``: cubic B-splines on a grid, fitted to the particles with penalties on divergence and roughness, as
+  FlowFit does (Gesemann, Huhn, Schanz and Schroeder, Lisbon 2016);
+- ``solenoidal``: kriging whose covariance is the structure function of isotropic turbulence, D_LL = r^p and, because
+  the flow has no divergence, D_NN = (1 + p/2) D_LL (de Karman and Howarth, Proc. R. Soc. A 164, 192, 1938). Its
+  field has no divergence either. (Matrix-valued radial functions without divergence: Narcowich and Ward, Math. Comp.
+  63, 661, 1994.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from scipy.interpolate import LinearNDInterpolator, RBFInterpolator
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import LinearOperator, cg
+
+from flowsr.registry import Registry
+from flowsr.tracks.cloud import Cloud
+
+#: Points that are done at once; what a method needs besides is some hundred times 8 bytes a point.
+BATCH = 20_000
+#: Mean distance to the nearest of particles at random places, in the cube root of the volume of each: Gamma(4/3) (3 / 4
+#: pi)^(1/3) (Chandrasekhar, Rev. Mod. Phys. 15, 1, 1943).
+MEAN_DISTANCE = 0.55396
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A field at the points that were asked for.
+
+    Args:
+        velocity: (points, 3).
+        gradient: (points, 3, 3), derivative of component i along axis j at [i, j]; None where a method has none.
+    """
+
+    velocity: np.ndarray
+    gradient: np.ndarray | None = None
+
+    @property
+    def vorticity(self) -> np.ndarray | None:
+        """(points, 3)."""
+        return None if self.gradient is None else vorticity(self.gradient)
+
+
+def vorticity(gradient: np.ndarray) -> np.ndarray:
+    """Curl of a velocity from its gradient (..., 3, 3), derivative of component i along axis j at [i, j]."""
+    g = gradient
+    return np.stack([g[..., 2, 1] - g[..., 1, 2], g[..., 0, 2] - g[..., 2, 0], g[..., 1, 0] - g[..., 0, 1]], -1)
+
+
+Method = Callable[[Cloud, np.ndarray], Estimate]
+METHODS: Registry[Method] = Registry("method for particles")
+
+
+def _in_batches(evaluate: Callable[[np.ndarray], Estimate], points: np.ndarray, size: int = BATCH) -> Estimate:
+    parts = [evaluate(points[start : start + size]) for start in range(0, len(points), size)]
+    gradients = [part.gradient for part in parts]
+    joined = None if gradients[0] is None else np.concatenate(gradients)
+    return Estimate(np.concatenate([part.velocity for part in parts]), joined)
+
+
+@METHODS.register("nearest")
+def nearest(cloud: Cloud, points: np.ndarray) -> Estimate:
+    """The velocity of the nearest particle."""
+    return Estimate(cloud.velocities[cloud.nearest(points, 1)[1][:, 0]])
+
+
+@METHODS.register("linear")
+def linear(cloud: Cloud, points: np.ndarray) -> Estimate:
+    """Linear on the tetrahedra of a Delaunay mesh; beyond the outermost particles the nearest one's velocity."""
+    positions, owner = cloud.images(3 * cloud.spacing)
+    points = cloud.wrapped(points)
+    values = cloud.velocities[owner]
+    mesh = LinearNDInterpolator(positions, values)
+    velocity, gradient = mesh(points), np.zeros((len(points), 3, 3))
+    simplex = mesh.tri.find_simplex(points)
+    inside = simplex >= 0
+    # barycentric coordinates are linear in the point: their gradients are rows of the mesh's transform
+    corners = mesh.tri.simplices[simplex[inside]]
+    inverse = mesh.tri.transform[simplex[inside], :3]
+    differences = values[corners[:, :3]] - values[corners[:, 3:]]
+    gradient[inside] = np.einsum("pci,pcj->pij", differences, inverse)
+    lost = ~np.isfinite(velocity).all(1) | ~np.isfinite(gradient).all((1, 2))
+    velocity[lost], gradient[lost] = nearest(cloud, points[lost]).velocity, 0.0
+    return Estimate(velocity, gradient)
+
+
+@METHODS.register("rbf")
+def rbf(cloud: Cloud, points: np.ndarray, neighbours: int = 40) -> Estimate:
+    """Thin-plate splines through the nearest particles of each point."""
+    positions, owner = cloud.images(4 * cloud.spacing)
+    spline = RBFInterpolator(positions, cloud.velocities[owner], neighbors=min(neighbours, len(positions)))
+    return Estimate(spline(cloud.wrapped(points)))
+
+
+@METHODS.register("gaussian")
+def gaussian(cloud: Cloud, points: np.ndarray, width: float = 1.24, neighbours: int = 32) -> Estimate:
+    """Mean of the velocities about a point with weights exp(-r^2 / H^2), H = ``width`` times the mean distance between
+    nearest particles, which the neighbours themselves decide (Agui and Jimenez: 1.24 is best without noise)."""
+    distances, indices = cloud.nearest(points, neighbours)
+    spacing = (4 / 3 * np.pi * distances[:, -1:] ** 3 / distances.shape[1]) ** (1 / 3)
+    # less the nearest one's distance, which changes no weight after they are normalized and lets none underflow
+    weights = np.exp(-(distances**2 - distances[:, :1] ** 2) / (width * MEAN_DISTANCE * spacing) ** 2)
+    weights /= weights.sum(1, keepdims=True)
+    return Estimate(np.einsum("pn,pni->pi", weights, cloud.velocities[indices]))
+
+
+@METHODS.register("local_fit")
+def local_fit(cloud: Cloud, points: np.ndarray, neighbours: int = 20) -> Estimate:
+    """A linear field fitted to the nearest particles, near ones weighted more; its gradient is the estimate's."""
+    return _in_batches(partial(_local_fit, cloud, neighbours=neighbours), points)
+
+
+def _local_fit(cloud: Cloud, points: np.ndarray, neighbours: int) -> Estimate:
+    distances, indices = cloud.nearest(points, neighbours)
+    points = cloud.wrapped(points)
+    reach = distances[:, -1:] * 1.001
+    offsets = cloud.displacement(cloud.wrapped(cloud.positions)[indices] - points[:, None]) / reach[..., None]
+    weights = (1 - (distances / reach) ** 2) ** 2
+    design = np.concatenate([np.ones((*distances.shape, 1)), offsets], -1)
+    moment = np.einsum("pn,pna,pnb->pab", weights, design, design) + 1e-9 * np.eye(4)
+    right = np.einsum("pn,pna,pni->pai", weights, design, cloud.velocities[indices])
+    found = np.linalg.solve(moment, right)
+    return Estimate(found[:, 0], np.moveaxis(found[:, 1:], 1, 2) / reach[..., None])
+
+
+# -- kriging with the structure function of turbulence -----------------------------------------------------------------
+
+EXPONENT, NEIGHBOURS = 3.0, 40
+_LINEAR_FROM = 2.0  # from this exponent on the covariance grows so fast that linear fields have to be fitted as well
+
+
+def _structure(offsets: np.ndarray, p: float) -> np.ndarray:
+    """p r^(p-2) r r^T - (p + 2) r^p 1 for offsets (..., 3): minus the structure function of an isotropic solenoidal
+    field whose longitudinal one grows as r^p (von Karman and Howarth 1938), but for a factor."""
+    r = np.sqrt((offsets**2).sum(-1))[..., None, None]
+    outer = offsets[..., :, None] * offsets[..., None, :]
+    return p * np.where(r > 0, r, 1.0) ** (p - 2) * outer - (p + 2) * r**p * np.eye(3)
+
+
+def _structure_slopes(offsets: np.ndarray, amplitudes: np.ndarray, p: float) -> np.ndarray:
+    """(..., 3, 3): derivative along k of (structure a)_i at [i, k]; offsets of points from particles, not zero."""
+    r = np.maximum(np.sqrt((offsets**2).sum(-1)), 1e-12)[..., None, None]
+    along = (offsets * amplitudes).sum(-1)[..., None, None]
+    d, a = offsets, amplitudes
+    mixed = along * np.eye(3) + d[..., :, None] * a[..., None, :] - (p + 2) * a[..., :, None] * d[..., None, :]
+    return p * r ** (p - 2) * mixed + p * (p - 2) * r ** (p - 4) * along * d[..., :, None] * d[..., None, :]
+
+
+def _solenoidal_fields(offsets: np.ndarray, linear: bool) -> np.ndarray:
+    """(..., 3, fields): the constant fields, and the linear ones without divergence, at offsets (..., 3)."""
+    constant = np.broadcast_to(np.eye(3), (*offsets.shape[:-1], 3, 3))
+    if not linear:
+        return constant
+    return np.concatenate([constant, np.einsum("fij,...j->...if", _TRACELESS, offsets)], -1)
+
+
+def _traceless() -> np.ndarray:
+    """(8, 3, 3): a basis of the matrices without trace."""
+    single = [np.outer(np.eye(3)[i], np.eye(3)[j]) for i in range(3) for j in range(3) if i != j]
+    return np.stack([*single, np.diag([1.0, -1.0, 0.0]), np.diag([1.0, 1.0, -2.0])])
+
+
+_TRACELESS = _traceless()
+
+
+@METHODS.register("solenoidal")
+def solenoidal(
+    cloud: Cloud, points: np.ndarray, neighbours: int = NEIGHBOURS, exponent: float = EXPONENT, noise: float = 0.0
+) -> Estimate:
+    """Kriging from the nearest particles with the structure function of isotropic turbulence, D_LL = r^p.
+
+    The best linear estimate for such a flow, and free of divergence. It has no length of its own, so that it is the
+    same in all units; every velocity gradient without trace is met exactly.
+
+    Args:
+        cloud, points: particles, and where the field is asked for, (points, 3).
+        neighbours: particles that a point sees.
+        exponent: p, from 0 to 4 but not 2: 2/3 in the inertial range; where a flow is smooth between particles, higher.
+        noise: standard deviation of a measured velocity about that of the flow, in its unit.
+
+    Raises:
+        ValueError: an exponent outside its range.
+    """
+    if not 0 < exponent < 4 or exponent == 2:
+        raise ValueError(f"the exponent is from 0 to 4 and not 2, got {exponent}")
+    return _in_batches(partial(_kriged, cloud, neighbours=neighbours, p=exponent, noise=noise), points, size=1000)
+
+
+def _kriged(cloud: Cloud, points: np.ndarray, neighbours: int, p: float, noise: float) -> Estimate:
+    distances, indices = cloud.nearest(points, neighbours)
+    reach = distances[:, -1][:, None, None]
+    offsets = cloud.displacement(cloud.wrapped(cloud.positions)[indices] - cloud.wrapped(points)[:, None]) / reach
+    count, seen = distances.shape
+    between = _structure(offsets[:, :, None] - offsets[:, None, :], p)
+    matrix = np.moveaxis(between, 2, 3).reshape(count, 3 * seen, 3 * seen)
+    velocities = cloud.velocities[indices]
+    fields = _solenoidal_fields(offsets, linear=p > _LINEAR_FROM).reshape(count, 3 * seen, -1)
+    unknowns = 3 * seen + fields.shape[-1]
+    whole = np.zeros((count, unknowns, unknowns))
+    whole[:, : 3 * seen, : 3 * seen] = matrix
+    whole[:, : 3 * seen, 3 * seen :] = fields
+    whole[:, 3 * seen :, : 3 * seen] = np.swapaxes(fields, 1, 2)
+    right = np.zeros((count, unknowns, 1))
+    right[:, : 3 * seen, 0] = velocities.reshape(count, -1)
+    if noise:
+        diagonal = np.arange(3 * seen)
+        whole[:, diagonal, diagonal] += _noise_share(whole, right, 3 * seen, noise, sign=1 if p < 2 else -1)[:, None]
+    found = np.linalg.solve(whole, right)[..., 0]
+    amplitudes, weights = found[:, : 3 * seen].reshape(count, seen, 3), found[:, 3 * seen :]
+    velocity = np.einsum("pnij,pnj->pi", _structure(-offsets, p), amplitudes) + weights[:, :3]
+    gradient = _structure_slopes(-offsets, amplitudes, p).sum(1)
+    if p > _LINEAR_FROM:
+        gradient += np.einsum("pf,fij->pij", weights[:, 3:], _TRACELESS)
+    return Estimate(velocity, gradient / reach)
+
+
+def _noise_share(whole: np.ndarray, right: np.ndarray, values: int, noise: float, sign: int) -> np.ndarray:
+    """Variance of the noise in units of the structure function's strength, which the velocities themselves decide.
+
+    Without fields that are fitted anyway, u^T W u has the expectation strength (values - fields) + noise^2 trace W.
+    """
+    inverse = sign * np.linalg.inv(whole)[:, :values, :values]
+    scatter = np.einsum("pi,pij,pj->p", right[:, :values, 0], inverse, right[:, :values, 0])
+    due = noise**2 * np.trace(inverse, axis1=1, axis2=2)
+    strength = np.maximum(scatter - due, 0.02 * scatter) / (values - (whole.shape[1] - values))
+    return sign * noise**2 / np.maximum(strength, np.finfo(float).tiny)
+
+
+# -- cubic B-splines on a grid -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class SplineGrid:
+    """Cubic B-splines on a uniform grid over the box of a cloud.
+
+    Args:
+        lower, spacing: corner of the box and size of the cells along x, y, z.
+        cells: number of cells along x, y, z.
+        periodic: which axes are.
+    """
+
+    lower: np.ndarray
+    spacing: np.ndarray
+    cells: tuple[int, int, int]
+    periodic: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Splines along x, y, z: three more than cells where an axis is not periodic."""
+        return tuple(n if p else n + 3 for n, p in zip(self.cells, self.periodic))
+
+    def axis(self, axis: int, coordinates: np.ndarray, derivative: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and values (points, 4) of the splines that are not zero at some coordinates of an axis."""
+        s = (coordinates - self.lower[axis]) / self.spacing[axis]
+        cell = np.clip(np.floor(s).astype(int), 0, self.cells[axis] - 1)
+        t = s - cell
+        # the four cubic pieces on a cell, in powers of t: splines centred at cell - 1 ... cell + 2
+        pieces = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
+        powers = np.polynomial.Polynomial
+        values = np.stack(
+            [powers(piece).deriv(derivative)(t) if derivative else powers(piece)(t) for piece in pieces], -1
+        )
+        indices = cell[:, None] + np.arange(4)
+        indices = (indices - 1) % self.cells[axis] if self.periodic[axis] else indices
+        return indices, values / self.spacing[axis] ** derivative
+
+    def matrix(self, points: np.ndarray, derivative: tuple[int, int, int] = (0, 0, 0)) -> csr_matrix:
+        """Takes coefficients (splines, in C order) to values, or derivatives, at points."""
+        parts = [self.axis(a, points[:, a], derivative[a]) for a in range(3)]
+        (ix, vx), (iy, vy), (iz, vz) = parts
+        values = vx[:, :, None, None] * vy[:, None, :, None] * vz[:, None, None, :]
+        shape = self.shape
+        columns = (ix[:, :, None, None] * shape[1] + iy[:, None, :, None]) * shape[2] + iz[:, None, None, :]
+        rows = np.repeat(np.arange(len(points)), 64)
+        return csr_matrix((values.ravel(), (rows, columns.ravel())), shape=(len(points), int(np.prod(shape))))
+
+    def along(self, axis: int, derivative: int, at: str = "centres") -> np.ndarray:
+        """(places, splines): values or derivatives of one axis's splines at the centres or the corners of the cells."""
+        count = self.cells[axis] + (at == "corners" and not self.periodic[axis])
+        first = 0.5 if at == "centres" else 0.0
+        indices, values = self.axis(
+            axis, self.lower[axis] + (np.arange(count) + first) * self.spacing[axis], derivative
+        )
+        dense = np.zeros((count, self.shape[axis]))
+        np.add.at(dense, (np.arange(count)[:, None], indices), values)
+        return dense
+
+
+@METHODS.register("bspline")
+def bspline(
+    cloud: Cloud,
+    points: np.ndarray,
+    cells_per_particle: float = 8.0,
+    divergence: float = 3.0,
+    roughness: float = 0.003,
+    tolerance: float = 1e-4,
+) -> Estimate:
+    """Cubic B-splines fitted by least squares: |u(x_p) - u_p|^2 + penalties on divergence and on second derivatives.
+
+    Args:
+        cells_per_particle: of the spline grid; FlowFit takes 5 to 25.
+        divergence: weight of the mean squared divergence, in cells and per particle.
+        roughness: weight of the mean squared second derivatives, likewise.
+        tolerance: of the conjugate gradients' residual.
+    """
+    side = cloud.spacing / cells_per_particle ** (1 / 3)
+    cells = tuple(max(4, int(np.ceil(length / side - 1e-6))) for length in cloud.lengths)
+    grid = SplineGrid(np.array(cloud.lower), cloud.lengths / cells, cells, cloud.periodic)
+    mean = cloud.velocities.mean(0)
+    data = grid.matrix(cloud.wrapped(cloud.positions))
+    # splines that alternate in sign have no value at centres and no slope at corners: each order where it sees them
+    places = ("centres", "centres", "corners")
+    h = float(np.prod(grid.spacing) ** (1 / 3))
+    one = [[grid.along(axis, n, places[n]) * h**n for n in range(3)] for axis in range(3)]
+    value_at_corners = [grid.along(axis, 0, "corners") for axis in range(3)]
+    share = len(cloud) / np.prod(cells)
+
+    def derivative(values: np.ndarray, orders: tuple[int, ...], transposed: bool = False) -> np.ndarray:
+        for axis, order in enumerate(orders):
+            step = value_at_corners[axis] if order == 0 and 2 in orders else one[axis][order]
+            values = np.moveaxis(np.tensordot(step.T if transposed else step, values, (1, axis)), 0, axis)
+        return values
+
+    units, seconds = np.eye(3, dtype=int), [(2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1)]
+
+    def normal(flat: np.ndarray) -> np.ndarray:
+        values = flat.reshape(3, *grid.shape)
+        result = np.stack([(data.T @ (data @ each.ravel())).reshape(grid.shape) for each in values])
+        total = sum(derivative(each, tuple(unit)) for each, unit in zip(values, units))
+        for component, unit in enumerate(units):
+            result[component] += divergence * share * derivative(total, tuple(unit), transposed=True)
+        for orders in seconds:
+            weight = roughness * share * (1 if max(orders) == 2 else 2)
+            for component in range(3):
+                bent = derivative(derivative(values[component], orders), orders, transposed=True)
+                result[component] += weight * bent
+        return result.ravel()
+
+    size = 3 * int(np.prod(grid.shape))
+    right = np.concatenate([data.T @ each for each in (cloud.velocities - mean).T])
+    found, _ = cg(LinearOperator((size, size), matvec=normal, dtype=np.float64), right, rtol=tolerance, maxiter=400)
+    coefficients = found.reshape(3, -1)
+
+    def evaluate(batch: np.ndarray) -> Estimate:
+        batch = cloud.wrapped(batch)
+        velocity = (grid.matrix(batch) @ coefficients.T) + mean
+        slopes = [grid.matrix(batch, tuple(unit)) @ coefficients.T for unit in units]
+        return Estimate(velocity, np.stack(slopes, -1))
+
+    return _in_batches(evaluate, points)

@@ -1,0 +1,95 @@
+"""From a simulated flow to particles, and back to a field on a grid."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from flowsr.cli import main
+from flowsr.data import open_field
+from flowsr.data.field import tensor_irreps
+from flowsr.errors import FlowsrError
+from flowsr.grid import Grid
+from flowsr.tracks import METHODS, Truth, grid_points, open_tracks, seed_particles, tracks_to_field, vorticity
+
+GRID = Grid((16, 16, 16), (2 * np.pi / 16,) * 3, origin=(0.5, 0.0, -1.0))
+
+
+@pytest.fixture(scope="module")
+def abc():
+    """The ABC flow, whose vorticity is its velocity (Dombre et al., J. Fluid Mech. 167, 353, 1986)."""
+    return Truth(beltrami(grid_points(GRID)).T.reshape(3, *GRID.shape), GRID)
+
+
+def beltrami(at):
+    x, y, z = at.T
+    return np.stack([np.sin(z) + np.cos(y), np.sin(x) + np.cos(z), np.sin(y) + np.cos(x)], 1)
+
+
+def test_truth_is_known_between_the_cells(abc):
+    places = np.random.default_rng(0).uniform(-3, 9, (200, 3))
+    np.testing.assert_allclose(abc.velocity_at(places), beltrami(places), atol=1e-4)
+    np.testing.assert_allclose(vorticity(abc.gradient_at(places)), beltrami(places), atol=3e-4)
+    with pytest.raises(ValueError, match="periodic"):
+        Truth(abc.velocity, Grid((16, 16, 16), boundary=("wall", "periodic", "periodic")))
+
+
+def test_particles_carry_the_flow_at_their_places_and_noise_moves_what_is_measured(abc):
+    cloud = seed_particles(abc, 500, np.random.default_rng(0))
+    np.testing.assert_allclose(cloud.velocities, beltrami(cloud.positions), atol=1e-4)
+    noisy = seed_particles(abc, 500, np.random.default_rng(0), noise=0.5, dropped=0.2)
+    assert 350 < len(noisy) < 450
+    away = noisy.velocities - beltrami(noisy.positions)
+    # a position off by half a cell, 0.2, on a flow whose gradient has an RMS of about 1.4 along any line
+    assert 0.1 < np.sqrt(np.mean(away**2)) < 0.4
+
+
+def test_the_best_methods_know_vorticity_and_are_ordered_as_published(abc):
+    """Splines and kriging that know of the divergence are ahead of linear, which is ahead of the nearest particle."""
+    cloud = seed_particles(abc, 800, np.random.default_rng(1))
+    places = np.random.default_rng(2).uniform(0, 6, (150, 3))
+    error = {}
+    for name in ("nearest", "linear", "bspline", "solenoidal"):
+        found = METHODS[name](cloud, places)
+        error[name] = np.sqrt(np.mean((found.velocity - beltrami(places)) ** 2))
+        if name in ("bspline", "solenoidal"):
+            assert np.sqrt(np.mean((found.vorticity - beltrami(places)) ** 2)) < 0.15
+    assert max(error["bspline"], error["solenoidal"]) < 0.4 * error["linear"] < 0.4 * error["nearest"]
+
+
+def test_a_file_becomes_a_field_and_the_command_says_where(abc, tmp_path, capsys):
+    cloud = seed_particles(abc, 400, np.random.default_rng(3))
+    table = np.column_stack([cloud.positions, cloud.velocities, np.arange(400)])
+    np.savetxt(tmp_path / "tracks.dat", table, header='VARIABLES = "X [m]" "Y [m]" "Z [m]" "U [m/s]" "V" "W" "id"')
+    box = ["--lower", "0.5", "0", "-1", "--upper", *(f"{low + 2 * np.pi:.12f}" for low in GRID.origin)]
+    asked = ["--cells", "8", "8", "8", "--boundary", "periodic", "periodic", "periodic", *box]
+    assert main(["tracks", str(tmp_path / "tracks.dat"), str(tmp_path / "field.zarr"), *asked]) == 0
+    assert "field.zarr" in capsys.readouterr().out
+    field = open_field(tmp_path / "field.zarr")
+    assert field.velocity.shape == (1, 3, 8, 8, 8) and field.velocity.units == "m/s"
+    assert field.vorticity.irreps == "1e" and field.vorticity.units == "(m/s)/(m)"
+    coarse = Grid((8, 8, 8), (2 * np.pi / 8,) * 3, origin=GRID.origin)
+    truth = beltrami(grid_points(coarse)).T.reshape(3, 8, 8, 8)
+    for found in (field.velocity[0], field.vorticity[0]):
+        assert np.sqrt(np.mean((found.values - truth) ** 2)) < 0.2
+    # the gradient's nine components hold the same vorticity, and no divergence
+    matrix = tensor_irreps("none")[1]
+    gradient = np.einsum("nxyz,nc->xyzc", field.velocity_gradient[0].values, matrix).reshape(8, 8, 8, 3, 3)
+    np.testing.assert_allclose(np.moveaxis(vorticity(gradient), -1, 0), field.vorticity[0], atol=1e-5)
+    assert np.abs(np.trace(gradient, axis1=-2, axis2=-1)).max() < 1e-5
+    xr.open_zarr(tmp_path / "field.zarr", consolidated=False).load()
+
+
+def test_options_and_methods_that_are_not_there_are_one_line(abc, tmp_path, capsys):
+    cloud = seed_particles(abc, 20, np.random.default_rng(3))
+    np.savetxt(tmp_path / "t.dat", np.column_stack([cloud.positions, cloud.velocities]))
+    points = open_tracks(tmp_path / "t.dat")
+    with pytest.raises(FlowsrError, match="nearest"):
+        tracks_to_field(points, tmp_path / "f.zarr", method="nearst")
+    with pytest.raises(FlowsrError, match="no such option"):
+        tracks_to_field(points, tmp_path / "f.zarr", method="nearest", options={"noise": 1.0})
+    assert main(["tracks", str(tmp_path / "t.dat"), str(tmp_path / "f.zarr"), "--method", "nearst"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "f.zarr").exists()
+    few = points.isel(point=slice(0, 3))
+    with pytest.raises(FlowsrError, match="too few"):
+        tracks_to_field(few, tmp_path / "f.zarr")

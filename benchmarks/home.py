@@ -107,7 +107,7 @@ CAUGHT: dict[str, Case] = {
     "already fine": lambda fine, grid, random: (fine, grid, 1.0),
     "laminar": _same(lambda coarse, grid, random: (laminar(grid, random), grid)),
     "zero": _same(lambda coarse, grid, random: (0 * coarse, grid)),
-    "cell Reynolds number x 3 (cells twice as large)": lambda fine, grid, random: (*averaged(fine, grid, 8), 1.0),
+    "cell Reynolds number x 2.5 (cells twice as large)": lambda fine, grid, random: (*averaged(fine, grid, 8), 1.0),
     "cell Reynolds number / 3 (cells half as large)": lambda fine, grid, random: (*averaged(fine, grid, 2), 1.0),
     STATED: lambda fine, grid, random: (*averaged(fine, grid), 3.0),
     "a spectral cut-off": lambda fine, grid, random: (*averaged(fine, grid, operator="spectral_cutoff"), 1.0),

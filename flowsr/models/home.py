@@ -28,6 +28,8 @@ CELLS, BOX = 128**3, 48
 SNAPSHOTS = 16
 #: A range is that of the training snapshots and this share of its width at either end, which other seeds need.
 MARGIN = 0.15
+#: And no less than this: a mean through walls is 0 but for round-off.
+FLOOR = 0.005
 #: More than this share of the snapshots has to be outside.
 SHARE = 0.2
 #: Separations, in cells.
@@ -224,7 +226,7 @@ def widened(name: str, low: float, high: float) -> tuple[float, float]:
     """The range that counts as home, from that of the training snapshots."""
     if name == "aspect":
         return low / 1.05, high * 1.05
-    spare = MARGIN * (high - low) + 1e-6 * abs(high)
+    spare = MARGIN * (high - low) + FLOOR
     return low - spare, high + spare
 
 

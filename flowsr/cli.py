@@ -155,7 +155,11 @@ def train(config: Config, *, set: Overrides = None, fresh: Fresh = False):
 
 @app.command
 def upscale(
-    config: Annotated[Path | None, Parameter(help="Experiment: its networks over its test snapshots.")] = None,
+    config: Annotated[
+        Path | None,
+        Parameter(help="A coarse field of your own; or an experiment, for its networks over its test snapshots."),
+    ] = None,
+    target: Annotated[Path | None, Parameter(help="What to write, of a field of your own.")] = None,
     *,
     set: Overrides = None,
     fresh: Fresh = False,
@@ -205,7 +209,11 @@ def upscale(
 
     **An experiment's stage:** `flowsr upscale configs/demo.yaml`.
 
-    **A field of your own:** look first, then do it; all cores of this machine are used.
+    **A field of your own,** with the model that fits it among those that come with flowsr: it says which, and why.
+
+        flowsr upscale coarse.h5 fine.zarr --factor 4
+
+    **With a model of your own:** look first, then do it; all cores of this machine are used.
 
         flowsr upscale --input coarse.zarr --model runs/demo/train/relaxed --output fine.zarr --plan
 
@@ -219,6 +227,11 @@ def upscale(
     Beside the field it leaves its physics: spectra, energy, dissipation and more, of input and output, as the group
     `metrics` and as `report/report.html` in the same store; beside a file of another format as a folder `.report`.
     """
+    if target is not None:
+        _refuse_given({"--input": input or None, "--output": output}, "a field and what to write")
+        config, input, output = None, [config], target
+    elif config is not None and config.suffix not in (".yaml", ".yml"):
+        raise FlowsrError("what to write is missing", file=config, hint=f"flowsr upscale {config.name} fine.zarr")
     paths = {"--input": input or None, "--model": model, "--output": output}
     choices = {"variable": variable, "tile": tile, "device": device, "factor": factor}
     places = {"memory": memory, "workers": workers, "devices": devices, "scheduler": scheduler}

@@ -143,6 +143,19 @@ def test_upscaling_a_file_of_ones_own(own_file, capsys):
     np.testing.assert_allclose(fine.y.values, grid.refined(2).coordinates()[1])
 
 
+def test_upscaling_takes_a_field_and_what_to_write(own_file, capsys):
+    folder = own_file[0]
+    source, target = str(folder / "coarse.h5"), folder / "fine.zarr"
+    assert main(["upscale", source]) == 2
+    assert "flowsr upscale coarse.h5 fine.zarr" in capsys.readouterr().err
+    assert main(["upscale", source, str(target), "--input", source]) == 2
+    assert "--input cannot be given with" in capsys.readouterr().err
+    assert main(["upscale", source, str(target), "--model", str(folder / "model"), "--no-metrics"]) == 0
+    assert open_field(target).attrs["provenance"]["model"] == "relaxed"
+    assert main(["upscale", source, str(folder / "other.zarr"), "--factor", "5"]) == 2
+    assert "no model that comes with flowsr fits" in capsys.readouterr().err
+
+
 def test_upscaling_refuses_a_variable_that_is_not_there(own_file, capsys):
     folder = own_file[0]
     arguments = [

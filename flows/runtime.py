@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed, State
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, circumstance
 from flowsr.progress import Progress, plain_lines
 
 log = logging.getLogger("flowsr.flows")
@@ -71,7 +71,9 @@ def one_line_failures(work: Callable[..., State | None]) -> Callable[..., State 
             return Failed(message=" ".join(str(error).split()))
         except OSError:
             raise
-        except Exception:
+        except Exception as error:
+            if (line := circumstance(error)) is not None:
+                return Failed(message=line)
             log.exception("%s failed", work.__name__)
             raise
 

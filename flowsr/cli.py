@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flowsr import __version__
-from flowsr.errors import FlowsrError, printable
+from flowsr.errors import FlowsrError, circumstance, printable
 from flowsr.progress import shown
 
 if TYPE_CHECKING:
@@ -613,7 +613,7 @@ def model_diff(one: TrainedModel, other: TrainedModel):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; bad input, and a disk or file that fails, is one line on stderr and exit code 2."""
+    """Run the command line; bad input, and memory or a disk that fails, is one line on stderr and exit code 2."""
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -622,10 +622,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         _give_up_output()
         return 1
-    except OSError as error:
+    except Exception as error:
+        line = circumstance(error)
+        if line is None:
+            raise
         _give_up_output()
-        reason = error.strerror or str(error)
-        return _failed(reason if error.filename is None else f"{error.filename}: {reason}")
+        return _failed(line)
     except (KeyboardInterrupt, SystemExit) as ending:
         if not _was_interrupted(ending):
             raise

@@ -128,6 +128,29 @@ def contradiction(
     return BadValue(message, file=file, variable=variable, expected=expected, found=found, hint=hint)
 
 
+#: How libraries say that there was no memory, where they raise no MemoryError.
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can(?:'|no)t allocate|can't start new thread|std::bad_alloc", re.IGNORECASE
+)
+#: How HDF5 says what the system answered.
+_HDF5_REASON = re.compile(r"error message = '([^']+)'")
+
+
+def circumstance(error: BaseException) -> str | None:
+    """What went wrong with the machine and not with the input: memory, disk, permissions; None for anything else."""
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        told = _HDF5_REASON.search(reason)
+        reason = told[1] if told else reason
+        line = reason if error.filename is None else f"{error.filename}: {reason}"
+        full = any(word in reason for word in ("No space left", "quota exceeded", "File too large"))
+        return f"{line}; make room, then start the same command again to resume" if full else line
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        said = " ".join(str(error).split())[:200] or "an allocation failed"
+        return f"out of memory: {said}; start again with smaller tiles or batches, or fewer workers, to resume"
+    return None
+
+
 #: What moves a terminal's cursor, colours it, renames its window or turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 

@@ -6,6 +6,7 @@ in a :class:`Partial`, which a writer that was killed resumes.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -17,8 +18,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -64,7 +65,7 @@ def replace_bytes(path: str | os.PathLike, data: bytes) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     neighbour = path.with_name(f".{path.name}.tmp")
-    with open_new(neighbour) as file:
+    with naming(path), open_new(neighbour) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -220,6 +221,35 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError, FlowsrError):
         return None
+
+
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """What the system refuses in here, a full disk say, names this path where it names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def reserve(path: str | os.PathLike, size: int) -> None:
+    """See that a file may have so many bytes, and take them: HDF5 crashes where a disk is full half-way.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    take = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    with open(path, "ab") as file:
+        missing = size - os.fstat(file.fileno()).st_blocks * 512
+        if take is not None and take(file.fileno(), 0, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
+            return
+        code = ctypes.get_errno() if take is not None else errno.EOPNOTSUPP
+    if code in (errno.EOPNOTSUPP, errno.ENOSYS):  # a file system that cannot say; what it has free is a guess
+        code = errno.ENOSPC if shutil.disk_usage(Path(path).parent).free < missing else 0
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def fsync_file(path: str | os.PathLike) -> None:

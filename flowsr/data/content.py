@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,13 @@ class Content:
         self.paths = list(_paths(self.source, group, run))
         self._states = [_state(path) for path in self.paths]
         self.checksums = [tree_checksum(path) for path in self.paths]
+
+    @property
+    def checksum(self) -> str:
+        """Of all together: that of the file or folder where there is one."""
+        if len(self.checksums) == 1:
+            return self.checksums[0]
+        return hashlib.sha256("".join(self.checksums).encode()).hexdigest()
 
     def refuse_changed(self) -> None:
         """See that the source is what it was; its bytes are read again only where the file system says that it changed.

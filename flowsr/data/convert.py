@@ -28,12 +28,14 @@ from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
 from flowsr.data.store import CHUNK, SHARD, create_store
 from flowsr.errors import FlowsrError
-from flowsr.files import Partial, Sum, fsync_file
+from flowsr.files import Partial, Sum, fsync_file, naming, reserve
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
 
 # Cells along z of a piece that is copied at once are so many that a piece has about this many bytes.
 PIECE = 1 << 26
+#: Bytes that a file may take beside its fields.
+HEADERS = 1 << 20
 
 
 class Target(ABC):
@@ -123,7 +125,16 @@ def convert(
     _refuse_there(target, fresh)
     file = chosen(partial.folder / target.name, dataset, target)
     plan = _plan(dataset, chosen, decides)
-    partial.begin(plan, file.lay_down, file.digest, fresh=fresh, discard_other=True)
+
+    def lay_down() -> None:
+        room = partial.folder / "room"
+        reserve(room, dataset.nbytes + HEADERS)
+        room.unlink()
+        file.lay_down()
+        reserve(file.path, file.path.stat().st_size)
+
+    with naming(target):
+        partial.begin(plan, lay_down, file.digest, fresh=fresh, discard_other=True)
     try:
         _refuse_there(target, fresh)  # another process may have published it while this one came to its lock
         _fill(file, partial, [(*piece, slab) for piece in snapshots for slab in _slabs(dataset[piece[0]])], progress)
@@ -147,7 +158,8 @@ def _fill(file: Target, partial: Partial, pieces: list[tuple[str, int, slice]], 
         done = partial.marker(*key)
         if done is None or _digest(_read_or_none(file, name, time, slab)) != done.sha256:
             values = np.ascontiguousarray(file.dataset[name][(time, ..., slab)].values)
-            file.write(name, time, slab, values)
+            with naming(file.target):
+                file.write(name, time, slab, values)
             fsync_file(file.path)
             partial.mark(*key, done=Sum(values.nbytes, _digest(values)))
         progress(0.9 * (number + 1) / len(pieces), f"{name} {time}")
@@ -268,6 +280,9 @@ class NetcdfTarget(Hdf5Target):
                 if array.dims == ("time",):
                     stored[...] = array.values
             file.attrs.update(_netcdf_attrs(self.dataset.attrs))
+        with h5py.File(self.path, "r+") as file:
+            for name in field_variables(self.dataset):  # the first value gives an array its whole place in the file
+                file[name][(0,) * file[name].ndim] = 0
 
 
 @TARGETS.register("jhtdb")

@@ -19,13 +19,14 @@ import numpy as np
 import xarray as xr
 
 from flowsr import __version__
+from flowsr.data.content import Content
 from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator, refuse_mixing
 from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import ReadOptions, open_field, runs_of
 from flowsr.data.quality import CARRIED, BadValues, Missing, carries_missing, refuse_doubled
-from flowsr.data.store import create_store, store_checksum
+from flowsr.data.store import create_store
 from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
@@ -137,7 +138,7 @@ class Survey:
 
     Args:
         source: the run.
-        checksum: of its file or store.
+        content: of its file or store.
         fine: its fields, unread.
         grid: theirs.
         mean_square: (time,) of the variable, over the box.
@@ -148,7 +149,7 @@ class Survey:
     """
 
     source: Source
-    checksum: str
+    content: Content
     fine: xr.Dataset
     grid: Grid
     mean_square: np.ndarray
@@ -290,6 +291,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
 
     path = source.path
     dataset = open_field(path, source.input)
+    content = Content(Path(dataset.encoding["source"]))
     for name in settings.needed:
         if name not in dataset.data_vars:
             raise missing_variable(name, dataset.data_vars, file=path)
@@ -324,7 +326,7 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     splits, gap = _split(source, settings.split, dataset["time"].values, scales)
     return Survey(
         source=source,
-        checksum=store_checksum(Path(dataset.encoding["source"])),
+        content=content,
         fine=dataset[settings.needed],
         grid=grid,
         mean_square=mean_square,
@@ -480,7 +482,7 @@ def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fre
     variable, indices = settings.variable, survey.splits[split]
     provenance = {
         "source": str(survey.source.path),
-        "sha256": survey.checksum,
+        "sha256": survey.content.checksum,
         "source_provenance": survey.fine.attrs.get("provenance"),
         "flowsr": __version__,
         "split": split,
@@ -494,6 +496,7 @@ def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fre
                 if not store.is_written(variable, time, group=group):
                     store.write(variable, dataset[variable].isel(time=time).values, time=time, group=group)
             progress((time + 1) / len(indices), f"writing {split}/{survey.run}")
+        survey.content.refuse_changed()
         store.publish()
 
 
@@ -538,7 +541,7 @@ def _run_pairs(survey: Survey) -> RunPairs:
     times = survey.fine["time"].values
     return RunPairs(
         source=str(survey.source.path),
-        sha256=survey.checksum,
+        sha256=survey.content.checksum,
         gap=survey.gap,
         snapshots={split: len(indices) for split, indices in survey.splits.items()},
         times={split: times[list(indices)].astype(float).tolist() for split, indices in survey.splits.items()},

@@ -37,6 +37,7 @@ from flowsr.files import (
     files_in,
     fsync_file,
     fsync_folder,
+    naming,
     read_json,
     read_sums,
     remove,
@@ -102,7 +103,8 @@ def create_store(
             raise FlowsrError(message, file=target, hint="use --fresh to replace it")
     partial = Partial(target)
     folder = partial.folder / "store"
-    partial.begin(fingerprint, lambda: _lay_down(folder, plan, fingerprint), lambda: _digest(folder), fresh=fresh)
+    with naming(target):
+        partial.begin(fingerprint, lambda: _lay_down(folder, plan, fingerprint), lambda: _digest(folder), fresh=fresh)
     for name in BESIDE:
         remove(folder / name)
     store = FieldStore(target)
@@ -236,7 +238,8 @@ class FieldStore:
         pieces = [self._piece(variable, group, array, key) for key in shards]
         for _, file in pieces:  # zarr reads what is there, for the cells beyond the array's end
             file.unlink(missing_ok=True)
-        array[region] = values[None]
+        with naming(self.target):
+            array[region] = values[None]
         for piece, file in pieces:
             fsync_file(file)
             self._partial.mark(*piece, done=Sum.of(file))

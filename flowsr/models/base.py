@@ -62,6 +62,7 @@ class Upscaler(nn.Module):
         trainable: whether there is anything to fit.
         needs_periodic: whether it is for periodic boxes only.
         needs_scales: whether its result depends on the scales of the whole field, which a tile has to be told.
+        in_double: whether it can compute in double precision, its weights converted.
     """
 
     halo: int | None = 0
@@ -69,6 +70,7 @@ class Upscaler(nn.Module):
     trainable: bool = False
     needs_periodic: bool = False
     needs_scales: bool = False
+    in_double: bool = True
 
     def __init__(self, task: Task):
         super().__init__()

@@ -49,6 +49,7 @@ class FourierOperator(LearnedUpscaler):
 
     halo = None
     needs_periodic = True
+    in_double = False  # the library's spectral layers have one complex type
 
     def __init__(self, task: Task, width: int = 16, layers: int = 4, modes: int = 8, coordinates: bool = False):
         super().__init__(task)

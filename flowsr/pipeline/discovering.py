@@ -12,10 +12,11 @@ import yaml
 
 from flowsr.config.study import Experiment
 from flowsr.config.symmetry import SymmetrySettings
+from flowsr.data.content import Content
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.devices import resolve_device, use_threads
 from flowsr.errors import missing_file
-from flowsr.files import tree_checksum, write_json_atomic, write_text_atomic
+from flowsr.files import write_json_atomic, write_text_atomic
 from flowsr.pipeline import stages
 from flowsr.pipeline.steps import Done, Step, perform
 from flowsr.progress import SILENT, Progress
@@ -63,7 +64,8 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, report
     whole = settings.as_json()
     write_text_atomic(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False))
     job = _Job(replace(settings, device=resolve_device(settings.device)), paths, report)
-    inputs = {str(path): tree_checksum(path) for path in paths}
+    contents = {str(path): Content(path) for path in paths}
+    inputs = {path: one.checksum for path, one in contents.items()}
     networks = [_network_step(job, folder, seed, whole, inputs, fresh, report) for seed in settings.seeds]
     trained = {name: checksum for done in networks for name, checksum in done.checksums.items()}
     beside = ("output", "device", "threads", "simulate", "inputs")
@@ -79,6 +81,8 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, report
     def work():
         networks = [Trained.load(folder / name) for name in trained]
         found = conclude(job.samples, networks, job.settings, report.part(step.title))
+        for content in contents.values():
+            content.refuse_changed()
         found = _with_data(found, job.samples, job.settings, inputs)
         write_json_atomic(folder / FOUND, found.to_json())
         write_symmetry_report(folder / PAGE, found, _how_made(found, settings, inputs), settings.name)

@@ -20,12 +20,13 @@ from flowsr.compare.result import Row, Rules
 from flowsr.compare.subset import write_subset
 from flowsr.config.study import DEFAULT_REFERENCES, Experiment, Study
 from flowsr.data import grid_of, open_field
+from flowsr.data.content import Content
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
 from flowsr.data.pairs import ingest as ingest_pairs
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError, missing_file, require
-from flowsr.files import read_json, tree_checksum
+from flowsr.files import read_json
 from flowsr.grid import Grid
 from flowsr.metrics import METRICS, chosen_metrics
 from flowsr.models import MODELS, ModelCard, options_of
@@ -309,7 +310,7 @@ class Plan:
                 for path in paths:
                     if not path.exists():
                         raise missing_file(path, variable="ingest.inputs")
-                inputs = {str(path): tree_checksum(path) for path in paths}
+                inputs = {str(path): Content(path).checksum for path in paths}
             yield source.name, self._ingest_step(source, inputs, ingest_pairs, (stores, source.pairs, source.ingest))
 
     def subsets(self) -> Iterator[tuple[Any, Step]]:

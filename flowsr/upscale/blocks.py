@@ -11,6 +11,7 @@ and after a kill. Blocks that are on the disk are passed over.
 from __future__ import annotations
 
 import io
+import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -109,7 +110,7 @@ def upscale_blocks(
         done += 1
         progress(done / len(blocks), f"{done} of {len(blocks)} blocks")
 
-    model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
+    model = load_upscaler(plan.model_folder, plan.model_key, plan.device, plan.dtype == "float64")
     field = open_field(plan.source, plan.options)[plan.variable]
     count = threads or (cores() if plan.device == "cpu" else STREAMS)
 
@@ -159,13 +160,20 @@ class States(Sequence[Mapping[str, np.ndarray]]):
     """What an observer found of each block, in the order of the blocks; each is read when it is used."""
 
     def __init__(self, plan: UpscalePlan, observer: Observer):
-        self._files = [_state_file(plan, block, observer) for block in plan.blocks()]
+        self._files, self._of = [_state_file(plan, block, observer) for block in plan.blocks()], (plan, observer)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, number):
-        return np.load(self._files[number], allow_pickle=False)
+        try:
+            with np.load(self._files[number], allow_pickle=False) as state:
+                return dict(state)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            self._files[number].unlink(missing_ok=True)  # it counts as not there from now on
+            plan, observer = self._of
+            message, hint = f"what '{observer.name}' found of a block is damaged", "run again to look at it again"
+            raise FlowsrError(message, file=plan.target, found=error, hint=hint) from None
 
 
 def _keep_state(plan: UpscalePlan, block: Block, observer: Observer, state: Mapping[str, np.ndarray]) -> None:

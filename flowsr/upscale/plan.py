@@ -29,13 +29,14 @@ from torch.utils._python_dispatch import (
 
 from flowsr import __version__
 from flowsr.data import grid_of, open_field
+from flowsr.data.content import Content
 from flowsr.data.field import field_template
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import CARRIED, Missing, carries_missing, refuse_doubled
 from flowsr.data.scales import FieldScales
 from flowsr.devices import cores, machine_memory, resolve_device
 from flowsr.errors import FlowsrError, missing_variable
-from flowsr.files import file_checksum, tree_checksum
+from flowsr.files import file_checksum
 from flowsr.grid import Grid, triple
 from flowsr.models import Upscaler, load_model, read_card
 from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
@@ -46,7 +47,6 @@ from flowsr.upscale.tiles import Box, Span, Tile, scales_for, spans_in, tiles_in
 from flowsr.windows import Window, check_spacing
 
 log = logging.getLogger(__name__)
-MANIFESTS = (".yaml", ".yml")
 #: Fine cells along the sides of a shard, and of one of a field with a side beyond :data:`HUGE`.
 SHARD, LARGE_SHARD, HUGE = 128, 256, 2048
 #: Bytes that a process takes before it computes anything: Python, torch, e3nn.
@@ -115,6 +115,7 @@ class UpscalePlan:
         scales: of the coarse field in the window of every target, which all its tiles share; none where the model needs
             none, None before the pass over the field (:func:`survey_field`).
         verdict: how the field compares with those that the model was trained on; None before that pass.
+        content: what the source held.
     """
 
     source: Path
@@ -142,6 +143,7 @@ class UpscalePlan:
     trial: Trial | None = field(default=None, compare=False)
     scales: tuple[FieldScales, ...] | None = None
     verdict: Verdict | None = None
+    content: Content | None = field(default=None, compare=False)
 
     @property
     def fine_grid(self) -> Grid:
@@ -313,9 +315,10 @@ def plan_upscale(
     model_folder, chosen = choose_model(model_folder, dataset, variable, factor, source)
     card = read_card(model_folder)
     key = tuple(file_checksum(path) for path in (model_folder / WEIGHTS, model_folder / CARD) if path.exists())
-    model = load_upscaler(model_folder, key, device)
-    contents = list(_contents(source, options.group))
-    _refuse_over(target, (source, *contents))
+    double = variable in dataset and dataset[variable].dtype == np.float64
+    model = load_upscaler(model_folder, key, device, double)
+    content = Content(source, options.group)
+    _refuse_over(target, (source, *content.paths))
     array = _field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
     refuse_doubled(dataset, [variable], grid.boundary, source)
@@ -348,7 +351,7 @@ def plan_upscale(
                 "source": source.name,
                 "source_group": options.group,
                 **({"read": said} if said else {}),
-                "source_sha256": [tree_checksum(path) for path in contents],
+                "source_sha256": content.checksums,
                 "source_provenance": dataset.attrs.get("provenance"),
                 "model": card.model,
                 **({} if chosen is None else {"chosen": chosen}),
@@ -360,7 +363,12 @@ def plan_upscale(
         },
         tile=grid.shape,
         shard=_shard_sides(grid, model.factor, shard),
+        content=content,
     )
+    if double and model.in_double:
+        log.info("%s: float64, and computed so; a float32 copy takes half the time and memory", source.name)
+    elif double:
+        log.warning("%s: float64, but computed in float32, the only precision that '%s' has", source.name, card.model)
     whole = model.halo is None or math.prod(grid.shape) <= SMALL
     if trial or (tile is None and not whole):
         plan = replace(plan, trial=try_tile(model, grid, device, np.dtype(plan.dtype)))
@@ -413,7 +421,7 @@ def survey_field(plan: UpscalePlan) -> UpscalePlan:
     Raises:
         FlowsrError: a field that cannot be read.
     """
-    model = load_upscaler(plan.model_folder, plan.model_key, plan.device)
+    model = load_upscaler(plan.model_folder, plan.model_key, plan.device, plan.dtype == "float64")
     dataset, card = open_field(plan.source, plan.options), read_card(plan.model_folder)
     array, scales = dataset[plan.variable], []
     if model.needs_scales:
@@ -458,9 +466,10 @@ def say_verdict(plan: UpscalePlan, *, force: bool = False, strict: bool = False)
 
 
 @lru_cache(maxsize=2)
-def load_upscaler(folder: Path, key: tuple[str, ...], device: str) -> Upscaler:
-    """The model saved in ``folder``, on a device; loaded once a process for each ``model_key`` of a plan."""
-    return load_model(folder).to(device)
+def load_upscaler(folder: Path, key: tuple[str, ...], device: str, double: bool) -> Upscaler:
+    """The model saved in ``folder``, on a device, in double precision where it can; loaded once a process for each."""
+    model = load_model(folder)
+    return (model.double() if double and model.in_double else model).to(device)
 
 
 def tile_bytes(trial: Trial, grid: Grid, sides: tuple[int, int, int], halo: int | None) -> int:
@@ -572,19 +581,6 @@ def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
         line = "%s: %d frames in, one out: %d of %d snapshots have a whole window and are upscaled"
         log.info(line, source.name, model.frames, len(targets), len(times))
     return targets
-
-
-def _contents(source: Path, group: str | None) -> Iterator[Path]:
-    """The files and folders that decide what the source holds."""
-    if source.suffix in MANIFESTS:
-        from flowsr.data.manifest import files_of, read_manifest
-
-        manifest = read_manifest(source)
-        yield source
-        yield from (file.path for run in manifest.files for file in files_of(manifest, source, run))
-    else:
-        folder = source / (group or "")
-        yield folder if folder.is_dir() else source
 
 
 def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):

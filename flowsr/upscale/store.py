@@ -113,4 +113,5 @@ def do_upscale(
             spread(partial(upscale_blocks, plan, observers=observers, threads=threads), batches, progress)
         for observer in observers:
             observer.finish(plan, States(plan, observer), store)
+        plan.content.refuse_changed()
         return store.publish()

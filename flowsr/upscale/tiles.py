@@ -125,6 +125,8 @@ def upscale_tile(
     coarse = torch.from_numpy(np.ascontiguousarray(read(tuple(span.cells for span in tile))))
     if device == "cuda":
         coarse = coarse.pin_memory()
+    if coarse.dtype == torch.float16:  # too few digits to compute with
+        coarse = coarse.float()
     given = coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile)
     if bool(torch.isnan(coarse).any()):
         fine = around_missing(model, *given, scales)[0]

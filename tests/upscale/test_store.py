@@ -222,4 +222,4 @@ def test_a_double_precision_file_is_upscaled_to_double_precision(tmp_path, name)
     assert isinstance(fine, xr.Dataset) and fine.velocity.dtype == np.float64
     with torch.no_grad():
         expected = network.double()(torch.from_numpy(field.velocity.values), BOX).numpy()
-    assert np.linalg.norm(fine.velocity.values - expected) <= 1e-6 * np.linalg.norm(expected)
+    assert np.linalg.norm(fine.velocity.values - expected) <= 1e-13 * np.linalg.norm(expected)

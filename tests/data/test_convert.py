@@ -323,3 +323,68 @@ def test_a_damaged_unfinished_file_is_repaired_or_refused_in_a_line(tmp_path, na
             except FlowsrError as error:
                 assert "\n" not in str(error) and not target.exists()
         xr.testing.assert_identical(open_field(target).load(), expected)
+
+
+STRANGE = ["velocity", "Velocity", "u1", "u2", "temperature 2m", "k-epsilon", "Q", "q", "p_0001", "w'w'", "x", "été"]
+
+
+def strange(folder, names=STRANGE):
+    """A field with names that other layouts do not allow, a series and attributes that they have no place for."""
+    fine = random_field(UNIFORM, [0.5], units="m/s")
+    dims, values = ("time", "x", "y", "z"), fine["velocity"].values[:, 0]
+    fine = fine.rename(velocity=names[0]).assign(
+        {n: (dims, values + k, {"irreps": "0o", "units": "K", "long_name": n}) for k, n in enumerate(names[1:])}
+    )
+    fine["energy"] = (("time",), np.array([2.5]), {"units": "J"})
+    return fine
+
+
+@pytest.mark.parametrize("layout", ["jhtdb", "well", "hdf5", "netcdf", "zarr", "vtk"])
+def test_nothing_is_lost_on_the_way_to_another_layout_and_back(tmp_path, layout):
+    names = [name for name in STRANGE if name != "x"]
+    fine = strange(tmp_path, names)
+    write_hdf5(fine, tmp_path / "in.h5")
+    suffix = {"zarr": "zarr", "vtk": "vti"}.get(layout, "h5")
+    out = convert(tmp_path / "in.h5", tmp_path / f"out.{suffix}", layout=layout)
+    stored, found = open_field(tmp_path / "in.h5"), open_field(out)
+    assert set(found.data_vars) == set(stored.data_vars) == {*names, "energy"}
+    xr.testing.assert_equal(found.load(), stored.load())
+    assert {n: a.attrs for n, a in found.variables.items()} == {n: a.attrs for n, a in stored.variables.items()}
+    assert found.attrs == stored.attrs
+
+
+@pytest.mark.parametrize("layout", ["jhtdb", "well"])
+def test_what_a_layout_cannot_hold_is_named_and_left_out_on_demand(tmp_path, layout, caplog):
+    fine = random_field(UNIFORM, [0.0])
+    six = np.repeat(fine["velocity"].values, 2, axis=1)
+    fine["stress"] = (("time", "component_6", "x", "y", "z"), six, {"irreps": "0e+2e", "units": "1"})
+    path = store_field(fine, tmp_path / "a.zarr")
+    with pytest.raises(FlowsrError) as found:
+        convert(path, tmp_path / "b.h5", layout=layout)
+    assert found.value.variable == "stress" and "0e+2e" in found.value.found and "--lossy" in found.value.hint
+    with caplog.at_level("WARNING", "flowsr"):
+        out = convert(path, tmp_path / "b.h5", layout=layout, lossy=True)
+    assert "left out: stress" in caplog.text and list(open_field(out).data_vars) == ["velocity"]
+    np.testing.assert_array_equal(open_field(out)["velocity"].values, fine["velocity"].values)
+
+
+@pytest.mark.parametrize("layout", ["jhtdb", "well"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"variables": 3}', '{"variables": {"nothing": {"attrs": {}, "name": "a"}}}']
+)
+def test_damaged_words_of_its_own_are_one_line(tmp_path, layout, text):
+    out = convert(store_field(random_field(UNIFORM, [0.0]), tmp_path / "a.zarr"), tmp_path / "b.h5", layout=layout)
+    with h5py.File(out, "a") as file:
+        del file["flowsr"]
+        file["flowsr"] = text
+    with pytest.raises(FlowsrError, match="own words are damaged"):
+        open_field(out)
+
+
+def test_missing_values_are_carried_into_every_layout(tmp_path):
+    fine = random_field(UNIFORM, [0.0])
+    fine["velocity"][0, 1, 2, 3, 1] = np.nan
+    path = store_field(fine, tmp_path / "a.zarr")
+    for name, layout in (("b.h5", None), ("c.h5", "jhtdb"), ("d.h5", "well"), ("e.nc", None), ("f.vti", None)):
+        found = open_field(convert(path, tmp_path / name, layout=layout))
+        np.testing.assert_array_equal(found["velocity"].values, fine["velocity"].values)

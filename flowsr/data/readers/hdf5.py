@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from flowsr.data.field import SERIES_DIMS
 from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import WORDS, meant
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder, remove
+from flowsr.quarantine import OWN_WORDS
 from flowsr.quarantine.hdf5 import check_inside, dataset_at, items_of, node_at
 from flowsr.quarantine.hdf5 import read as read_within
 
@@ -134,6 +137,65 @@ def write_header(file: h5py.File, dataset: xr.Dataset) -> None:
             stored.dims[axis].label = dim
             if dim in dataset.coords:
                 stored.dims[axis].attach_scale(file[dim])
+
+
+def write_own_words(file: h5py.File, dataset: xr.Dataset, stored: Mapping[str, str]) -> None:
+    """What a layout of others has no place for, as a text beside its arrays: names, attributes, labels, series.
+
+    Args:
+        stored: name of each field in the file, by its own.
+    """
+    words = {
+        "attrs": dict(dataset.attrs),
+        "coordinates": {str(name): dict(coord.attrs) for name, coord in dataset.coords.items()},
+        "labels": {
+            str(name): coord.values.tolist() for name, coord in dataset.coords.items() if coord.dtype.kind in "UT"
+        },
+        "variables": {place: {"name": name, "attrs": dict(dataset[name].attrs)} for name, place in stored.items()},
+        "series": {
+            str(name): {"values": array.values.tolist(), "attrs": dict(array.attrs)}
+            for name, array in dataset.data_vars.items()
+            if array.dims == SERIES_DIMS
+        },
+    }
+    text = json.dumps(words, default=lambda value: np.asarray(value).tolist())
+    file.create_dataset(OWN_WORDS, data=text, dtype=h5py.string_dtype())
+
+
+def own_words(datasets: Mapping[str, h5py.Dataset], path: Path) -> str | None:
+    """The text that :func:`write_own_words` left among some datasets; None in a file of others."""
+    item = datasets.get(OWN_WORDS)
+    if item is None or item.shape != () or h5py.check_string_dtype(item.dtype) is None:
+        return None
+    return check_inside(item, path).asstr()[()]
+
+
+def with_own_words(dataset: xr.Dataset, text: str | None, path: Path) -> xr.Dataset:
+    """The dataset with what :func:`write_own_words` kept of it, where flowsr wrote the file.
+
+    Raises:
+        FlowsrError: words that do not go with the file.
+    """
+    if text is None:
+        return dataset
+    try:
+        words = json.loads(text)
+        series = {
+            name: (SERIES_DIMS, np.array(one["values"], dtype=float), one["attrs"])
+            for name, one in words["series"].items()
+        }
+        for place, one in words["variables"].items():
+            dataset[place].attrs = dict(one["attrs"])
+        for name, attrs in words["coordinates"].items():
+            if name in dataset.coords:
+                dataset[name].attrs = dict(attrs)
+        labels = {name: (name, labels) for name, labels in words["labels"].items() if name in dataset.dims}
+        renamed = {place: one["name"] for place, one in words["variables"].items() if one["name"] != place}
+        dataset = dataset.rename(renamed).assign(series).assign_coords(labels)
+        dataset.attrs = dict(words["attrs"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FlowsrError("flowsr's own words are damaged", file=path, variable=OWN_WORDS, found=error) from None
+    return dataset
 
 
 def lay_down_array(file: h5py.File, name: str, shape, dtype) -> h5py.Dataset:

@@ -25,7 +25,7 @@ import xarray as xr
 
 from flowsr.data.field import SPACE
 from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
-from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
+from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset, own_words, with_own_words
 from flowsr.data.readers.lazy import LazyArray, Stack, View
 from flowsr.data.readers.words import meant
 from flowsr.errors import require
@@ -89,6 +89,7 @@ class CutoutReader(Reader):
             axes = {name: _axis(name, datasets, path) for name in SPACE}
             fields = _fields(datasets, path)
             split = "zcoor_w" in datasets
+            words = own_words(datasets, path)
         simulation = SIMULATIONS.get(str(attrs.get("dataset")))
         _check_indices(attrs, axes, path)
         numbers = sorted({number for numbered in fields.values() for number in numbered})
@@ -103,7 +104,7 @@ class CutoutReader(Reader):
             log.warning("%s: %s", path.name, note)
             dataset["velocity"].attrs["staggered"] = note
         dataset.attrs = _attributes(attrs, simulation, dataset, path)
-        return dataset
+        return with_own_words(dataset, words, path)
 
 
 @READERS.register("jhtdb_zarr")

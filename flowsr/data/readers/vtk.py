@@ -186,9 +186,21 @@ def _with_words(dataset: xr.Dataset, text: str | None, layout, path: Path) -> xr
     except ValueError as error:
         raise FlowsrError("flowsr's own words are damaged", file=path, variable=OWN_WORDS, found=error) from None
     words = words if isinstance(words, dict) else {}
+    if layout is None:  # what goes by its own name goes by no usual one
+        named = {name: array.attrs.get("stored_as") for name, array in dataset.data_vars.items()}
+        dataset = dataset.rename({name: own for name, own in named.items() if own in words.get("variables", {})})
     for name, attrs in words.get("variables", {}).items() if layout is None else ():
         if name in dataset.data_vars and isinstance(attrs, dict):
             dataset[name].attrs = attrs
+    for name, one in words.get("series", {}).items() if layout is None else ():
+        values = np.array(one["values"], dtype=float)
+        require(
+            values.shape == (dataset.sizes["time"],),
+            "flowsr's own words and the grid disagree",
+            file=path,
+            variable=name,
+        )
+        dataset[name] = (("time",), values, one["attrs"])
     for name, axis in words.get("coordinates", {}).items() if layout is None else ():
         values, agree = np.asarray(axis["values"]), True
         if name in SPACE:

@@ -16,7 +16,7 @@ import xarray as xr
 
 from flowsr.data.field import SPACE, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
-from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset
+from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset, own_words, with_own_words
 from flowsr.data.readers.lazy import LazyArray, Mixed, View
 from flowsr.errors import require
 from flowsr.grid import BOUNDARIES
@@ -67,7 +67,7 @@ class WellReader(Reader):
             }
             boundaries = _boundaries(inner, path)
             dataset.attrs = ({"boundary": boundaries} if boundaries else {}) | {"well": own}
-            return dataset
+            return with_own_words(dataset, own_words(datasets_of(node, path), path), path)
 
 
 def _variable(name: str, order: int, item: h5py.Dataset, sizes: dict[str, int], sample: int, path: Path) -> xr.Variable:

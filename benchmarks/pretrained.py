@@ -26,7 +26,7 @@ from flowsr.pipeline.stages import stage
 from flowsr.progress import shown
 
 ROOT = Path(__file__).parent.parent
-METRICS = ("nrmse", "correlation", "dissipation")
+METRICS = ("nrmse", "correlation")
 INTERPOLATIONS = ("trilinear", "tricubic", "spectral", "deconvolved")
 BOX = ["periodic"] * 3
 #: Largest size of a model in the package.
@@ -45,27 +45,40 @@ def main() -> int:
     with shown() as report:
         for name in ("simulate", "ingest", "train"):
             stage(name, experiment, report=report)
-    made, shipped = experiment.output / "train" / "main", PRETRAINED / asked.name
+    made = experiment.output / "train" / "main"
     if asked.check:
-        same = file_checksum(made / WEIGHTS) == file_checksum(shipped / WEIGHTS)
+        same = file_checksum(made / WEIGHTS) == file_checksum(PRETRAINED / asked.name / WEIGHTS)
         print(f"{asked.name}: {'the same bits' if same else 'other weights'}")
         return 0 if same else 1
-    card, model = read_card(made), load_model(made)
+    folder = ship(asked.name, made, experiment.output / "ingest", config.read_text(encoding="utf-8"))
+    print(f"{asked.name}: {sum(path.stat().st_size for path in folder.iterdir())} bytes in {folder.relative_to(ROOT)}")
+    return 0
+
+
+def ship(name: str, made: Path, pairs: Path, config: str) -> Path:
+    """Put a trained model into the package, its errors and how it was made in its card.
+
+    Args:
+        name: it will have.
+        made: its folder.
+        pairs: that it is tested on.
+        config: how it was made.
+    """
+    card, model, folder = read_card(made), load_model(made), PRETRAINED / name
     training = {
         **card.training,
-        "command": f"python benchmarks/pretrained.py {asked.name}",
-        "config": config.read_text(encoding="utf-8"),
+        "command": f"python benchmarks/pretrained.py {name}",
+        "config": config,
         "licence": "MIT",
-        "errors": errors_of(made, experiment.output / "ingest"),
+        "errors": errors_of(made, pairs),
         "reference": reference_output(model),
     }
-    save_model(shipped, model, replace(card, training=training))
-    size = sum(path.stat().st_size for path in shipped.iterdir())
+    save_model(folder, model, replace(card, training=training))
+    size = sum(path.stat().st_size for path in folder.iterdir())
     if size > BYTES:
-        shutil.rmtree(shipped)
-        raise SystemExit(f"{asked.name}: {size} bytes, more than {BYTES}")
-    print(f"{asked.name}: {size} bytes in {shipped.relative_to(ROOT)}")
-    return 0
+        shutil.rmtree(folder)
+        raise SystemExit(f"{name}: {size} bytes, more than {BYTES}")
+    return folder
 
 
 def errors_of(model: Path, pairs: Path) -> dict[str, dict[str, float | None]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from flowsr.grid import Grid
 
-#: Values read at once on a pass over a field.
-VALUES_AT_ONCE = 1 << 22
+#: Cells along the sides of what is read at once on a pass over a field: whole chunks of most stores.
+SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,12 @@ def measure_scales(frames: Sequence[Any], grid: Grid, irreps: str) -> FieldScale
     """
     moments = None
     widths = grid.widths() if any(grid.stretched) else None
-    step = max(1, VALUES_AT_ONCE // max(1, int(np.prod(frames[0].shape)) // grid.shape[0]))
+    spans = [[slice(a, min(a + SIDE, n)) for a in range(0, n, SIDE)] for n in grid.shape]
     for frame in frames:
-        for start in range(0, grid.shape[0], step):
-            part = slice(start, start + step)
-            values = torch.from_numpy(np.ascontiguousarray(frame[..., part, :, :])).reshape(
-                1, -1, *(min(step, grid.shape[0] - start), *grid.shape[1:])
-            )
-            found = Moments.of(values, widths and (widths[0][part], *widths[1:]))
+        for box in product(*spans):
+            values = torch.from_numpy(np.ascontiguousarray(frame[(..., *box)]))
+            values = values.reshape(1, -1, *(part.stop - part.start for part in box))
+            found = Moments.of(values, widths and [along[part] for along, part in zip(widths, box)])
             moments = found if moments is None else moments.merged(found)
     mean, fluctuation = moments.scales(irreps, grid.boundary)
     return FieldScales(tuple(mean[0].tolist()), float(fluctuation))

@@ -45,7 +45,7 @@ def test_mean_and_fluctuation_are_weighted_with_the_cells():
 def test_one_pass_in_pieces_is_the_whole(grid, monkeypatch):
     frames = noise(6, grid) + 1e4  # a mean that would swallow the variance of a plain sum of squares
     mean, size = scales_of(frames, grid, "1o")
-    monkeypatch.setattr(scales, "VALUES_AT_ONCE", 70)
+    monkeypatch.setattr(scales, "SIDE", 2)
     found = measure_scales([frames[0, :3].numpy(), frames[0, 3:].numpy()], grid, "1o")
     np.testing.assert_allclose(found.mean, mean[0], rtol=1e-14)
     assert found.fluctuation == pytest.approx(float(size), rel=1e-12)
@@ -57,7 +57,7 @@ def test_cells_without_a_value_are_left_out(grid, monkeypatch):
     holes = field.copy()
     holes[:, 2:] = np.nan  # all else is the field of a shorter box
     short = Grid((2, *grid.shape[1:]), grid.spacing, grid.boundary, grid.origin, grid.centers)
-    monkeypatch.setattr(scales, "VALUES_AT_ONCE", 70)
+    monkeypatch.setattr(scales, "SIDE", 2)
     found, expected = measure_scales([holes], grid, "1o"), measure_scales([field[:, :2]], short, "1o")
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
     assert found.fluctuation == pytest.approx(expected.fluctuation, rel=1e-12)

@@ -28,6 +28,7 @@ from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
 from flowsr.settings import apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
+from flowsr.symmetry.discover import Discovering
 from flowsr.train.settings import Network, Training
 
 #: What every model is compared with unless the study says otherwise; a name that it does not have is passed over.
@@ -70,6 +71,7 @@ class Experiment(Settings):
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; default: all cores.")
     simulate: Simulation = Simulation()
     ingest: Ingest = Ingest()
+    discover: Discovering = Discovering()
     train: Training = Training()
     upscale: UpscaleSettings = UpscaleSettings()
     compare: CompareSettings = CompareSettings()
@@ -162,6 +164,7 @@ class Study(Settings):
     data: dict[Name, DataSettings] = Field(min_length=1, description="Data sets, by name.")
     models: dict[Name, StudyModel] = Field(min_length=1, description="Models, by the name they carry.")
     budget: BudgetSettings | None = Field(None, description="Equal cost; default: every network as its options say.")
+    discover: Discovering = Discovering()
     train: Training = Field(Training(models={}), description="How every network is fitted.")
     learning_curve: LearningCurveSettings | None = None
     compare: StudyCompareSettings = StudyCompareSettings()

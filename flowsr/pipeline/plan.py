@@ -37,9 +37,13 @@ from flowsr.pipeline.steps import Step
 from flowsr.provenance import versions
 from flowsr.registry import suggestion
 from flowsr.simulate import Simulation
+from flowsr.symmetry.result import Discovery
 from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
 from flowsr.train.losses import LOSSES
 from flowsr.windows import Window
+
+#: The option ``group`` of a network that is built on what is found in its training data.
+DISCOVERED = "discovered"
 
 #: Time of a row without training, relative to one with.
 UNTRAINED_WEIGHT = 0.05
@@ -63,7 +67,7 @@ class Source:
 
     Args:
         name, label, role, licence: as in :class:`flowsr.config.study.DataSettings`.
-        folder: holds ``simulate/``, ``ingest/`` and ``train/``.
+        folder: holds ``simulate/``, ``ingest/``, ``symmetry/`` and ``train/``.
         simulate: the turbulence, where it is made here.
         ingest: how it becomes pairs.
         title: stands before the titles of its steps.
@@ -82,6 +86,11 @@ class Source:
     def pairs(self) -> Path:
         """Folder of the pairs."""
         return self.folder / "ingest"
+
+    @property
+    def symmetry(self) -> Path:
+        """Folder of what was discovered in the training pairs."""
+        return self.folder / "symmetry"
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -196,9 +205,12 @@ class Plan:
 
     @property
     def labels(self) -> dict[str, str]:
-        if self.single:
-            return {name: _LABELS.get(name, name) for name in self.models}
-        return {name: one.label or name for name, one in self.settings.models.items()}
+        if not self.single:
+            return {name: one.label or name for name, one in self.settings.models.items()}
+        labels = {name: _LABELS.get(name, name) for name in self.models}
+        for name in self.discovering:
+            labels[name] = f"{name}, on {self.discovery(self.sources['data']).surviving.name}"
+        return labels
 
     def training(self, model: str) -> Training:
         return self.settings.train if self.single else self.settings.training_of(model)
@@ -264,6 +276,15 @@ class Plan:
             return self.output / "train" / row.model
         return self._part(self.sources[row.data], row.size).folder / "train" / f"{row.model}.seed_{row.seed}"
 
+    @property
+    def discovering(self) -> list[str]:
+        """Networks whose group is the one found in their training data."""
+        return [name for name, network in self.networks.items() if network.options.get("group") == DISCOVERED]
+
+    def discovery(self, source: Source) -> Discovery:
+        """What was found in the training pairs of a data set."""
+        return Discovery.from_json(read_json(source.symmetry / work.DISCOVERY))
+
     # -- steps, stage by stage; each needs what those before it have finished ------------------------------------------
 
     def simulate(self) -> Iterator[tuple[Any, Step]]:
@@ -321,6 +342,26 @@ class Plan:
             step = self._ingest_step(part, inputs, write_subset, (source.pairs, part.pairs, size))
             yield (source.name, size), replace(step, title=f"{source.name}, {size} snapshots")
 
+    def discover(self) -> Iterator[tuple[Any, Step]]:
+        """Where a network asks for it, one per data set: the symmetry of its training pairs, to ``symmetry/``."""
+        settings = self.settings.discover
+        for source in self.trained if self.discovering else ():
+            stores = pair_stores(source.pairs, "train")
+            asked = replace(settings, device=resolve_device(self.settings.device))
+            yield (
+                source.name,
+                Step(
+                    title=f"{source.title}discover symmetry",
+                    record=source.symmetry / "run.json",
+                    outputs=(source.symmetry / work.DISCOVERY, source.symmetry / "report.html"),
+                    settings={name: value for name, value in asdict(settings).items() if name != "device"},
+                    inputs={"train": self.finished["ingest"][source.name]["train"]},
+                    about=self.about,
+                    call=work.discover,
+                    arguments=(stores, source.ingest.variable, asked, source.symmetry, self.settings.name),
+                ),
+            )
+
     def train(self) -> Iterator[tuple[Any, Step]]:
         """One per network, data set, size and seed: weights, card and learning curve, to ``train/<name>/``."""
         for row, source in self.rows:
@@ -331,7 +372,10 @@ class Plan:
             card, shared = asdict(self.card(row.model, row.data)), asdict(training)
             card = {name: card[name] for name in ("model", "task", "options")}
             kept = {name: value for name, value in shared.items() if name not in ("models", "frames", "target_frame")}
-            pairs = self._part(source, row.size).pairs
+            pairs, notes = self._part(source, row.size).pairs, {}
+            if row.model in self.discovering:
+                found = self.discovery(source)
+                notes["discovered"] = {"group": found.surviving.name, "p": found.p, "rate": found.false_alarm_rate}
             yield (
                 row,
                 Step(
@@ -339,11 +383,11 @@ class Plan:
                     record=folder / "run.json",
                     outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
                     scratch=(folder / "checkpoints",),
-                    settings={**card, "augment": network.augment, "seed": row.seed, **kept},
+                    settings={**card, "augment": network.augment, "seed": row.seed, **kept, **notes},
                     inputs=self.finished["ingest"][row.data] if whole else self.finished["subsets"][row.data, row.size],
                     about=self.about,
                     call=work.train,
-                    arguments=(card, pairs, folder, training, row.seed, network.augment, self.settings.device),
+                    arguments=(card, pairs, folder, training, row.seed, network.augment, self.settings.device, notes),
                 ),
             )
 
@@ -461,7 +505,10 @@ class Plan:
         return {name: self._cards_on(source) for name, source in self.sources.items()}
 
     def _cards_on(self, source: Source) -> dict[str, ModelCard]:
-        networks = self.networks if source in self.trained else {}
+        networks = dict(self.networks) if source in self.trained else {}
+        for name in self.discovering if networks else ():
+            group = self.discovery(source).surviving.name
+            networks[name] = replace(networks[name], options={**networks[name].options, "group": group})
         cards = {name: card_for(one, source.pairs) for name, one in self.models.items() if name not in self.networks}
         by_window: dict[Window, dict[str, Network]] = {}
         for name, network in networks.items():

@@ -51,10 +51,14 @@ TITLES = {
     "simulate": "simulate",
     "ingest": "ingest",
     "subsets": "smaller training sets",
+    "discover": "discover symmetry",
     "train": "train",
     "upscale": "upscale",
     "compare": "compare",
 }
+
+#: Stages that nobody asks for by name: they are done where a later one needs them.
+WITHIN_TRAIN = ("subsets", "discover")
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def stage(
     return _outcome(experiment, done) if name == "compare" else done
 
 
-STAGES = {name: partial(stage, name) for name in TITLES if name != "subsets"}
+STAGES = {name: partial(stage, name) for name in TITLES if name not in WITHIN_TRAIN}
 simulate, compare = STAGES["simulate"], STAGES["compare"]
 
 
@@ -148,7 +152,7 @@ def _run(
                 begun = True
             if stage == "simulate" and stage not in wanted and settings.ingest.inputs is not None:
                 continue  # a user's own files need no simulation
-            if stage not in wanted and stage != "subsets":
+            if stage not in wanted and stage not in WITHIN_TRAIN:
                 plan.finished[stage] = {of: _finished(step, stage, verify) for of, step in steps.items()}
             elif stage == "compare":
                 here = replace(steps[stage], call=_compare, arguments=(plan, rows, pool, fresh, verify))
@@ -303,6 +307,17 @@ def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult
     )
 
 
+def _discovered(plan: Plan, source: Source) -> dict[str, str]:
+    """What networks on a discovered group rest on."""
+    if not plan.discovering:
+        return {}
+    found = plan.discovery(source)
+    p = "exact data" if found.p is None else f"p = {found.p:.2g}"
+    rate = f"no larger group is allowed at a false alarm rate of {found.false_alarm_rate:g}"
+    networks = ", ".join(plan.discovering)
+    return {f"group of {networks}": f"{found.surviving.name}, discovered in the training pairs ({p}; {rate})"}
+
+
 def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
     experiment, source = plan.settings, plan.sources["data"]
     networks = [name for name in plan.networks if name in result.models]
@@ -322,6 +337,7 @@ def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
         versions=versions(),
         seeds={"networks and patches": experiment.seed, "simulations": ", ".join(map(str, experiment.simulate.seeds))},
         checksums=(read_json(source.pairs / "run.json") or {}).get("inputs", {}),
+        notes=_discovered(plan, source),
     )
     slices = _slices(plan, source, networks, result)
     histories = {name: read_history(plan.output / "train" / name / HISTORY) for name in networks}

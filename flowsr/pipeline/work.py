@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +21,12 @@ from flowsr.models import ModelCard, Upscaler, load_model
 from flowsr.models.budget import multiply_adds
 from flowsr.progress import Progress
 from flowsr.simulate import Simulation
+from flowsr.symmetry.discover import Discovering, discover_in_pairs
 from flowsr.train import HISTORY, Training, read_history, train_model
 from flowsr.windows import Window
+
+#: What a discovery leaves.
+DISCOVERY = "discovery.json"
 
 #: Up to this many cells a side, a second thread costs a transform more than it brings.
 ONE_THREAD_CELLS = 64
@@ -46,12 +50,27 @@ def train(
     seed: int,
     augment: str | None,
     device: str,
+    notes: Mapping[str, Any],
     *,
     progress: Progress,
 ) -> None:
     """One network."""
-    card = ModelCard.from_dict({**card, "training": {}})
-    train_model(card, pairs, folder, training, seed=seed, augment=augment, device=device, progress=progress)
+    card, how = ModelCard.from_dict({**card, "training": {}}), {"augment": augment, "device": device, "notes": notes}
+    train_model(card, pairs, folder, training, seed=seed, **how, progress=progress)
+
+
+def discover(
+    stores: Sequence[Path], variable: str, settings: Discovering, folder: Path, name: str, *, progress: Progress
+) -> None:
+    """The symmetry of the training pairs, as a file and a page."""
+    from flowsr.report.html import HowMade
+    from flowsr.report.symmetry_page import write_symmetry_report
+
+    found = discover_in_pairs(stores, variable, settings, progress)
+    write_json_atomic(folder / DISCOVERY, found.to_json())
+    how = HowMade(config=plain(settings), versions=found.provenance["versions"])
+    write_symmetry_report(folder / "report.html", found, how, name)
+    progress(1.0, found.sentences[0])
 
 
 def upscale(

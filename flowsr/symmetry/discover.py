@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,7 +32,15 @@ from flowsr.symmetry.result import (
     Trained,
     plain,
 )
-from flowsr.symmetry.tasks import TASKS, Samples, dynamics_samples, pair_samples, superres_samples
+from flowsr.symmetry.tasks import (
+    TASKS,
+    Samples,
+    SampleSettings,
+    dynamics_samples,
+    pair_samples,
+    read_samples,
+    superres_samples,
+)
 from flowsr.symmetry.weights import Penalty, departures, to_irreps
 from flowsr.symmetry.words import sentences
 
@@ -67,6 +76,52 @@ class Method:
     def __post_init__(self):
         if not self.strength >= 0:
             raise ValueError(f"strength is not negative, got {self.strength}")
+
+
+@dataclass(frozen=True)
+class Discovering(Method):
+    """The symmetry of an experiment's training pairs, for networks with the option ``group: discovered``.
+
+    Raises:
+        ValueError: as for :class:`Method`, no seeds, or a factor below 1.
+    """
+
+    seeds: tuple[int, ...] = tuple(range(SEEDS))
+    """Of the small networks."""
+    factor: int = 2
+    """Parts of a coarse cell along each axis that the small network makes: block means, where the pairs have more."""
+    decorrelation_turnovers: float = 2.0
+    """Eddy turnover times after which snapshots of one run count as independent; 0: every snapshot does."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.seeds or self.factor < 1 or not self.decorrelation_turnovers >= 0:
+            raise ValueError("seeds are one or more, factor at least 1, decorrelation_turnovers not negative")
+
+
+def discover_in_pairs(
+    stores: Sequence[Path], variable: str, settings: Discovering, progress: Progress = SILENT
+) -> Discovery:
+    """:func:`discover` for stores of coarse / fine pairs, one a run.
+
+    Raises:
+        FlowsrError: stores that cannot be read, a factor that does not divide theirs, a box that is no cube, or too few
+            independent snapshots.
+    """
+    asked = SampleSettings(task="superres", variable=variable, decorrelation_turnovers=settings.decorrelation_turnovers)
+    samples = read_samples(stores, asked, progress.share(0, 0.05))
+    spare, rest = divmod(samples.factor, settings.factor) if settings.factor < samples.factor else (1, 0)
+    require(not rest, "not a part of the pairs' factor", variable="discover.factor", expected=samples.factor)
+    require(
+        len(set(samples.grid.shape)) == 1,
+        "a symmetry is discovered in cubes",
+        variable="group",
+        expected="a group's name",
+        found=f"discovered, in boxes of {samples.grid.shape} cells",
+    )
+    if spare > 1:
+        samples = replace(samples, targets=torch.nn.functional.avg_pool3d(samples.targets, spare))
+    return discover_samples(samples, seeds=settings.seeds, method=settings, progress=progress.share(0.05, 1))
 
 
 def discover(

@@ -245,6 +245,11 @@ class Discovery:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
+    @property
+    def p(self) -> float | None:
+        """Probability of weights as far from the surviving group, if it is a symmetry; None without a null."""
+        return next(c.p for c in self.candidates if c.name == self.surviving.name)
+
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries and lists, no NaN; keys are the names of the attributes, and ``group``."""
         return {"group": GROUP, **plain(self)}

@@ -101,6 +101,7 @@ def train_model(
     seed: int,
     augment: str | None = None,
     device: str = "auto",
+    notes: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Fitted:
     """Fit a model and save it.
@@ -112,9 +113,9 @@ def train_model(
         folder: receives ``model.safetensors``, ``model.json`` and ``history.jsonl``; a killed fit is resumed from here.
         schedule: patches, loss, length and step size.
         seed: of the initial weights and of the patches drawn.
-        augment: transform every training patch by a random element of ``O`` or ``Oh`` (those that keep its grid); None:
-            not.
+        augment: transform every training patch by a random element of this group (those that keep its grid); None: not.
         device: ``auto``, ``cpu`` or ``cuda``.
+        notes: what else the card is to say of the training.
 
     Raises:
         FlowsrError: options, patches or losses that do not go with the model or the data, or a fit that diverged.
@@ -139,6 +140,7 @@ def train_model(
         "frame_spacing": model.frame_spacing,
         "data_sets": [each for one in _folders(pairs) for each in read_statistics(one).data_sets],
         "versions": versions(),
+        **(notes or {}),
     }
     if fitted.diverged_epoch is not None:
         training["diverged_epoch"] = fitted.diverged_epoch

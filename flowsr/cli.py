@@ -415,7 +415,7 @@ def symmetry(
     _logs()
     with shown() as report:
         found = discover_symmetry(settings, fresh=fresh, report=report)
-    _say(*found.sentences)
+    _say(*found.sentences, f"To build a network on it: {found.discovery.config_line}")
     for what, path in (("numbers", found.path), ("report", found.path.with_name("report.html"))):
         if path.exists():
             _say(f"{what}: {path}")

@@ -31,6 +31,8 @@ class SymmetrySettings(Method, SampleSettings):
     """Of the networks."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    order_parameters: bool = True
+    """Ask as well what an equivariant network lacks, where input and target are on one periodic grid (Curie)."""
 
     def __post_init__(self):
         Method.__post_init__(self)

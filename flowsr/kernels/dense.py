@@ -30,6 +30,7 @@ class FilterCache:
     def clear(self) -> None:
         """Forget the filter."""
         self._key: object = None
+        self._sources: tuple[Tensor, ...] = ()  # held, so that no other tensor can have their place or number
         self.filters: Tensor | None = None
 
     def get(self, sources: tuple[Tensor, ...], dtype: torch.dtype, build: Callable[[], Tensor]) -> Tensor:
@@ -41,7 +42,7 @@ class FilterCache:
         made_from = tuple((id(s), s.data_ptr(), s._version, s.dtype, s.device) for s in sources)
         key = (made_from, dtype, torch.is_inference_mode_enabled())  # what inference mode makes is of no use outside it
         if self.filters is None or key != self._key:
-            self._key, self.filters = key, build().to(dtype)
+            self._key, self._sources, self.filters = key, sources, build().to(dtype)
         return self.filters
 
     def __deepcopy__(self, memo: object) -> FilterCache:

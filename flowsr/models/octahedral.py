@@ -10,9 +10,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
-from flowsr.group import point_group
+from flowsr.group import point_group, split_by_irrep
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
+from flowsr.nn.layer import RelaxedLayer
 
 
 class OctahedralNetwork(LearnedUpscaler):
@@ -24,6 +25,8 @@ class OctahedralNetwork(LearnedUpscaler):
         channels: regular channels, each of them one value per group element.
         blocks: residual blocks of two group convolutions.
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
+        relaxed_to: a subgroup of ``group`` that training cannot break: a relaxed network starts with all of ``group``
+            and ends with this at the least.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
             ``zero``.
 
@@ -41,11 +44,15 @@ class OctahedralNetwork(LearnedUpscaler):
         blocks: int = 1,
         filter_banks: int = 1,
         wall_padding: str = "replicate",
+        relaxed_to: str | None = None,
     ):
         super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
         self.group = point_group(group)
-        shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding)
+        if relaxed_to is not None and not self.relaxed:
+            raise ValueError("relaxed_to is for relaxed networks")
+        kept = None if relaxed_to is None else point_group(relaxed_to)
+        shared = dict(filter_banks=filter_banks, relaxed=self.relaxed, wall_padding=wall_padding, relaxed_to=kept)
         self.lifting = LiftingConv(self.group, self.irreps, self.frames, channels, **shared)
         self.blocks = Chain(
             ResidualBlock(lambda: GroupConv(self.group, channels, channels, **shared)) for _ in range(blocks)
@@ -77,7 +84,26 @@ class Strict(OctahedralNetwork):
 def relaxed_weights(model: nn.Module) -> dict[str, Tensor]:
     """The relaxed weights of every layer that has them: layer name to (filter bank, group element), detached."""
     return {
-        name.removesuffix(".relaxed_weights"): weights.detach().cpu()
-        for name, weights in model.named_parameters()
-        if name.endswith("relaxed_weights")
+        name: layer.weights().detach().cpu() for name, layer in model.named_modules() if isinstance(layer, RelaxedLayer)
     }
+
+
+def breaking_power(model: nn.Module) -> dict[str, Tensor]:
+    """How much of the relaxed weights lies in each irrep but the trivial one, over that, summed over layers.
+
+    Of a layer it is the mean over its filter banks of the squared length of the part in an irrep, over the squared
+    length of the mean.
+
+    Returns:
+        irrep of the network's group to a scalar, differentiable.
+    """
+    found: dict[str, Tensor] = {}
+    for layer in model.modules():
+        if isinstance(layer, RelaxedLayer):
+            weights = layer.weights()
+            parts = split_by_irrep(weights @ layer.tables.fourier.to(weights.dtype).T, layer.group)
+            power = {name: part.square().sum((-2, -1)) for name, part in parts.items()}
+            trivial = power.pop(layer.group.irreps[0].name)
+            for name, of_irrep in power.items():
+                found[name] = found.get(name, 0) + (of_irrep / trivial).mean()
+    return found

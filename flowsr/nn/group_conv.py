@@ -28,6 +28,7 @@ class GroupConv(RelaxedLayer):
         kernel_size: k, odd.
         filter_banks: L.
         relaxed: train w; otherwise it stays at 1.
+        relaxed_to: a subgroup that is kept while w is trained: w is the same for all elements of a coset of it.
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         bias: add a constant per output channel, the same for all g.
         gain: output deviation over input deviation at the start; the default makes up for an activation before the
@@ -49,6 +50,7 @@ class GroupConv(RelaxedLayer):
         gain: float = ACTIVATION_GAIN,
         activation: str | None = None,
         kernel: str | None = None,
+        relaxed_to: PointGroup | None = None,
     ):
         if activation is not None and activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
@@ -61,6 +63,7 @@ class GroupConv(RelaxedLayer):
             tables=tables,
             relaxed=relaxed,
             wall_padding=wall_padding,
+            relaxed_to=relaxed_to,
         )
         with torch.no_grad():
             self.filters.sub_(self.filters.mean((2, 3, 4), keepdim=True))
@@ -84,7 +87,7 @@ class GroupConv(RelaxedLayer):
         return group_convolution(
             features,
             self.filters,
-            self.relaxed_weights,
+            self.weights(),
             self.tables,
             paddings(boundary, self.wall_padding),
             bias=self.bias,

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from math import pi, prod
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowsr.errors import BadValue
 from flowsr.group.octahedral import PointGroup
 from flowsr.kernels.dense import FilterCache
 from flowsr.kernels.padding import PERIODIC, paddings
@@ -27,11 +29,14 @@ class RelaxedLayer(nn.Module):
         biases: number of biases.
         tables: the group's tables.
         relaxed: whether the relaxed weights are trained. If not they stay at 1, and the layer is exactly equivariant.
+        relaxed_to: a subgroup H that the layer commutes with whatever its relaxed weights become: w(h g) = w(g), one
+            weight for every coset H g. None: one for every element.
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
 
     Attributes:
         filters: psi; every bank starts with 1/filter_banks of the variance.
-        relaxed_weights: w, (filter_banks, n), all ones at the start.
+        relaxed_weights: w, (filter_banks, n), all ones at the start; of cosets (filter_banks, cosets).
+        deviation: standard deviation of the filters of all banks together at the start.
         bias: (biases,), zeros at the start, or None when there is none.
     """
 
@@ -43,6 +48,7 @@ class RelaxedLayer(nn.Module):
         tables: ConvolutionTables,
         relaxed: bool = True,
         wall_padding: str = "replicate",
+        relaxed_to: PointGroup | None = None,
     ):
         super().__init__()
         if min(filter_shape) < 1:
@@ -53,9 +59,16 @@ class RelaxedLayer(nn.Module):
         self.tables = tables
         self.wall_padding = wall_padding
         self.filters = nn.Parameter(torch.randn(filter_shape) * deviation / filter_shape[0] ** 0.5)
-        self.relaxed_weights = nn.Parameter(torch.ones(filter_shape[0], tables.group.order), requires_grad=relaxed)
+        self.deviation = float(deviation)
+        cosets = None if relaxed_to is None else torch.from_numpy(right_cosets(tables.group, relaxed_to))
+        self.register_buffer("cosets", cosets, persistent=False)
+        different = tables.group.order if cosets is None else int(cosets.max()) + 1
+        self.relaxed_weights = nn.Parameter(torch.ones(filter_shape[0], different), requires_grad=relaxed)
+        self._weights = FilterCache()
         self.bias = nn.Parameter(torch.zeros(biases)) if biases else None
         self.cache = FilterCache()
+
+    cosets: Tensor | None
 
     @property
     def group(self) -> PointGroup:
@@ -67,17 +80,40 @@ class RelaxedLayer(nn.Module):
         """Products that are summed for one output, of one filter bank."""
         return prod(self.filters.shape[2:])
 
+    def weights(self) -> Tensor:
+        """The relaxed weight of every element, (filter_banks, n)."""
+        if self.cosets is None:
+            return self.relaxed_weights
+        sources, cosets = (self.relaxed_weights,), self.cosets
+        return self._weights.get(sources, sources[0].dtype, lambda: sources[0][:, cosets])
+
     def train(self, mode: bool = True) -> Self:
         self.cache.clear()
+        self._weights.clear()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.cache.clear()
+        self._weights.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def extra_repr(self) -> str:
         return f"{self.group.name}, filters={tuple(self.filters.shape)}, relaxed={self.relaxed_weights.requires_grad}"
+
+
+def right_cosets(group: PointGroup, subgroup: PointGroup) -> np.ndarray:
+    """(n,) int64: [g] is the number of the coset H g of a subgroup H of ``group``.
+
+    Raises:
+        BadValue: no subgroup of ``group``.
+    """
+    try:
+        members = [group.index(matrix) for matrix in subgroup.matrices]
+    except ValueError:
+        raise BadValue(f"no subgroup of {group.name}", variable="relaxed_to", found=subgroup.name) from None
+    first = group.multiplication[members].min(axis=0)
+    return np.asarray(np.unique(first, return_inverse=True)[1])
 
 
 def check_shape(features: Tensor, expected: tuple[int, ...]) -> None:

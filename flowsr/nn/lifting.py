@@ -27,6 +27,7 @@ class LiftingConv(RelaxedLayer):
         kernel_size: k, odd.
         filter_banks: L.
         relaxed: train w; otherwise it stays at 1.
+        relaxed_to: a subgroup that is kept while w is trained: w is the same for all elements of a coset of it.
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         bias: add a constant per output channel, the same for all g.
         gain: output RMS over input RMS at the start.
@@ -44,6 +45,7 @@ class LiftingConv(RelaxedLayer):
         wall_padding: str = "replicate",
         bias: bool = True,
         gain: float = 1.0,
+        relaxed_to: PointGroup | None = None,
     ):
         tables = ConvolutionTables(group, kernel_size, irreps=irreps_in)
         dimension = tables.representation.shape[-1]
@@ -54,6 +56,7 @@ class LiftingConv(RelaxedLayer):
             tables=tables,
             relaxed=relaxed,
             wall_padding=wall_padding,
+            relaxed_to=relaxed_to,
         )
 
     def forward(self, field: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
@@ -70,7 +73,7 @@ class LiftingConv(RelaxedLayer):
         """
         _, _, channels_in, dimension, _ = self.filters.shape
         check_shape(field, (channels_in * dimension,))
-        weight = expanded(expand_lifting, field, (self.filters, self.relaxed_weights), self.tables, self.cache)
+        weight = expanded(expand_lifting, field, (self.filters, self.weights()), self.tables, self.cache)
         lifted: Tensor = convolve(field, weight, paddings(boundary, self.wall_padding)).unflatten(
             1, (-1, self.group.order)
         )

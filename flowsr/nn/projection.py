@@ -31,6 +31,7 @@ class Projection(RelaxedLayer):
         kernel_size: k, odd.
         filter_banks: L.
         relaxed: train w; otherwise it stays at 1.
+        relaxed_to: a subgroup that is kept while w is trained: w is the same for all elements of a coset of it.
         wall_padding: ``replicate``, ``reflect`` or ``zero``, for axes that are not periodic.
         upsample: s, cells of the result per cell and axis.
         bias: add a constant invariant field, where the representation has one.
@@ -50,6 +51,7 @@ class Projection(RelaxedLayer):
         upsample: int = 1,
         bias: bool = True,
         gain: float = ACTIVATION_GAIN,
+        relaxed_to: PointGroup | None = None,
     ):
         tables = ConvolutionTables(group, kernel_size, irreps=irreps_out, upsample=upsample)
         dimension, invariants = tables.invariants.shape
@@ -60,6 +62,7 @@ class Projection(RelaxedLayer):
             tables=tables,
             relaxed=relaxed,
             wall_padding=wall_padding,
+            relaxed_to=relaxed_to,
         )
 
     @property
@@ -80,7 +83,7 @@ class Projection(RelaxedLayer):
             ValueError: features of another shape, or an unknown boundary.
         """
         check_shape(features, (self.filters.shape[3], self.group.order))
-        weight = expanded(expand_projection, features, (self.filters, self.relaxed_weights), self.tables, self.cache)
+        weight = expanded(expand_projection, features, (self.filters, self.weights()), self.tables, self.cache)
         projected = convolve(features.flatten(1, 2), weight, paddings(boundary, self.wall_padding))
         field = subvoxels_to_space(projected.unflatten(1, (-1, self.tables.upsample**3)), self.tables.upsample)
         if self.bias is None:

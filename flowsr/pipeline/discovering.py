@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 
 from flowsr.config.study import Experiment
@@ -23,11 +24,16 @@ from flowsr.progress import SILENT, Progress
 from flowsr.report.html import HowMade
 from flowsr.report.symmetry_page import write_symmetry_report
 from flowsr.symmetry.discover import check_enough, conclude, train_one
+from flowsr.symmetry.equivariant import FieldNetwork
 from flowsr.symmetry.invariance import data_symmetry
+from flowsr.symmetry.order_parameter import Fitting, order_parameter
 from flowsr.symmetry.randomization import least_blocks
-from flowsr.symmetry.result import Discovery, Trained
+from flowsr.symmetry.result import Discovery, GroupName, OrderFinding, Trained
 from flowsr.symmetry.tasks import Samples, SampleSettings, read_samples
 from flowsr.symmetry.translation import homogeneity
+
+#: Of the order parameters: the least and the most snapshots, and how long the network is trained.
+FEW, MOST_SAMPLES, GRADIENT_ONLY = 6, 16, Fitting(iterations=20, rounds=0)
 
 FOLDER, FOUND, PAGE = "symmetry", "discovery.json", "report.html"
 
@@ -158,7 +164,27 @@ def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, i
                 blocks = samples.runs
             data = data_symmetry(samples.inputs, samples.grid, blocks=blocks, significance=significance)
     provenance = {**found.provenance, "name": settings.name, "inputs": inputs}
-    return replace(found, data=data, translation=translation, provenance=provenance)
+    order = _order_parameter(samples, settings) if settings.order_parameters else None
+    said = found.sentences if order is None else (*found.sentences[:-1], order.sentence, found.sentences[-1])
+    return replace(found, data=data, translation=translation, order=order, provenance=provenance, sentences=said)
+
+
+def _order_parameter(samples: Samples, settings: SymmetrySettings) -> OrderFinding | None:
+    """What an equivariant network lacks on one snapshot of each run or, of few runs, of each block; None off a periodic
+    grid."""
+    if settings.exact or samples.factor > 1 or samples.irreps_in != samples.irreps_out or not samples.grid.periodic:
+        return None
+    units = samples.runs if len(np.unique(samples.runs)) >= FEW else samples.blocks
+    _, first = np.unique(units, return_index=True)
+    if len(first) < FEW:
+        return None
+    chosen = first[:MOST_SAMPLES]
+    scaled = samples.normalized(torch.float64)
+    network = FieldNetwork(samples.irreps_in, samples.irreps_out, spacing=samples.grid.spacing)
+    network.predicts_change = False
+    found = order_parameter(network, scaled.inputs[chosen], scaled.targets[chosen], fitting=GRADIENT_ONLY)
+    missing = dict(zip(found.missing, found.names, strict=True))
+    return OrderFinding(missing, found.p_values, GroupName.of(found.kept), len(chosen))
 
 
 def _how_made(found: Discovery, settings: SymmetrySettings, inputs: dict[str, str]) -> HowMade:

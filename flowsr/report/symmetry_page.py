@@ -72,6 +72,9 @@ def _facts(discovery: Discovery) -> list[tuple[str, str]]:
         ("Explained by a symmetric network", f"{100 * fit['strict']:.1f} % of the target's power"),
         ("Explained by the relaxed one", f"{100 * fit['relaxed']:.1f} %"),
     ]
+    if discovery.order:
+        lacking = ", ".join(discovery.order.missing.values()) or "nothing"
+        facts.append(("An equivariant network lacks", lacking))
     if discovery.data:
         facts.append(("Found in the data alone", discovery.data.surviving.label))
     return facts

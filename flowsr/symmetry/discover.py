@@ -105,20 +105,12 @@ def discover_in_pairs(
     """:func:`discover` for stores of coarse / fine pairs, one a run.
 
     Raises:
-        FlowsrError: stores that cannot be read, a factor that does not divide theirs, a box that is no cube, or too few
-            independent snapshots.
+        FlowsrError: stores that cannot be read, a factor that does not divide theirs, or too few independent snapshots.
     """
     asked = SampleSettings(task="superres", variable=variable, decorrelation_turnovers=settings.decorrelation_turnovers)
     samples = read_samples(stores, asked, progress.share(0, 0.05))
     spare, rest = divmod(samples.factor, settings.factor) if settings.factor < samples.factor else (1, 0)
     require(not rest, "not a part of the pairs' factor", variable="discover.factor", expected=samples.factor)
-    require(
-        len(set(samples.grid.shape)) == 1,
-        "a symmetry is discovered in cubes",
-        variable="group",
-        expected="a group's name",
-        found=f"discovered, in boxes of {samples.grid.shape} cells",
-    )
     if spare > 1:
         samples = replace(samples, targets=torch.nn.functional.avg_pool3d(samples.targets, spare))
     return discover_samples(samples, seeds=settings.seeds, method=settings, progress=progress.share(0.05, 1))

@@ -223,6 +223,7 @@ class Discovery:
         exact: whether the data were taken to be free of noise, so that anything above rounding counts.
         data: statistics of the data itself under the 48 elements, without a network.
         translation: homogeneity along each axis.
+        order: what an equivariant network lacks (Curie's principle); None where it was not asked.
         provenance: settings, checksums, versions.
         sentences: the same in words.
     """
@@ -242,6 +243,7 @@ class Discovery:
     exact: bool
     data: DataSymmetry | None = None
     translation: Mapping[str, AxisHomogeneity] | None = None
+    order: OrderFinding | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
@@ -249,6 +251,11 @@ class Discovery:
     def p(self) -> float | None:
         """Probability of weights as far from the surviving group, if it is a symmetry; None without a null."""
         return next(c.p for c in self.candidates if c.name == self.surviving.name)
+
+    @property
+    def config_line(self) -> str:
+        """The line of an experiment's ``train.models`` that builds a network on the surviving group."""
+        return f'own: {{model: strict, options: {{group: "{self.surviving.name}"}}}}'
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries and lists, no NaN; keys are the names of the attributes, and ``group``."""
@@ -258,6 +265,32 @@ class Discovery:
     def from_json(cls, value: Mapping[str, Any]) -> Discovery:
         """The inverse of :meth:`to_json`."""
         return _typed(cls, {key: each for key, each in value.items() if key != "group"})
+
+
+@dataclass(frozen=True)
+class OrderFinding:
+    """What a strictly equivariant network lacks, see :mod:`flowsr.symmetry.order_parameter`.
+
+    Args:
+        missing: irrep of O(3) -> the quantity in words, ``1e along z``.
+        p_values: irrep -> probability of as much where nothing is missing.
+        kept: the largest subgroup that leaves what is missing as it is.
+        samples: independent snapshots.
+    """
+
+    missing: Mapping[str, str]
+    p_values: Mapping[str, float]
+    kept: GroupName
+    samples: int
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words."""
+        begin = f"Curie's principle, from {self.samples} snapshots: "
+        if not self.missing:
+            return begin + "an equivariant network lacks nothing that rises above chance."
+        said = ", ".join(f"{words} (p = {self.p_values[irrep]:.2g})" for irrep, words in self.missing.items())
+        return f"{begin}an equivariant network lacks {said}, which leaves {self.kept.name}."
 
 
 def plain(value: Any) -> Any:

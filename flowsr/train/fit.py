@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowsr.data.scales import FieldScales, normalized, scales_of
-from flowsr.errors import FlowsrError
+from flowsr.errors import FlowsrError, require
 from flowsr.files import replace_bytes, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
+from flowsr.models.octahedral import breaking_power
 from flowsr.progress import SILENT, Progress
 from flowsr.train.losses import Objective
 from flowsr.train.rates import groups_by_fan_in
@@ -109,12 +110,13 @@ def fit(
     every_epoch = ModelCheckpoint(
         dirpath=checkpoints, filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
     )
+    history_lines = _History(folder / HISTORY, progress, task.budget)
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
         devices=1,
         precision=resolve_precision(schedule.precision, device),
-        max_epochs=schedule.max_epochs,
-        callbacks=[_History(folder / HISTORY, progress), best, patience, every_epoch],
+        max_epochs=schedule.max_epochs if task.budget is None else -1,
+        callbacks=[*([task.budget] if task.budget else []), history_lines, best, patience, every_epoch],
         plugins=[_AtomicCheckpoints()],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -169,6 +171,11 @@ class _Regression(L.LightningModule):
         scored = tuple(n - 2 * h for n, h in zip(patches.grid.shape, patches.halo))
         fine_grid = patches.fine_grid or replace(patches.grid, shape=scored).refined(model.factor)
         self.objective = Objective(schedule.loss, fine_grid, model.irreps)
+        self.budget = None if schedule.seconds is None else _Budget(schedule.seconds)
+        known = breaking_power(model)
+        for name in schedule.penalty:
+            message, expected = "no such irrep in this network's group", ", ".join([*known, "all"])
+            require(name in known or name == "all", message, variable="train.penalty", expected=expected, found=name)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         coarse, fine = batch
@@ -184,6 +191,9 @@ class _Regression(L.LightningModule):
     def training_step(self, batch, index):
         loss = self.loss(batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        if self.schedule.penalty:
+            powers, weights = breaking_power(self.model), self.schedule.penalty
+            loss = loss + sum(weights.get(name, weights.get("all", 0.0)) * power for name, power in powers.items())
         return loss
 
     def validation_step(self, batch, index):
@@ -198,20 +208,51 @@ class _Regression(L.LightningModule):
 
     def configure_optimizers(self):
         rate = self.schedule.learning_rate
-        if self.schedule.rates == "by_fan_in":
-            weights = groups_by_fan_in(self.model, rate)
+        if self.schedule.rates != "equal":
+            weights = groups_by_fan_in(self.model, rate, matched=self.schedule.rates == "matched")
         else:
             weights = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=rate)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
+        if self.budget is not None:
+            decay = torch.optim.lr_scheduler.LambdaLR(optimizer, self.budget.rate)
+        else:
+            decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+
+class _Budget(Callback):
+    """Ends a fit when its training steps have taken so many seconds, validation not counted."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.spent = seconds, 0.0
+
+    def rate(self, step: int) -> float:
+        """Share of the learning rate: half a cosine over the seconds."""
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, self.spent / self.seconds)))
+
+    def _now(self, trainer) -> float:
+        return time.process_time() if trainer.strategy.root_device.type == "cpu" else time.perf_counter()
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        self.started = self._now(trainer)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        self.spent += self._now(trainer) - self.started
+        if self.spent >= self.seconds:
+            trainer.should_stop = True
+
+    def state_dict(self):
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state):
+        self.spent = state["spent"]
 
 
 class _History(Callback):
     """One JSON line per epoch; lines of an epoch that a kill cut short are dropped on resuming."""
 
-    def __init__(self, path: Path, progress: Progress):
-        self.path, self.progress = path, progress
+    def __init__(self, path: Path, progress: Progress, budget: _Budget | None = None):
+        self.path, self.progress, self.budget = path, progress, budget
 
     def on_train_start(self, trainer, module):
         self.lines = [line for line in read_history(self.path) if line["epoch"] < trainer.current_epoch]
@@ -227,9 +268,12 @@ class _History(Callback):
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self.earlier + time.perf_counter() - self.start, 3),
         }
+        if self.budget is not None:
+            line["training_seconds"] = round(self.budget.spent, 3)
         self.lines.append(line)
         write_text_atomic(self.path, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in self.lines))
-        done = (trainer.current_epoch + 1) / trainer.max_epochs
+        budget = self.budget
+        done = min(1.0, budget.spent / budget.seconds) if budget else (trainer.current_epoch + 1) / trainer.max_epochs
         loss = line["validation_loss"]
         said = "NaN or infinite, training diverged" if loss is None else f"{loss:.4f}"
         self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {said}")
@@ -280,6 +324,9 @@ def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
     if None in losses[-1:]:
         return True
     best = min(range(len(losses)), key=losses.__getitem__, default=0)
+    if schedule.seconds is not None:
+        spent = [line.get("training_seconds", 0.0) for line in read_history(history)][:whole]
+        return spent[-1] >= schedule.seconds or whole - 1 - best >= schedule.patience
     return whole >= schedule.max_epochs or whole - 1 - best >= schedule.patience
 
 

@@ -27,7 +27,7 @@ def fan_in(layer: nn.Module) -> int | None:
     return None
 
 
-def groups_by_fan_in(model: nn.Module, learning_rate: float) -> list[dict]:
+def groups_by_fan_in(model: nn.Module, learning_rate: float, matched: bool = False) -> list[dict]:
     """Parameter groups for Adam, the step size of every filter in inverse proportion to its layer's fan-in.
 
     Adam moves all weights of a layer by one step size. Its first steps have the signs of one common direction, so that
@@ -36,9 +36,15 @@ def groups_by_fan_in(model: nn.Module, learning_rate: float) -> list[dict]:
     fan-in every layer's output changes as much (Yang et al. 2022, arXiv 2203.03466, for the same network at any width).
     Biases, relaxed weights and the weights of other layers keep the learning rate.
 
+    That leaves relaxed weights behind: they are 1, filters of a sum of N are about 1/sqrt(N), and with their step a
+    filter changes by a share that is sqrt(N) times REFERENCE_FAN_IN / N that of a relaxed weight. ``matched`` gives a
+    relaxed weight the step that changes it by the same share as a filter of its layer: the filters' step over their
+    standard deviation at the start.
+
     Args:
         model: whose trainable parameters are grouped.
         learning_rate: step size of a layer with a fan-in of ``REFERENCE_FAN_IN``.
+        matched: whether relaxed weights move by the same share as filters.
 
     Returns:
         ``params`` and ``lr`` of every group, those with the learning rate itself first.
@@ -49,6 +55,8 @@ def groups_by_fan_in(model: nn.Module, learning_rate: float) -> list[dict]:
         if products is not None:
             filters = layer.filters if hasattr(layer, "filters") else layer.weight
             rates[id(filters)] = learning_rate * REFERENCE_FAN_IN / products
+            if matched and isinstance(layer, RelaxedLayer):
+                rates[id(layer.relaxed_weights)] = rates[id(filters)] / layer.deviation
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault(rates.get(id(parameter), learning_rate), []).append(parameter)

@@ -63,8 +63,12 @@ class Schedule:
     """Epochs without a better validation loss before stopping early."""
     learning_rate: float = 2e-3
     """Adam's initial step size."""
-    rates: Literal["equal", "by_fan_in"] = "equal"
-    """by_fan_in: step sizes over what a layer sums; group networks with blocks learn by it."""
+    rates: Literal["equal", "by_fan_in", "matched"] = "equal"
+    """by_fan_in: step sizes over what a layer sums; matched: and relaxed weights move by the same share as filters."""
+    penalty: Mapping[str, float] = field(default_factory=dict)
+    """On what relaxed weights break: weight by irrep of the network's group, or under `all`; none by default."""
+    seconds: float | None = None
+    """Instead of max_epochs: seconds of training steps, of CPU time on a CPU; the learning rate falls over them."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
     """auto: bf16 mixed precision on a device that has it, float32 elsewhere."""
 
@@ -74,10 +78,12 @@ class Schedule:
         for name, weight in self.loss.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"loss.{name} must be 0 or more, got {weight}")
-        for name in ("patch", "samples_per_epoch", "batch_size", "max_epochs", "patience", "learning_rate"):
+        for name in ("patch", "samples_per_epoch", "batch_size", "max_epochs", "patience", "learning_rate", "seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if not all(math.isfinite(weight) and weight >= 0 for weight in self.penalty.values()):
+            raise ValueError(f"penalty must be 0 or more, got {dict(self.penalty)}")
         if self.patch_halo < 0:
             raise ValueError(f"patch_halo must not be negative, got {self.patch_halo}")
 

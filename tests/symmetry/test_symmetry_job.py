@@ -200,3 +200,22 @@ def test_configurations_load_and_read_back(name):
     loaded = load_symmetry(f"configs/symmetry/{name}.yaml")
     assert parse_symmetry(yaml.safe_load(yaml.safe_dump(loaded.as_json()))) == loaded
     assert loaded.simulate is not None and loaded.decorrelation_turnovers == 2.0
+
+
+def test_what_is_missing_and_the_line_of_config_end_the_report(tmp_path, capsys):
+    """Velocities that turn about z between two snapshots: C4h is left, and a network lacks an axial vector along z."""
+    paths = []
+    for seed in range(8):
+        now = white(1, 4, seed=seed).numpy()
+        later = now + 0.3 * np.stack([-now[:, 1], now[:, 0], 0 * now[:, 2]], axis=1)
+        paths.append(velocity_store(tmp_path / f"run_{seed}.zarr", np.concatenate([now, later])))
+    command = ["symmetry", *(f"--input={path}" for path in paths), "--task=dynamics", f"--output={tmp_path / 'out'}"]
+    assert main([*command, *(f"--set={each}" for each in (*QUICK, "turnover_time=0.1"))]) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert 'own: {model: strict, options: {group: "C4h [001]"}}' in said
+    assert "an equivariant network lacks 1e along z" in said and "which leaves C4h [001]" in said
+    found = Discovery.from_json(json.loads((tmp_path / "out/symmetry/discovery.json").read_text()))
+    assert list(found.order.missing) == ["1e"] and found.order.samples == 8 and found.order.p_values["1e"] < 0.002
+    assert found.order.kept.name == found.surviving.name == "C4h [001]"
+    page = (tmp_path / "out/symmetry/report.html").read_text()
+    assert "An equivariant network lacks" in page and "1e along z" in page

@@ -12,6 +12,7 @@ from flowsr.data.scales import scales_of
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model
+from flowsr.models.octahedral import breaking_power
 from flowsr.train.fit import HISTORY, PatchPair, Schedule, discard_checkpoints, fit, read_history, resolve_precision
 
 CELLS = 4
@@ -203,3 +204,34 @@ def test_mixed_precision_trains_too(tmp_path):
     schedule = Schedule(max_epochs=2, patience=2, batch_size=2, learning_rate=1e-2, precision="bf16-mixed")
     fitted = fit(model, patches(), schedule, tmp_path, device="cpu")
     assert fitted.history[-1]["validation_loss"] < fitted.history[0]["train_loss"]
+
+
+def test_a_budget_of_seconds_ends_the_fit_and_takes_the_step_size_to_zero(tmp_path):
+    """Whatever max_epochs says; and a cut fit has what is left of the seconds."""
+    schedule = replace(SCHEDULE, max_epochs=1, patience=1000, seconds=0.4)
+    fitted = fit(network(), patches(), schedule, tmp_path / "whole", device="cpu")
+    spent = [line["training_seconds"] for line in fitted.history]
+    assert len(spent) > 1 and spent[-2] < 0.4 <= spent[-1] < 1.0
+    assert fitted.history[-1]["learning_rate"] < 1e-3 * SCHEDULE.learning_rate < fitted.history[0]["learning_rate"]
+    with pytest.raises(Cut):
+        fit(network(), patches(), schedule, tmp_path / "cut", device="cpu", progress=cut_after(3))
+    before = [line["training_seconds"] for line in read_history(tmp_path / "cut" / HISTORY)]
+    resumed = fit(network(), patches(), schedule, tmp_path / "cut", device="cpu").history
+    spent = [line["training_seconds"] for line in resumed]
+    assert len(before) == 3 and spent[:2] == before[:2] and spent == sorted(spent) and 0.4 <= spent[-1] < 1.0
+    assert fit(network(1), patches(), schedule, tmp_path / "cut", device="cpu").history == resumed
+
+
+def test_a_penalty_keeps_relaxed_weights_together(tmp_path):
+    def spread(penalty, folder):
+        torch.manual_seed(0)
+        model = build_model("relaxed", Task(2), group="C2v(100;100)[100]", channels=1)
+        schedule = replace(SCHEDULE, rates="matched", penalty=penalty)
+        fit(model, patches(), schedule, tmp_path / folder, device="cpu")
+        return sum(power.item() for power in breaking_power(model).values())
+
+    free, held = spread({}, "free"), spread({"all": 10.0}, "held")
+    assert held < 0.5 * free
+    with pytest.raises(FlowsrError) as refused:
+        spread({"T1u": 1.0}, "unknown")
+    assert refused.value.variable == "train.penalty" and "B1" in refused.value.expected

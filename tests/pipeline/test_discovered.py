@@ -1,0 +1,91 @@
+"""`group: discovered`: an experiment finds the symmetry of its training pairs and builds networks on it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from flowsr.cli import main
+from flowsr.config.study import parse_experiment
+from flowsr.errors import FlowsrError
+from flowsr.models import load_model
+from flowsr.pipeline import stages
+from flowsr.testing import assert_equivariant
+from tests.symmetry.maps import white
+from tests.symmetry.stores import velocity_store
+
+TRUTH = "D4h [001]"
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory):
+    """Three runs of noise, smoother along z than across: of the cube's symmetries, those of a square prism are left."""
+    folder, fields = tmp_path_factory.mktemp("layered"), white(48, 8, seed=1).numpy()
+    k = np.fft.fftfreq(8) * 8
+    squared = k[:, None, None] ** 2 + k[None, :, None] ** 2 + 12 * k**2
+    fields = np.fft.ifftn(np.fft.fftn(fields, axes=(-3, -2, -1)) * np.exp(-squared / 16), axes=(-3, -2, -1)).real
+    return [velocity_store(folder / f"run_{i}.zarr", part) for i, part in enumerate(np.split(fields, 3))]
+
+
+def stated(inputs, output):
+    return {
+        "name": "layered",
+        "output": str(output),
+        "threads": 1,
+        "device": "cpu",
+        "ingest": {
+            "inputs": [str(path) for path in inputs],
+            "factor": 2,
+            "split": {"turnover_time": 0.1, "decorrelation_turnovers": 1.0},
+        },
+        "discover": {
+            "seeds": [0],
+            "training": {"epochs": 3},
+            "network": {"channels": 2},
+            "significance": {"draws": 199},
+            "decorrelation_turnovers": 0.0,
+        },
+        "train": {
+            "models": {
+                "own": {"model": "strict", "options": {"group": "discovered", "channels": 1}},
+                "cube": {"model": "strict", "options": {"group": "Oh", "channels": 1}},
+            },
+            "samples_per_epoch": 2,
+            "batch_size": 2,
+            "max_epochs": 1,
+        },
+        "compare": {"baselines": ["nearest"], "metrics": ["nrmse"]},
+    }
+
+
+def test_the_group_is_found_used_and_told(tmp_path, layered, capsys):
+    config = tmp_path / "layered.yaml"
+    config.write_text(yaml.safe_dump(stated(layered, tmp_path / "run")))
+    assert [main([stage, str(config)]) for stage in ("ingest", "train", "upscale", "compare")] == [0] * 4
+    capsys.readouterr()
+    found = json.loads((tmp_path / "run/symmetry/discovery.json").read_text())
+    assert found["surviving"]["name"] == TRUTH and found["false_alarm_rate"] == 0.05
+    p = next(c["p"] for c in found["candidates"] if c["name"] == TRUTH)
+    own = load_model(tmp_path / "run/train/own")
+    with torch.no_grad():
+        own.projection.filters.normal_()
+    assert own.group.name == TRUTH and own.group.order == 16
+    assert_equivariant(own, TRUTH)
+    card = json.loads((tmp_path / "run/train/own/model.json").read_text())
+    assert card["training"]["discovered"] == {"group": TRUTH, "p": p, "rate": 0.05}
+    assert "discovered" not in json.loads((tmp_path / "run/train/cube/model.json").read_text())["training"]
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"{TRUTH}, discovered in the training pairs (p = {p:.2g}" in page and f"own, on {TRUTH}" in page
+    again = stages.stage("train", parse_experiment(yaml.safe_load(config.read_text())))
+    assert all(done.reused for done in again) and "discover symmetry" in [done.step.title for done in again]
+
+
+def test_a_factor_that_is_no_part_of_the_pairs_is_refused(tmp_path, layered):
+    experiment = stated(layered, tmp_path / "run")
+    experiment["ingest"]["factor"], experiment["discover"]["factor"] = 4, 3
+    with pytest.raises(FlowsrError) as refused:
+        for stage in ("ingest", "train"):
+            stages.stage(stage, parse_experiment(experiment))
+    assert refused.value.variable == "discover.factor" and refused.value.expected == 4

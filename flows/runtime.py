@@ -18,7 +18,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed, State
 
 from flowsr.errors import FlowsrError, circumstance
-from flowsr.progress import Progress, plain_lines
+from flowsr.progress import PrintableLines, Progress, plain_lines
 
 log = logging.getLogger("flowsr.flows")
 
@@ -91,6 +91,8 @@ def logs_of_run() -> Iterator[None]:
     logger = logging.getLogger("flowsr")
     level = logger.level
     added = [] if any(isinstance(handler, APILogHandler) for handler in logger.handlers) else [APILogHandler()]
+    for handler in added:
+        handler.setFormatter(PrintableLines())
     logger.handlers += added
     logger.setLevel(logging.INFO)
     try:

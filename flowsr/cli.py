@@ -16,7 +16,7 @@ from rich.text import Text
 
 from flowsr import __version__
 from flowsr.errors import FlowsrError, circumstance, printable
-from flowsr.progress import shown
+from flowsr.progress import PrintableLines, shown
 
 if TYPE_CHECKING:
     from flowsr.data.open import ReadOptions
@@ -689,16 +689,9 @@ def _prepare(config: Path, overrides: list[str] | None):
 
 def _logs() -> None:
     lines = logging.StreamHandler()
-    lines.setFormatter(_Lines())
+    lines.setFormatter(PrintableLines())
     logging.basicConfig(handlers=[lines], level=logging.WARNING)
     logging.getLogger("flowsr").setLevel(logging.INFO)
-
-
-class _Lines(logging.Formatter):
-    """Messages alone, and nothing in them that a terminal would obey."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
 
 
 def _show_comparison(outcome) -> None:

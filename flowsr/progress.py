@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,14 @@ if TYPE_CHECKING:  # a GPU node computes without rich
 
 #: How progress is shown: told which piece of work, the fraction done (0 to 1) and a short message.
 Show = Callable[[str, float, str], None]
+
+
+class PrintableLines(logging.Formatter):
+    """Messages alone, and nothing in them that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record's line."""
+        return printable(super().format(record))
 
 
 class Progress:

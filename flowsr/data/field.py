@@ -187,8 +187,8 @@ def _check_variable(dataset, name, file) -> None:
     if array.dims != SCALAR_DIMS and not is_vector(array.dims):
         expected = f"{VECTOR_DIMS} or {SCALAR_DIMS}"
         raise refused("dims are not in flowsr's order", expected=expected, found=tuple(array.dims))
-    if array.dtype.kind != "f":
-        raise refused("not real numbers", expected="a float dtype", found=array.dtype)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise refused("not real numbers", expected="a dtype float16, float32 or float64", found=array.dtype)
     if 0 in array.shape:
         raise refused("an axis is empty", found=f"shape {array.shape}")
     components = array.shape[1] if is_vector(array.dims) else 1

@@ -152,7 +152,8 @@ class Inspection:
         for name, value in asdict(self.data_set).items() if self.data_set is not None else ():
             if value is not None:
                 lines.append(f"{name if name != 'name' else 'data set':<12}{' '.join(value.split())}")
-        return lines + [f"note        {note}" for note in self.notes]
+        lines += [f"note        {note}" for note in self.notes]
+        return [line.replace("\n", "\\n") for line in lines]
 
     def _axis(self, axis: int) -> str:
         grid = self.grid

@@ -104,6 +104,7 @@ class Field:
         bad = BadValues(self.array).mask(values)
         if bad.any():
             values = np.where(bad, np.nan, values)
+        values = values.astype(np.float32) if values.dtype == np.float16 else values
         return values if values.ndim == 4 else values[None]
 
     def at(self, times: Sequence[float], of: str) -> Field:

@@ -219,7 +219,7 @@ def gradient_density(totals: Totals, kind: str) -> Curve:
     """
     rows = slice(0, 3) if kind == "longitudinal" else slice(3, 9)
     scale = math.sqrt(np.diag(totals["gradient"])[rows].mean() / totals["gradient_volume"])
-    if not scale > 0:
+    if not 0 < scale < math.inf:
         return Curve(torch.zeros(0), torch.zeros(0))
     half = _BINS // 2
     finite = np.arange(255 << (_BIN_BITS - 9), dtype=np.uint32)  # bins of finite numbers, where each begins

@@ -27,7 +27,7 @@ import numpy as np
 from flowsr.errors import FlowsrError, require, unreadable
 
 # Seconds that a look may take, and bytes of the file a second beyond that: VTK reads text some twenty times as fast.
-PATIENCE = 60
+PATIENCE = 20
 SLOWEST = 500_000
 # Bytes of memory that a look may take: these, and so many times the file.
 MEMORY = 4 << 30
@@ -58,7 +58,7 @@ def first_look(
         path: the file or folder; the function's first argument.
         function: ``module:name`` of it. Its module is imported in the process, with everything that it imports.
         arguments: what it is called with besides, as JSON can say it.
-        seconds: that it may take, on the clock; default: a minute, and more for a large file.
+        seconds: that it may take, on the clock; default: 20, and more for a large file.
         processor: seconds that it may take of the processor; default: as many.
         memory: bytes of address space it may take; default: 4 GiB and eight times the file.
 

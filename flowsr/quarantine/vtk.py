@@ -22,7 +22,8 @@ from vtkmodules.vtkCommonDataModel import vtkDataObject
 from flowsr.errors import FlowsrError, require, unreadable
 from flowsr.quarantine import CELLS, MASKS, NODES, OWN_WORDS, without_value
 
-PIECE = re.compile(rb"<Piece[^>]*?\bExtent\s*=\s*[\"']([-\d\s]+)[\"'].*?(<(Coordinates|Points)\b.*?</\3>)", re.DOTALL)
+EXTENT = re.compile(rb"\bExtent\s*=\s*[\"']([-\d\s]+)[\"']")
+NODES_OF_PIECE = re.compile(rb"<(Coordinates|Points)\b")
 TIME_NAMES = ("TimeValue", "TIME", "time")
 HEAD = 4096
 #: Kind of grid, as a file names it, to VTK's reader.
@@ -112,9 +113,10 @@ def _check_xml(path: Path) -> None:
         require(whole, "cut short", file=path, expected="</VTKFile> at its end", found=found)
         end = content.find(b"<AppendedData")
         end = end if end >= 0 else size
-        image = re.compile(rb"<ImageData\b[^>]*>").search(content, 0, end)
+        start = content.find(b"<ImageData", 0, end)
+        image = content[start : content.find(b">", start, end) + 1] if start >= 0 else b""
         # For an origin or a spacing that is no number VTK takes its own.
-        given = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image[0]) if image else []
+        given = re.findall(rb"\b(Origin|Spacing)\s*=\s*[\"']([^\"']*)", image)
         for key, text in given:
             origin, found = np.array(text.split(), dtype=float), repr(text.decode("utf-8", "replace"))[:80]
             three = origin.size == 3 and np.isfinite(origin).all()
@@ -124,13 +126,27 @@ def _check_xml(path: Path) -> None:
             possible = int(claim[1][:20]) <= GREATEST_RATIO * size
             require(possible, "claims more numbers than it can hold", file=path, found=claim[1].decode()[:40])
         # Coordinates or points that are fewer than the nodes VTK fills up with whatever is in memory.
-        for piece in () if image else PIECE.finditer(content, 0, end):
-            extent = [int(word) for word in piece[1].split()]
+        for extent, grid in () if image else _pieces(content, end):
             nodes = _sides(extent, NODES)
-            wanted = [3 * int(np.prod(nodes, dtype=object))] if piece[2].startswith(b"<Points") else list(nodes)
-            found = [_count(item, content, end) for item in ElementTree.fromstring(piece[2]).findall("DataArray")]
+            wanted = [3 * int(np.prod(nodes, dtype=object))] if grid.startswith(b"<Points") else list(nodes)
+            found = [_count(item, content, end) for item in ElementTree.fromstring(grid).findall("DataArray")]
             message, expected = "coordinates and grid disagree", f"{wanted} numbers for the extent {extent}"
             require(found == wanted, message, file=path, variable="Coordinates", expected=expected, found=found)
+
+
+def _pieces(content: mmap.mmap, end: int) -> Iterator[tuple[list[int], bytes]]:
+    """Extent of each piece of a grid, and the XML of its coordinates or points; each byte is looked at a few times."""
+    start = content.find(b"<Piece", 0, end)
+    while start >= 0:
+        inner = content.find(b">", start, end)
+        following = content.find(b"<Piece", inner, end) if inner >= 0 else -1
+        stop = following if following >= 0 else end
+        extent = EXTENT.search(content, start, inner) if inner >= 0 else None
+        grid = NODES_OF_PIECE.search(content, inner, stop) if extent else None
+        close = content.find(b"</%s>" % grid[1], grid.end(), stop) if grid else -1
+        if close >= 0:
+            yield [int(word) for word in extent[1].split()], content[grid.start() : content.find(b">", close) + 1]
+        start = following
 
 
 def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:

@@ -22,6 +22,8 @@ from flowsr.quarantine.hdf5 import dataset_at
 
 # Elements that refer to one another, at most, on the way to an array.
 MOST_ITEMS = 256
+MOST_REFERENCES = 32
+REFERENCE = re.compile(r"(/[\w:]+(\[\d+\]|\[@\w+=('[^']*'|\"[^\"]*\")\])?)+")
 TOPOLOGIES = ("3dcorectmesh", "corectmesh", "3drectmesh", "rectmesh")
 COUNTS = {"scalar": 1, "vector": 3, "tensor6": 6, "tensor": 9}
 # XDMF has xx xy xz yy yz zz where VTK, and what follows here, has xx yy zz xy yz xz.
@@ -137,18 +139,21 @@ class _Light:
             self.require(temporal, message, grid.get("Name"), expected=expected, found=found)
             yield from self._grids(grid)
 
-    def meant(self, element: ElementTree.Element) -> ElementTree.Element:
+    def meant(self, element: ElementTree.Element, left: int = MOST_REFERENCES) -> ElementTree.Element:
         """An element, or the one that it refers to."""
         reference = element.get("Reference")
         reference = (element.text or "").strip() if reference == "XML" else reference
         if not reference:
             return element
+        # Names from the root down, each with a number or an attribute at most; wildcards could take for ever.
+        plain = REFERENCE.fullmatch(reference)
         try:
-            found = self.root.find(reference.removeprefix("/Xdmf/")) if reference.startswith("/Xdmf/") else None
+            found = self.root.find(reference.removeprefix("/Xdmf/")) if plain else None
         except (SyntaxError, KeyError):
             found = None
         self.require(found is not None, "a reference to nothing", found=reference[:200])
-        return self.meant(found)
+        self.require(left > 0, "references that lead to each other", found=reference[:200])
+        return self.meant(found, left - 1)
 
     def times(self, grids: list[_Grid]) -> np.ndarray:
         """Times of the grids: of their own, or of the collection."""

@@ -69,6 +69,13 @@ def arrays_of(group: zarr.Group) -> Iterator[tuple[str, zarr.Array]]:
             yield name, bounded(array)
 
 
+def groups_of(group: zarr.Group) -> list[str]:
+    """The names of the groups in a group."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sorted(group.group_keys())
+
+
 def bounded(array: zarr.Array) -> zarr.Array:
     """An array whose codecs are told what may come out of them.
 

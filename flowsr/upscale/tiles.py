@@ -123,6 +123,7 @@ def upscale_tile(
         (component, factor x, factor y, factor z) for the cells ``start`` to ``stop`` of the tile, on the CPU.
     """
     coarse = torch.from_numpy(np.ascontiguousarray(read(tuple(span.cells for span in tile))))
+    coarse = coarse.float() if coarse.dtype == torch.half else coarse  # whose sums overflow, and which has no transform
     if device == "cuda":
         coarse = coarse.pin_memory()
     if coarse.dtype == torch.float16:  # too few digits to compute with

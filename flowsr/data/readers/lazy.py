@@ -82,7 +82,7 @@ class LazyArray(BackendArray):
         """
         index = (slice(None),) * len(self.shape) if index is None else index
         shape = [len(range(n)[part]) for n, part in zip(self.shape, index) if isinstance(part, slice)]
-        with one_line(self.file, self.variable):
+        with one_line(self.file, self.variable), np.errstate(all="ignore"):
             return np.asarray(self.load(index) if all(shape) else np.empty(shape), dtype=self.dtype)
 
 

@@ -29,7 +29,7 @@ class ZarrReader(Reader):
     def open(self, path: Path, request: Request) -> xr.Dataset:
         import zarr
 
-        from flowsr.quarantine.zarr import arrays_of, open_node
+        from flowsr.quarantine.zarr import arrays_of, groups_of, open_node
 
         group = request.group
         folder = path / group if group else path
@@ -40,7 +40,7 @@ class ZarrReader(Reader):
         opened = open_node(folder)
         bare = isinstance(opened, zarr.Array)
         require(not bare, "a bare array", file=folder, expected="a group with a field and its coordinates")
-        arrays, groups = dict(arrays_of(opened)), sorted(opened.group_keys())
+        arrays, groups = dict(arrays_of(opened)), groups_of(opened)
         hint = f"name a group: {', '.join(groups)}"
         require(arrays or not groups, "no field at the top of this store", file=folder, hint=hint)
         found = {}

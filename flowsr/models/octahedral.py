@@ -7,13 +7,15 @@ learn not to.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.group import point_group, split_by_irrep
 from flowsr.models.base import MODELS, LearnedUpscaler, Task
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
-from flowsr.nn.layer import RelaxedLayer
+from flowsr.nn.layer import RelaxedLayer, right_cosets
+from flowsr.nn.pointwise import WallWeights, wall_functions
 
 
 class OctahedralNetwork(LearnedUpscaler):
@@ -27,6 +29,8 @@ class OctahedralNetwork(LearnedUpscaler):
         filter_banks: filter banks L of each layer, mixed by its relaxed weights.
         relaxed_to: a subgroup of ``group`` that training cannot break: a relaxed network starts with all of ``group``
             and ends with this at the least.
+        wall_functions: functions of the distance to the nearest wall that the relaxed weights depend on as well, the
+            same for all elements in a strict network; 0 for none. More than 0 needs whole fields.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
             ``zero``.
 
@@ -45,9 +49,12 @@ class OctahedralNetwork(LearnedUpscaler):
         filter_banks: int = 1,
         wall_padding: str = "replicate",
         relaxed_to: str | None = None,
+        wall_functions: int = 0,
     ):
         super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
+        if wall_functions < 0:
+            raise ValueError(f"wall_functions must not be negative, got {wall_functions}")
         self.group = point_group(group)
         if relaxed_to is not None and not self.relaxed:
             raise ValueError("relaxed_to is for relaxed networks")
@@ -60,10 +67,22 @@ class OctahedralNetwork(LearnedUpscaler):
         self.projection = Projection(self.group, channels, self.irreps, upsample=self.factor, **shared)
         nn.init.zeros_(self.projection.filters)  # training starts from the interpolation
         self.activation = nn.GELU()
-        self.halo = 2 + 2 * blocks
+        self.wall_functions, self.halo = wall_functions, 2 + 2 * blocks
+        if wall_functions:
+            numbers = torch.zeros(self.group.order, dtype=torch.int64)
+            if self.relaxed:
+                numbers = torch.arange(len(numbers)) if kept is None else torch.tensor(right_cosets(self.group, kept))
+            self.walls, self.halo = nn.ModuleList(WallWeights(numbers, wall_functions) for _ in range(blocks + 1)), None
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
-        features = self.blocks(self.lifting(coarse, grid.boundary), grid.boundary)
+        features = self.lifting(coarse, grid.boundary)
+        if self.wall_functions:
+            phi = wall_functions(grid, self.wall_functions).to(features.device)
+            for walls, block in zip(self.walls, self.blocks, strict=False):
+                features = block(walls(features, phi), grid.boundary)
+            features = self.walls[-1](features, phi)
+        else:
+            features = self.blocks(features, grid.boundary)
         return self.projection(self.activation(features), grid.boundary)
 
 

@@ -12,6 +12,7 @@ from flowsr.models import Task, build_model, relaxed_weights
 from flowsr.models.octahedral import breaking_power
 from flowsr.nn import GroupConv
 from flowsr.nn.layer import right_cosets
+from flowsr.nn.pointwise import wall_functions
 from flowsr.train.rates import REFERENCE_FAN_IN, groups_by_fan_in
 
 CHANNEL = "C2v(100;100)[100]"
@@ -106,3 +107,33 @@ def test_breaking_power_by_irrep():
     assert sum(power.item() for power in found.values()) == pytest.approx(1 / 12)
     found["T1u"].backward()
     assert float(model.lifting.relaxed_weights.grad.norm()) > 0
+
+
+def test_wall_functions_are_equal_at_mirrored_places_and_cosines_of_the_angle():
+    centers = tuple(1 - np.cos(np.pi * (np.arange(6) + 0.5) / 6))
+    grid = Grid(
+        (2, 6, 4), spacing=(1.0, 1 / 3, 1.0), boundary=("periodic", "wall", "periodic"), centers=(None, centers, None)
+    )
+    found = wall_functions(grid, 2)
+    assert found.shape == (2, 1, 6, 1) and torch.allclose(found, found.flip(2))
+    angle = np.pi * (np.arange(3) + 0.5) / 6
+    assert np.allclose(found[:, 0, :3, 0], [np.cos(2 * angle), np.cos(4 * angle)])
+    assert not wall_functions(Grid((2, 2, 2)), 1).any()
+
+
+@pytest.mark.parametrize("name, options", [("strict", {}), ("relaxed", {"relaxed_to": CHANNEL})])
+def test_weights_that_know_the_distance_to_a_wall_keep_what_the_walls_keep(name, options):
+    torch.manual_seed(0)
+    model = build_model(name, Task(2), group="Oh", channels=1, wall_functions=2, **options).double()
+    coarse = torch.randn(1, 3, *GRID.shape, dtype=torch.float64)
+    with torch.no_grad():
+        model.projection.filters.normal_()
+        before = model(coarse, GRID)
+        for walls in model.walls:
+            walls.weights.normal_()
+        assert not torch.allclose(model(coarse, GRID), before)  # the weights do something
+    kept = [WHOLE.index(m) for m in point_group(CHANNEL).matrices]
+    assert max(error(model, g) for g in (range(48) if name == "strict" else kept)) < 1e-10
+    if name == "relaxed":
+        assert min(error(model, g) for g in range(48) if g not in kept) > 1e-6
+    assert model.halo is None  # the distance is known in whole fields only

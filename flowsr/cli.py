@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -425,12 +426,31 @@ def symmetry(
 def inspect(
     file: Annotated[Path, Parameter(help="A file, a Zarr store, a folder of BLASTNet cubes, or a manifest.")],
     *,
+    manifest: Annotated[
+        bool, Parameter(negative=(), help="Print a manifest that reads the file, ready to save, in place of a report.")
+    ] = False,
     read: Read = Read(),
 ):
-    """Say what a file is: layout, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size."""
-    from flowsr.data import inspect as look
+    """Say what a file is: layout, variables, grid, boundaries, ranges, divergence, spectrum. Seconds at any size.
 
-    _say(*look(file, read.options()).lines())
+    Of a file that cannot be read, or with `--manifest`, it prints the manifest that would read it, as far as the file
+    tells: `flowsr inspect FILE --manifest > mine.yaml`, fill the blanks, and `flowsr inspect mine.yaml`.
+    """
+    from flowsr.data import inspect as look
+    from flowsr.data.suggest import suggested_manifest
+
+    options = read.options()
+    if manifest:
+        print(printable(suggested_manifest(file, options)), end="")
+        return
+    try:
+        lines = look(file, options).lines()
+    except FlowsrError as error:
+        with suppress(FlowsrError):
+            if file.exists() and file.suffix not in (".yaml", ".yml") and error.__cause__ is None:
+                print(printable(suggested_manifest(file, options)), end="")
+        raise
+    _say(*lines)
 
 
 @app.command

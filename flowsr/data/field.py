@@ -194,7 +194,8 @@ def _check_variable(dataset, name, file) -> None:
     components = array.shape[1] if is_vector(array.dims) else 1
     irreps = array.attrs.get("irreps")
     if irreps is None:
-        raise refused("the field type is not stated", expected="an attribute irreps, such as '1o'")
+        hint = f"--irreps {name}=1o for a vector, 0e for a scalar, or irreps in a manifest"
+        raise refused("the field type is not stated", expected="an attribute irreps, such as '1o'", hint=hint)
     try:
         dimension = irreps_dimension(irreps)
     except (ValueError, TypeError):
@@ -221,7 +222,10 @@ def _axis(dataset, name, boundary, file) -> _Axis:
     steps = np.diff(centers)
     mean = float(centers[-1] - centers[0]) / len(steps)
     if np.abs(steps - mean).max() <= UNIFORM_TOLERANCE * mean:
-        return _Axis(centers, mean, float(centers[0] - mean / 2), False)
+        low, high = float(centers[0] - mean / 2), float(centers[-1] + mean / 2)
+        ends = (low, high) if boundary == "periodic" else _extent(dataset, name, centers, file)
+        if np.allclose(ends, (low, high), rtol=0, atol=0.01 * mean):
+            return _Axis(centers, mean, low, False)
     if boundary == "periodic":
         expected, found = "a uniform spacing, or another boundary", f"steps from {steps.min():.6g} to {steps.max():.6g}"
         raise FlowsrError("a periodic axis is stretched", file=file, variable=name, expected=expected, found=found)
@@ -249,7 +253,10 @@ def _increasing(dataset, name, file) -> np.ndarray:
     """The values of a coordinate, float64."""
     refused = partial(FlowsrError, file=file, variable=name)
     if name not in dataset.coords:
-        raise refused("a coordinate is missing", expected=f"numbers {name}({name})")
+        hint = (
+            "times: [0.0, ...] in a manifest" if name == "time" else "--lengths, or coordinates or grid in a manifest"
+        )
+        raise refused("a coordinate is missing", expected=f"numbers {name}({name})", hint=hint)
     values = np.asarray(dataset.coords[name].values)
     if values.dtype.kind not in "fiu" or values.ndim != 1:
         raise refused("not a coordinate", expected=f"real numbers {name}({name})", found=values.dtype)
@@ -264,7 +271,8 @@ def _boundary(dataset, file) -> tuple[str, str, str]:
     boundary, refused = dataset.attrs.get("boundary"), partial(FlowsrError, file=file, variable="boundary")
     known = f"three of {', '.join(BOUNDARIES)}"
     if boundary is None:
-        raise refused("the boundaries are not stated", expected=f"an attribute with {known}")
+        hint = "--boundary periodic,wall,periodic, or boundary in a manifest"
+        raise refused("the boundaries are not stated", expected=f"an attribute with {known}", hint=hint)
     listed = [boundary] if isinstance(boundary, str) else list(np.ravel(boundary))
     if len(listed) != 3 or any(b not in BOUNDARIES for b in listed):
         raise refused("unknown boundaries", expected=known, found=listed)

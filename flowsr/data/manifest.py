@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import socket
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin, urlparse
@@ -23,17 +23,19 @@ import xarray as xr
 from flowsr.data.field import SPACE, grid_of, validate
 from flowsr.data.readers.base import READERS, Boundary, ReadOptions, Request, accepting, fill_defaults, read
 from flowsr.data.readers.lazy import FromVariable, Join
+from flowsr.data.readers.units import alike, from_reference, in_length, in_units, note
 from flowsr.errors import FlowsrError, contradiction, missing_file, missing_variable
 from flowsr.files import check_ours, file_checksum, open_new
 
 log = logging.getLogger(__name__)
 
-Axis = Literal["time", "component", "x", "y", "z"]
 Space = Literal["x", "y", "z"]
 SplitName = Literal["train", "validation", "test"]
 
 #: Dataset attributes that a manifest may declare.
 ATTRIBUTES = ("boundary", "viscosity", "length_units")
+#: How coarse fields were made; files of one run agree on it.
+OPERATOR = ("degrade_operator", "degrade_factor", "weight", "width")
 SCHEMES = ("https",)
 BLOCK = 1 << 20
 TIMEOUT = 30
@@ -53,12 +55,16 @@ class ManifestVariable:
     """Physical unit, 1 where the data are non-dimensional; default: the file's, or 1."""
     path: str | list[str] | None = None
     """Array inside the file, or one array a component."""
-    axes: list[Axis] | None = None
-    """What the array's axes are, in order."""
+    axes: list[str] | None = None
+    """What the array's axes are, in order: time, component, x, y, z, and any that ``select`` takes one entry of."""
+    staggered: bool = False
+    """Whether each component lies on the faces of its own axis, from the first to the last: neighbours are averaged."""
 
     def __post_init__(self):
-        if self.axes is not None and not 3 <= len(self.axes) == len(set(self.axes)):
-            raise ValueError(f"axes are three to five, each once, got {self.axes}")
+        if self.axes is not None and not (set(SPACE) <= set(self.axes) and len(self.axes) == len(set(self.axes))):
+            raise ValueError(f"axes are each named once, x, y and z among them, got {self.axes}")
+        if self.staggered and (self.path is None or isinstance(self.path, str) or self.axes is None):
+            raise ValueError("staggered components have a path each, and axes")
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class ManifestFile:
     """Checksum of its bytes, in hexadecimal."""
     run: str | None = None
     """Which run of the file, where it holds several."""
+    select: dict[str, int] = field(default_factory=dict)
+    """Number along an axis that flowsr does not know, of this run: ``sample: 3``."""
 
     def __post_init__(self):
         if self.sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", self.sha256):
@@ -161,6 +169,12 @@ class Manifest:
     """The grid; default: the files'."""
     boundary: tuple[Boundary, Boundary, Boundary] | None = None
     """Along x, y, z."""
+    walls: dict[Space, tuple[float, float]] | None = None
+    """Where the walls of an axis are, such as ``y: [-1, 1]`` where its outermost nodes lie in them."""
+    select: dict[str, int] = field(default_factory=dict)
+    """Number along an axis that flowsr does not know: ``sample: 3``."""
+    links: bool = False
+    """Whether files may be links that lead out of the root, to a scratch disk say."""
     viscosity: float | None = None
     """Kinematic viscosity, in the units of the data."""
     length_units: str | None = None
@@ -171,6 +185,9 @@ class Manifest:
             raise ValueError("files and variables each name one or more")
         if self.dtype is not None and not re.fullmatch("[<>]f[48]", self.dtype):
             raise ValueError(f"dtype is one of <f4, >f4, <f8, >f8, got {self.dtype!r}")
+        for axis, (low, high) in (self.walls or {}).items():
+            if not low < high:
+                raise ValueError(f"walls.{axis} are a lower and an upper end, got {low} and {high}")
         if self.viscosity is not None and not self.viscosity >= 0:
             raise ValueError(f"viscosity is not negative, got {self.viscosity}")
         given: dict[str, str] = {}
@@ -205,12 +222,14 @@ class SourceFile:
         url: where it is fetched from, or None.
         sha256: of its bytes, or None where it is not known.
         run: which run inside it, where it holds several.
+        select: number along axes that flowsr does not know.
     """
 
     path: Path
     url: str | None
     sha256: str | None
     run: str | None
+    select: dict[str, int] = field(default_factory=dict)
 
 
 def is_manifest(path: Path) -> bool:
@@ -234,7 +253,7 @@ def data_set_of(dataset: xr.Dataset) -> DataSet | None:
     provenance = dataset.attrs.get("provenance")
     while isinstance(provenance, dict):
         known = provenance.get("data_set")
-        if isinstance(known, dict) and known.keys() == {field.name for field in fields(DataSet)}:
+        if isinstance(known, dict) and known.keys() == {f.name for f in fields(DataSet)}:
             return DataSet(**{name: value if value is None else str(value) for name, value in known.items()})
         provenance = provenance.get("source_provenance")
     return None
@@ -259,9 +278,14 @@ def files_of(manifest: Manifest, path: Path, run: str) -> list[SourceFile]:
         raise refused("url and sha256 are those of one file", found=len(names))
     root = (path.parent / manifest.root).resolve()
     for name in names:
-        if not (root / name).resolve().is_relative_to(root):
+        inside = Path(os.path.normpath(root / name)).is_relative_to(root)
+        if inside and not (manifest.links or (root / name).resolve().is_relative_to(root)):
+            hint = "links: true in the manifest follows links, where you trust who wrote it"
+            where = {"expected": root, "found": f"{name}, a link to {(root / name).resolve()}"}
+            raise refused("a link that leads out of the root", **where, hint=hint)
+        if not inside:
             raise refused("a file outside the root", expected=root, found=name)
-    return [SourceFile((root / name).resolve(), entry.url, entry.sha256, entry.run) for name in names]
+    return [SourceFile((root / name).resolve(), entry.url, entry.sha256, entry.run, entry.select) for name in names]
 
 
 def open_manifest(path: Path, options: ReadOptions) -> xr.Dataset:
@@ -285,11 +309,19 @@ def open_manifest(path: Path, options: ReadOptions) -> xr.Dataset:
         check_sha256(file.path, file.sha256)
     reader, layouts = _layouts(manifest, files, path)
     reader = options.reader or reader
-    said = {"group": options.group or manifest.group, "reader": reader}
-    requests = [Request.of(options, run=f.run, layout=layout, **said) for f, layout in zip(files, layouts)]
+    said = {
+        "group": options.group or manifest.group,
+        "reader": reader,
+        "boundary": options.boundary or manifest.boundary,
+        "irreps": {name: variable.irreps for name, variable in manifest.variables.items()},
+    }
+    select = [{**manifest.select, **file.select, **options.select} for file in files]
+    asked = zip(files, layouts, select, strict=True)
+    requests = [Request.of(options, run=f.run, layout=layout, select=chosen, **said) for f, layout, chosen in asked]
     datasets = [read(file.path, request) for file, request in zip(files, requests)]
     source, first = datasets[0].encoding["source"], files[0].path
-    dataset = fill_defaults(complete(_complete(joined(datasets, first), manifest, first), options, first))
+    dataset = _with_walls(_complete(joined(datasets, first), manifest, first), manifest.walls or {})
+    dataset = fill_defaults(complete(dataset, options, first))
     validate(dataset, first)
     grid, declared = grid_of(dataset, first), manifest.grid
     if declared and (grid.shape != declared.cells or not np.allclose(grid.lengths, declared.lengths, rtol=1e-4)):
@@ -299,26 +331,36 @@ def open_manifest(path: Path, options: ReadOptions) -> xr.Dataset:
     return dataset
 
 
+def _with_walls(dataset: xr.Dataset, walls: dict[Space, tuple[float, float]]) -> xr.Dataset:
+    for axis, ends in walls.items():
+        dataset[axis].attrs["extent"] = [float(end) for end in ends]
+    return dataset
+
+
 def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
     """Consecutive snapshots in several files as one run.
 
     Raises:
         FlowsrError: files that differ in grid, variables or field types, or whose times do not increase.
     """
-    first = datasets[0]
-    if len(datasets) == 1:
+    first, *others = datasets
+    if not others:
         return first
-    for other in datasets[1:]:
+    datasets, said = [first], ("first file", "files of one run differ")
+    for other in others:
         name = other.encoding.get("source", file)
-        for axis in SPACE:
-            if not np.array_equal(first[axis].values, other[axis].values):
-                raise FlowsrError("files of one run differ in their grid", file=name, variable=axis)
         for key in first.data_vars:
             kinds = [(d[key].dims, d[key].attrs.get("irreps")) for d in (first, other) if key in d]
             if len(kinds) < 2 or kinds[0] != kinds[1]:
                 raise FlowsrError("files of one run differ in their variables", file=name, variable=key)
-            _check_alike(first[key].attrs, other[key].attrs, ("units",), f"{key}.", name)
-        _check_alike(first.attrs, other.attrs, ATTRIBUTES, "", name)
+            other = in_units(other, str(key), first[key].attrs.get("units"), name, *said)
+        other = from_reference(in_length(other, first.attrs.get("length_units"), name, *said), first, name)
+        for axis in SPACE:
+            _check_axes(first[axis].values, other[axis].values, axis, name)
+        _check_alike(first.attrs, other.attrs, (*ATTRIBUTES, *OPERATOR), "", name)
+        datasets.append(other)
+        if "converted" in other.attrs:
+            note(first, f"{Path(str(name)).name}: {other.attrs['converted']}")
     times = np.concatenate([d["time"].values for d in datasets])
     if not np.all(np.diff(times) > 0):
         message, hint = "the times of consecutive files do not increase", "state times, or the files in their order"
@@ -330,6 +372,13 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
         whole[key] = parts.as_variable(array.dims, array.attrs)
         whole[key].encoding.update(array.encoding)
     return whole
+
+
+def _check_axes(first: np.ndarray, other: np.ndarray, axis: str, file) -> None:
+    """Refuse a file of a run on another grid; what is left of a conversion of its unit is no other grid."""
+    same = np.shape(first) == np.shape(other)
+    if not same or not np.allclose(first, other, rtol=0, atol=1e-9 * max(float(np.ptp(first)), 1e-300)):
+        raise FlowsrError("files of one run differ in their grid", file=file, variable=axis)
 
 
 def _check_alike(first: dict, other: dict, names: tuple[str, ...], prefix: str, file) -> None:
@@ -346,22 +395,8 @@ def agree(one, other) -> bool:
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (one, other)):
         return bool(np.isclose(one, other, rtol=1e-9, atol=0))
     if isinstance(one, str) and isinstance(other, str):
-        return one == other or _powers(one) == _powers(other)
+        return alike(one, other)
     return one == other or np.array_equal(np.ravel(one), np.ravel(other))
-
-
-def _powers(units: str) -> dict[str, int] | str:
-    """Units as powers, so that m/s, m s-1 and m*s**-1 are one; other text as it is."""
-    powers: dict[str, int] = {}
-    for number, part in enumerate(units.strip().replace("**", "^").split("/")):
-        for token in re.split(r"[\s.*]+", part.strip()):
-            match = re.fullmatch(r"([A-Za-z]+)\^?([+-]?\d{1,2})?|1", token)
-            if match is None:
-                return units
-            if match[1]:
-                power = int(match[2] or 1) * (-1 if number else 1)
-                powers[match[1]] = powers.get(match[1], 0) + power
-    return powers
 
 
 def _layouts(manifest: Manifest, files: list[SourceFile], path: Path) -> tuple[str | None, list[dict[str, Any] | None]]:
@@ -393,9 +428,10 @@ def _complete(dataset: xr.Dataset, manifest: Manifest, file: Path) -> xr.Dataset
         raise missing_variable(missing[0], dataset.data_vars, file=file)
     dataset = dataset[list(manifest.variables)]
     for name, variable in manifest.variables.items():
-        declared = {"irreps": variable.irreps, "units": variable.units}
-        _fill_attributes(dataset[name].attrs, declared, f"{name}.", file)
+        _fill_attributes(dataset[name].attrs, {"irreps": variable.irreps}, f"{name}.", file)
+        dataset = in_units(dataset, name, variable.units, file)
         dataset[name].attrs.setdefault("units", "1")
+    dataset = in_length(dataset, manifest.length_units, file)
     _fill_attributes(dataset.attrs, {name: getattr(manifest, name) for name in ATTRIBUTES}, "", file)
     own = dataset.attrs.get("provenance", {})
     own = own if isinstance(own, dict) else {"file": own}
@@ -412,7 +448,10 @@ def complete(dataset: xr.Dataset, options: ReadOptions, file: object) -> xr.Data
         for name, value in getattr(options, word).items():
             if name not in dataset.data_vars:
                 raise missing_variable(name, dataset.data_vars, file=file)
-            _fill_attributes(dataset[name].attrs, {word: value}, f"{name}.", file, f"--{word}")
+            if word == "units":
+                dataset = in_units(dataset, name, value, file, "--units")
+            else:
+                _fill_attributes(dataset[name].attrs, {word: value}, f"{name}.", file, f"--{word}")
     _fill_attributes(dataset.attrs, {"boundary": options.boundary}, "", file, "--boundary")
     return dataset
 

@@ -26,6 +26,7 @@ from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unm
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import ReadOptions, open_field, runs_of
 from flowsr.data.quality import CARRIED, BadValues, Missing, carries_missing, refuse_doubled
+from flowsr.data.readers.units import in_length, in_units, stated
 from flowsr.data.store import create_store
 from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
@@ -266,7 +267,7 @@ def ingest(
     sources, surveys = runs_to_ingest(inputs), []
     for number, source in enumerate(sources):
         ends = (SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1))
-        surveys.append(survey_run(source, settings, progress.share(*ends)))
+        surveys.append(survey_run(source, settings, progress.share(*ends), surveys[0] if surveys else None))
     _check_alike(surveys, settings.variable)
     _check_strays(output, {pair_store(output, split, s.run) for s in surveys for split in s.written}, fresh)
     total = sum(len(indices) for s in surveys for indices in s.splits.values())
@@ -281,8 +282,11 @@ def ingest(
     return path
 
 
-def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) -> Survey:
+def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT, first: Survey | None = None) -> Survey:
     """Open one run as a stranger's, look at every value, measure its scales and split it.
+
+    Args:
+        first: run whose units this one is brought to.
 
     Raises:
         FlowsrError: as :func:`ingest`.
@@ -295,6 +299,8 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT) ->
     for name in settings.needed:
         if name not in dataset.data_vars:
             raise missing_variable(name, dataset.data_vars, file=path)
+    if first is not None:
+        dataset = _in_units_of(first, dataset, path)
     grid, missing = grid_of(dataset, path), "nan" if carries_missing(dataset) else settings.missing
     # the velocity's scales split the run, whichever of its variables is learned
     watched = list(dict.fromkeys(v for v in (*settings.needed, "velocity") if v in dataset.data_vars))
@@ -435,6 +441,15 @@ def _mean(square: np.ndarray, grid: Grid) -> float:
     for widths in reversed(grid.widths()):
         square = square @ (widths / widths.sum())
     return float(square.sum())
+
+
+def _in_units_of(first: Survey, dataset: xr.Dataset, path: Path) -> xr.Dataset:
+    """The dataset in the units of the first run; silence agrees with everything."""
+    said = (f"first run, {first.source.path.name}", "runs differ in their units")
+    for name, array in first.fine.data_vars.items():
+        if stated(array.attrs.get("units")) and stated(dataset[name].attrs.get("units")):
+            dataset = in_units(dataset, str(name), array.attrs["units"], path, *said)
+    return in_length(dataset, first.fine.attrs.get("length_units"), path, *said)
 
 
 def _check_alike(surveys: list[Survey], variable: str) -> None:

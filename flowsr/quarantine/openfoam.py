@@ -41,12 +41,18 @@ def describe(case: str) -> dict:
         ``left_out``.
     """
     root = Path(case)
-    whole = (root / MESH).is_dir() or not (root / "processor0").is_dir()
-    require(whole, "a case in pieces", file=case, expected=str(MESH), hint="run reconstructPar first")
+    pieces = sorted(p.name for p in root.glob("processor*") if re.fullmatch(r"processors?\d+(_\d+-\d+)?", p.name))
+    whole = not pieces or ((root / MESH).is_dir() and _times(root))
+    require(whole, "a case in pieces", file=case, expected=str(MESH), found=pieces[:1], hint="run reconstructPar first")
     for part in (CONTROL, *(MESH / name for name in ("points", "faces", "owner", "neighbour", "boundary"))):
         there = any((root / name).is_file() for name in (part, f"{part}.gz"))
         require(there, "an incomplete case", file=case, expected=str(part), found="nothing")
-    folders = [p for p in root.iterdir() if p.is_dir() and TIME.fullmatch(p.name) and _fields(p)]
+    folders = _times(root)
+    moving = [p.name for p in folders if (p / "polyMesh").is_dir()]
+    hint = "map the fields onto one mesh first: mapFields"
+    require(
+        not moving, "a mesh that moves or changes", file=case, expected=f"{MESH} alone", found=moving[:3], hint=hint
+    )
     require(folders, "no field in this case", file=case, expected="time folders with vol...Fields")
     folders.sort(key=lambda p: float(p.name))
     stored = [_fields(folder) for folder in folders]
@@ -57,6 +63,11 @@ def describe(case: str) -> dict:
     names = [folder.name for folder in folders]
     fields = {"place": CELLS, "times": [float(n) for n in names], "folders": names, "left_out": left_out}
     return {**fields, "arrays": everywhere, **_mesh(root)}
+
+
+def _times(root: Path) -> list[Path]:
+    """The time folders that hold fields."""
+    return [p for p in root.iterdir() if p.is_dir() and TIME.fullmatch(p.name) and _fields(p)]
 
 
 def values(case: str, time: float, name: str) -> np.ndarray:

@@ -240,7 +240,8 @@ def two_files(folder, change):
 @pytest.mark.parametrize(
     ("variable", "change"),
     [
-        ("velocity.units", lambda d: d.assign(velocity=(d.velocity * 100).assign_attrs(irreps="1o", units="cm/s"))),
+        ("velocity.units", lambda d: d.assign(velocity=(d.velocity * 100).assign_attrs(irreps="1o", units="Pa"))),
+        ("velocity.units", lambda d: d.assign(velocity=d.velocity.assign_attrs(irreps="1o", units="code_velocity"))),
         ("boundary", lambda d: d.assign_attrs(boundary=["periodic", "wall", "periodic"])),
         ("viscosity", lambda d: d.assign_attrs(viscosity=0.2)),
         ("velocity", lambda d: d.assign(velocity=d.velocity.assign_attrs(irreps="1e", units="m/s"))),
@@ -257,27 +258,42 @@ def test_files_of_one_run_that_disagree_are_refused(tmp_path, variable, change):
     assert found.value.variable == variable
 
 
+def test_a_file_in_another_unit_is_converted_to_that_of_the_first(tmp_path):
+    second = box(times=(9.0,)).velocity.values
+    path = two_files(
+        tmp_path, lambda d: d.assign(velocity=(d.velocity * 100).assign_attrs(irreps="1o", units="cm s-1"))
+    )
+    found = open_field(path)
+    assert found.velocity.attrs["units"] == "m/s" and not found.velocity._in_memory
+    np.testing.assert_allclose(found.velocity.values, np.concatenate([box().velocity.values, second]), rtol=1e-6)
+    np.testing.assert_allclose(found.velocity[1, 2, ::3, 1, 4:].values, second[0, 2, ::3, 1, 4:], rtol=1e-6)
+
+
 def test_one_unit_in_two_spellings_is_one_unit(tmp_path):
     path = two_files(tmp_path, lambda d: d.assign(velocity=d.velocity.assign_attrs(irreps="1o", units="m s-1")))
     assert open_field(path).velocity.attrs["units"] == "m/s"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("units", ["m/s", "m s-1", "m*s**-1", "cm/s", None])
+@pytest.mark.parametrize("units", ["m/s", "m s-1", "m*s**-1", "cm/s", "Pa", None])
 def test_units_of_manifest_and_file_agree(tmp_path, kind, units):
     dataset = box()
     dataset.velocity.attrs["units"] = units or ""
     for way in ways(save(dataset, tmp_path, kind))[1:]:
         if units == "cm/s":
+            found = open_field(way).velocity
+            assert found.attrs["units"] == "m/s"
+            np.testing.assert_allclose(found.values, dataset.velocity.values / 100, rtol=1e-6)
+        elif units == "Pa":
             with pytest.raises(FlowsrError, match="file and manifest disagree") as found:
                 open_field(way)
-            assert found.value.variable == "velocity.units" and found.value.found == "cm/s"
+            assert found.value.variable == "velocity.units" and found.value.found == "Pa"
         else:
-            assert open_field(way).velocity.attrs["units"] == (units or "m/s")
+            assert open_field(way).velocity.attrs["units"] in (units, "m/s")
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("viscosity", 0.5), ("boundary", ["periodic", "wall", "periodic"]), ("length_units", "cm")]
+    ("name", "value"), [("viscosity", 0.5), ("boundary", ["periodic", "wall", "periodic"]), ("length_units", "K")]
 )
 def test_attributes_of_manifest_and_file_agree(tmp_path, name, value):
     path = save(box().assign_attrs({name: value}), tmp_path, "netcdf4")

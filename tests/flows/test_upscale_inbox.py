@@ -5,10 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 from flowsr.flows import upscale_inbox
 from flowsr.flows.upscale_inbox import Request, look, step_of
 
-from flowsr.data import grid_of, open_field, write_hdf5
+from flowsr.data import ReadOptions, grid_of, open_field, write_hdf5
 from flowsr.errors import FlowsrError
 from flowsr.files import read_json
 from flowsr.models import load_model
@@ -55,6 +56,20 @@ def test_new_files_have_a_store_each_and_are_then_done(folders, model):
         np.testing.assert_allclose(fine.velocity.values[1], whole, atol=1e-5)
     found = look(*folders, settle=0)
     assert names(found.done) == ["a.h5", "a.zarr"] and not found.new and not found.waiting
+
+
+def test_the_inbox_reads_files_as_it_is_told(folders, model):
+    inbox, _ = folders
+    coarse = coarse_field(0)
+    parts = {n: (("run_number", "time", *"xyz"), p[None]) for n, p in zip("uvw", coarse.velocity.values.swapaxes(0, 1))}
+    parts = {name: (dims, np.concatenate([0 * part, part])) for name, (dims, part) in parts.items()}
+    coords = {axis: coarse[axis].values for axis in ("time", *"xyz")}
+    xr.Dataset(parts, coords).to_netcdf(inbox / "a.nc", engine="h5netcdf")
+    options = ReadOptions(select={"run_number": 1}, boundary=("periodic",) * 3)
+    ((source, target),) = look(*folders, settle=0, options=options).new.items()
+    do(step_of(source, target, Request(model, device="cpu", options=options)))
+    whole = upscale_array(load_model(model), coarse.velocity.values[1], grid_of(coarse), 4)
+    np.testing.assert_allclose(open_field(target).velocity.values[1], whole, atol=1e-5)
 
 
 def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypatch):

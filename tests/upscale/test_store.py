@@ -14,6 +14,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, build_model, save_model
+from flowsr.public import upscale
 from flowsr.upscale import upscale_store
 from tests.data.fields import random_field, store_field
 
@@ -64,6 +65,25 @@ def test_the_store_says_what_it_was_made_of(tmp_path, model):
     assert told["source_sha256"] == [file_checksum(source)] and told["source_group"] is None
     assert told["weights_sha256"] == file_checksum(model / "model.safetensors")
     assert told["flowsr"] == importlib.metadata.version("flowsr") and not {"versions", "tile"} & told.keys()
+
+
+def test_a_source_is_read_as_the_options_say(tmp_path, model):
+    whole = coarse()
+    parts = {
+        name: (("sample", "time", "z", "y", "x"), np.stack([part, 2 * part]).transpose(0, 1, 4, 3, 2))
+        for name, part in zip("uvw", whole.velocity.values.swapaxes(0, 1))
+    }
+    axes = {axis: whole[axis].values for axis in ("time", *"xyz")}
+    xr.Dataset(parts, axes).to_netcdf(tmp_path / "coarse.nc", engine="h5netcdf")
+    words = {"select": {"sample": 1}, "boundary": BOX.boundary, "time": 1}
+    found = open_field(upscale(tmp_path / "coarse.nc", model, tmp_path / "fine.zarr", tile=3, **words))
+    doubled = whole.assign(velocity=(whole.velocity * 2).assign_attrs(whole.velocity.attrs)).isel(time=[1])
+    store_field(doubled, tmp_path / "same.zarr")
+    expected = open_field(upscale_store(tmp_path / "same.zarr", model, tmp_path / "expected.zarr", tile=3))
+    np.testing.assert_array_equal(found.velocity.values, expected.velocity.values)
+    assert found.attrs["provenance"]["read"]["select"] == {"sample": 1}
+    with pytest.raises(FlowsrError):  # another part of the same file is another source
+        upscale(tmp_path / "coarse.nc", model, tmp_path / "fine.zarr", tile=3, **{**words, "time": 0})
 
 
 def test_a_source_with_other_content_is_not_taken_for_the_old_one(tmp_path, model):

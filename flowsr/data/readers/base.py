@@ -3,7 +3,8 @@
 To add a format, subclass :class:`Reader` with ``recognizes(path)`` and ``open(path, request)``, and either decorate it
 with ``@READERS.register("name")`` or name it in the entry-point group ``flowsr.readers`` of a package. ``open`` returns
 a dataset in the layout of :mod:`flowsr.data.field`, its fields as :class:`flowsr.data.readers.lazy.LazyArray`;
-:func:`assemble` makes one of named arrays, :func:`assume` notes what the format has no place for. The caller validates.
+:func:`~.assemble.assemble` makes one of named arrays, :func:`assume` notes what the format has no place for. The
+caller validates.
 """
 
 from __future__ import annotations
@@ -12,24 +13,18 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
 
-from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, VECTOR_DIMS
-from flowsr.data.readers.lazy import LazyArray, View, one_line
+from flowsr.data.readers.lazy import one_line
 from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.order import in_order
-from flowsr.data.readers.words import other
+from flowsr.data.readers.units import in_one_system
 from flowsr.errors import BadValue, FlowsrError, require
 from flowsr.registry import Registry
-
-# A coordinate is read at once; one longer than this is no axis of a simulation but a mistake or an attack.
-LONGEST_COORDINATE = 1 << 24
-COORDINATES = VECTOR_DIMS
 
 Boundary = Literal["periodic", "wall", "open"]
 
@@ -107,9 +102,11 @@ class Request(ReadOptions):
 
     Args:
         layout: what a manifest says of a file that does not describe itself; see :mod:`flowsr.data.readers.described`.
+        coordinates: numbers along time, x, y, z that a manifest states in place of the file.
     """
 
     layout: Mapping[str, Any] | None = None
+    coordinates: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: ReadOptions, **more: Any) -> Request:
@@ -167,7 +164,10 @@ def read(path: Path, request: Request) -> xr.Dataset:
     )
     with one_line(label(path, request.group)):
         dataset = chosen().open(path, request)
-    dataset = in_order(dataset, path)
+    for name, irreps in request.irreps.items():
+        if name in dataset.data_vars:
+            dataset[name].attrs.setdefault("irreps", irreps)
+    dataset = in_one_system(in_order(dataset, path))
     dataset.encoding["source"] = str(path)
     return dataset
 
@@ -239,87 +239,6 @@ def plain_value(value):
     if isinstance(value, list):
         return [plain_value(v) if isinstance(v, (bytes, str)) else v for v in value]
     return value
-
-
-@dataclass(frozen=True)
-class Found:
-    """An array in a file, before anything is known of its meaning.
-
-    Args:
-        dims: its dims as the file names them, or ``None`` where the file is silent.
-    """
-
-    array: LazyArray
-    dims: tuple[str, ...] | None
-    attrs: dict = field(default_factory=dict)
-
-
-def assemble(found: Mapping[str, Found], attrs: dict, file) -> xr.Dataset:
-    """A dataset from the arrays of a file; coordinates are read, fields are not.
-
-    Unnamed dims follow from the lengths of the coordinates where only one order is possible, and are left in
-    theirs; named ones are put in flowsr's.
-
-    Raises:
-        FlowsrError: lengths that disagree with the coordinates, dims that more than one order would fit, a coordinate
-            that is not one-dimensional.
-    """
-    coords = {name: read_coordinate(name, found[name].array, file) for name in COORDINATES if name in found}
-    lengths = {name: len(values) for name, values in coords.items()}
-    variables = {}
-    for name, item in found.items():
-        if name not in coords:
-            dims = _dims_by_length(name, item, lengths, file) if item.dims is None else item.dims
-            array, shape, where = item.array, item.array.shape, {"file": file, "variable": name}
-            require(len(dims) == len(shape), "number of dims", **where, expected=f"{len(shape)} names", found=dims)
-            wanted = {dim: lengths.get(dim, n) for dim, n in zip(dims, shape)}
-            agree = shape == tuple(lengths.get(dim, n) for dim, n in zip(dims, shape))
-            require(agree, "shape and coordinates disagree", **where, expected=wanted, found=shape)
-            order = dims if item.dims is None else _ordered(dims)
-            if order != dims:
-                array = View(array, dims, {dim: wanted[dim] for dim in order})
-            variables[name] = array.as_variable(order, other(item.attrs))
-    coordinates = {name: xr.Variable((name,), values, other(found[name].attrs)) for name, values in coords.items()}
-    return xr.Dataset(variables, coords=coordinates, attrs=attrs)
-
-
-def _ordered(dims: tuple[str, ...]) -> tuple[str, ...]:
-    """The dims of a field in flowsr's order, whatever order the file has them in; others as they are."""
-    component = [dim for dim in dims if dim not in SCALAR_DIMS]
-    if not (set(SCALAR_DIMS) <= set(dims) and len(set(dims)) == len(dims) <= len(VECTOR_DIMS)):
-        return dims
-    return (SCALAR_DIMS[0], *component, *SCALAR_DIMS[1:])
-
-
-def read_coordinate(name: str, array: LazyArray, file) -> np.ndarray:
-    """The values of a coordinate.
-
-    Raises:
-        FlowsrError: an array with other than one dim, or one too long for an axis of a simulation.
-    """
-    shape, where = array.shape, {"file": file, "variable": name}
-    require(len(shape) == 1, "a coordinate has one dim", **where, expected=f"{name}({name})", found=shape)
-    expected = f"<= {LONGEST_COORDINATE}"
-    short, message = shape[0] <= LONGEST_COORDINATE, "a coordinate too long to be true"
-    require(short, message, **where, expected=expected, found=shape[0])
-    values = array.read()
-    if values.dtype.kind in "OST":
-        values = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values], dtype="U")
-    return values
-
-
-def _dims_by_length(name: str, item: Found, lengths: dict[str, int], file) -> tuple[str, ...]:
-    shape = item.array.shape
-    candidates = {1: SERIES_DIMS, 4: SCALAR_DIMS, 5: VECTOR_DIMS}.get(len(shape), ())
-    told = candidates and all(d in lengths for d in candidates if d != "component")
-    message = "dims are not named, and coordinates are missing that would tell them"
-    expected = f"dims {SCALAR_DIMS} or {VECTOR_DIMS} with their coordinates"
-    require(told, message, file=file, variable=name, expected=expected, found=f"shape {shape}")
-    fitting = [p for p in permutations(candidates) if all(lengths.get(d, n) == n for d, n in zip(p, shape))]
-    message, found = "the order of the axes is ambiguous", f"shape {shape}, which fits {len(fitting)} orders"
-    expected = "named dims (Zarr dimension_names, HDF5 dimension labels)"
-    require(len(fitting) <= 1, message, file=file, variable=name, expected=expected, found=found)
-    return fitting[0] if fitting else candidates
 
 
 #: Where a reader notes what it assumes, in the encoding of a dataset or variable; and the attribute that says what was.

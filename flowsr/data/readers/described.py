@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from flowsr.data.field import SPACE, irreps_dimension
-from flowsr.data.readers.base import READERS, Reader, Request, missing, read_coordinate
-from flowsr.data.readers.hdf5 import attributes_of, hdf5_array
-from flowsr.data.readers.lazy import LazyArray, Stack, View
-from flowsr.data.readers.netcdf import netcdf3_array, netcdf3_attributes
+from flowsr.data.field import SPACE, VECTOR_DIMS, irreps_dimension
+from flowsr.data.readers.assemble import Found, assemble, read_coordinate
+from flowsr.data.readers.base import READERS, Reader, Request, missing
+from flowsr.data.readers.hdf5 import attributes_of, hdf5_array, hdf5_contents
+from flowsr.data.readers.lazy import Centred, LazyArray, Stack, View
+from flowsr.data.readers.names import axis_of
+from flowsr.data.readers.netcdf import netcdf3_array, netcdf3_attributes, netcdf3_contents
+from flowsr.data.readers.units import Scaled, alike, conversion
 from flowsr.data.readers.zarr import check_inside, checked_array
 from flowsr.errors import FlowsrError, UnknownName, require
 from flowsr.grid import BOUNDARIES
@@ -37,12 +42,16 @@ class DescribedReader(Reader):
 
     signs = "a manifest that names paths and axes"
     general = True
+    takes_words = True
     takes = frozenset({"path", "axes", "coordinates", "times", "dtype"})
 
     def recognizes(self, path: Path) -> bool:
         return path.is_file() and path.suffix in (".npy", ".npz")
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
+        if request.layout is None and request.axes:
+            found, attrs = contents_of(path, request.group)
+            return assemble(found, attrs, path, request)
         if request.layout is None:
             members = npz_arrays(path).items() if zipfile.is_zipfile(path) else ()
             raise FlowsrError(
@@ -50,17 +59,41 @@ class DescribedReader(Reader):
                 file=path,
                 expected="a manifest with the axes of each variable",
                 found=", ".join(f"{name} {array.shape}" for name, array in members) or "a bare array",
-                hint="docs/data.md shows one in ten lines",
+                hint="--axes and --lengths name them too; docs/data.md shows a manifest in ten lines",
             )
-        return _Described(path, request.layout, request.group).dataset()
+        return _Described(path, request.layout, request).dataset()
 
 
 class _Described:
-    def __init__(self, path: Path, layout: Mapping[str, Any], group: str | None):
-        self.path, self.layout = path, layout
-        self.prefix = f"{group.strip('/')}/" if group else ""
+    def __init__(self, path: Path, layout: Mapping[str, Any], request: Request):
+        self.path, self.layout, self.request = path, layout, request
+        self.prefix = f"{request.group.strip('/')}/" if request.group else ""
+
+    @cached_property
+    def found(self) -> dict[str, Found]:
+        """The arrays that the file names; none of raw numbers."""
+        with suppress(FlowsrError):
+            return contents_of(self.path, self.request.group)[0]
+        return {}
+
+    def _is_plain(self) -> bool:
+        """Whether the manifest leaves it to the file to say which arrays are the variables, and what their axes are."""
+        declared = self.layout["variables"]
+        silent = all(v.get("path") is None and v.get("axes") is None for v in declared.values())
+        named = all(item.dims is not None for item in self.found.values())
+        return silent and bool(self.found) and (named or not set(declared) <= self.found.keys())
+
+    def _assembled(self) -> xr.Dataset:
+        """The dataset as the file has it, with the coordinates and times that the manifest states."""
+        given = {name: axis.values for name in SPACE if (axis := self._stated_axis(name)) is not None}
+        times = self._times()
+        given |= {} if times is None else {"time": times}
+        found, attrs = contents_of(self.path, self.request.group)
+        return assemble(found, attrs, self.path, replace(self.request, coordinates=given))
 
     def dataset(self) -> xr.Dataset:
+        if self._is_plain():
+            return self._assembled()
         coords, times = {name: self._axis(name) for name in SPACE}, self._times()
         lengths = {name: axis.size for name, axis in coords.items()}
         if times is not None:
@@ -98,27 +131,45 @@ class _Described:
         count, axes = irreps_dimension(declared["irreps"]), declared.get("axes")
         dims = ("time", *(["component" if count == 3 else f"component_{count}"] if count > 1 else []), *SPACE)
         paths = name if declared.get("path") is None else declared["path"]
+        listed = [paths] if isinstance(paths, str) else paths
+        attrs, factors = self._own_words(name, declared["irreps"], listed)
         if isinstance(paths, str):
             lengths["component"] = count
-            array, paths = self._view(name, paths, axes, lengths, count), [paths]
-        else:
-            message, found = "field type and number of paths disagree", len(paths)
-            self._require(found == count, message, name, expected=count, found=found)
-            array = Stack([self._view(name, path, axes, lengths, 1) for path in paths], 1)
-        attrs = {"irreps": declared["irreps"]}
-        for path in paths:
-            stated = self._stated(path, ("units",))
-            expected, found = attrs.get("units"), stated.get("units")
-            alike = expected is None or found in (None, expected)
-            self._require(alike, "components in different units", name, expected=expected, found=found)
-            attrs.update(stated)
-        return array.as_variable(dims, attrs)
+            return self._view(name, paths, axes, lengths, count).as_variable(dims, attrs)
+        message, found = "field type and number of paths disagree", len(paths)
+        self._require(found == count, message, name, expected=count, found=found)
+        faces = SPACE if declared.get("staggered") and count == len(SPACE) else [None] * count
+        parts = [self._view(name, path, axes, lengths, 1, on) for path, on in zip(paths, faces)]
+        scaled = [part if factor == (1.0, 0.0) else Scaled(part, *factor) for part, factor in zip(parts, factors)]
+        if declared.get("staggered"):
+            attrs["staggered"] = f"{', '.join(paths)} averaged from faces to the centres between"
+        return Stack(scaled, 1).as_variable(dims, attrs)
 
-    def _view(self, name: str, inner: str, axes, lengths: dict[str, int], count: int) -> View:
-        """(time, component, x, y, z), or without component where it is one."""
+    def _own_words(self, name: str, irreps: str, paths: Sequence[str]) -> tuple[dict[str, Any], list[tuple]]:
+        """What the file states of a variable, and the factors and offsets of its parts to the first one's unit."""
+        attrs: dict[str, Any] = {"irreps": irreps}
+        factors: list[tuple] = []
+        for path in paths:
+            said = self._stated(path, ("units", "irreps"))
+            own, expected, found = said.pop("irreps", None), attrs.get("units"), said.get("units")
+            whole = len(paths) > 1 or own in (None, irreps)
+            message, stated = "file and manifest disagree", f"{irreps} (manifest)"
+            self._require(whole, message, f"{name}.irreps", expected=stated, found=own)
+            factor = (1.0, 0.0) if alike(expected, found) else conversion(found, expected)
+            self._require(factor is not None, "components in different units", name, expected=expected, found=found)
+            factors.append(factor)
+            attrs = {**said, **attrs}
+        return attrs, factors
+
+    def _view(self, name: str, inner: str, axes, lengths: dict[str, int], count: int, faces: str | None = None) -> View:
+        """(time, component, x, y, z), or without component where it is one; from the ``faces`` of an axis."""
         array = self._array(inner, axes, lengths)
+        if faces is not None:
+            place = axes.index(faces)
+            array = Centred(array, place, 0, array.shape[place] - 1)
         if axes is None:
-            axes = self._axes_by_length(name, array.shape, lengths)
+            axes = self._axes_by_name(inner) or self._axes_by_length(name, array.shape, lengths)
+        fixed = self._fixed(name, axes, array.shape)
         agree = array.shape == tuple(lengths.get(axis, n) for axis, n in zip(axes, array.shape))
         agree = agree and len(axes) == len(array.shape) and set(SPACE) <= set(axes)
         expected = ", ".join(f"{axis} {lengths.get(axis, 'any')}" for axis in axes) + ", x, y and z among them"
@@ -134,7 +185,29 @@ class _Described:
             **({"component": count} if count > 1 else {}),
             **{axis: lengths[axis] for axis in SPACE},
         }
-        return View(array, axes, wanted, {"component": 0} if count == 1 and "component" in stored else None)
+        return View(
+            array, axes, wanted, {**fixed, **({"component": 0} if count == 1 and "component" in stored else {})}
+        )
+
+    def _fixed(self, name: str, axes: Sequence[str], shape: tuple[int, ...]) -> dict[str, int]:
+        """The one entry of each axis that flowsr does not know."""
+        found = {}
+        for axis, length in zip(axes, shape):
+            if axis not in VECTOR_DIMS:
+                number, hint = self.request.select.get(axis, 0 if length == 1 else None), f"select: {{{axis}: 0}}"
+                expected = f"one of its {length} entries"
+                message = "an axis that flowsr does not know"
+                self._require(number is not None, message, name, expected=expected, found=axis, hint=hint)
+                self._require(0 <= number < length, "no such entry", f"{name}, select {axis}", found=number)
+                found[axis] = number
+        return found
+
+    def _axes_by_name(self, inner: str) -> list[str] | None:
+        """The axes of an array whose dims the file names, if all are known."""
+        item = self.found.get(inner)
+        dims = item.dims if item is not None else None
+        named = [dim if dim in VECTOR_DIMS else axis_of(dim) or dim for dim in dims or ()]
+        return named if named and set(SPACE) <= set(named) and len(set(named)) == len(named) else None
 
     def _axes_by_length(self, name: str, shape: tuple[int, ...], lengths: dict[str, int]) -> tuple[str, ...]:
         """The one order of axes that fits the lengths, if only one does."""
@@ -159,23 +232,107 @@ class _Described:
         return array_in(self.path, self.prefix + inner, shape, self.layout.get("dtype"))
 
     def _axis(self, name: str) -> xr.Variable:
+        """The coordinate of an axis, which the manifest states or, where it is silent, the file."""
+        axis = self._stated_axis(name)
+        if axis is None:
+            axis = self._own_axis(name)
+        message, expected = "the grid is not declared", "coordinates or grid in the manifest"
+        self._require(axis is not None, message, name, expected=expected)
+        return axis
+
+    def _stated_axis(self, name: str) -> xr.Variable | None:
         declared, grid = (self.layout.get("coordinates") or {}).get(name), self.layout.get("grid")
+        number = SPACE.index(name)
         if isinstance(declared, str):
-            return xr.Variable((name,), read_coordinate(name, self._array(declared), self.path))
+            attrs = attributes_in(self.path, (self.prefix + declared).strip("/"))
+            kept = {key: value for key, value in attrs.items() if key in ("units", "extent")}
+            return xr.Variable((name,), read_coordinate(name, self._array(declared), self.path), kept)
         if declared is not None:
-            return xr.Variable((name,), np.array(declared, dtype=float))
-        self._require(
-            grid is not None, "the grid is not declared", name, expected="coordinates or grid in the manifest"
-        )
-        axis = SPACE.index(name)
-        step = grid["lengths"][axis] / grid["cells"][axis]
-        return xr.Variable((name,), grid["origin"][axis] + (np.arange(grid["cells"][axis]) + 0.5) * step)
+            values = np.array(declared, dtype=float)
+            self._agree(name, values)
+            return xr.Variable((name,), values)
+        if grid is None and self.request.lengths is None:
+            return None
+        cells = grid["cells"][number] if grid else self._length_of(name)
+        side, low = (grid["lengths"][number], grid["origin"][number]) if grid else (self.request.lengths[number], 0.0)
+        return None if cells is None else xr.Variable((name,), low + (np.arange(cells) + 0.5) * (side / cells))
+
+    def _own_axis(self, name: str) -> xr.Variable | None:
+        """The coordinate that the file has of an axis: an array of its name, or one attached to a variable."""
+        for declared in self.layout["variables"].values():
+            paths = declared.get("path")
+            item = self.found.get(paths[0] if isinstance(paths, list) else paths) if paths else None
+            axes = declared.get("axes") or (self._axes_by_name(paths) if isinstance(paths, str) else None)
+            if item is not None and axes and name in axes and axes.index(name) in item.scales:
+                return xr.Variable((name,), read_coordinate(name, item.scales[axes.index(name)], self.path))
+            if isinstance(paths, str) and "/" in paths and axes and name in axes:
+                folder, _, last = f"{self.prefix}{paths}".rpartition("/")
+                with suppress(FlowsrError):
+                    item = contents_of(self.path, folder)[0].get(last)
+                    if item is not None and axes.index(name) in item.scales:
+                        return xr.Variable((name,), read_coordinate(name, item.scales[axes.index(name)], self.path))
+        named = [stored for stored, item in self.found.items() if self._is_axis(stored, item, name)]
+        stored = name if name in named else named[0] if len(named) == 1 else None
+        if stored is None:
+            return None
+        attrs = {key: value for key, value in self.found[stored].attrs.items() if key in ("units", "extent")}
+        return xr.Variable((name,), read_coordinate(stored, self.found[stored].array, self.path), attrs)
+
+    @staticmethod
+    def _is_axis(stored: str, item: Found, name: str) -> bool:
+        one = len(item.array.shape) == 1 and item.array.dtype.kind in "fiu"
+        return one and (stored == name or axis_of(stored, item.attrs) == name)
+
+    def _agree(self, name: str, values: np.ndarray) -> None:
+        """Refuse coordinates that contradict those that the file has by the same name."""
+        item = self.found.get(name)
+        if item is None or item.array.shape != values.shape or item.array.dtype.kind not in "fiu" or len(values) < 2:
+            return
+        own = read_coordinate(name, item.array, self.path).astype(float)
+        slack = 1e-3 * np.abs(np.diff(own)).min()
+        same, found = np.allclose(own, values, rtol=0, atol=slack), f"{own[0]:.6g} .. {own[-1]:.6g}"
+        expected = f"{values[0]:.6g} .. {values[-1]:.6g} (manifest)"
+        self._require(same, "file and manifest disagree", name, expected=expected, found=found)
+
+    def _length_of(self, name: str) -> int | None:
+        """Cells along an axis, by the axes that the manifest states of a variable."""
+        for stored, declared in self.layout["variables"].items():
+            paths, axes = declared.get("path") or stored, declared.get("axes")
+            if axes and name in axes:
+                return self._array(paths if isinstance(paths, str) else paths[0]).shape[axes.index(name)]
+        return None
 
     def _times(self) -> np.ndarray | None:
         declared = self.layout.get("times")
         if isinstance(declared, str):
             return read_coordinate("time", self._array(declared), self.path)
-        return None if declared is None else np.array(declared, dtype=float)
+        if declared is not None:
+            return np.array(declared, dtype=float)
+        own = self._own_axis("time")
+        return None if own is None else own.values
+
+
+def contents_of(path: Path, group: str | None) -> tuple[dict[str, Found], dict[str, Any]]:
+    """The arrays of a file of any format that holds arrays by name, and its attributes.
+
+    Raises:
+        FlowsrError: a file that holds none.
+    """
+    if path.is_dir():
+        from flowsr.data.readers.zarr import zarr_contents
+
+        return zarr_contents(path, group)
+    if h5py.is_hdf5(path):
+        return hdf5_contents(path, group)
+    if zipfile.is_zipfile(path):
+        return {name: Found(array, None) for name, array in npz_arrays(path).items()}, {}
+    with open(path, "rb") as file:
+        magic = file.read(6)
+    if magic[:3] == b"CDF":
+        return netcdf3_contents(path, group)
+    if magic == b"\x93NUMPY":
+        return {"velocity": Found(npy_array(path), None)}, {}
+    raise FlowsrError("a file that names no arrays", file=path, expected="HDF5, NetCDF, Zarr, npz or npy")
 
 
 def _says(name: str, value) -> bool:

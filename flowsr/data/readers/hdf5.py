@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SERIES_DIMS
-from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
+from flowsr.data.readers.assemble import Found, assemble
+from flowsr.data.readers.base import READERS, Reader, Request, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import WORDS, meant
 from flowsr.errors import FlowsrError
@@ -34,15 +35,32 @@ class Hdf5Reader(Reader):
 
     signs = "an HDF5 or NetCDF 4 file"
     general = True
+    takes_words = True
 
     def recognizes(self, path: Path) -> bool:
         return path.is_file() and bool(h5py.is_hdf5(path))
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
-        with h5py.File(path, "r") as file:
-            node = group_of(file, request.group, path)
-            found = {name: _found(path, item) for name, item in datasets_of(node, path).items()}
-            return assemble(found, attributes_of(node), path)
+        found, attrs = hdf5_contents(path, request.group)
+        return assemble(found, attrs, path, request)
+
+
+def hdf5_contents(path: Path, group: str | None) -> tuple[dict[str, Found], dict]:
+    """The arrays of a group by name, and its attributes.
+
+    Raises:
+        FlowsrError: no such group, or a link into another file.
+    """
+    with h5py.File(path, "r") as file:
+        node = group_of(file, group, path)
+        groups = [name for name, item in items_of(node, path).items() if isinstance(item, h5py.Group)]
+        hint = "name a group: --group NAME" if groups else None
+        found = ", ".join(groups)
+        if groups and not datasets_of(node, path):
+            raise FlowsrError(
+                "no arrays at the top of this file", file=path, expected="a field", found=found, hint=hint
+            )
+        return {name: _found(path, item) for name, item in datasets_of(node, path).items()}, attributes_of(node)
 
 
 def group_of(file: h5py.File, group: str | None, path: Path):
@@ -66,8 +84,14 @@ def datasets_of(node, path: Path) -> dict[str, h5py.Dataset]:
     Raises:
         FlowsrError: a link into another file.
     """
-    items = items_of(node, path).items()
-    return {name: check_inside(item, path) for name, item in items if isinstance(item, h5py.Dataset)}
+    items = {name: item for name, item in items_of(node, path).items() if isinstance(item, h5py.Dataset)}
+    return {name: check_inside(item, path) for name, item in items.items() if not _is_bare_dim(item)}
+
+
+def _is_bare_dim(item: h5py.Dataset) -> bool:
+    """Whether it stands for a dim of NetCDF 4 that has no coordinate: its numbers mean nothing."""
+    name = item.attrs.get("NAME", b"")
+    return isinstance(name, (bytes, np.bytes_)) and name.startswith(b"This is a netCDF dimension but not a netCDF")
 
 
 def lazy_dataset(path: Path, item: h5py.Dataset) -> LazyArray:
@@ -232,11 +256,21 @@ def _found(path: Path, item: h5py.Dataset) -> Found:
         label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "")
         for label in np.ravel(item.attrs.get("DIMENSION_LABELS", ()))
     ]
-    scales = item.attrs.get("DIMENSION_LIST", ())
-    dims = []
+    attached = item.attrs.get("DIMENSION_LIST", ())
+    dims, scales = [], {}
     for axis in range(item.ndim):
         name = labels[axis] if axis < len(labels) else ""
-        if not name and axis < len(scales) and len(scales[axis]):
-            name = item.file[scales[axis][0]].name.rpartition("/")[2]
+        if axis < len(attached) and len(attached[axis]):
+            scale = item.file[attached[axis][0]]
+            name = name or scale.name.rpartition("/")[2]
+            if (
+                isinstance(scale, h5py.Dataset)
+                and scale.shape == item.shape[axis : axis + 1]
+                and not _is_bare_dim(scale)
+            ):
+                scales[axis] = lazy_dataset(path, scale)
         dims.append(name)
-    return Found(lazy_dataset(path, item), tuple(dims) if dims and all(dims) else None, attributes_of(item))
+    if dims.count("") == 1 and len(dims) > 1 and item.shape[dims.index("")] == 3:  # Dedalus names all but components
+        dims[dims.index("")] = "component"
+    named = tuple(dims) if dims and all(dims) else None
+    return Found(lazy_dataset(path, item), named, attributes_of(item), scales)

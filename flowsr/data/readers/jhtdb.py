@@ -24,7 +24,8 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
-from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
+from flowsr.data.readers.assemble import read_coordinate
+from flowsr.data.readers.base import READERS, Reader, Request
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset, own_words, with_own_words
 from flowsr.data.readers.lazy import LazyArray, Stack, View
 from flowsr.data.readers.words import meant

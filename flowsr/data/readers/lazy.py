@@ -217,6 +217,38 @@ class Join(LazyArray):
         return part.load((number, *index[1:]))
 
 
+class Centred(LazyArray):
+    """Values on faces averaged to the centres between neighbours along one axis; behind the last face is the first.
+
+    Args:
+        first: the face before the first centre.
+        count: number of centres.
+    """
+
+    def __init__(self, source: LazyArray, axis: int, first: int, count: int):
+        shape = (*source.shape[:axis], count, *source.shape[axis + 1 :])
+        super().__init__(shape, source.dtype, source.file, source.variable)
+        self.source, self.axis, self.first = source, axis, first
+
+    def load(self, index: Index) -> np.ndarray:
+        chosen = range(self.shape[self.axis])[index[self.axis]]
+        if isinstance(chosen, int):
+            below, above = (self._faces(index, self.first + chosen + shift) for shift in (0, 1))
+        else:
+            start, stop = self.first + chosen[0], self.first + chosen[-1] + 2
+            count, place = self.source.shape[self.axis], sum(isinstance(part, slice) for part in index[: self.axis])
+            faces = self._faces(index, slice(start, min(stop, count)))
+            if stop > count:
+                faces = np.concatenate([faces, self._faces(index, slice(0, stop - count))], axis=place)
+            lower = np.arange(len(range(start, stop - 1)))[:: chosen.step]
+            below, above = faces.take(lower, axis=place), faces.take(lower + 1, axis=place)
+        return (below + above) * self.dtype.type(0.5)
+
+    def _faces(self, index: Index, part: int | slice) -> np.ndarray:
+        part = part % self.source.shape[self.axis] if isinstance(part, int) else part
+        return self.source.load((*index[: self.axis], part, *index[self.axis + 1 :]))
+
+
 class Mixed(LazyArray):
     """Linear combinations of an array's components: Cartesian tensor components as those of irreps.
 

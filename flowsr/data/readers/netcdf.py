@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing, plain_value
+from flowsr.data.readers.assemble import Found, assemble
+from flowsr.data.readers.base import READERS, Reader, Request, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray
 from flowsr.data.readers.words import meant
 from flowsr.errors import require
@@ -24,6 +25,7 @@ class Netcdf3Reader(Reader):
 
     signs = "a NetCDF 3 file"
     general = True
+    takes_words = True
 
     def recognizes(self, path: Path) -> bool:
         if not path.is_file():
@@ -32,14 +34,38 @@ class Netcdf3Reader(Reader):
             return file.read(3) == b"CDF"
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
-        require(not request.group, "NetCDF 3 has no groups", file=path, variable="group", found=request.group)
-        with _opened(path) as file:
-            found = {
-                name: Found(netcdf3_array(path, name), tuple(item.dimensions), _attributes(item))
-                for name, item in file.variables.items()
-                if item.data.dtype.kind in "fiu"
-            }
-            return assemble(found, _attributes(file), path)
+        found, attrs = netcdf3_contents(path, request.group)
+        return assemble(found, attrs, path, request)
+
+
+def netcdf3_contents(path: Path, group: str | None) -> tuple[dict[str, Found], dict]:
+    """The variables by name, and the file's attributes.
+
+    Raises:
+        FlowsrError: a group is asked for.
+    """
+    require(not group, "NetCDF 3 has no groups", file=path, variable="group", found=group)
+    with _opened(path) as file:
+        found = {}
+        for name, item in file.variables.items():
+            dims, array = tuple(item.dimensions), netcdf3_array(path, name)
+            if item.data.dtype.kind == "S" and len(dims) == 2:  # text is kept letter by letter
+                dims, array = dims[:1], Letters(array)
+            found[name] = Found(array, dims, _attributes(item))
+        return found, _attributes(file)
+
+
+class Letters(LazyArray):
+    """Rows of letters as words."""
+
+    def __init__(self, source: LazyArray):
+        super().__init__(source.shape[:1], f"S{max(1, source.shape[1])}", source.file, source.variable)
+        self.source = source
+
+    def load(self, index):
+        rows = np.atleast_2d(self.source.load((index[0], slice(None))))
+        words = np.array([b"".join(row).strip(b"\0 ") for row in rows.astype("S1")], dtype=self.dtype)
+        return words if isinstance(index[0], slice) else words[0]
 
 
 class Netcdf3Array(LazyArray):

@@ -21,12 +21,13 @@ import xarray as xr
 from flowsr.data.field import SPACE, six_component_irreps, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
+from flowsr.data.readers.names import velocity_among
 from flowsr.errors import FlowsrError, require
 from flowsr.quarantine import CELLS, OWN_WORDS, check_installed, first_look, place_of
 
 #: What a manifest may declare of these files.
 DECLARED = frozenset({"path", "times"})
-HEAD = 4096
+HEAD, LONG_HEAD = 4096, 1 << 20
 KINDS = (
     *("ImageData", "RectilinearGrid", "StructuredGrid"),
     *("STRUCTURED_POINTS", "RECTILINEAR_GRID", "STRUCTURED_GRID"),
@@ -85,8 +86,7 @@ class XdmfReader(Reader):
     def recognizes(self, path: Path) -> bool:
         if not path.is_file():
             return False
-        with open(path, "rb") as file:
-            return re.search(rb"<Xdmf\b", file.read(HEAD)) is not None
+        return re.search(rb"<Xdmf\b", head_of(path)) is not None
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
         found = first_look(path, "flowsr.quarantine.xdmf:describe", request.group)
@@ -98,10 +98,18 @@ class XdmfReader(Reader):
         return structured_dataset(path, found, arrays, request.layout)
 
 
-def kind_of(path: Path) -> str | None:
-    """The kind of grid that a VTK file says it holds, ``unknown`` where it does not say; None for another file."""
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file; of XML more, since a comment may come before the first word that tells."""
     with open(path, "rb") as file:
         head = file.read(HEAD)
+        return (
+            head + file.read(LONG_HEAD) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<!--")) else head
+        )
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of grid that a VTK file says it holds, ``unknown`` where it does not say; None for another file."""
+    head = head_of(path)
     if head.startswith(b"# vtk DataFile"):
         found = re.search(rb"^\s*DATASET\s+(\w+)", head, re.MULTILINE | re.IGNORECASE)
         return found[1].decode().upper() if found else "unknown"
@@ -267,7 +275,13 @@ def _chosen(arrays: Mapping[str, LazyArray], layout, left_out: list[str], path: 
             fitting = [s for s, array in arrays.items() if s.lower() in known and array.shape[1] == count]
             if len(fitting) == 1 and name not in arrays:
                 names[fitting[0]] = name
+    scalars = {stored: {} for stored, array in arrays.items() if array.dtype.kind == "f" and array.shape[1] == 1}
+    parts = () if "velocity" in names.values() else velocity_among(scalars) or ()
+    if parts:
+        yield "velocity", Stack([_scalar(arrays[part]) for part in parts], 1), ", ".join(parts)
     for stored, array in arrays.items():
+        if stored in parts:
+            continue
         if array.dtype.kind != "f":
             left_out.append(f"{stored} ({array.dtype})")
         elif array.shape[1] not in (1, 3, 6, 9):
@@ -281,7 +295,9 @@ def _named(arrays: Mapping[str, LazyArray], name: str, declared, path: Path) -> 
     if declared is None:
         known = {alias for group in ALIASES.values() for alias in group.get(name, ())}
         fitting = [stored for stored in arrays if stored == name or stored.lower() in known]
+        parts = velocity_among({s: {} for s, a in arrays.items() if a.shape[1] == 1}) if name == "velocity" else None
         declared = name if name in arrays or len(fitting) != 1 else fitting[0]
+        declared = list(parts) if parts and declared not in arrays else declared
     parts = [declared] if isinstance(declared, str) else list(declared)
     for part in parts:
         found = ", ".join(arrays) or "none"

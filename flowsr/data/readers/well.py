@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE, tensor_irreps
-from flowsr.data.readers.base import READERS, Reader, Request, read_coordinate
+from flowsr.data.readers.assemble import read_coordinate
+from flowsr.data.readers.base import READERS, Reader, Request
 from flowsr.data.readers.hdf5 import attributes_of, datasets_of, group_of, lazy_dataset, own_words, with_own_words
 from flowsr.data.readers.lazy import LazyArray, Mixed, View
 from flowsr.errors import require

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from flowsr.data.readers.base import READERS, Found, Reader, Request, assemble, missing
+from flowsr.data.readers.assemble import Found, assemble
+from flowsr.data.readers.base import READERS, Reader, Request, missing
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import meant
 from flowsr.data.store import FINGERPRINT
@@ -22,35 +23,50 @@ class ZarrReader(Reader):
 
     signs = "a folder with Zarr metadata"
     general = True
+    takes_words = True
 
     def recognizes(self, path: Path) -> bool:
-        return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
+        return is_zarr(path)
 
     def open(self, path: Path, request: Request) -> xr.Dataset:
-        import zarr
+        found, attrs = zarr_contents(path, request.group)
+        return assemble(found, attrs, path / (request.group or ""), request)
 
-        from flowsr.quarantine.zarr import arrays_of, groups_of, open_node
 
-        group = request.group
-        folder = path / group if group else path
-        if not self.recognizes(folder):
-            known = [p.name for p in sorted(path.iterdir()) if self.recognizes(p)] if path.is_dir() else []
-            raise missing("group", path, group, known)
-        check_inside(path, group or "")
-        opened = open_node(folder)
-        bare = isinstance(opened, zarr.Array)
-        require(not bare, "a bare array", file=folder, expected="a group with a field and its coordinates")
-        arrays, groups = dict(arrays_of(opened)), groups_of(opened)
-        hint = f"name a group: {', '.join(groups)}"
-        require(arrays or not groups, "no field at the top of this store", file=folder, hint=hint)
-        found = {}
-        for name, array in arrays.items():
-            own = dict(array.attrs)
-            dims = own.pop(V2_DIMS, None) or getattr(array.metadata, "dimension_names", None)
-            named = dims is not None and all(dim is not None for dim in dims)
-            found[name] = Found(checked_array(folder, name, array), tuple(dims) if named else None, own)
-        attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
-        return assemble(found, attrs, folder)
+def is_zarr(path: Path) -> bool:
+    """Whether a folder has Zarr's metadata."""
+    return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
+
+
+def zarr_contents(path: Path, group: str | None) -> tuple[dict[str, Found], dict]:
+    """The arrays of a group by name, and its attributes.
+
+    Raises:
+        FlowsrError: no such group, one without arrays, or an array that is not read.
+    """
+    import zarr
+
+    from flowsr.quarantine.zarr import arrays_of, groups_of, open_node
+
+    folder = path / group if group else path
+    if not is_zarr(folder):
+        known = [p.name for p in sorted(path.iterdir()) if is_zarr(p)] if path.is_dir() else []
+        raise missing("group", path, group, known)
+    check_inside(path, group or "")
+    opened = open_node(folder)
+    bare = isinstance(opened, zarr.Array)
+    require(not bare, "a bare array", file=folder, expected="a group with a field and its coordinates")
+    arrays, groups = dict(arrays_of(opened)), groups_of(opened)
+    hint = f"name a group: {', '.join(groups)}"
+    require(arrays or not groups, "no field at the top of this store", file=folder, hint=hint)
+    found = {}
+    for name, array in arrays.items():
+        own = dict(array.attrs)
+        dims = own.pop(V2_DIMS, None) or getattr(array.metadata, "dimension_names", None)
+        named = dims is not None and all(dim is not None for dim in dims)
+        found[name] = Found(checked_array(folder, name, array), tuple(dims) if named else None, own)
+    attrs = {name: value for name, value in opened.attrs.items() if name != FINGERPRINT}
+    return found, attrs
 
 
 def check_inside(store: Path, name: str) -> None:

@@ -45,8 +45,7 @@ def test_flowsr_layout(tmp_path, version, record):
 @pytest.mark.parametrize("record", [False, True])
 def test_another_order_as_a_manifest_says(tmp_path, record):
     write(tmp_path / "a.nc", 2, record, ("time", "z", "y", "component", "x"), ("lon", "lat", "height"))
-    with pytest.raises(FlowsrError, match=r"a coordinate is missing|not in flowsr's order"):
-        open_field(tmp_path / "a.nc")
+    np.testing.assert_array_equal(open_field(tmp_path / "a.nc")["velocity"].values, VELOCITY)  # its names tell
     manifest = {
         "name": "a",
         "description": "",

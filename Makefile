@@ -11,6 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 demo: $(READY)
 	$(BIN)/flowsr run configs/demo.yaml $(ARGS)
+	@echo "next: . $(BIN)/activate, then flowsr --help (or $(BIN)/flowsr, without activating)"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

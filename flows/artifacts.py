@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,30 @@ if TYPE_CHECKING:
 
 
 def artifact_key(*parts: str) -> str:
-    """Lower-case letters, numbers and dashes, all that Prefect allows in a key."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+    """Lower-case letters, numbers and dashes, all that Prefect allows in a key; other alphabets keep names apart."""
+    text = " ".join(parts)
+    key = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if text.isascii():
+        return key
+    return f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".strip("-")
+
+
+def metrics_rows(store: Path) -> dict[str, float]:
+    """A few of the metrics beside a field, for one line of a table: of the output and of its input."""
+    from flowsr.evaluate import metrics_table, read_metrics
+
+    dataset = read_metrics(store)
+    if dataset is None:
+        return {}
+    table, found = metrics_table(dataset).set_index("key"), {}
+    for key in ("energy", "dissipation", "divergence", "consistency_error"):
+        if key in table.index:
+            row = table.loc[key]
+            label = f"{row['metric']} [{row['unit']}]" if row["unit"] != "1" else row["metric"]
+            found[label] = _number(row["output"])
+            if "input" in table.columns and row["input"] is not None and row["input"] == row["input"]:
+                found[f"{label}, input"] = _number(row["input"])
+    return found
 
 
 def publish(name: str, result: ComparisonResult, page: Path, picture: Path | None = None) -> None:

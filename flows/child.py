@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from flowsr.errors import FlowsrError
+from flowsr.errors import Busy, FlowsrError
 from flowsr.progress import Progress
 
 log = logging.getLogger("flowsr.flows")
@@ -28,13 +28,30 @@ log = logging.getLogger("flowsr.flows")
 #: A line of :func:`flowsr.progress.plain_lines`.
 PROGRESS = re.compile(r"(?P<title>\S.*?) +(?P<percent>\d+) % +[\d.]+ s *(?P<message>.*)")
 ERROR = "error: "
+#: In the line of a :class:`flowsr.errors.Busy`, which a child cannot raise here.
+AT_WORK = "another process is "
+#: Operating-system errors that waiting does not cure.
+LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 def run_flowsr(arguments: Sequence[str], report: Progress) -> None:
     """Run ``flowsr ARGUMENTS``: its progress lines go to ``report``, its other lines to the log.
 
     Raises:
+        Busy: another process is at the same work.
         FlowsrError: it failed; the message is its own error line, or else its last words.
+    """
+    status, reason = run_job("flowsr", arguments, report)
+    if status:
+        line = ending_of(arguments[0], status, reason)
+        raise (Busy if AT_WORK in line else FlowsrError)(line)
+
+
+def run_job(module: str, arguments: Sequence[str], report: Progress) -> tuple[int, str]:
+    """Run a module as a command of flowsr's: its progress lines go to ``report``, its other lines to the log.
+
+    Returns:
+        its exit status, and its own error line, or else its last words.
     """
     reason = ""
 
@@ -46,9 +63,7 @@ def run_flowsr(arguments: Sequence[str], report: Progress) -> None:
         log.log(logging.ERROR if line.startswith(ERROR) else logging.INFO, "%s", line)
         reason = line if line.startswith(ERROR) or not reason.startswith(ERROR) else reason
 
-    status = run_module("flowsr", arguments, take)
-    if status:
-        raise FlowsrError(_why(arguments[0], status, reason))
+    return run_module(module, arguments, take), reason
 
 
 def run_module(module: str, arguments: Sequence[str], take: Callable[[str], None]) -> int:
@@ -101,7 +116,8 @@ def _plain_environment() -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in drawing}, "NO_COLOR": "1"}
 
 
-def _why(job: str, status: int, reason: str) -> str:
+def ending_of(job: str, status: int, reason: str) -> str:
+    """Why a job failed, in one line."""
     if reason.startswith(ERROR):
         return reason.removeprefix(ERROR)
     ending = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

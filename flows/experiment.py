@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from flowsr.flows.artifacts import publish
+from flowsr.flows.artifacts import artifact_key, metrics_rows, publish
 from flowsr.flows.child import run_flowsr
 from flowsr.flows.runtime import STORAGE, UNCACHED, in_order, one_line_failures, shown_progress
 from prefect import Flow, Task, flow, task
+from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, State
 
 from flowsr.config.study import Experiment, Study, dump_experiment, dump_study
@@ -47,6 +49,18 @@ def _published(experiment: Experiment, outcome: Any) -> State:
     picture = experiment.output / "compare" / HERO
     publish(experiment.name, outcome.comparison, outcome.report, picture if picture.exists() else None)
     return Completed(message=f"report: {outcome.report}")
+
+
+def _upscaled(experiment: Experiment, outcome: Any) -> None:
+    """The metrics beside every store, as one table."""
+    rows = [{"field": str(path.relative_to(experiment.output)), **metrics_rows(path)} for path in _stores(outcome)]
+    if rows:
+        about = "Metrics beside the upscaled fields, means over their snapshots"
+        create_table_artifact(rows, artifact_key(experiment.name, "upscaled"), description=about)
+
+
+def _stores(outcome: Any) -> list[Path]:
+    return [path for done in outcome for path in done.step.outputs]
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,7 @@ STAGES = {
         "Write the fine fields of the held-out snapshots with every trained network.",
         "its fourth stage is run, on what the others left.",
         lambda experiment: len(experiment.ingest.inputs or experiment.simulate.seeds) * len(experiment.train.models),
+        publish=_upscaled,
     ),
     "compare": Stage(
         "compare models",

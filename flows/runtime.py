@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flowsr.flows.artifacts import artifact_key
+from flowsr.flows.child import LASTING
 from prefect import Task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import FailedRun
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed, State
 
-from flowsr.errors import FlowsrError, circumstance
+from flowsr.errors import Busy, FlowsrError, circumstance
 from flowsr.progress import PrintableLines, Progress, plain_lines
 
 log = logging.getLogger("flowsr.flows")
 
-#: Operating-system errors that waiting does not cure.
-LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 #: Seconds between two updates of a progress artifact, at the least: each is a request to the server.
 UPDATE_INTERVAL = 20.0
 
@@ -37,6 +37,24 @@ def is_storage_fault(task, task_run, state: State) -> bool:
 UNCACHED: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 #: Options of tasks that read and write fields.
 STORAGE = {**UNCACHED, "retries": 2, "retry_delay_seconds": [10, 60], "retry_condition_fn": is_storage_fault}
+
+
+#: Name of the state of a run that found another one at the same work.
+SKIPPED = "Skipped"
+
+
+class _OneLine(logging.Filter):
+    """What Prefect logs of a failure whose state says why already: no traceback, and not twice."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, OSError):
+            record.exc_info = record.exc_text = None
+        return not isinstance(error, FailedRun)
+
+
+for _name in ("prefect.engine", "prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_OneLine())
 
 
 class Settings(Protocol):
@@ -53,6 +71,8 @@ def in_order(settings: Settings, fresh: bool, *tasks: Task) -> State:
             state = work(settings, fresh, return_state=True)
             if not state.is_completed():
                 return Failed(message=failure_line(state))
+            if state.name == SKIPPED:
+                return Completed(name=SKIPPED, message=state.message)
     return Completed(message=state.message or f"results in {settings.output}")
 
 
@@ -67,6 +87,8 @@ def one_line_failures(work: Callable[..., State | None]) -> Callable[..., State 
     def guarded(*args, **kwargs):
         try:
             return work(*args, **kwargs)
+        except Busy as error:  # another run does it: nothing has failed
+            return Completed(name=SKIPPED, message=" ".join(str(error).split()))
         except FlowsrError as error:
             return Failed(message=" ".join(str(error).split()))
         except OSError:
@@ -126,7 +148,12 @@ def shown_progress(name: str, stage: str, pieces: int) -> Iterator[Progress]:
             _update(artifact, 100 * done, f"{piece}: {100 * fractions[piece]:.0f} % {message}")
             next_update = time.monotonic() + UPDATE_INTERVAL
 
-    yield Progress(show)
+    try:
+        yield Progress(show)
+    except BaseException:
+        reached = sum(fractions.values()) / max(pieces, len(fractions), 1)
+        _update(artifact, min(100 * reached, 99.0), f"{stage}: ended before it was done")
+        raise
     _update(artifact, 100.0, f"{stage}: done")
 
 

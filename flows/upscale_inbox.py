@@ -8,34 +8,53 @@ import time
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from flowsr.flows.artifacts import artifact_key
+from flowsr.flows.artifacts import artifact_key, metrics_rows
+from flowsr.flows.child import ERROR, ending_of, run_job
+from flowsr.flows.one_file import Ending, Job
 from flowsr.flows.runtime import STORAGE, failure_line, logs_of_run, one_line_failures, shown_progress
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed, Failed, State
 
-from flowsr.data import ReadOptions, open_field
-from flowsr.errors import FlowsrError, MissingFile
-from flowsr.files import file_checksum, read_json, tree_checksum, write_json_atomic
+from flowsr.data import ReadOptions
+from flowsr.errors import Busy, MissingFile
+from flowsr.files import file_checksum, partial_path, read_json, remove, tree_checksum, write_json_atomic
+from flowsr.models import served_model
 from flowsr.pipeline import work
-from flowsr.pipeline.steps import Step, do
+from flowsr.pipeline.steps import Step, perform
+from flowsr.progress import SILENT, Progress
+from flowsr.provenance import versions
 
 log = logging.getLogger("flowsr.flows")
 
 PARTIAL_SUFFIXES = (".partial", ".part", ".tmp")
 #: Seconds after which a file that does not open, and does not change either, is bad rather than on its way in.
 ABANDONED = 3600.0
+#: What a record says of a file that is not tried again, of one that is tried once more, and of one that is no field.
+REFUSED, CRASHED, NO_FIELD = "refused", "crashed", "no field"
+#: Name of the state of a file that is left for a later run.
+WAITING = "Waiting"
 
 
 @dataclass
 class Found:
-    """What a look at the inbox found: file -> the store that is, or will be, made of it; ``waiting`` says why."""
+    """What a look at the inbox found.
+
+    Args:
+        new: file -> the store that will be made of it.
+        done: file -> the store that was made of it.
+        waiting: name -> why it waits for a later run.
+        refused: name -> what an earlier run said of this content.
+        no_fields: names of files that are none.
+    """
 
     new: dict[Path, Path] = field(default_factory=dict)
     done: dict[Path, Path] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    no_fields: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -51,13 +70,12 @@ class Request:
     scheduler: str | None = None
 
 
-def look(
-    inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, options: ReadOptions | None = None
-) -> Found:
-    """Sort the files and stores of ``inbox``.
+def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, request: Request | None = None) -> Found:
+    """Sort the files and stores of ``inbox``; none is opened here.
 
     A file is done when its store is in ``outbox`` and was made from the same content. It waits when it changed less
-    than ``settle`` seconds ago, or cannot be opened yet. Hidden names and names of partial files are not looked at.
+    than ``settle`` seconds ago, or is empty. It is refused, or no field, when an earlier run found that of the same
+    content, with the same request. Hidden names and names of partial files are not looked at.
 
     Raises:
         FlowsrError: there is no such folder.
@@ -73,7 +91,12 @@ def look(
         try:
             if _is_done(source, target):
                 found.done[source] = target
-            elif (reason := _why_waiting(source, settle, options)) is not None:
+            elif (record := _refusal(source, target, request)) is not None:
+                if record["status"] == NO_FIELD:
+                    found.no_fields.append(source.name)
+                else:
+                    found.refused[source.name] = record["reason"]
+            elif (reason := _why_waiting(source, settle)) is not None:
                 found.waiting[source.name] = reason
             else:
                 found.new[source] = target
@@ -83,7 +106,7 @@ def look(
 
 
 def step_of(source: Path, target: Path, request: Request) -> Step:
-    """Making ``target`` of a file; the record beside it says from what."""
+    """Making ``target`` of a file; the record beside it says from what, and with which version of which model."""
     from flowsr.models.checkpoint import WEIGHTS
 
     read = request.options.declared()
@@ -94,7 +117,12 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
         outputs=(target,),
         settings={"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})},
         inputs={source.name: tree_checksum(source), WEIGHTS: file_checksum(request.model / WEIGHTS)},
-        about={"signature": _signature(source), "model": str(request.model), "device": request.device},
+        about={
+            "signature": _signature(source),
+            "model": str(request.model),
+            "version": request.model.name,
+            "device": request.device,
+        },
         call=work.upscale,
         arguments=(source, request.model, target, *how),
     )
@@ -102,32 +130,51 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
 
 def _is_done(source: Path, target: Path) -> bool:
     """Whether the store was made from this content, which is read again only where the file system says it changed."""
-    file = target.with_suffix(".json")
-    record = read_json(file)
+    record = read_json(target.with_suffix(".json"))
     if record is None or record.get("status") != "finished" or not target.exists():
         return False
+    return _is_of(record, source, target)
+
+
+def _refusal(source: Path, target: Path, request: Request | None) -> dict[str, Any] | None:
+    """The record of an earlier run that refused this content, asked for the same."""
+    from flowsr.models.checkpoint import WEIGHTS
+
+    record = read_json(target.with_suffix(".json"))
+    if not isinstance(record, dict) or record.get("status") not in (REFUSED, NO_FIELD):
+        return None
+    if not _is_of(record, source, target):
+        return None
+    if request is not None and record["status"] == REFUSED:
+        read = request.options.declared()
+        settings = {"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})}
+        same_weights = record["inputs"].get(WEIGHTS) == file_checksum(request.model / WEIGHTS)
+        if record["settings"] != settings or not same_weights:
+            return None
+    return record
+
+
+def _is_of(record: dict[str, Any], source: Path, target: Path) -> bool:
+    """Whether a record is of a file's content; what changed without changing it is noted."""
     signature = _signature(source)
     if record["about"].get("signature") == signature:
         return True
     if record["inputs"].get(source.name) != tree_checksum(source):
         return False
-    write_json_atomic(file, {**record, "about": {**record["about"], "signature": signature}})
+    write_json_atomic(target.with_suffix(".json"), {**record, "about": {**record["about"], "signature": signature}})
     return True
 
 
-def _why_waiting(source: Path, settle: float, options: ReadOptions | None) -> str | None:
+def _why_waiting(source: Path, settle: float) -> str | None:
     signature = _signature(source)
     age = time.time() - signature["changed"] / 1e9
+    if age < 0 and settle > 0:  # the clock was set back: whether it changes is seen by looking twice
+        time.sleep(min(settle, 1.0))
+        return "changing" if _signature(source) != signature else None
     if age < settle:
-        return f"changed {max(age, 0):.0f} s ago"
-    if age > ABANDONED:
-        return None
-    if signature["bytes"] == 0:
+        return f"changed {age:.0f} s ago"
+    if signature["bytes"] == 0 and age <= ABANDONED:
         return "nothing in it yet"
-    try:
-        open_field(source, options)
-    except FlowsrError as error:
-        return str(error) if isinstance(error.__cause__, OSError) else None
     return None
 
 
@@ -144,10 +191,62 @@ def _signature(path: Path) -> dict[str, int]:
 
 @task(name="upscale file", task_run_name="upscale {source.name}", **STORAGE)
 @one_line_failures
-def upscale_file(source: Path, target: Path, request: Request) -> None:
+def upscale_file(source: Path, target: Path, request: Request, report: Progress = SILENT) -> State:
     """One file of the inbox to its store in the outbox."""
-    with shown_progress(source.name, "upscale", 1) as report:
-        do(step_of(source, target, request), False, progress=report.part(f"upscale {source.name}"))
+    return make(source, target, request, report)
+
+
+def make(source: Path, target: Path, request: Request, report: Progress = SILENT) -> State:
+    """A file's store, made in a process of its own; what is wrong with the file is kept in the record beside it.
+
+    Raises:
+        OSError: storage that fails, and may not the next time.
+    """
+    step = step_of(source, target, request)
+    before = read_json(step.record)
+    ended: list[State] = []
+
+    def work_on_it() -> None:
+        how = (request.variable, request.tile, request.device, request.options, request.workers, request.scheduler)
+        job = Job(source, request.model, target, *how, replace=target.exists())
+        status, line = run_job("flowsr.flows.one_file", [job.as_json()], report)
+        if status != Ending.DONE:
+            ended.append(_ended(step, before, status, line.removeprefix(ERROR)))
+            raise _Ended
+
+    try:
+        perform(step, work_on_it, clear=False)
+    except _Ended:
+        return ended[0]
+    except Busy:
+        return Completed(name=WAITING, message="another run is at it")
+    return Completed(message=f"{target}")
+
+
+class _Ended(Exception):
+    """A file's process ended without its store."""
+
+
+def _ended(step: Step, before: Any, status: int, line: str) -> State:
+    """What follows of it: nothing half-made is left, and a record says what is not to be tried again."""
+    if status == Ending.STORAGE:
+        raise OSError(line)
+    remove(partial_path(step.outputs[0]))
+    step.record.unlink(missing_ok=True)
+    about = {"settings": step.settings, "inputs": step.inputs, "about": step.about, "versions": versions()}
+    if status == Ending.NOT_YET and time.time() - step.about["signature"]["changed"] / 1e9 <= ABANDONED:
+        return Completed(name=WAITING, message=line)
+    if status == Ending.NO_FIELD:
+        write_json_atomic(step.record, {"step": step.title, "status": NO_FIELD, "reason": line, **about})
+        return Completed(name="No field", message=line)
+    if status in (Ending.REFUSED, Ending.NOT_YET):
+        write_json_atomic(step.record, {"step": step.title, "status": REFUSED, "reason": line, **about})
+        return Failed(message=line)
+    reason = f"{step.title}: {ending_of('its process', status, line)}"
+    same = isinstance(before, dict) and before.get("status") == CRASHED and before.get("inputs") == step.inputs
+    kept = {"status": REFUSED, "reason": f"{reason}, twice"} if same else {"status": CRASHED, "reason": reason}
+    write_json_atomic(step.record, {"step": step.title, **kept, **about})
+    return Failed(message=f"{kept['reason']}; it is {'not tried again' if same else 'tried once more'}")
 
 
 @flow(name="upscale-new-files", persist_result=False)
@@ -167,12 +266,13 @@ def upscale_new_files(
     """Upscale every file of a watched folder that has not been done yet.
 
     A file is done when its store is in the outbox and was made from the same content. Files still on their way in wait
-    for the next run. A bad file does not stop the others: the run fails when the rest is done, and says which it was.
+    for the next run. Each file is read in a process of its own, and a bad one does not stop the others: the run fails
+    when the rest is done, and says which it was; later runs list it as refused until its content changes.
 
     Args:
         inbox: the watched folder, with HDF5 files and Zarr stores.
         outbox: receives one Zarr store per file, and a record of what it was made from.
-        model: folder of a trained model, such as runs/demo/train/relaxed.
+        model: folder of a trained model, or of a published one, such as runs/demo/models/relaxed: the current version.
         variable: the variable to upscale.
         pattern: names to look at, such as "*.h5".
         tile: coarse cells along a tile's side; larger is faster, smaller needs less memory.
@@ -183,7 +283,7 @@ def upscale_new_files(
         scheduler: address, or scheduler file, of a Dask cluster that shares each file instead.
     """
     with logs_of_run():
-        request = Request(model, variable, tile, device, options or ReadOptions(), workers, scheduler)
+        request = Request(served_model(model), variable, tile, device, options or ReadOptions(), workers, scheduler)
         return _upscale_new_files(inbox, outbox, pattern, settle, request)
 
 
@@ -192,21 +292,63 @@ def _upscale_new_files(inbox: Path, outbox: Path, pattern: str, settle: float, r
     from flowsr.models import load_model
 
     load_model(request.model)  # a model that cannot be used is told before any file is touched
-    found = look(inbox, outbox, pattern, settle, request.options)
-    for name, reason in found.waiting.items():
+    found = look(inbox, outbox, pattern, settle, request)
+    states: dict[Path, State] = {}
+    if found.new:
+        with shown_progress(outbox.name, "upscale", len(found.new)) as report:
+            for source, target in found.new.items():
+                states[source] = upscale_file(source, target, request, report, return_state=True)
+    outcome = Outcome.of(found, states)
+    for name, reason in outcome.waiting.items():
         log.info("%s waits for the next run: %s", name, reason)
-    states = {
-        source.name: upscale_file(source, target, request, return_state=True) for source, target in found.new.items()
-    }
-    bad = {name: failure_line(state) for name, state in states.items() if not state.is_completed()}
-    if states:
-        rows = [
-            {"file": source.name, "store": str(target), "failed": bad.get(source.name, "")}
-            for source, target in found.new.items()
-        ]
-        key, about = artifact_key(outbox.name, "upscaled"), f"New files upscaled to {outbox}"
-        create_table_artifact(rows, key, description=about)
-    if bad:
-        reasons = "; ".join(reason if name in reason else f"{name}: {reason}" for name, reason in bad.items())
-        return Failed(message=f"{len(bad)} of {len(states)} new files failed: {reasons}")
-    return Completed(message=f"{len(states)} upscaled, {len(found.waiting)} waiting, {len(found.done)} done before")
+    for name, reason in found.refused.items():
+        log.info("%s was refused before: %s", name, reason)
+    if states or outcome.waiting:
+        key, about = artifact_key(outbox.name, "upscaled"), f"Files of {inbox}, upscaled to {outbox}"
+        create_table_artifact(table_of(outcome, found, request), key, description=about)
+    if outcome.bad:
+        reasons = "; ".join(reason if name in reason else f"{name}: {reason}" for name, reason in outcome.bad.items())
+        tried = len(outcome.bad) + len(outcome.made)
+        return Failed(message=f"{len(outcome.bad)} of {tried} new files failed: {reasons}")
+    told = [f"{len(outcome.made)} upscaled", f"{len(outcome.waiting)} waiting", f"{len(found.done)} done before"]
+    told += [f"{len(found.refused)} refused before"] if found.refused else []
+    told += [f"{len(outcome.no_fields)} no fields"] if outcome.no_fields else []
+    return Completed(message=", ".join(told))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the files of a run: the stores made, and by name why others were not."""
+
+    made: dict[str, Path]
+    bad: dict[str, str]
+    waiting: dict[str, str]
+    no_fields: list[str]
+
+    @classmethod
+    def of(cls, found: Found, states: dict[Path, State]) -> Outcome:
+        """From the final states of the new files."""
+        named = {source.name: state for source, state in states.items()}
+        made = {
+            s.name: found.new[s] for s, state in states.items() if state.is_completed() and state.name == "Completed"
+        }
+        bad = {name: failure_line(state) for name, state in named.items() if not state.is_completed()}
+        waiting = {name: state.message or "" for name, state in named.items() if state.name == WAITING}
+        no_fields = [name for name, state in named.items() if state.name == "No field"]
+        return cls(made, bad, {**found.waiting, **waiting}, [*found.no_fields, *no_fields])
+
+
+def table_of(outcome: Outcome, found: Found, request: Request) -> list[dict[str, Any]]:
+    """One row a file: what was upscaled, with its metrics, what failed, what waits and what is refused."""
+    rows = []
+    for name, target in outcome.made.items():
+        version = {"store": str(target), "model": request.model.name}
+        rows.append({"file": name, "state": "upscaled", **version, **metrics_rows(target), "reason": ""})
+    others = {"failed": outcome.bad, "waiting": outcome.waiting, "refused before": found.refused}
+    rows += [
+        {"file": name, "state": state, "reason": reason}
+        for state, some in others.items()
+        for name, reason in some.items()
+    ]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key, "") for key in columns} for row in rows]

@@ -248,6 +248,7 @@ def upscale(
             missing = "CONFIG or --input" if option == "--input" else option
             raise FlowsrError(f"{missing} is missing", hint=BOTH_WAYS)
     _refuse_given({"--set": set}, "--input")
+    from flowsr.models import served_model
     from flowsr.pipeline.cluster import crew_of
     from flowsr.pipeline.upscaling import describe, jobs_for, read_size, upscale_fields
     from flowsr.pipeline.work import metrics_beside
@@ -257,7 +258,7 @@ def upscale(
     given |= {"options": read.options(), "memory": read_size(memory)}
     observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
     how = {"fresh": fresh, "force": force, "strict": strict, "observers": observers}
-    jobs = jobs_for(input, output, model=model, options=given, **how)
+    jobs = jobs_for(input, output, model=served_model(model), options=given, **how)
     if plan:
         for job in jobs:
             _say(*describe(job.plan(trial=True), workers or devices))
@@ -287,6 +288,50 @@ def _say_metrics(store: Path) -> None:
     dataset = read_metrics(store)
     if dataset is not None:
         _say(*metrics_lines(dataset), f"report: {store / 'report' / 'report.html'}")
+
+
+@app.command
+def init(folder: Annotated[Path, Parameter(help="Folder to lay it down in; default: this one.")] = Path(".")):
+    """Lay down configurations and deployments to begin with; files that are there already stay.
+
+    Then `flowsr run configs/demo.yaml`, or `flowsr serve` for schedules and the watched folder.
+    """
+    from flowsr.flows.serve import init as lay_down
+
+    written = lay_down(folder)
+    _say(*(str(path) for path in written)) if written else _say("nothing to write: all is there")
+
+
+@app.command
+def serve(
+    folder: Annotated[Path, Parameter(help="Folder that `flowsr init` made; default: this one.")] = Path("."),
+    *,
+    port: Annotated[int, Parameter(help="Of the server, where none is named by PREFECT_API_URL.")] = 4200,
+    notify: Annotated[str | None, Parameter(help="Address that failures are posted to, as JSON.")] = None,
+):
+    """Schedules in one command: server, deployments and a worker, until Ctrl-C.
+
+    The nightly experiment and the watched folder are those of prefect.yaml in the folder. The dashboard is at
+    http://127.0.0.1:4200.
+    """
+    from flowsr.flows.serve import serve as run_all
+
+    run_all(folder.resolve(), port=port, notify=notify, say=_say)
+
+
+@app.command
+def publish(
+    model: Annotated[Path, Parameter(help="Folder of a trained model, such as runs/demo/train/relaxed.")],
+    served: Annotated[Path, Parameter(help="Folder that keeps the versions, and `current`, which leads to one.")],
+):
+    """Serve a trained model: one more version of it, and `current` leads to that from now on.
+
+    Whoever upscales with `SERVED` (the watched folder, or `flowsr upscale --model SERVED`) takes the current version,
+    whole, whatever is trained meanwhile. An earlier version is current again when `current` is made a link to it.
+    """
+    from flowsr.models import publish_model
+
+    _say(f"published: {publish_model(model, served)}")
 
 
 @app.command

@@ -64,6 +64,14 @@ class UnknownName(FlowsrError, KeyError):
     """A name that nothing goes by: of a variable, a model, a metric, an option."""
 
 
+class Unreadable(FlowsrError):
+    """A file that its library cannot open or read: damaged, or not all there yet."""
+
+
+class UnknownFormat(FlowsrError):
+    """A file that no reader recognizes."""
+
+
 def require(
     holds: object,
     message: str,
@@ -109,10 +117,10 @@ def unknown_name(
     return UnknownName(f"unknown {kind} '{name}'", file=file, variable=variable, expected=expected, hint=hint)
 
 
-def unreadable(error: object, file: object, variable: str | None = None) -> FlowsrError:
+def unreadable(error: object, file: object, variable: str | None = None) -> Unreadable:
     """Bytes that a format's library cannot make sense of, in the library's words."""
     found = " ".join(str(error).split())[:200] or type(error).__name__
-    return FlowsrError("damaged or not readable", file=file, variable=variable, found=found)
+    return Unreadable("damaged or not readable", file=file, variable=variable, found=found)
 
 
 def contradiction(

@@ -12,6 +12,9 @@ REPOSITORY = Path(__file__).parents[1]
 SETUP = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+
+
 def packages_of(folder: Path, name: str) -> set[str]:
     return {
         ".".join([name, *init.parent.relative_to(folder).parts])
@@ -22,6 +25,7 @@ def packages_of(folder: Path, name: str) -> set[str]:
 
 def test_the_list_of_packages_is_that_of_the_folders():
     found = packages_of(REPOSITORY / "flowsr", "flowsr") | packages_of(REPOSITORY / "flows", "flowsr.flows")
+    found |= {".".join(["flowsr", *file.parent.relative_to(REPOSITORY).parts]) for file in CONFIGS}
     assert SETUP["packages"] == sorted(found)
 
 
@@ -36,7 +40,18 @@ def wheel(tmp_path_factory):
     """The wheel's members; built of a copy, so that nothing is left in the clone, and without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "flowsr", "flows", "pyproject.toml", "README.md", "LICENSE"],
+        [
+            "git",
+            "ls-files",
+            "-co",
+            "--exclude-standard",
+            "flowsr",
+            "flows",
+            "configs",
+            "pyproject.toml",
+            "README.md",
+            "LICENSE",
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -62,6 +77,7 @@ def test_the_wheel_has_one_top_level_package(wheel):
 def test_the_wheel_has_every_file_of_the_package(wheel):
     expected = {f"flowsr/{path.relative_to(REPOSITORY / 'flowsr')}" for path in (REPOSITORY / "flowsr").rglob("*.py")}
     expected |= {f"flowsr/flows/{path.name}" for path in (REPOSITORY / "flows").glob("*.py")}
+    expected |= {f"flowsr/{path.relative_to(REPOSITORY)}" for path in CONFIGS}
     templates = REPOSITORY / "flowsr" / "report" / "templates"
     expected |= {f"flowsr/report/templates/{path.name}" for path in templates.iterdir()} | {"flowsr/py.typed"}
     assert {name for name in wheel if ".dist-info/" not in name} == expected

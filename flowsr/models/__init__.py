@@ -10,7 +10,7 @@ torch.Size([1, 3, 32, 32, 32])
 
 from flowsr.models.base import MODELS, Task, Upscaler
 from flowsr.models.build import build_model, options_of
-from flowsr.models.checkpoint import ModelCard, load_model, read_card, save_model
+from flowsr.models.checkpoint import ModelCard, load_model, publish_model, read_card, save_model, served_model
 from flowsr.models.octahedral import relaxed_weights
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "build_model",
     "load_model",
     "options_of",
+    "publish_model",
     "read_card",
     "relaxed_weights",
     "save_model",
+    "served_model",
 ]

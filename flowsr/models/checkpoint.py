@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flowsr.errors import FlowsrError
-from flowsr.files import file_checksum, open_regular, read_regular, write_bytes_atomic, write_json_atomic
+from flowsr.files import file_checksum, fsync_folder, open_regular, read_regular, write_bytes_atomic, write_json_atomic
 from flowsr.models.base import Task, Upscaler
 from flowsr.models.build import build_model
 from flowsr.models.home import Home
@@ -203,6 +205,55 @@ def _check_sizes(value: Any) -> None:
             _check_sizes(each)
     if isinstance(value, int) and abs(value) > LARGEST_SIZE:
         raise ValueError(f"a size of {str(value)[:20]}, expected {LARGEST_SIZE} at most")
+
+
+def publish_model(folder: Path, served: Path) -> Path:
+    """Serve a trained model: ``served/versions/`` gets one more, whole, and ``served/current`` then leads to it.
+
+    Whoever reads ``served/current`` has the old one or the new one, never half of either; a version stays what it is,
+    so that a job that has begun with it can end with it.
+
+    Args:
+        folder: of a saved model.
+        served: holds ``versions`` and ``current``.
+
+    Returns:
+        The version's folder, named after its content.
+
+    Raises:
+        FlowsrError: no whole model, or one whose training diverged.
+    """
+    load_model(folder)
+    card = read_card(folder)
+    if (diverged := card.training.get("diverged_epoch")) is not None:
+        found = f"a loss that is NaN or infinite in epoch {diverged}"
+        raise FlowsrError("a training that diverged is not published", file=folder / CARD, found=found)
+    files = [folder / WEIGHTS, folder / CARD]
+    name = hashlib.sha256("".join(map(file_checksum, files)).encode()).hexdigest()[:12]
+    version = served / "versions" / name
+    if not version.exists():
+        version.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=version.parent, ignore_cleanup_errors=True) as place:
+            whole = Path(place) / name
+            whole.mkdir()
+            for file in files:
+                write_bytes_atomic(whole / file.name, file.read_bytes())
+            with suppress(OSError):  # another process was as quick, and its version has the same content
+                os.rename(whole, version)
+        fsync_folder(version.parent)
+    link = served / f".current.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    os.symlink(Path("versions") / name, link, target_is_directory=True)
+    os.replace(link, served / "current")
+    fsync_folder(served)
+    return version
+
+
+def served_model(path: Path) -> Path:
+    """The folder of a model: of a folder with ``current`` the version that this leads to now; else the path itself."""
+    path = Path(path)
+    current = path if path.name == "current" else path / "current"
+    return current.resolve() if current.is_symlink() else path
 
 
 def _in_one_line(error: Exception) -> str:

@@ -30,7 +30,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import read_json, write_text_atomic
 from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
-from flowsr.models.checkpoint import WEIGHTS
+from flowsr.models.checkpoint import WEIGHTS, publish_model
 from flowsr.pipeline.plan import Plan, Source
 from flowsr.pipeline.steps import Done, Step, damage_in, do, perform
 from flowsr.pipeline.verify import within
@@ -161,7 +161,18 @@ def _run(
                 found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, verify, report)
                 plan.finished[stage] = {of: one.checksums for of, one in zip(steps, found, strict=True)}
                 done += found
+                if stage == "train" and plan.single:
+                    _publish(plan)
     return done
+
+
+def _publish(plan: Plan) -> None:
+    """An experiment's trained networks as served models, ``models/<name>/current``: whole, whatever is trained next."""
+    for row in (row for row, _ in plan.rows if row.trained):
+        try:
+            publish_model(plan.network_folder(row), plan.output / "models" / row.model)
+        except FlowsrError as error:
+            log.warning("%s keeps the version that it has: %s", row.model, error)
 
 
 def _do_all(

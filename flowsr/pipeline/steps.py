@@ -96,7 +96,9 @@ def damage_in(record: dict[str, Any], outputs: Iterable[Path], *, deep: bool) ->
     return found
 
 
-def perform(step: Step, work: Callable[[], None], *, fresh: bool = False, verify: bool = False) -> Done:
+def perform(
+    step: Step, work: Callable[[], None], *, fresh: bool = False, verify: bool = False, clear: bool = True
+) -> Done:
     """Do a step unless it has been done; start over if settings changed or outputs are damaged, resume if cut short.
 
     Args:
@@ -104,9 +106,11 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False, verify
         work: makes ``step.outputs``; called again after a kill, it may find its own partial results.
         fresh: forget earlier results.
         verify: compare the checksums of outputs that are reused, not only the names and sizes of their files.
+        clear: remove outputs of other settings first; else ``work`` replaces them when the new ones are whole.
 
     Raises:
-        FlowsrError: another process is at the same step, or ``work`` left an output missing.
+        Busy: another process is at the same step.
+        FlowsrError: ``work`` failed, or ``work`` left an output missing.
     """
     step.record.parent.mkdir(parents=True, exist_ok=True)
     with _alone_with(step):
@@ -118,7 +122,7 @@ def perform(step: Step, work: Callable[[], None], *, fresh: bool = False, verify
                 return Done(step, record, reused=True)
             whole = False
             log.warning("%s: %s is not as it was written, starting over", step.title, damaged[0].file)
-        if fresh or not same or not whole:
+        if clear and (fresh or not same or not whole):
             _clear(step, told=record is not None and not same and not fresh)
         write_json_atomic(step.record, _record_of(step, "running"))
         start = time.perf_counter()

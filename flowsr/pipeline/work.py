@@ -84,6 +84,7 @@ def upscale(
     page: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
+    overwrite: bool = False,
     *,
     progress: Progress,
 ) -> None:
@@ -99,7 +100,17 @@ def upscale(
     how = {"variable": variable, "options": options, "tile": tile, "device": device}
     seen = metrics_beside() if page else MetricsBeside()
     with crew_of(workers, None, scheduler) as crew:
-        upscale_store(store, network, target, **how, force=True, observers=[seen], spread=crew, progress=progress)
+        upscale_store(
+            store,
+            network,
+            target,
+            **how,
+            force=True,
+            overwrite=overwrite,
+            observers=[seen],
+            spread=crew,
+            progress=progress,
+        )
 
 
 def metrics_beside(metrics: Sequence[str] | None = None, truth: Path | None = None, truth_group: str | None = None):

@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from flowsr.errors import FlowsrError, UnknownName, require
+from flowsr.errors import UnknownName, Unreadable, require
 from flowsr.quarantine import PATIENCE, first_look
 from flowsr.quarantine.unpack import unpack
 
@@ -150,7 +150,7 @@ def _unpacked(item: h5py.Dataset, wanted: list[range], filters: list[int], path:
             content = _through(filters, *stored, size, item.dtype.itemsize)
         except ValueError as error:
             where = {"file": path, "variable": item.name, "found": f"chunk at {place}: {error}"}
-            raise FlowsrError("damaged or not readable", **where) from None
+            raise Unreadable("damaged or not readable", **where) from None
         out[to] = np.frombuffer(content, item.dtype).reshape(chunk)[tuple(inside for _, inside, _ in pieces)]
     return out
 

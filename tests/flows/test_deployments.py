@@ -62,7 +62,7 @@ def test_the_nightly_experiment_is_the_demo(outputs):
     nightly = Experiment.model_validate(apply_values(DEPLOYMENTS["nightly"]["parameters"], outputs)["experiment"])
     assert nightly == load_experiment("configs/demo.yaml")
     watched = DEPLOYMENTS["watched-folder"]["parameters"]
-    assert watched["model"] == str(nightly.output / "train" / "relaxed") and "relaxed" in nightly.train.models
+    assert watched["model"] == str(nightly.output / "models" / "relaxed") and "relaxed" in nightly.train.models
 
 
 @pytest.mark.parametrize("name", ["simulate", "ingest", "train", "upscale", "compare", "pipeline"])

@@ -137,12 +137,13 @@ def test_nothing_else_is_tried_again(server, monkeypatch, tiny, error, message):
     assert state.is_failed() and state.message == message and count == 1
 
 
-def test_one_bad_file_does_not_stop_the_others(server, tmp_path):
+def test_one_bad_file_does_not_stop_the_others_and_is_told_once(server, tmp_path):
     inbox, outbox, model = tmp_path / "inbox", tmp_path / "outbox", save_small_model(tmp_path / "model")
     inbox.mkdir()
-    write_hdf5(coarse_field(0), inbox / "good.h5")
+    write_hdf5(coarse_field(0), inbox / "поле.h5")
     write_hdf5(coarse_field(1).rename(velocity="wind"), inbox / "bad.h5")
-    (inbox / "cut.h5").write_bytes((inbox / "good.h5").read_bytes()[:3000])
+    (inbox / "cut.h5").write_bytes((inbox / "поле.h5").read_bytes()[:3000])
+    (inbox / "notes.txt").write_text("to do")
     state = upscale_new_files(inbox, outbox, model, device="cpu", settle=0, return_state=True)
     run, logs, artifacts = run_of(server, state)
     assert run["state_name"] == "Failed"
@@ -150,13 +151,24 @@ def test_one_bad_file_does_not_stop_the_others(server, tmp_path):
         f"1 of 2 new files failed: {inbox / 'bad.h5'}: "
         "no such variable; variable: velocity; expected: velocity; found: wind"
     )
-    assert open_field(outbox / "good.h5.zarr").velocity.shape == (2, 3, 8, 8, 8)
-    assert not (outbox / "bad.h5.zarr").exists()
+    assert open_field(outbox / "поле.h5.zarr").velocity.shape == (2, 3, 8, 8, 8)
+    assert sorted(path.name for path in outbox.iterdir()) == [
+        "bad.h5.json",
+        "notes.txt.json",
+        "поле.h5.json",
+        "поле.h5.zarr",
+    ]
     assert any(line.startswith("cut.h5 waits for the next run") for line in logs)
-    assert [row["file"] for row in json.loads(artifacts["outbox-upscaled"]["data"])] == ["bad.h5", "good.h5"]
-    (inbox / "bad.h5").unlink()
+    assert not any("Traceback" in line for line in logs)
+    assert artifacts.keys() == {"outbox-upscaled", "outbox-upscale-progress"}
+    rows = {row["file"]: row for row in json.loads(artifacts["outbox-upscaled"]["data"])}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "поле.h5": "upscaled", "bad.h5": "failed", "cut.h5": "waiting"
+    }  # fmt: skip
+    assert rows["поле.h5"]["model"] == "model" and rows["поле.h5"]["Kinetic energy"] > 0
     state = upscale_new_files(inbox, outbox, model, device="cpu", settle=0, return_state=True)
-    assert state.is_completed() and state.message == "0 upscaled, 1 waiting, 1 done before"
+    assert state.is_completed()
+    assert state.message == "0 upscaled, 1 waiting, 1 done before, 1 refused before, 1 no fields"
 
 
 def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_path):

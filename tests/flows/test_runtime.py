@@ -1,10 +1,15 @@
 """The progress artifact: the share of all pieces together, a few requests a minute, and never worth failing for."""
 
 import logging
+import re
+import sys
 
 import pytest
 from flowsr.flows import runtime
 from flowsr.flows.artifacts import artifact_key
+from prefect.exceptions import FailedRun
+
+from flowsr.errors import Busy
 
 
 @pytest.fixture
@@ -51,9 +56,30 @@ def test_work_that_fails_is_not_shown_as_done(artifact):
     with pytest.raises(ValueError), runtime.shown_progress("demo", "train", 1) as report:
         report.part("train relaxed")(0.5, "")
         raise ValueError
-    assert not updates
+    assert updates == [("demo-train-progress", 50.0, "train: ended before it was done")]
 
 
 def test_keys_are_what_prefect_allows():
     assert artifact_key("My run_2", "train") == "my-run-2-train"
-    assert artifact_key("Å.h5", "upscale") == "h5-upscale"
+    keys = [artifact_key(name, "upscale") for name in ("Å.h5", "поле.h5", "данные.h5", "h5")]
+    assert all(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", key) for key in keys) and len(set(keys)) == 4
+
+
+def test_a_failure_is_in_the_log_without_a_traceback_that_its_state_makes_needless():
+    kept = {}
+    for name, error in (("prefect.engine", FailedRun("no such variable")), ("prefect.task_runs", OSError("stale"))):
+        try:
+            raise error
+        except Exception:
+            record = logging.makeLogRecord({"name": name, "exc_info": sys.exc_info()})
+            kept[name] = logging.getLogger(name).filter(record) and record.exc_info is None
+    assert kept == {"prefect.engine": False, "prefect.task_runs": True}
+
+
+def test_a_run_that_finds_another_at_the_same_work_is_skipped():
+    @runtime.one_line_failures
+    def work():
+        raise Busy("another process is at 'train relaxed'")
+
+    state = work()
+    assert state.is_completed() and state.name == runtime.SKIPPED and "train relaxed" in state.message

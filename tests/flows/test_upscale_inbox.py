@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from flowsr.flows import upscale_inbox
-from flowsr.flows.upscale_inbox import Request, look, step_of
+from flowsr.flows.upscale_inbox import Request, look, make, step_of
 
 from flowsr.data import ReadOptions, grid_of, open_field, write_hdf5
 from flowsr.errors import FlowsrError
-from flowsr.files import read_json
+from flowsr.files import read_json, tree_checksum
 from flowsr.models import load_model
-from flowsr.pipeline.steps import do
+from flowsr.pipeline.steps import do, perform
 from flowsr.progress import Progress
 from flowsr.upscale import upscale_array
 from tests.data.fields import store_field
@@ -95,20 +95,95 @@ def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypat
     assert names(look(*folders, settle=0).new) == ["a.h5"]
 
 
-def test_files_on_their_way_in_wait(folders, monkeypatch):
-    inbox, _ = folders
+def test_files_on_their_way_in_wait(folders, model, monkeypatch):
+    inbox, outbox = folders
     whole = write_hdf5(coarse_field(0), inbox / "whole.h5").read_bytes()
     (inbox / "cut.h5").write_bytes(whole[: len(whole) // 2])
     (inbox / "empty.h5").touch()
     for name in (".hidden.h5", "copy.h5.part", "copy.h5.partial", "copy.h5.tmp", "~lock.h5"):
         (inbox / name).write_bytes(whole)
     found = look(*folders, settle=0)
-    assert names(found.new) == ["whole.h5"]
-    assert found.waiting.keys() == {"cut.h5", "empty.h5"}
-    assert "truncated" in found.waiting["cut.h5"] and found.waiting["empty.h5"] == "nothing in it yet"
+    assert names(found.new) == ["cut.h5", "whole.h5"]
+    assert found.waiting == {"empty.h5": "nothing in it yet"}
     assert look(*folders, settle=60).waiting.keys() == {"cut.h5", "empty.h5", "whole.h5"}
+    state = make(inbox / "cut.h5", outbox / "cut.h5.zarr", Request(model, device="cpu"))
+    assert state.name == upscale_inbox.WAITING and "truncated" in state.message
+    assert left_in(outbox) == [] and names(look(*folders, settle=0).new) == ["cut.h5", "whole.h5"]
     monkeypatch.setattr(upscale_inbox, "ABANDONED", 0)
     assert names(look(*folders, settle=0).new) == ["cut.h5", "empty.h5", "whole.h5"]
+    state = make(inbox / "cut.h5", outbox / "cut.h5.zarr", Request(model, device="cpu"))
+    assert state.is_failed() and look(*folders, settle=0).refused.keys() == {"cut.h5"}
+
+
+def test_a_clock_that_was_set_back_makes_no_file_wait_for_it(folders, monkeypatch):
+    write_hdf5(coarse_field(0), folders[0] / "a.h5")
+    monkeypatch.setattr(upscale_inbox.time, "time", lambda: os.stat(folders[0] / "a.h5").st_ctime - 86400)
+    monkeypatch.setattr(upscale_inbox.time, "sleep", lambda seconds: None)
+    assert names(look(*folders, settle=10).new) == ["a.h5"]
+
+
+def test_a_bad_file_is_told_once_and_then_refused_until_it_changes(folders, model):
+    inbox, outbox = folders
+    request = Request(model, variable="vorticity", device="cpu")
+    source = write_hdf5(coarse_field(0), inbox / "a.h5")
+    state = make(source, outbox / "a.h5.zarr", request)
+    assert state.is_failed() and "vorticity" in state.message
+    assert left_in(outbox) == ["a.h5.json"]
+    os.utime(source)
+    assert look(*folders, settle=0, request=request).refused == {"a.h5": state.message}
+    assert names(look(*folders, settle=0, request=Request(model)).new) == ["a.h5"], "asked for something else"
+    write_hdf5(coarse_field(1), source)
+    assert names(look(*folders, settle=0, request=request).new) == ["a.h5"]
+
+
+def test_a_file_that_is_no_field_is_none_and_fails_nothing(folders, model):
+    inbox, outbox = folders
+    (inbox / "notes.txt").write_text("to do")
+    state = make(inbox / "notes.txt", outbox / "notes.txt.zarr", Request(model, device="cpu"))
+    assert state.is_completed() and state.name == "No field"
+    assert look(*folders, settle=0).no_fields == ["notes.txt"]
+
+
+def test_a_file_that_crashes_its_process_is_tried_once_more_and_then_refused(folders, model, monkeypatch):
+    inbox, outbox = folders
+    source, target = write_hdf5(coarse_field(0), inbox / "a.h5"), outbox / "a.h5.zarr"
+    monkeypatch.setattr(upscale_inbox, "run_job", lambda *arguments: (-11, "reading"))
+    first = make(source, target, Request(model, device="cpu"))
+    assert first.is_failed() and "SIGSEGV" in first.message and "once more" in first.message
+    assert names(look(*folders, settle=0).new) == ["a.h5"]
+    assert make(source, target, Request(model, device="cpu")).is_failed()
+    found = look(*folders, settle=0)
+    assert not found.new and "SIGSEGV, twice" in found.refused["a.h5"].replace("; its last line: reading", "")
+    assert left_in(outbox) == ["a.h5.json"]
+
+
+def test_a_file_that_another_run_is_at_waits_and_the_store_of_a_changed_one_stays_until_the_new_one_is_whole(
+    folders, model
+):
+    inbox, outbox = folders
+    source, target = write_hdf5(coarse_field(0), inbox / "a.h5"), outbox / "a.h5.zarr"
+    request = Request(model, device="cpu")
+    states = []
+
+    def inside(*arguments):
+        states.append(make(source, target, request))
+        return 0, ""
+
+    step = step_of(source, target, request)
+    with pytest.raises(FlowsrError, match="without its output"):
+        perform(step, inside)
+    assert [state.name for state in states] == [upscale_inbox.WAITING]
+    assert make(source, target, request).is_completed()
+    version = read_json(outbox / "a.h5.json")["about"]
+    assert version["version"] == model.name
+    before = tree_checksum(target)
+    source.write_bytes(source.read_bytes()[:3000])
+    assert make(source, target, request).name == upscale_inbox.WAITING
+    assert tree_checksum(target) == before
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def test_only_names_that_match_are_looked_at(folders):

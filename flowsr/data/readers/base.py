@@ -23,7 +23,7 @@ from flowsr.data.readers.lazy import one_line
 from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.order import in_order
 from flowsr.data.readers.units import in_one_system
-from flowsr.errors import BadValue, FlowsrError, require
+from flowsr.errors import BadValue, FlowsrError, UnknownFormat, require
 from flowsr.registry import Registry
 
 Boundary = Literal["periodic", "wall", "open"]
@@ -183,7 +183,7 @@ def recognized(path: Path) -> str:
     names = [name for name in names if not READERS[name].general] or names
     if not names:
         kind = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes of something else"
-        raise FlowsrError("not a format that flowsr reads", file=path, expected=" or ".join(READERS), found=kind)
+        raise UnknownFormat("not a format that flowsr reads", file=path, expected=" or ".join(READERS), found=kind)
     message = "more than one reader fits"
     require(len(names) == 1, message, file=path, found=", ".join(names), hint="name the reader")
     return names[0]

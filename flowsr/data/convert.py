@@ -29,7 +29,7 @@ from flowsr.data.open import ReadOptions, open_field, read_options
 from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header, write_own_words
 from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
-from flowsr.data.store import CHUNK, SHARD, create_store
+from flowsr.data.store import CHUNK, SHARD, as_json, create_store
 from flowsr.errors import FlowsrError
 from flowsr.files import Partial, Sum, fsync_file, naming, reserve
 from flowsr.progress import SILENT, Progress
@@ -531,7 +531,7 @@ class VtkTarget(Target):
                 if array.dims == SERIES_DIMS
             },
         }
-        text = json.dumps(words, default=lambda value: np.asarray(value).tolist()).encode("ascii")
+        text = json.dumps(as_json(words)).encode("ascii")
         time = float(self.dataset["time"].values[0])
         return (
             '<FieldData><DataArray type="Float64" Name="TimeValue" NumberOfTuples="1" format="ascii">'

@@ -395,8 +395,13 @@ def _split_side(side: int, chunk: int, shard: int) -> tuple[int, int]:
     return inner, inner * count
 
 
+def as_json(value):
+    """A value with numpy's scalars and arrays as lists, and as text what JSON has no number for, NaN say."""
+    return _strict(json.loads(json.dumps(value, default=lambda value: np.asarray(value).tolist())))
+
+
 def _as_json(attrs: Mapping) -> dict:
-    """Attributes with numpy's scalars and arrays as lists, in JSON that has no NaN; a fill value as xarray has it."""
+    """Attributes in JSON that has no NaN; a fill value as xarray has it."""
     kept = json.loads(json.dumps(dict(attrs), default=lambda value: np.asarray(value).tolist()))
     if isinstance(kept.get("_FillValue"), float):
         kept["_FillValue"] = base64.b64encode(np.array(kept["_FillValue"], "<f8").tobytes()).decode()

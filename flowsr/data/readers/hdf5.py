@@ -17,6 +17,7 @@ from flowsr.data.readers.assemble import Found, assemble
 from flowsr.data.readers.base import READERS, Reader, Request, missing, plain_value
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import WORDS, meant
+from flowsr.data.store import as_json
 from flowsr.errors import FlowsrError
 from flowsr.files import fsync_file, fsync_folder, remove
 from flowsr.quarantine import OWN_WORDS
@@ -27,6 +28,10 @@ BOOKKEEPING = (
     *("CLASS", "NAME", "DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST"),
     *("_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties", "_nc3_strict"),
 )
+
+
+#: What NetCDF 4 calls a scale that only names a dim.
+BARE_DIM = "This is a netCDF dimension but not a netCDF variable."
 
 
 @READERS.register("hdf5")
@@ -60,7 +65,15 @@ def hdf5_contents(path: Path, group: str | None) -> tuple[dict[str, Found], dict
             raise FlowsrError(
                 "no arrays at the top of this file", file=path, expected="a field", found=found, hint=hint
             )
-        return {name: _found(path, item) for name, item in datasets_of(node, path).items()}, attributes_of(node)
+        datasets = datasets_of(node, path).items()
+        found = {name: _found(path, item) for name, item in datasets if not _is_bare_dim(item)}
+        return found, attributes_of(node)
+
+
+def _is_bare_dim(item: h5py.Dataset) -> bool:
+    """Whether an array is there to give a dim its name alone, as NetCDF 4 has it."""
+    name = item.attrs.get("NAME", b"")
+    return BARE_DIM.encode() in name if isinstance(name, bytes) else BARE_DIM in str(name)
 
 
 def group_of(file: h5py.File, group: str | None, path: Path):
@@ -154,13 +167,15 @@ def write_header(file: h5py.File, dataset: xr.Dataset) -> None:
         values = coord.values.astype(h5py.string_dtype()) if coord.dtype.kind in "UT" else coord.values
         file.create_dataset(name, data=values).make_scale(name)
         file[name].attrs.update({key: plain(value) for key, value in coord.attrs.items()})
+    for dim in [dim for dim in dataset.dims if dim not in dataset.coords]:
+        scale = file.create_dataset(dim, data=np.zeros(dataset.sizes[dim], ">f4"))
+        scale.make_scale(f"{BARE_DIM}{dataset.sizes[dim]:10d}")
     for name, array in dataset.data_vars.items():
         stored = lay_down_array(file, name, array.shape, array.dtype)
         stored.attrs.update({key: plain(value) for key, value in array.attrs.items()})
         for axis, dim in enumerate(array.dims):
             stored.dims[axis].label = dim
-            if dim in dataset.coords:
-                stored.dims[axis].attach_scale(file[dim])
+            stored.dims[axis].attach_scale(file[dim])
 
 
 def write_own_words(file: h5py.File, dataset: xr.Dataset, stored: Mapping[str, str]) -> None:
@@ -182,7 +197,7 @@ def write_own_words(file: h5py.File, dataset: xr.Dataset, stored: Mapping[str, s
             if array.dims == SERIES_DIMS
         },
     }
-    text = json.dumps(words, default=lambda value: np.asarray(value).tolist())
+    text = json.dumps(as_json(words))
     file.create_dataset(OWN_WORDS, data=text, dtype=h5py.string_dtype())
 
 
@@ -237,9 +252,14 @@ def plain(value):
     """An attribute's value as HDF5 has types for, or as JSON."""
     if isinstance(value, (str, bool, int, float, np.number)):
         return value
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
         return np.array(value, dtype=h5py.string_dtype())
-    return json.dumps(value, default=lambda v: np.asarray(v).tolist())
+    if isinstance(value, (list, tuple)) and len(value) > 1 and all(type(v) in (int, float) for v in value):
+        numbers = np.array(value)
+        if numbers.dtype.kind in "if":  # larger integers than HDF5 has are none
+            return numbers
+    return json.dumps(as_json(value))
 
 
 def attributes_of(node) -> dict:

@@ -1,0 +1,189 @@
+"""What xarray writes opens here with the same values, and what flowsr writes opens in xarray: whatever the dataset."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowsr.data import convert, open_field, write_hdf5
+
+FORMATS = ("netcdf4", "netcdf3", "zarr2", "zarr3")
+QUICK, ALL = 25, 500
+DIMS = ("time", "component", "x", "y", "z")
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
+FINITE = st.floats(-1e6, 1e6, allow_nan=False)
+ATTRIBUTE = st.one_of(
+    TEXT,
+    st.integers(-(2**31), 2**31 - 1),
+    FINITE,
+    st.just(float("nan")),
+    st.lists(FINITE, min_size=2, max_size=3),
+    st.lists(st.integers(-100, 100), min_size=2, max_size=3),
+    FINITE.map(np.float32),
+    st.integers(-100, 100).map(np.int16),
+    st.lists(FINITE, min_size=2, max_size=3).map(lambda values: np.array(values, "f4")),
+)
+NAMES = st.sampled_from(["institution", "note", "Reynolds", "history", "tag 1", "a-b"])
+#: How a variable is stored, as xarray's encoding has it.
+PACKED = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["i1", "i2", "i4", "u1", "u2"]),
+        "scale_factor": st.sampled_from([0.1, 0.25, 1.0, 3.0]),
+        "add_offset": st.sampled_from([0.0, -2.5, 10.0]),
+        "_FillValue": st.just(100),
+    }
+)
+FLOATING = st.fixed_dictionaries(
+    {"dtype": st.sampled_from(["f4", "f8", ">f4", ">f8"])},
+    optional={"_FillValue": st.sampled_from([-9999.0, 1e20, float("nan"), -1.0]), "scale_factor": st.just(0.5)},
+)
+CALENDARS = st.sampled_from(
+    [{}, {"units": "s"}, {"units": "seconds since 2001-02-03"}, {"units": "days since 1-1-1", "calendar": "noleap"}]
+)
+
+
+@st.composite
+def datasets(draw):
+    """A dataset in the flowsr layout with anything that a file may say of it, and how xarray is to store it."""
+    sides = draw(st.tuples(*[st.integers(2, 4)] * 3))
+    times, generator = draw(st.integers(1, 3)), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    coords = {"time": np.cumsum(generator.random(times) + 0.1).round(3)}
+    coords |= {n: (np.arange(m) + 0.5) * d for n, m, d in zip("xyz", sides, generator.random(3).round(2) + 0.1)}
+    coords["component"] = ["u", "v", "w"]
+    if draw(st.booleans()):
+        coords["time"] = np.arange(times)
+    variables, encoding = {}, {}
+    for name in draw(st.lists(st.sampled_from(["velocity", "pressure", "T 2m", "k-eps"]), min_size=1, unique=True)):
+        vector = name == "velocity"
+        dims = DIMS if vector else (DIMS[0], *DIMS[2:])
+        stored = draw(st.one_of(st.just({}), FLOATING, PACKED))
+        values = generator.normal(size=[dict(zip(DIMS, (times, 3, *sides)))[d] for d in dims])
+        values = np.asarray(values, draw(st.sampled_from(["f4", "f8"])))
+        if "scale_factor" in stored and np.dtype(stored["dtype"]).kind in "iu":
+            counts = generator.integers(0, 90, values.shape)  # what packing can hold, so that nothing is rounded
+            values = (counts * stored["scale_factor"] + stored["add_offset"]).astype(values.dtype)
+        missing = draw(st.sampled_from([0.0, 0.1, 1.0]))
+        values[generator.random(values.shape) < missing] = np.nan
+        attrs = draw(st.dictionaries(NAMES, ATTRIBUTE, max_size=2))
+        attrs |= {"irreps": "1o" if vector else "0e", "units": draw(st.sampled_from(["m/s", "1", "K"]))}
+        variables[name], encoding[name] = (dims, values, attrs), stored
+    dataset = xr.Dataset(variables, coords, draw(st.dictionaries(NAMES, ATTRIBUTE, max_size=3)))
+    dataset["time"].attrs.update(draw(CALENDARS))
+    if "velocity" not in variables:
+        dataset = dataset.drop_vars("component")
+    dataset.attrs["boundary"] = ["periodic", "periodic", "periodic"]
+    return dataset, {name: how for name, how in encoding.items() if how}
+
+
+def written(dataset, encoding, kind, folder):
+    """The dataset as xarray writes it."""
+    path, clean = folder / f"{kind}.{'zarr' if 'zarr' in kind else 'nc'}", dict(encoding)
+    if kind.startswith("zarr"):
+        plain = dataset.copy()
+        for owner in (plain, *plain.variables.values()):  # JSON has neither NaN nor numpy's numbers
+            owner.attrs = {
+                k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in owner.attrs.items()
+            }
+            owner.attrs = {k: v for k, v in owner.attrs.items() if v == v}
+        plain.to_zarr(path, zarr_format=int(kind[-1]), encoding=clean)
+    elif kind == "netcdf3":
+        plain = dataset.drop_vars("component", errors="ignore")
+        plain = plain.assign_attrs(boundary=json.dumps(dataset.attrs["boundary"]))
+        for how in clean.values():
+            if how.get("dtype") in ("u1", "u2"):
+                return None
+        plain.to_netcdf(path, engine="scipy", encoding=clean)
+    else:
+        dataset.to_netcdf(path, engine="h5netcdf", encoding=clean)
+    return path
+
+
+def opened(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        how = {"decode_times": False}
+        if path.suffix == ".zarr":
+            return xr.open_zarr(path, **how)
+        return xr.open_dataset(path, engine="scipy" if path.name == "netcdf3.nc" else "h5netcdf", **how)
+
+
+def same(one, other):
+    one, other = np.asarray(one), np.asarray(other)
+    if isinstance(one.flat[0], str) or one.dtype.kind in "OSU":
+        return one.tolist() == other.tolist()
+    return one.size == other.size and np.array_equal(one.ravel(), other.ravel(), equal_nan=True)
+
+
+def assert_opens_here(path):
+    with opened(path) as theirs:
+        ours = open_field(path)
+        assert set(ours.data_vars) == set(theirs.data_vars)
+        for name in theirs.data_vars:
+            expected = theirs[name].transpose(*ours[name].dims)
+            np.testing.assert_array_equal(ours[name].values, expected.values.astype(ours[name].dtype))
+            # xarray may unpack into a wider type than CF asks for, never into a narrower one than we
+            np.testing.assert_allclose(ours[name].values, expected.values, rtol=1e-6, atol=0)
+        for name in ("time", "x", "y", "z"):
+            np.testing.assert_array_equal(ours[name].values, theirs[name].values)
+        for name in theirs.variables:
+            for key, value in theirs[name].attrs.items():
+                assert same(ours[name].attrs[key], value), (name, key)
+
+
+def assert_opens_there(path, dataset):
+    with opened(path) as theirs:
+        theirs.load()
+        assert set(theirs.data_vars) == set(dataset.data_vars)
+        for name in (*dataset.data_vars, *dataset.coords):
+            kinds = theirs[name].dtype.kind, dataset[name].dtype.kind
+            assert kinds[0] == kinds[1] or set(kinds) <= {"O", "U", "T"}
+            np.testing.assert_array_equal(theirs[name].values, dataset[name].values)
+            assert theirs[name].dims == dataset[name].dims
+            for key, value in dataset[name].attrs.items():
+                assert key in theirs[name].attrs, (name, key)
+                if not isinstance(value, float) or value == value:
+                    assert same(theirs[name].attrs[key], value), (name, key)
+        for key, value in dataset.attrs.items():
+            assert key in theirs.attrs, key
+            if not isinstance(value, float) or value == value:
+                assert same(theirs.attrs[key], value), key
+    for metadata in path.rglob("zarr.json") if path.is_dir() else ():
+        json.loads(metadata.read_text(), parse_constant=pytest.fail)
+
+
+def check(case, kind):
+    dataset, encoding = case
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = written(dataset, encoding, kind, folder)
+        if path is None:
+            return
+        assert_opens_here(path)
+        ours = open_field(path).load()
+        assert_opens_there(convert(path, folder / "ours.zarr"), ours)
+        assert_opens_there(convert(path, folder / "ours.nc"), ours)
+        assert_opens_there(write_hdf5(ours, folder / "ours.h5"), ours)
+
+
+how = dict(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@settings(max_examples=QUICK, **how)
+@given(datasets(), st.sampled_from(FORMATS))
+def test_both_ways(case, kind):
+    check(case, kind)
+
+
+@pytest.mark.slow
+@settings(max_examples=ALL, **how)
+@given(datasets(), st.sampled_from(FORMATS))
+def test_both_ways_for_many(case, kind):
+    check(case, kind)

@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from flowsr import __version__
+from flowsr.data.readers.meeting import meet
 from flowsr.errors import FlowsrError, missing_file, unreadable
 from flowsr.files import tree_checksum
 from flowsr.grid import BOUNDARIES
@@ -223,12 +224,16 @@ def _unit(name: str) -> str | None:
 def _flowtracks(path: Path) -> pd.DataFrame:
     import h5py
 
+    from flowsr.quarantine.hdf5 import dataset_at, read
+
+    meet(path)
     try:
         with h5py.File(path) as file:
-            if "particles" not in file or file["particles"].dtype.names is None:
+            table = dataset_at(file, "particles", path) if "particles" in set(file) else None
+            if table is None or table.dtype.names is None or table.ndim != 1:
                 expected, found = "a table 'particles' as flowtracks writes it", ", ".join(file)
                 raise FlowsrError("no table of tracks", file=path, expected=expected, found=found)
-            rows = file["particles"][()]
+            rows = read(table, (slice(None),), path)
     except OSError as error:
         raise unreadable(error, path) from None
     names = rows.dtype.names

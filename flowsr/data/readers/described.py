@@ -20,6 +20,7 @@ from flowsr.data.readers.assemble import Found, assemble, read_coordinate
 from flowsr.data.readers.base import READERS, Reader, Request, missing
 from flowsr.data.readers.hdf5 import attributes_of, hdf5_array, hdf5_contents
 from flowsr.data.readers.lazy import Centred, LazyArray, Stack, View
+from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.names import axis_of
 from flowsr.data.readers.netcdf import netcdf3_array, netcdf3_attributes, netcdf3_contents
 from flowsr.data.readers.units import Scaled, alike, conversion
@@ -316,8 +317,9 @@ def contents_of(path: Path, group: str | None) -> tuple[dict[str, Found], dict[s
     """The arrays of a file of any format that holds arrays by name, and its attributes.
 
     Raises:
-        FlowsrError: a file that holds none.
+        FlowsrError: a file that holds none, or that fails the first look at it.
     """
+    meet(path)
     if path.is_dir():
         from flowsr.data.readers.zarr import zarr_contents
 

@@ -499,6 +499,49 @@ def inspect(
 
 
 @app.command
+def view(
+    file: Annotated[Path, Parameter(help="A field of any layout that flowsr inspect understands.")],
+    *,
+    compare: Annotated[Path | None, Parameter(help="Another field beside it, such as what it was made of.")] = None,
+    output: Annotated[Path | None, Parameter(help="Picture to write, .png or .svg; default: FILE.view.png.")] = None,
+    variable: Annotated[str, Parameter(help="Variable to look at.")] = "velocity",
+    snapshot: Annotated[int, Parameter(help="Number of the snapshot; -1 is the last.")] = -1,
+    compare_group: Annotated[str | None, Parameter(help="Group of the other field, coarse say.")] = None,
+    read: Read = Read(),
+):
+    """Draw a field: speed and vorticity on the middle plane, and the energy spectrum, or the profiles between walls.
+
+    flowsr view fine.zarr --compare coarse.h5
+    """
+    from flowsr.data import grid_of, open_field
+    from flowsr.errors import missing_variable
+    from flowsr.report.figures.view import ViewedField, view_figure
+    from flowsr.report.html import write_figure
+
+    _logs()
+    opened = [(file, open_field(file, read.options()))]
+    if compare is not None:
+        opened.append((compare, open_field(compare, group=compare_group)))
+    viewed = []
+    for path, dataset in reversed(opened):
+        if variable not in dataset:
+            raise missing_variable(variable, dataset.data_vars, file=path)
+        count = dataset.sizes["time"]
+        if not -count <= snapshot < count:
+            where = {"file": path, "variable": "snapshot", "expected": f"0 to {count - 1}", "found": snapshot}
+            raise FlowsrError("no such snapshot", **where)
+        array = dataset[variable].isel(time=snapshot)
+        viewed.append(ViewedField.of(array, grid_of(dataset, path), path.name, dataset.attrs))
+    target = output or Path(f"{file.name}.view.png")
+    if target.suffix not in (".png", ".svg"):
+        raise FlowsrError(
+            "a picture of another kind", variable="--output", expected=".png or .svg", found=target.suffix
+        )
+    write_figure(target, view_figure(viewed))
+    _say(f"picture: {target}")
+
+
+@app.command
 def convert(
     source: Annotated[Path, Parameter(help="What to read: any layout that flowsr inspect understands.")],
     target: Annotated[Path, Parameter(help="What to write: .zarr, .h5, .nc, .vti or, with --layout, any name.")],

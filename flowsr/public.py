@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from flowsr.errors import unknown_name
 from flowsr.progress import SILENT, Progress
@@ -109,10 +109,16 @@ def train(
     return fitted
 
 
+@overload
 def upscale(
-    input: AnyPath,
-    model: AnyPath | None,
-    output: AnyPath,
+    input: xr.Dataset, model: AnyPath | Upscaler | None = None, output: None = None, **how: Any
+) -> xr.Dataset: ...
+@overload
+def upscale(input: AnyPath, model: AnyPath | None, output: AnyPath, **how: Any) -> Path: ...
+def upscale(
+    input: AnyPath | xr.Dataset,
+    model: AnyPath | Upscaler | None = None,
+    output: AnyPath | None = None,
     *,
     factor: int | None = None,
     force: bool = False,
@@ -127,16 +133,18 @@ def upscale(
     progress: Progress = SILENT,
     options: ReadOptions | None = None,
     **stated: Any,
-) -> Path:
+) -> Path | xr.Dataset:
     """Write the fine field from a coarse one, tile by tile, whatever its size.
 
         flowsr.upscale("coarse.zarr", "runs/demo/train/relaxed", "fine.zarr")
+        fine = flowsr.upscale(dataset, "hit-x4")
 
     Args:
-        input: a coarse field that :func:`flowsr.open_field` can open.
+        input: a coarse field that :func:`flowsr.open_field` can open; or a dataset, whose fine field is given back
+            (:func:`flowsr.upscale.upscale_dataset`: at once of one in memory, part by part of a lazy one).
         model: folder of a trained model, or the name of one that comes with flowsr, such as ``hit-x4``; None: the one
-            of these that fits.
-        output: Zarr store to write.
+            of these that fits. Of a dataset also a model itself.
+        output: Zarr store to write; none of a dataset.
         factor: wanted, where ``model`` is None.
         force: upscale also what the model cannot be right for.
         strict: refuse a field that is not like those that the model was trained on.
@@ -151,16 +159,25 @@ def upscale(
         options, stated: how the input is to be read, as :func:`flowsr.open_field` takes it: group, run, time ...
 
     Returns:
-        ``output``.
+        ``output``; of a dataset the fine dataset.
 
     Raises:
         FlowsrError: an input or model that cannot be used, or an output made from something else.
+        TypeError: a dataset with an output, a file without one.
     """
     from flowsr.data.open import read_options
     from flowsr.evaluate import MetricsBeside
     from flowsr.report.metrics_page import write_metrics
-    from flowsr.upscale import upscale_store
+    from flowsr.upscale import upscale_dataset, upscale_store
+    from flowsr.upscale.dataset import TILE
 
+    if not isinstance(input, (str, PathLike)):
+        if output is not None or stated or options is not None or truth is not None:
+            raise TypeError("the fine field of a dataset is given back: there are no output, truth or reading options")
+        how = {"variable": variable, "factor": factor, "device": device, "force": force, "strict": strict}
+        return upscale_dataset(input, model, tile=tile or TILE, **how)
+    if output is None or not isinstance(model, (str, PathLike, type(None))):
+        raise TypeError("the fine field of a file needs an output, and a model's folder or name")
     names = None if isinstance(metrics, bool) else tuple(metrics)
     seen = MetricsBeside(names, None if truth is None else Path(truth), None, write_metrics)
 

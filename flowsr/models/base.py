@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,11 @@ from flowsr.kernels.padding import pad, paddings
 from flowsr.nn.upsample import subvoxels_to_space
 from flowsr.registry import Registry
 from flowsr.windows import Window
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from flowsr.models.checkpoint import ModelCard
 
 MODELS: Registry[type[Upscaler]] = Registry("model", group="flowsr.models")
 
@@ -63,6 +69,7 @@ class Upscaler(nn.Module):
         needs_periodic: whether it is for periodic boxes only.
         needs_scales: whether its result depends on the scales of the whole field, which a tile has to be told.
         in_double: whether it can compute in double precision, its weights converted.
+        card: what is saved beside its weights, where it was loaded.
     """
 
     halo: int | None = 0
@@ -71,6 +78,7 @@ class Upscaler(nn.Module):
     needs_periodic: bool = False
     needs_scales: bool = False
     in_double: bool = True
+    card: ModelCard | None = None
 
     def __init__(self, task: Task):
         super().__init__()
@@ -109,6 +117,15 @@ class Upscaler(nn.Module):
             (batch, component, factor x, factor y, factor z), same units.
         """
         raise NotImplementedError
+
+    def upscale(self, dataset: xr.Dataset, **how: Any) -> xr.Dataset:
+        """The fine field of a coarse dataset, in memory or lazy, whatever its size: ``flowsr.upscale(dataset, self)``.
+
+        How is as :func:`flowsr.upscale.upscale_dataset` takes it.
+        """
+        import flowsr
+
+        return flowsr.upscale(dataset, self, **how)
 
     @property
     def parameter_count(self) -> int:

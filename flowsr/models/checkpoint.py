@@ -143,7 +143,7 @@ def load_model(folder: Path | str) -> Upscaler:
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError, MemoryError) as error:
         message = f"options do not suit model '{card.model}'"
         raise FlowsrError(message, file=folder / CARD, found=_in_one_line(error)) from None
-    model.frame_spacing = card.training.get("frame_spacing")
+    model.frame_spacing, model.card = card.training.get("frame_spacing"), card
     try:
         checksum = file_checksum(folder / WEIGHTS)
         expected = card.training.get("weights_sha256", checksum)

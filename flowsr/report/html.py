@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flowsr.compare import findings
-from flowsr.files import write_text_atomic
+from flowsr.files import write_bytes_atomic, write_text_atomic
 from flowsr.report.style import RC, with_subscripts
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,12 @@ def png_bytes(figure: Figure, dots_per_inch: int = 180, limit: int | None = None
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
     return reduced.getvalue()
+
+
+def write_figure(path: str | Path, figure: Figure) -> Path:
+    """Write a picture, ``.png`` or ``.svg``, whole or not at all."""
+    path = Path(path)
+    return write_bytes_atomic(path, png_bytes(figure) if path.suffix == ".png" else _saved(figure, format="svg"))
 
 
 def _saved(figure: Figure, **options) -> bytes:

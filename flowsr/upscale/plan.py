@@ -13,7 +13,7 @@ import logging
 import math
 import time as clock
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import product
@@ -38,7 +38,7 @@ from flowsr.devices import cores, machine_memory, resolve_device
 from flowsr.errors import FlowsrError, missing_variable
 from flowsr.files import file_checksum
 from flowsr.grid import Grid, triple
-from flowsr.models import Upscaler, load_model, read_card
+from flowsr.models import ModelCard, Upscaler, load_model, read_card
 from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
 from flowsr.models.checkpoint import model_folder as folder_of
 from flowsr.models.home import Verdict, compare_with_home, traits_of
@@ -319,11 +319,11 @@ def plan_upscale(
     model = load_upscaler(model_folder, key, device, double)
     content = Content(source, options.group)
     _refuse_over(target, (source, *content.paths))
-    array = _field_to_upscale(dataset, variable, model, source)
+    array = field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
     refuse_doubled(dataset, [variable], grid.boundary, source)
     times = dataset.time.values
-    targets = _targets(model, times, source)
+    targets = targets_of(model, times, source)
     plan = UpscalePlan(
         source=source,
         options=options,
@@ -427,20 +427,38 @@ def survey_field(plan: UpscalePlan) -> UpscalePlan:
     if model.needs_scales:
         frames = [[array.isel(time=time) for time in plan.window.around(target)] for target in plan.targets]
         scales = [scales_for(model, window, plan.grid) for window in frames]
-    verdict = Verdict(unknown=("the model's card does not say where it is at home",))
-    if card.home is not None:
-        traits = traits_of(array, plan.grid, plan.irreps, dataset.attrs.get("viscosity"), plan.targets)
-        operator, oriented = dataset.attrs.get("degrade_operator"), not card.equivariant
-        verdict = compare_with_home(card.home, traits, plan.grid, operator, oriented=oriented)
-    if model.trainable and not model.needs_scales:
-        lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
-        verdict = replace(verdict, unknown=(*verdict.unknown, lacking))
+    verdict = home_verdict(model, card, array, plan.grid, dataset.attrs, plan.targets)
     known = {"scales": [asdict(each) for each in scales], "home": asdict(verdict)}
     attrs = {**plan.attrs, "provenance": {**plan.attrs["provenance"], **known}}
     return replace(plan, scales=tuple(scales), verdict=verdict, attrs=attrs)
 
 
-def say_verdict(plan: UpscalePlan, *, force: bool = False, strict: bool = False) -> None:
+def home_verdict(
+    model: Upscaler,
+    card: ModelCard | None,
+    array: xr.DataArray,
+    grid: Grid,
+    attrs: Mapping[str, Any],
+    targets: Sequence[int],
+) -> Verdict:
+    """How a field compares with those that a model was trained on, as far as its card says.
+
+    Args:
+        array, grid, attrs: the coarse field, its grid and its dataset's attributes.
+        targets: the snapshots that are upscaled.
+    """
+    verdict = Verdict(unknown=("the model's card does not say where it is at home",))
+    if card is not None and card.home is not None:
+        traits = traits_of(array, grid, model.irreps, attrs.get("viscosity"), targets)
+        operator, oriented = attrs.get("degrade_operator"), not card.equivariant
+        verdict = compare_with_home(card.home, traits, grid, operator, oriented=oriented)
+    if model.trainable and not model.needs_scales:
+        lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
+        verdict = replace(verdict, unknown=(*verdict.unknown, lacking))
+    return verdict
+
+
+def check_verdict(verdict: Verdict, source: Path, variable: str, *, force: bool = False, strict: bool = False) -> None:
     """A line in the log for each thing in which the field is not like those that the model was trained on.
 
     Args:
@@ -450,7 +468,6 @@ def say_verdict(plan: UpscalePlan, *, force: bool = False, strict: bool = False)
     Raises:
         FlowsrError: what is refused.
     """
-    verdict = plan.verdict or Verdict()
     refused = () if force else verdict.findings if strict else verdict.refused
     if refused:
         hint = (
@@ -460,9 +477,9 @@ def say_verdict(plan: UpscalePlan, *, force: bool = False, strict: bool = False)
         )
         found = "; ".join(finding.line for finding in refused)
         message = "the model is not for this field"
-        raise FlowsrError(message, file=plan.source, variable=plan.variable, found=found, hint=hint)
+        raise FlowsrError(message, file=source, variable=variable, found=found, hint=hint)
     for finding in verdict.findings:
-        log.warning("%s: not at home: %s", plan.source.name, finding.line)
+        log.warning("%s: not at home: %s", source.name, finding.line)
 
 
 @lru_cache(maxsize=2)
@@ -573,7 +590,7 @@ def _refuse_over(target: Path, sources: Sequence[Path]) -> None:
             raise FlowsrError(message, file=target, expected=expected, found=theirs)
 
 
-def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
+def targets_of(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
     """Snapshots that can be upscaled: those with a whole window about them."""
     targets = model.window.targets(times, source)
     check_spacing(model.window.spacing(times), model.frame_spacing, source)
@@ -583,7 +600,7 @@ def _targets(model: Upscaler, times: np.ndarray, source: Path) -> list[int]:
     return targets
 
 
-def _field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
+def field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
     if variable not in dataset:
         raise missing_variable(variable, dataset.data_vars, file=source)
     found = dataset[variable].attrs["irreps"]

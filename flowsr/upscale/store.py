@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.store import create_store
+from flowsr.models.home import Verdict
 from flowsr.progress import SILENT, Progress
 from flowsr.upscale.blocks import Observer, States, upscale_blocks
-from flowsr.upscale.plan import Block, UpscalePlan, plan_upscale, say_verdict, survey_field
+from flowsr.upscale.plan import Block, UpscalePlan, check_verdict, plan_upscale, survey_field
 
 
 class Spread(Protocol):
@@ -98,7 +99,7 @@ def do_upscale(
     """Do what was planned; see :func:`upscale_store`. A field that was not looked at yet is, first."""
     if plan.scales is None:
         plan = survey_field(plan)
-    say_verdict(plan, force=force, strict=strict)
+    check_verdict(plan.verdict or Verdict(), plan.source, plan.variable, force=force, strict=strict)
     batches = plan.batches(1 if spread is None else len(spread))
     plan.check_one_writer(batches)
     for observer in observers:

@@ -80,6 +80,8 @@ def test_the_wheel_has_every_file_of_the_package(wheel):
     expected |= {f"flowsr/{path.relative_to(REPOSITORY)}" for path in CONFIGS}
     templates = REPOSITORY / "flowsr" / "report" / "templates"
     expected |= {f"flowsr/report/templates/{path.name}" for path in templates.iterdir()} | {"flowsr/py.typed"}
+    weights = REPOSITORY / "flowsr" / "models" / "weights"
+    expected |= {f"flowsr/models/weights/{path.relative_to(weights)}" for path in weights.glob("*/model.*")}
     assert {name for name in wheel if ".dist-info/" not in name} == expected
 
 

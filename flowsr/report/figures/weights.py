@@ -110,9 +110,10 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
         return f"{label} has no relaxed weights."
     if summary.spread < 1e-6:
         return f"The weights of {label} are the same for every group element: the network is exactly equivariant."
+    octahedral = relaxed.group in ("O", "Oh")
     said = [
         f"In {label} the relaxed weights depart from their mean over the group by {_percent(summary.spread)} (r.m.s.): "
-        "the network is isotropic to within that."
+        f"the network {'is isotropic' if octahedral else f'keeps {relaxed.group}'} to within that."
     ]
     if len(summary.row_spreads) > 1:
         layer = max(summary.row_spreads, key=summary.row_spreads.get)
@@ -123,7 +124,8 @@ def weights_sentence(relaxed: RelaxedWeights, label: str) -> str:
         f"{_percent(summary.irrep_shares[irrep])}; it transforms like "
         f"{point_group(relaxed.group).irrep(irrep).transforms_like}."
     )
-    doubt = "A finite set of snapshots is never quite isotropic: a small departure need not be a property of the flow."
+    ideal = "isotropic" if octahedral else "symmetric"
+    doubt = f"A finite set of snapshots is never quite {ideal}: a small departure need not be a property of the flow."
     return " ".join([*said, doubt])
 
 
@@ -242,5 +244,5 @@ def symbol_text(name: str) -> str:
     """``8C3``, ``3sigma_h``, ``A1g`` as mathematics; an axis, which the elements below have as well, is left out."""
     pattern = r"(\d*)(sigma|[A-Za-z])_?(\w*)('*)(?:[+-]?\[.*\])?"
     count, letters, rest, primes = re.fullmatch(pattern, name).groups()
-    letters = r"\sigma" if letters == "sigma" else rf"\mathrm{{{letters}}}" if letters in "EAT" else letters
+    letters = r"\sigma" if letters == "sigma" else rf"\mathrm{{{letters}}}" if letters in "EABT" else letters
     return f"${count}{letters}{primes}" + (rf"_{{\mathrm{{{rest}}}}}$" if rest else "$")

@@ -18,7 +18,7 @@ import torch
 
 from flowsr.grid import Grid
 from flowsr.metrics.base import Curve
-from flowsr.metrics.spectra import shell_energy, shells_of
+from flowsr.metrics.spectra import shells_of
 from flowsr.metrics.statistics import (
     Cuts,
     Lattice,
@@ -152,17 +152,20 @@ class FieldMeasure:
         return block_totals(values, self.grid, cuts, gradient=True, part="edges")
 
     def _whole_spectra(self, values: np.ndarray, missing: int) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
-        spectra, lines = {}, {}
         if self.grid.periodic and not missing:
-            shells = shells_of(self.grid)
-            energy = sum(shell_energy(torch.as_tensor(one[None, None]), self.grid) for one in values)
-            spectra["energy_spectrum"] = shells.curve(energy / shells.width)
+            return box_spectra(values, self.grid), {
+                "xyz"[axis]: (self._lines(axis),) * 2 for axis in line_axes(self.grid)
+            }
+        spectra, lines = {}, {}
         for axis in line_axes(self.grid):
-            lattice = Lattice.of(self.grid, axis, values.size)
-            aligned = np.moveaxis(values, 1 + axis, -1)
-            spectra[f"line_spectrum_{'xyz'[axis]}"] = lattice.spectrum(aligned)
-            lines["xyz"[axis]] = (lattice.lines, lattice.lines)
+            lattice = Lattice.of(self.grid, axis, LINE_VALUES // self.components)
+            some = np.moveaxis(values, 1 + axis, -1)[:, lattice.picks[0]][:, :, lattice.picks[1]]
+            spectra[f"line_spectrum_{'xyz'[axis]}"] = lattice.spectrum(some)
+            lines["xyz"[axis]] = (lattice.lines, self._lines(axis))
         return spectra, lines
+
+    def _lines(self, axis: int) -> int:
+        return math.prod(self.grid.shape) // self.grid.shape[axis]
 
     def _line_spectra(self, states: Sequence[State]) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
         spectra, lines = {}, {}
@@ -171,8 +174,39 @@ class FieldMeasure:
             for state, box in zip(states, self.boxes, strict=True):
                 lattice.place(values, state[f"line.{axis}"], cuts_of_box(box))
             spectra[f"line_spectrum_{'xyz'[axis]}"] = lattice.spectrum(values)
-            lines["xyz"[axis]] = (lattice.lines, math.prod(self.grid.shape) // self.grid.shape[axis])
+            lines["xyz"[axis]] = (lattice.lines, self._lines(axis))
         return spectra, lines
+
+
+def box_spectra(values: np.ndarray, grid: Grid) -> dict[str, Curve]:
+    """Shells and lines of a whole snapshot on a periodic box, from one transform a component.
+
+    The squares of the modes add up over shells to :func:`flowsr.metrics.energy_spectrum`, and over the other two
+    wavenumbers to the mean of :func:`flowsr.metrics.line_spectrum` over all lines (Parseval).
+
+    Args:
+        values: (component, x, y, z).
+        grid: its grid.
+    """
+    shells, modes, lines = shells_of(grid), 0.0, {axis: [] for axis in line_axes(grid)}
+    multiplicity = torch.as_tensor(shells.multiplicity, dtype=torch.as_tensor(values[:0]).dtype)
+    for component in values:
+        coefficients = torch.fft.rfftn(torch.as_tensor(component), norm="forward")
+        power = (coefficients.real.square() + coefficients.imag.square()) * multiplicity
+        modes = modes + power
+        for axis, found in lines.items():
+            found.append(power.sum([other for other in range(3) if other != axis], dtype=torch.float64))
+    energy = np.bincount(shells.index.ravel(), modes.numpy().ravel(), len(shells.modes)) / 2
+    spectra = {"energy_spectrum": shells.curve(torch.as_tensor(energy / shells.width)[None])}
+    for axis, found in lines.items():
+        cells, power = grid.shape[axis], torch.stack(found)
+        if axis < 2:  # both signs of the wavenumber
+            folded = power[:, : cells // 2 + 1].clone()
+            folded[:, 1 : (cells + 1) // 2] += power[:, cells // 2 + 1 :].flip(-1)
+            power = folded
+        wavenumber = 2 * math.pi * torch.fft.rfftfreq(cells, grid.spacing[axis], dtype=torch.float64)
+        spectra[f"line_spectrum_{'xyz'[axis]}"] = Curve(wavenumber, power / float(wavenumber[1]))
+    return spectra
 
 
 class _Faces(Mapping[str, np.ndarray]):

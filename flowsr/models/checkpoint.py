@@ -249,11 +249,12 @@ def publish_model(folder: Path, served: Path) -> Path:
     return version
 
 
-def served_model(path: Path) -> Path:
-    """The folder of a model: of a folder with ``current`` the version that this leads to now; else the path itself."""
-    path = Path(path)
-    current = path if path.name == "current" else path / "current"
-    return current.resolve() if current.is_symlink() else path
+def served_model(model: Path | str | None) -> Path | str | None:
+    """The folder of a model: of one with ``current`` the version that this leads to now; else what was given."""
+    if model is None:
+        return None
+    current = Path(model) if Path(model).name == "current" else Path(model) / "current"
+    return current.resolve() if current.is_symlink() else model
 
 
 def _in_one_line(error: Exception) -> str:

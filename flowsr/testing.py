@@ -1,6 +1,6 @@
 """What layers, models and metrics owe their callers, asked of one's own: for tests of a package that extends flowsr.
 
-    from flowsr.testing import assert_equivariant, check_metric, check_model
+    from flowsr.testing import assert_equivariant, check_metric, check_model, check_reader
 
 Each raises ``AssertionError`` on the first debt that is not paid, and says by how much. They need no test runner,
 compute in double precision, and leave what they are given as it is. What they cannot know, whether the mathematics is
@@ -10,15 +10,19 @@ right, is left to tests on fields whose answer is known.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from flowsr.data import open_field
 from flowsr.data.scales import FieldScales, free_components
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
@@ -29,7 +33,7 @@ from flowsr.metrics.tiles import cut_axes
 from flowsr.models import Upscaler
 from flowsr.upscale.tiles import upscale_array
 
-__all__ = ["assert_equivariant", "check_invariances", "check_metric", "check_model"]
+__all__ = ["assert_equivariant", "check_invariances", "check_metric", "check_model", "check_reader"]
 
 #: Unequal sides, odd and even, and every kind of boundary: what is exact here is exact on any box.
 MIXED = Grid((3, 4, 5), boundary=("periodic", "wall", "open"))
@@ -313,6 +317,129 @@ def check_metric(
     scaled = fresh(viscosity=viscosity)(velocity * prediction, velocity * target, enlarged)
     expected = {key: _in_units(kind, key, value, velocity, length) for key, value in result.items()}
     _assert_same(scaled, expected, tolerance, f"velocities times {velocity:g}, lengths times {length:g}")
+
+
+#: What a layout may be able to say of its numbers, for :func:`check_reader`.
+SAYINGS = ("fill", "scale", "labels", "flips", "units", "times", "f8", "big endian")
+
+
+def check_reader(
+    write: Callable[[xr.Dataset, Path], Path],
+    folder: Path,
+    *,
+    says: Collection[str] = SAYINGS,
+    reader: str | None = None,
+    lazy: bool = True,
+) -> None:
+    """Ask of a reader that what a file says of its numbers reaches the numbers, and nothing is read before its time.
+
+    Small fields are written in the reader's layout and opened: as they are, and with each thing that the layout says.
+
+    Args:
+        write: writes a dataset (``velocity``; dims time, component, x, y, z and their coordinates) in the layout, into
+            an empty folder, and returns what is to be opened. Values go into the file in the type and byte order that
+            they have, attributes (``units``, ``_FillValue``, ``scale_factor``, ``add_offset``) beside them.
+        folder: for the files; something empty.
+        says: what the layout has a place for, of :data:`SAYINGS`: missing and packed numbers, labels of the components,
+            axes that decrease, units, times (several, in one file and in several files of one run), doubles, and bytes
+            in the other order.
+        reader: name of the reader; None: it is to be recognized.
+        lazy: whether a part is read without the rest.
+
+    Raises:
+        AssertionError: the first of these that does not hold.
+    """
+    unknown = set(says) - set(SAYINGS)
+    assert not unknown, f"says is of {', '.join(SAYINGS)}, not {', '.join(sorted(unknown))}"
+    folder, count = Path(folder), 0
+
+    def opened(dataset: xr.Dataset) -> xr.Dataset:
+        nonlocal count
+        count += 1
+        inside = folder / str(count)
+        inside.mkdir(parents=True)
+        return open_field(write(dataset, inside), reader=reader, boundary=("periodic",) * 3)
+
+    def ask(dataset: xr.Dataset, values: np.ndarray, why: str, tolerance: float = 0.0) -> xr.Dataset:
+        found = opened(dataset)
+        array = found["velocity"]
+        assert array.dims == ("time", "component", "x", "y", "z"), f"{why}: dims {array.dims}"
+        assert not lazy or not array.variable._in_memory, f"{why}: the field is read when it is opened"
+        same = np.allclose(array.values, values, rtol=tolerance, atol=tolerance, equal_nan=True)
+        assert array.shape == values.shape and same, f"{why}: other values"
+        part = (0, slice(1, None), slice(1, 4), 2, slice(None, None, 2))
+        same = np.allclose(array[part].values, values[part], rtol=tolerance, atol=tolerance, equal_nan=True)
+        assert same, f"{why}: a part has other values than in the whole"
+        for name in ("x", "y", "z"):
+            assert np.allclose(found[name].values, np.sort(dataset[name].values)), f"{why}: another coordinate {name}"
+        return found
+
+    plain = _written_field(2 if "times" in says else 1)
+    values = plain["velocity"].values
+    found = ask(plain, values, "a field as it is")
+    assert found["velocity"].dtype == np.float32, f"float32 comes back as {found['velocity'].dtype}"
+    again = pickle.loads(pickle.dumps(found))
+    assert np.array_equal(again["velocity"].values, values), "a pickled field, as workers get it: other values"
+    if "units" in says:
+        assert found["velocity"].attrs.get("units") == "m/s", "the units of the file are lost"
+    if "times" in says:
+        assert np.allclose(found["time"].values, plain["time"].values), "other times"
+        _check_joined(write, folder / "joined", plain)
+    if "f8" in says:
+        doubles = plain.assign(velocity=plain["velocity"].astype("f8") + 1e-12)
+        found = ask(doubles, doubles["velocity"].values, "doubles")
+        assert found["velocity"].dtype == np.float64, f"float64 comes back as {found['velocity'].dtype}"
+    if "big endian" in says:
+        swapped = plain.copy()
+        swapped["velocity"] = (plain["velocity"].dims, values.astype(">f4"), plain["velocity"].attrs)
+        ask(swapped, values, "bytes in the other order")
+    if "fill" in says:
+        filled = plain.copy(deep=True)
+        filled["velocity"][:, :, 1, 2:] = -9999.0
+        filled["velocity"].attrs["_FillValue"] = np.float32(-9999.0)
+        expected = filled["velocity"].where(filled["velocity"] != -9999.0).values
+        found = ask(filled, expected, "missing numbers are NaN")
+        assert "_FillValue" not in found["velocity"].attrs, "the fill value stays, and would be applied twice"
+    if "scale" in says:
+        numbers = np.rint(values * 100).astype("i2")
+        attrs = {**plain["velocity"].attrs, "scale_factor": 0.01, "add_offset": 0.5}
+        packed = plain.assign(velocity=(plain["velocity"].dims, numbers, attrs))
+        ask(packed, numbers * 0.01 + 0.5, "packed numbers are unpacked", 1e-6)
+    if "labels" in says:
+        ask(plain.isel(component=[2, 0, 1]), values, "components in the order of their labels")
+    if "flips" in says:
+        ask(plain.isel(y=slice(None, None, -1)), values, "an axis that decreases is flipped")
+
+
+def _written_field(times: int) -> xr.Dataset:
+    """A velocity of unequal sides, every value different."""
+    sides = {"x": 5, "y": 4, "z": 6}
+    values = np.random.default_rng(0).normal(size=(times, 3, *sides.values())).astype("f4")
+    coords = {name: (np.arange(n) + 0.5) * 0.25 for name, n in sides.items()}
+    coords |= {"time": np.arange(times) + 1.0, "component": ["u", "v", "w"]}
+    attrs = {"irreps": "1o", "units": "m/s"}
+    dims = ("time", "component", *sides)
+    return xr.Dataset({"velocity": (dims, values, attrs)}, coords, {"boundary": ["periodic"] * 3})
+
+
+def _check_joined(write: Callable[[xr.Dataset, Path], Path], folder: Path, field: xr.Dataset) -> None:
+    """One file a snapshot, made one run by a manifest."""
+    paths = []
+    for number in range(field.sizes["time"]):
+        inside = folder / str(number)
+        inside.mkdir(parents=True)
+        paths.append(write(field.isel(time=[number]), inside))
+    listed = ", ".join(str(path.relative_to(folder)) for path in paths)
+    manifest = folder / "run.yaml"
+    manifest.write_text(
+        "name: contract\ndescription: a field in several files\nsource: flowsr.testing\nlicence: none\n"
+        f"files: {{run: [{listed}]}}\nvariables: {{velocity: {{irreps: 1o}}}}\n"
+        "boundary: [periodic, periodic, periodic]\n",
+        encoding="utf-8",
+    )
+    found = open_field(manifest)
+    assert np.array_equal(found["velocity"].values, field["velocity"].values), "several files of one run: other values"
+    assert np.allclose(found["time"].values, field["time"].values), "several files of one run: other times"
 
 
 def _in_units(kind: type[FieldMetric], key: str, value: Any, *units: float) -> Any:

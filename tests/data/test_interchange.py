@@ -183,6 +183,7 @@ def test_both_ways(case, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=ALL, **how)
 @given(datasets(), st.sampled_from(FORMATS))
 def test_both_ways_for_many(case, kind):

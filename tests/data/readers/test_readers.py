@@ -160,7 +160,7 @@ DEFECTS = [
     (broken("2-d axis", content={"x": np.zeros((4, 1))}), "variable: x; expected: x\\(x\\)"),
     (
         broken("whole numbers", content={"velocity": arrays(dtype="int32")["velocity"]}),
-        "expected: a float dtype; found: int32",
+        "expected: a dtype float16, float32 or float64; found: int32",
     ),
     (broken("complex", content={"velocity": arrays(dtype="complex64")["velocity"]}), "found: complex64"),
     (broken("no boundary", attrs={"boundary": None}), "variable: boundary"),

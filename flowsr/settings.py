@@ -17,6 +17,8 @@ from flowsr.registry import suggestion
 
 T = TypeVar("T")
 
+#: Dataclasses that stand in a union beside a plain path, as pydantic names them in the place of a problem.
+UNION_TAGS = ("Input", "ManifestFile")
 #: What pydantic calls an unknown key of a model, and of a dataclass.
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 # Of a YAML file: bytes; values, an alias counted as what it stands for; lists within lists; files that extend others.
@@ -151,8 +153,10 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
 
 def first_problem(error: ValidationError, root: type, source: object) -> FlowsrError:
     """What pydantic found wrong first, in one line that names the key and, for an unknown one, what may be meant."""
-    problem, *others = error.errors(include_url=False)
-    where = ".".join(str(part) for part in problem["loc"]) or "the configuration"
+    problems = error.errors(include_url=False)
+    # of a union, what is wrong with its dataclass tells more than that the value is no path
+    problem, *others = [p for p in problems if not any("[" in str(part) for part in p["loc"])] or problems
+    where = ".".join(str(part) for part in problem["loc"] if part not in UNION_TAGS) or "the configuration"
     more = f"{len(others)} more problem(s) after this one" if others else None
     if problem["type"] in UNKNOWN_KEY:
         known = _known_keys(root, problem["loc"][:-1])

@@ -433,3 +433,23 @@ def test_a_contradiction_of_an_option_is_refused(tmp_path):
 def test_what_was_read_by_options_converts_and_comes_back(tmp_path):
     target = convert(saved(les(), tmp_path), tmp_path / "b.nc", ReadOptions(boundary=PERIODIC))
     np.testing.assert_array_equal(open_field(target).velocity.values, VELOCITY)
+
+
+def test_inputs_of_an_experiment_say_how_they_are_read():
+    from flowsr.config.study import parse_experiment
+
+    def inputs(*given):
+        return parse_experiment({"name": "a", "output": "o", "ingest": {"inputs": list(given)}}).ingest.inputs
+
+    plain, chosen = inputs("a.nc", {"path": "b.h5", "run": "1", "select": {"sample": 3}, "boundary": list(PERIODIC)})
+    assert Input.of(plain).path.name == "a.nc" and (chosen.run, chosen.select, chosen.boundary) == (
+        "1",
+        {"sample": 3},
+        PERIODIC,
+    )
+    for wrong, line in (
+        ({"path": "a", "rum": 1}, "unknown key 'ingest.inputs.0.rum'"),
+        ({"run": "1"}, "path' is required"),
+    ):
+        with pytest.raises(FlowsrError, match=line):
+            inputs(wrong)

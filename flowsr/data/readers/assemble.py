@@ -239,7 +239,8 @@ class _Assembly:
             return None  # the coordinate of its dim
         for dim, length in zip(dims, shape):
             coordinate = self.found.get(dim)
-            axis = dim if dim in VECTOR_DIMS else axis_of(dim, coordinate.attrs if coordinate else None)
+            own = dim in VECTOR_DIMS or dim.startswith("component_")  # of flowsr's names
+            axis = dim if own else axis_of(dim, coordinate.attrs if coordinate else None)
             if dim in self.request.select:
                 fixed[dim], axis = self._selected(name, dim, length), None
             elif axis is None and length == 1:
@@ -268,7 +269,11 @@ class _Assembly:
         if item.array.dtype.kind != "f" and not self._claims(name):
             self._leave(name, str(item.array.dtype))
             return None
-        if "component" in axes and not self._claims(name) and name not in self.request.irreps:
+        if (
+            any(str(axis).startswith("component") for axis in axes)
+            and not self._claims(name)
+            and name not in self.request.irreps
+        ):
             hint = f"--irreps {name}=1o, where it is a vector that a mirror reflects"
             error = FlowsrError("the field type is not stated", file=self.file, variable=name, hint=hint)
             self._leave(name, "of no stated field type", error)

@@ -31,7 +31,7 @@ from flowsr.models import ModelCard, Task, save_model
 from flowsr.pipeline.cluster import crew_of
 from flowsr.upscale import do_upscale, plan_upscale, upscale_store
 from flowsr.upscale.blocks import upscale_blocks
-from flowsr.upscale.plan import load_upscaler
+from flowsr.upscale.plan import load_upscaler, survey_field
 from flowsr.upscale.tiles import around, upscale_tile, within
 
 FACTOR = 4
@@ -72,7 +72,7 @@ def overlap(args, folder: Path) -> None:
     """One thread computes; reader and writer have the other core."""
     source, saved = lay_out(folder, args.side, args.model)
     target = folder / "fine.zarr"
-    plan = plan_upscale(source, saved, target, device="cpu")
+    plan = survey_field(plan_upscale(source, saved, target, device="cpu"))
     model, field = load_upscaler(plan.model_folder, plan.model_key, "cpu"), open_field(source)["velocity"][0]
     blocks = list(plan.blocks())
     cells = {block: around(plan.grid, plan.coarse_box(block), plan.tile, plan.halo or 0) for block in blocks}
@@ -93,7 +93,10 @@ def overlap(args, folder: Path) -> None:
         for block in blocks:
             for tile in plan.tiles_of(block):
                 inside = within(tile, cells[block])
-                upscale_tile(model, lambda _, b=block, i=inside: kept[b][(slice(None), *i)], plan.grid, tile)
+                scales = plan.scales[0] if plan.scales else None
+                upscale_tile(
+                    model, lambda _, b=block, i=inside: kept[b][(slice(None), *i)], plan.grid, tile, "cpu", scales
+                )
         torch.set_num_threads(before)
 
     def write():
@@ -119,7 +122,7 @@ def overlap(args, folder: Path) -> None:
 def workers(args, folder: Path) -> None:
     """The same store by this process with one thread, by one worker and by two; starting them is not counted."""
     source, saved = lay_out(folder, args.side, args.model)
-    plan = plan_upscale(source, saved, folder / "fine.zarr", device="cpu")
+    plan = survey_field(plan_upscale(source, saved, folder / "fine.zarr", device="cpu"))
 
     def alone():
         with create_store(plan.target, plan.template, shard=plan.shard, fresh=True) as store:

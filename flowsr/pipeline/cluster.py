@@ -6,6 +6,7 @@ killed costs what it was at, and the batch goes to another one. Only here is Das
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections import deque
@@ -116,7 +117,7 @@ def crew_of(
         "distributed.worker.http.routes": [],
         "distributed.worker.multiprocessing-method": "spawn",
     }
-    with dask.config.set(quiet):
+    with dask.config.set(quiet), _quiet():
         if scheduler is None:
             with (
                 _local_cluster(_environments(count, devices is not None)) as cluster,
@@ -139,6 +140,18 @@ def crew_of(
             except TimeoutError:
                 raise FlowsrError("the scheduler has no workers", variable="--scheduler", found=scheduler) from None
             yield Crew(client)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Dask's own account of its processes; what matters of it is raised."""
+    log = logging.getLogger("distributed")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _environments(count: int, devices: bool) -> list[dict[str, str]]:

@@ -27,11 +27,11 @@ import torch
 
 from flowsr.data import create_store, field_template, open_field
 from flowsr.grid import Grid
-from flowsr.models import ModelCard, Task, save_model
+from flowsr.models import ModelCard, Task, load_model, save_model
 from flowsr.pipeline.cluster import crew_of
 from flowsr.upscale import do_upscale, plan_upscale, upscale_store
 from flowsr.upscale.blocks import upscale_blocks
-from flowsr.upscale.plan import load_upscaler, survey_field
+from flowsr.upscale.plan import survey_field
 from flowsr.upscale.tiles import around, upscale_tile, within
 
 FACTOR = 4
@@ -73,30 +73,24 @@ def overlap(args, folder: Path) -> None:
     source, saved = lay_out(folder, args.side, args.model)
     target = folder / "fine.zarr"
     plan = survey_field(plan_upscale(source, saved, target, device="cpu"))
-    model, field = load_upscaler(plan.model_folder, plan.model_key, "cpu"), open_field(source)["velocity"][0]
+    model, field = load_model(saved), open_field(source)["velocity"][0]
     blocks = list(plan.blocks())
-    cells = {block: around(plan.grid, plan.coarse_box(block), plan.tile, plan.halo or 0) for block in blocks}
+    cells = [around(plan.grid, plan.coarse_box(block), plan.tile, plan.halo or 0) for block in blocks]
     fine = np.random.default_rng(0).normal(size=(3, *plan.block)).astype(np.float32)
 
-    def coarse_of(block):
-        return field.isel(dict(zip("xyz", (part.cells for part in cells[block])))).values
-
-    kept = {block: coarse_of(block) for block in blocks}
-
     def read():
-        for block in blocks:
-            coarse_of(block)
+        return [field.isel(dict(zip("xyz", (part.cells for part in each)))).values for each in cells]
+
+    kept = read()
 
     def compute():
         before = torch.get_num_threads()
         torch.set_num_threads(1)
-        for block in blocks:
+        for block, read_for, values in zip(blocks, cells, kept):
             for tile in plan.tiles_of(block):
-                inside = within(tile, cells[block])
+                inside = within(tile, read_for)
                 scales = plan.scales[0] if plan.scales else None
-                upscale_tile(
-                    model, lambda _, b=block, i=inside: kept[b][(slice(None), *i)], plan.grid, tile, "cpu", scales
-                )
+                upscale_tile(model, lambda _, v=values, i=inside: v[(slice(None), *i)], plan.grid, tile, "cpu", scales)
         torch.set_num_threads(before)
 
     def write():

@@ -346,6 +346,8 @@ def evaluate(
     input_group: Annotated[str | None, Parameter(help="Group inside the input.")] = None,
     variable: Annotated[str | None, Parameter(help="Variable; default: the velocity, or the first.")] = None,
     read: Read = Read(),
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ):
     """Physics metrics of a field: spectra, energy, dissipation, gradients and more, read once, whatever its size.
 
@@ -353,11 +355,12 @@ def evaluate(
     What it leaves is a Zarr store with the group `metrics`, and in it `report/report.html` and `report/metrics.json`.
     """
     from flowsr.evaluate import evaluate_field, metrics_lines
+    from flowsr.pipeline.cluster import crew_of
     from flowsr.report.metrics_page import write_metrics
 
     _logs()
     output = output or field.with_name(f"{field.name}.metrics.zarr")
-    with shown() as report:
+    with crew_of(workers, None, scheduler) as crew, shown() as report:
         dataset = evaluate_field(
             field,
             output,
@@ -369,6 +372,7 @@ def evaluate(
             coarse_group=input_group,
             metrics=metrics,
             write=write_metrics,
+            spread=crew,
             progress=report.part("evaluate"),
         )
     _say(*metrics_lines(dataset), f"report: {output / 'report' / 'report.html'}")
@@ -552,12 +556,18 @@ def convert(
     shard: Annotated[int, Parameter(help="Cells along the sides of a Zarr shard, which is one file.")] = 256,
     lossy: Annotated[bool, Parameter(negative=(), help="Leave out what the layout cannot hold.")] = False,
     fresh: Fresh = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ):
-    """Copy a field into another layout, piece by piece, checked by checksum; started again after a kill, it resumes."""
+    """Copy a field into another layout, piece by piece, checked by checksum; started again after a kill, it resumes.
+
+    A Zarr store may be written by several: `--workers 8`, or `--scheduler scheduler.json`.
+    """
     from flowsr.data import convert as copy
+    from flowsr.pipeline.cluster import crew_of
 
     _logs()
-    with shown() as report:
+    with crew_of(workers, None, scheduler) as crew, shown() as report:
         copy(
             source,
             target,
@@ -567,6 +577,7 @@ def convert(
             shard=shard,
             lossy=lossy,
             fresh=fresh,
+            spread=crew,
             progress=report.part("convert"),
         )
     _say(f"converted: {target}")

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.sax.saxutils import quoteattr
@@ -29,11 +30,12 @@ from flowsr.data.open import ReadOptions, open_field, read_options
 from flowsr.data.readers.hdf5 import lay_down_array, plain, write_header, write_own_words
 from flowsr.data.readers.jhtdb import TIMES
 from flowsr.data.readers.vtk import OWN_WORDS
-from flowsr.data.store import CHUNK, SHARD, as_json, create_store
+from flowsr.data.store import CHUNK, SHARD, Box, FieldStore, as_json, create_store
 from flowsr.errors import FlowsrError
 from flowsr.files import Partial, Sum, fsync_file, naming, reserve
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
+from flowsr.spread import Spread, batches_of
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ def convert(
     shard: int = SHARD,
     fresh: bool = False,
     lossy: bool = False,
+    spread: Spread | None = None,
     progress: Progress = SILENT,
     **stated: Any,
 ) -> Path:
@@ -107,6 +110,7 @@ def convert(
         chunk, shard: cells along the sides of a Zarr store's chunks and files.
         fresh: start over, and replace a target that is there.
         lossy: leave out the variables that the layout cannot hold.
+        spread: workers that share the copying into a Zarr store; files of the other layouts have one writer.
         progress: told the fraction done and a short message.
 
     Returns:
@@ -131,10 +135,11 @@ def convert(
     if layout == "zarr":
         with create_store(target, dataset, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:
             boxes = [] if store.published else [(*piece, box) for piece in snapshots for box in store.boxes(piece[0])]
-            for number, (name, time, box) in enumerate(boxes):
-                if not store.is_written(name, time, box):
-                    store.write(name, dataset[name][(time, ..., *box)].values, time=time, box=box)
-                progress(0.95 * (number + 1) / len(boxes), f"{name} {time}")
+            copy = functools.partial(copy_boxes, Path(source), options, target)
+            if spread is None:
+                copy(boxes, progress=progress.share(0.0, 0.95))
+            else:
+                spread(copy, batches_of(boxes, len(spread)), progress.share(0.0, 0.95))
             for name in dataset.data_vars if not store.published else ():
                 for time in range(dataset.sizes["time"]) if dataset[name].dims == SERIES_DIMS else ():
                     store.write(name, dataset[name].values[time], time=time)
@@ -181,6 +186,26 @@ def _held(dataset: xr.Dataset, chosen: type[Target], target: Path, lossy: bool) 
         raise FlowsrError("this layout does not hold all of it", file=target, variable=names, found=found, hint=hint)
     log.warning("%s: left out: %s", target.name, found)
     return dataset.drop_vars(lost)
+
+
+def copy_boxes(
+    source: Path,
+    options: ReadOptions,
+    target: Path,
+    boxes: Sequence[tuple[str, int, Box]],
+    *,
+    progress: Progress = SILENT,
+) -> None:
+    """Copy shards of a source into a store that was laid down, those that are not there yet.
+
+    Args:
+        boxes: variable, time and place of each, as :meth:`flowsr.data.FieldStore.boxes` gives them.
+    """
+    store, dataset = FieldStore(target), open_field(source, options)
+    for number, (name, time, box) in enumerate(boxes):
+        if not store.is_written(name, time, box):
+            store.write(name, dataset[name][(time, ..., *box)].values, time=time, box=box)
+        progress((number + 1) / len(boxes), f"{name} {time}")
 
 
 def _refuse_there(target: Path, fresh: bool) -> None:

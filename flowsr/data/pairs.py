@@ -27,11 +27,12 @@ from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
 from flowsr.data.open import ReadOptions, open_field, runs_of
 from flowsr.data.quality import CARRIED, BadValues, Missing, carries_missing, refuse_doubled
 from flowsr.data.readers.units import in_length, in_units, stated
-from flowsr.data.store import create_store
+from flowsr.data.store import FieldStore, create_store
 from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
+from flowsr.spread import Spread, batches_of
 
 if TYPE_CHECKING:
     from flowsr.metrics.scales import FlowScales
@@ -84,6 +85,8 @@ class Ingest:
     """nan: cells without a value stay so, coarse ones that touch them too, and patches avoid them; default: refuse."""
     split: Split = field(default_factory=Split)
     """Split in time, with gaps: neighbouring snapshots are the same flow."""
+    workers: int | None = None
+    """Processes on this machine that share the work, of one core each (they need Dask); default: this process alone."""
 
     def __post_init__(self):
         if np.min(self.factor) < 1:
@@ -238,6 +241,7 @@ def ingest(
     settings: Ingest | None = None,
     *,
     fresh: bool = False,
+    spread: Spread | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Validate runs, degrade them, split them in time, write pairs and statistics.
@@ -252,6 +256,7 @@ def ingest(
         output: folder for the pairs.
         settings: what a pair is and how runs are split; default: those of :class:`Ingest`.
         fresh: replace the stores of an earlier ingest instead of using them.
+        spread: workers that share the runs, then the snapshots; ``settings.workers`` is for who starts them.
         progress: told the fraction done and a short message.
 
     Returns:
@@ -265,9 +270,15 @@ def ingest(
     """
     output, settings = Path(output), settings or Ingest()
     sources, surveys = runs_to_ingest(inputs), []
-    for number, source in enumerate(sources):
+    alone = sources if spread is None else sources[:1]
+    for number, source in enumerate(alone):
         ends = (SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1))
         surveys.append(survey_run(source, settings, progress.share(*ends), surveys[0] if surveys else None))
+    if len(alone) < len(sources):
+        others = [(source,) for source in sources[1:]]
+        rest = progress.share(SURVEY_SHARE / len(sources), SURVEY_SHARE)
+        found = spread(partial(_survey_runs, settings, surveys[0]), others, rest)
+        surveys += [survey for each in found for survey in each]
     _check_alike(surveys, settings.variable)
     _check_strays(output, {pair_store(output, split, s.run) for s in surveys for split in s.written}, fresh)
     total = sum(len(indices) for s in surveys for indices in s.splits.values())
@@ -275,7 +286,7 @@ def ingest(
     for survey in surveys:
         for split, indices in survey.written.items():
             ends = (SURVEY_SHARE + (1 - SURVEY_SHARE) * (done + end) / total for end in (0, len(indices)))
-            _write_pairs(survey, split, output, settings, fresh, progress.share(*ends))
+            _write_pairs(survey, split, output, settings, fresh, spread, progress.share(*ends))
             done += len(indices)
     path = write_statistics(output, _statistics(surveys, output, settings))
     progress(1.0, f"{total} pairs")
@@ -493,8 +504,44 @@ def _check_strays(output: Path, stores: set[Path], fresh: bool) -> None:
         shutil.rmtree(stray)
 
 
-def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fresh: bool, progress: Progress) -> None:
-    variable, indices = settings.variable, survey.splits[split]
+def _survey_runs(settings: Ingest, first: Survey, sources: Sequence[Source]) -> list[Survey]:
+    return [survey_run(source, settings, SILENT, first) for source in sources]
+
+
+def _write_pairs(
+    survey: Survey, split: str, output: Path, settings: Ingest, fresh: bool, spread: Spread | None, progress: Progress
+) -> None:
+    target, times = pair_store(output, split, survey.run), range(len(survey.splits[split]))
+    with create_store(target, _pair_groups(survey, split, settings), fresh=fresh) as store:
+        if not store.published:
+            write = partial(write_pairs_at, survey, split, target, settings)
+            if spread is None:
+                write(times, progress=progress)
+            else:
+                spread(write, batches_of(times, len(spread)), progress)
+        survey.content.refuse_changed()
+        store.publish()
+
+
+def write_pairs_at(
+    survey: Survey, split: str, target: Path, settings: Ingest, times: Sequence[int], *, progress: Progress = SILENT
+) -> None:
+    """Write the pairs of some snapshots into a store that was laid down, those that are not there yet.
+
+    Args:
+        times: numbers of snapshots among those of the split.
+    """
+    store, groups, variable = FieldStore(target), _pair_groups(survey, split, settings), settings.variable
+    for number, time in enumerate(times):
+        for group, dataset in groups.items():
+            if not store.is_written(variable, time, group=group):
+                store.write(variable, dataset[variable].isel(time=time).values, time=time, group=group)
+        progress((number + 1) / len(times), f"writing {split}/{survey.run}")
+
+
+def _pair_groups(survey: Survey, split: str, settings: Ingest) -> dict[str, xr.Dataset]:
+    """The coarse and the fine fields of a split, unread."""
+    indices = survey.splits[split]
     provenance = {
         "source": str(survey.source.path),
         "sha256": survey.content.checksum,
@@ -504,15 +551,7 @@ def _write_pairs(survey: Survey, split: str, output: Path, settings: Ingest, fre
         **settings.pairing,
     }
     fine = survey.fine.isel(time=slice(indices.start, indices.stop)).assign_attrs(provenance=provenance)
-    groups = {"coarse": settings.degraded(fine), "fine": fine[[variable]]}
-    with create_store(pair_store(output, split, survey.run), groups, fresh=fresh) as store:
-        for time in range(len(indices)):
-            for group, dataset in groups.items():
-                if not store.is_written(variable, time, group=group):
-                    store.write(variable, dataset[variable].isel(time=time).values, time=time, group=group)
-            progress((time + 1) / len(indices), f"writing {split}/{survey.run}")
-        survey.content.refuse_changed()
-        store.publish()
+    return {"coarse": settings.degraded(fine), "fine": fine[[settings.variable]]}
 
 
 def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> Statistics:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +36,7 @@ from flowsr.metrics.spectra import Spectrum, over_truth, shell_axes, shell_energ
 from flowsr.metrics.statistics import Totals, cell_volumes, error_totals, errors_of
 from flowsr.metrics.tiles import piece_of
 from flowsr.progress import SILENT, Progress
+from flowsr.spread import Spread, batches_of
 
 log = logging.getLogger(__name__)
 
@@ -316,6 +317,7 @@ def evaluate_field(
     coarse_group: str | None = None,
     metrics: Sequence[str] | None = None,
     write: Write | None = None,
+    spread: Spread | None = None,
     progress: Progress = SILENT,
     **stated: Any,
 ) -> xr.Dataset:
@@ -330,6 +332,7 @@ def evaluate_field(
         coarse: the field that it was made of, for the consistency; and ``coarse_group`` inside it.
         metrics: names out of :data:`flowsr.evaluate.MEASURES`; None for all.
         write: writes the result into a folder.
+        spread: workers that share the blocks; they see the folder of ``output``.
         progress: told the fraction of blocks done.
         stated: options one by one, such as ``group``.
 
@@ -359,7 +362,7 @@ def evaluate_field(
         for time in range(len(times)):
             tick = progress.share(time / len(times), (time + 1) / len(times))
             with TemporaryDirectory(dir=folder) as states:
-                found = _states(evaluation, field, time, Path(states), tick)
+                found = _states(evaluation, field, time, Path(states), spread, tick)
                 snapshots.append(evaluation.finish(time, found, lambda time=time: field.read(time)))
         length_units = field.dataset.attrs.get("length_units", "1")
         planes = planes_of(evaluation, lambda box: field.read(len(times) - 1, box), len(times) - 1)
@@ -367,16 +370,16 @@ def evaluate_field(
 
     if output is None:
         return work(None)[0]
-    partial = Partial(Path(output))
-    partial.begin("metrics", lambda: None, fresh=True)
+    growing = Partial(Path(output))
+    growing.begin("metrics", lambda: None, fresh=True)
     try:
-        content = partial.folder / "store"
+        content = growing.folder / "store"
         content.mkdir()
-        dataset, planes = work(partial.folder)
+        dataset, planes = work(growing.folder)
         (write or write_dataset)(content, dataset, planes)
-        partial.publish(content)
+        growing.publish(content)
     finally:
-        partial.release()
+        growing.release()
     return dataset
 
 
@@ -424,20 +427,40 @@ def measured(how: FieldMeasure, field: Field, time: int) -> FieldValues:
         return how.finish(states, lambda: field.read(time))
 
 
-def _states(evaluation: Evaluation, field: Field, time: int, folder: Path, progress: Progress) -> StateFolder:
-    """The states of all blocks of a snapshot, several blocks at a time."""
-    boxes = evaluation.output.boxes
-    states, done = StateFolder(folder, len(boxes)), 0
+def observe_blocks(
+    evaluation: Evaluation,
+    field: Field,
+    time: int,
+    folder: Path,
+    numbers: Sequence[int],
+    *,
+    progress: Progress = SILENT,
+) -> None:
+    """Leave the states of some of a snapshot's blocks in a folder, several blocks at a time."""
+    boxes, done = evaluation.output.boxes, 0
+    states = StateFolder(folder, len(boxes))
 
     def observe(number: int) -> None:
         values = field.read(time, boxes[number])
         states.put(number, evaluation.observe(time, values, boxes[number]))
 
     with ThreadPoolExecutor(cores()) as pool:
-        for _ in pool.map(observe, range(len(boxes))):
+        for _ in pool.map(observe, numbers):
             done += 1
-            progress(done / len(boxes), f"{done} of {len(boxes)} blocks")
-    return states
+            progress(done / len(numbers), f"{done} of {len(numbers)} blocks")
+
+
+def _states(
+    evaluation: Evaluation, field: Field, time: int, folder: Path, spread: Spread | None, progress: Progress
+) -> StateFolder:
+    """The states of all blocks of a snapshot."""
+    count = len(evaluation.output.boxes)
+    observe = partial(observe_blocks, evaluation, field, time, folder)
+    if spread is None:
+        observe(range(count), progress=progress)
+    else:
+        spread(observe, batches_of(range(count), len(spread)), progress)
+    return StateFolder(folder, count)
 
 
 def consistency_totals(values: np.ndarray, coarse: np.ndarray, grid: Grid, box: Box, factors) -> Totals:

@@ -23,7 +23,6 @@ from flowsr.data import grid_of, open_field
 from flowsr.data.content import Content
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
-from flowsr.data.pairs import ingest as ingest_pairs
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError, missing_file, require
 from flowsr.files import read_json
@@ -332,7 +331,7 @@ class Plan:
                     if not path.exists():
                         raise missing_file(path, variable="ingest.inputs")
                 inputs = {str(path): Content(path).checksum for path in paths}
-            yield source.name, self._ingest_step(source, inputs, ingest_pairs, (stores, source.pairs, source.ingest))
+            yield source.name, self._ingest_step(source, inputs, work.ingest, (stores, source.pairs, source.ingest))
 
     def subsets(self) -> Iterator[tuple[Any, Step]]:
         """One per smaller training set: the first snapshots of each run."""
@@ -471,7 +470,7 @@ class Plan:
             title=f"{source.title}ingest",
             record=source.pairs / "run.json",
             outputs=(*(source.pairs / name for name in SPLITS), source.pairs / STATISTICS),
-            settings={name: value for name, value in asdict(source.ingest).items() if name != "inputs"}
+            settings={name: value for name, value in asdict(source.ingest).items() if name not in ("inputs", "workers")}
             | _reading(source),
             inputs=dict(inputs),
             about=self.about,

@@ -15,6 +15,7 @@ from flowsr.compare.measure import Entry, HeldOut, SymmetryTest, applicable_metr
 from flowsr.compare.result import Fit, MeasuredRow, Row
 from flowsr.compare.runs import judged_by_all, open_runs
 from flowsr.data.open import ReadOptions
+from flowsr.data.pairs import Ingest
 from flowsr.devices import use_threads
 from flowsr.files import plain, typed, write_json_atomic
 from flowsr.models import ModelCard, Upscaler, load_model
@@ -40,6 +41,15 @@ def simulate(
 
     use_threads(threads or (1 if max(settings.shape) <= ONE_THREAD_CELLS else None))
     run(stores, settings, seeds=seeds, device=device, progress=progress)
+
+
+def ingest(stores: list[Path], pairs: Path, settings: Ingest, *, progress: Progress) -> None:
+    """Coarse / fine pairs of every run."""
+    from flowsr.data.pairs import ingest as run
+    from flowsr.pipeline.cluster import crew_of
+
+    with crew_of(settings.workers) as crew:
+        run(stores, pairs, settings, spread=crew, progress=progress)
 
 
 def train(

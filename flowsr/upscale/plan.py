@@ -43,6 +43,7 @@ from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
 from flowsr.models.checkpoint import model_folder as folder_of
 from flowsr.models.home import Verdict, compare_with_home, traits_of
 from flowsr.models.pretrained import choose, no_model
+from flowsr.spread import batches_of
 from flowsr.upscale.tiles import Box, Span, Tile, scales_for, spans_in, tiles_in
 from flowsr.windows import Window, check_spacing
 
@@ -57,8 +58,6 @@ ENOUGH = 1 << 30
 WORKSPACE = 1.5
 #: Copies of a block that are about at once: being computed, being compressed, waiting for the disk.
 COPIES = 3
-#: Batches that work is handed out in, about; a scheduler is at ease with some thousands.
-BATCHES = 2048
 #: A coarse field of no more cells is taken in one tile without asking what that takes.
 SMALL = 16**3
 
@@ -233,19 +232,9 @@ class UpscalePlan:
         ranges = (range(p.start // s, math.ceil(p.stop / s)) for p, s in zip(block.box, self.shard))
         return product([block.time], *ranges)
 
-    def batches(self, workers: int) -> list[tuple[Block, ...]]:
-        """All blocks in batches of neighbours, the pieces that workers are given.
-
-        Each batch is a share of what is left, so that the first ones are long and the last ones end together; there are
-        some ten a worker, and no more than a few thousand.
-        """
-        blocks, found, start = list(self.blocks()), [], 0
-        least = math.ceil(len(blocks) / BATCHES)
-        while start < len(blocks):
-            size = len(blocks) if workers == 1 else max(least, (len(blocks) - start) // (2 * workers))
-            found.append(tuple(blocks[start : start + size]))
-            start += size
-        return found
+    def batches(self, workers: int) -> list[Sequence[Block]]:
+        """All blocks in batches of neighbours, the pieces that workers are given."""
+        return batches_of(list(self.blocks()), workers)
 
     def check_one_writer(self, batches: Sequence[Sequence[Block]]) -> None:
         """Refuse batches in which a shard has two writers, or none: two writers in one shard damage it without a word.

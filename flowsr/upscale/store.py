@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.store import create_store
 from flowsr.models.home import Verdict
 from flowsr.progress import SILENT, Progress
+from flowsr.spread import Spread
 from flowsr.upscale.blocks import Observer, States, upscale_blocks
-from flowsr.upscale.plan import Block, UpscalePlan, check_verdict, plan_upscale, survey_field
-
-
-class Spread(Protocol):
-    """Workers: calls a function with each of some batches, wherever that may be."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def __call__(
-        self, call: Callable[[tuple[Block, ...]], None], batches: Sequence[tuple[Block, ...]], progress: Progress
-    ) -> Any:
-        """Returns when all is done."""
+from flowsr.upscale.plan import UpscalePlan, check_verdict, plan_upscale, survey_field
 
 
 def upscale_store(

@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from flowsr.cli import main
-from flowsr.data import write_hdf5
+from flowsr.data import convert, write_hdf5
+from flowsr.data.independence import Split
+from flowsr.data.pairs import Ingest, ingest
 from flowsr.errors import FlowsrError
+from flowsr.evaluate import evaluate_field
 from flowsr.files import partial_path, tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
@@ -21,7 +24,7 @@ from flowsr.pipeline.cluster import crew_of
 from flowsr.pipeline.upscaling import Job, upscale_fields
 from flowsr.progress import Progress
 from flowsr.upscale import upscale_store
-from tests.data.fields import random_field
+from tests.data.fields import random_field, store_field
 
 pytestmark = pytest.mark.xdist_group("dask")
 
@@ -80,6 +83,39 @@ def test_many_files_are_shared_and_a_bad_one_stops_no_other(made, crew, tmp_path
     assert [bool(outcome.failed) for outcome in found] == [False, True, False, True]
     assert "bad.h5" in found[1].failed and "no such file" in found[3].failed
     assert tree_checksum(tmp_path / "0.zarr") == tree_checksum(tmp_path / "2.zarr") == alone
+
+
+def test_workers_convert_as_one_process_does(made, crew, tmp_path):
+    folder, _ = made
+    how = {"chunk": 4, "shard": 4}
+    alone = convert(folder / "coarse.h5", tmp_path / "alone.zarr", **how)
+    seen = []
+    shared = convert(
+        folder / "coarse.h5",
+        tmp_path / "shared.zarr",
+        **how,
+        spread=crew,
+        progress=Progress(lambda *told: seen.append(told[2])),
+    )
+    assert tree_checksum(shared) == tree_checksum(alone)
+    assert seen[-1] == "54 of 54 on 2 workers"
+
+
+def test_workers_measure_what_one_process_measures(made, crew, tmp_path):
+    folder, _ = made
+    for name, spread in (("alone", None), ("shared", crew)):
+        evaluate_field(folder / "alone.zarr", tmp_path / name, coarse=folder / "coarse.h5", spread=spread)
+    assert tree_checksum(tmp_path / "shared") == tree_checksum(tmp_path / "alone")
+
+
+def test_workers_ingest_as_one_process_does(crew, tmp_path):
+    grid, times = Grid((8, 8, 8)), [float(n) for n in range(9)]
+    sources = [store_field(random_field(grid, times, seed=0), tmp_path / "a.zarr")]
+    sources.append(write_hdf5(random_field(grid, times, seed=1), tmp_path / "b.h5"))
+    settings = Ingest(factor=2, split=Split(decorrelation_turnovers=0.0))
+    for name, spread in (("alone", None), ("shared", crew)):
+        ingest(sources, tmp_path / name, settings, spread=spread)
+    assert tree_checksum(tmp_path / "shared") == tree_checksum(tmp_path / "alone")
 
 
 def test_a_worker_killed_in_the_middle_costs_what_it_was_at(made, crew, tmp_path):

@@ -104,6 +104,7 @@ def crew_of(
         yield None
         return
     try:
+        import cryptography  # noqa: F401, for the key of a cluster of this command's own
         import dask
         import distributed
     except ImportError:
@@ -169,16 +170,21 @@ def _environments(count: int, devices: bool) -> list[dict[str, str]]:
 
 @contextmanager
 def _local_cluster(environments: list[dict[str, str]]) -> Iterator[Any]:
-    """A scheduler in this process and workers in others, started afresh and gone with the block; no dashboard."""
-    from distributed import Nanny, Scheduler, SpecCluster
+    """A scheduler in this process and workers in others, started afresh and gone with the block; no dashboard.
 
+    They talk over TLS, with a key that is made here and now: a scheduler runs whatever it is sent, and every user of a
+    machine can reach the ports of its loopback.
+    """
+    from distributed import Nanny, Scheduler, Security, SpecCluster
+
+    security = Security.temporary()
+    shared = {"protocol": "tls://", "security": security, "host": "127.0.0.1", "dashboard": False}
     with tempfile.TemporaryDirectory(prefix="flowsr-") as folder:
-        common = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "local_directory": folder, "silence_logs": 50}
+        common = {**shared, "nthreads": 1, "memory_limit": 0, "local_directory": folder, "silence_logs": 50}
         specs = {
             number: {"cls": Nanny, "options": {**common, "env": environment}}
             for number, environment in enumerate(environments)
         }
-        here = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
-        scheduler = {"cls": Scheduler, "options": here}
-        with SpecCluster(workers=specs, scheduler=scheduler, silence_logs=50) as cluster:
+        scheduler = {"cls": Scheduler, "options": {**shared, "port": 0, "dashboard_address": "127.0.0.1:0"}}
+        with SpecCluster(workers=specs, scheduler=scheduler, security=security, silence_logs=50) as cluster:
             yield cluster

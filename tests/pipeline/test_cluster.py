@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from distributed import Client
 
 from flowsr.cli import main
 from flowsr.data import convert, write_hdf5
@@ -60,6 +61,14 @@ def test_workers_write_what_one_process_writes(made, crew, tmp_path):
     assert tree_checksum(store) == alone
     assert len(crew) == 2 and seen[-1] == (1.0, "16 of 16 on 2 workers")
     assert [fraction for fraction, _ in seen] == sorted(fraction for fraction, _ in seen)
+
+
+def test_nobody_else_on_the_machine_can_hand_the_workers_anything(crew):
+    address = crew.client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    assert all(worker.startswith("tls://127.0.0.1:") for worker in crew.client.nthreads())
+    with pytest.raises((OSError, TypeError)), Client(address, timeout=2, set_as_default=False):
+        pass
 
 
 def test_what_a_worker_refuses_is_told_in_one_line(made, crew, tmp_path):

@@ -362,7 +362,7 @@ def evaluate_field(
         for time in range(len(times)):
             tick = progress.share(time / len(times), (time + 1) / len(times))
             with TemporaryDirectory(dir=folder) as states:
-                found = _states(evaluation, field, time, Path(states), spread, tick)
+                found = _states(evaluation, field, time, Path(states), tick, spread)
                 snapshots.append(evaluation.finish(time, found, lambda time=time: field.read(time)))
         length_units = field.dataset.attrs.get("length_units", "1")
         planes = planes_of(evaluation, lambda box: field.read(len(times) - 1, box), len(times) - 1)
@@ -451,7 +451,7 @@ def observe_blocks(
 
 
 def _states(
-    evaluation: Evaluation, field: Field, time: int, folder: Path, spread: Spread | None, progress: Progress
+    evaluation: Evaluation, field: Field, time: int, folder: Path, progress: Progress, spread: Spread | None = None
 ) -> StateFolder:
     """The states of all blocks of a snapshot."""
     count = len(evaluation.output.boxes)

@@ -29,7 +29,7 @@ def batches_of(pieces: Sequence[T], workers: int) -> list[Sequence[T]]:
     """Pieces in batches of neighbours.
 
     Each batch is a share of what is left, so that the first ones are long and the last ones end together; there are
-    some ten a worker, and no more than a few thousand. For one worker there is one.
+    some ten a worker, and no more than a few thousand.
 
     >>> [len(batch) for batch in batches_of(range(20), 2)]
     [5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]
@@ -37,7 +37,7 @@ def batches_of(pieces: Sequence[T], workers: int) -> list[Sequence[T]]:
     least, found, start = math.ceil(len(pieces) / BATCHES), [], 0
     while start < len(pieces):
         left = len(pieces) - start
-        size = left if workers == 1 else max(least, left // (2 * workers))
+        size = max(least, left // (2 * max(workers, 1)))
         found.append(pieces[start : start + size])
         start += size
     return found

@@ -232,9 +232,10 @@ class UpscalePlan:
         ranges = (range(p.start // s, math.ceil(p.stop / s)) for p, s in zip(block.box, self.shard))
         return product([block.time], *ranges)
 
-    def batches(self, workers: int) -> list[Sequence[Block]]:
-        """All blocks in batches of neighbours, the pieces that workers are given."""
-        return batches_of(list(self.blocks()), workers)
+    def batches(self, workers: int | None = None) -> list[Sequence[Block]]:
+        """All blocks in batches of neighbours, the pieces that workers are given; in one without workers."""
+        blocks = list(self.blocks())
+        return [blocks] if workers is None else batches_of(blocks, workers)
 
     def check_one_writer(self, batches: Sequence[Sequence[Block]]) -> None:
         """Refuse batches in which a shard has two writers, or none: two writers in one shard damage it without a word.

@@ -88,7 +88,7 @@ def do_upscale(
     if plan.scales is None:
         plan = survey_field(plan)
     check_verdict(plan.verdict or Verdict(), plan.source, plan.variable, force=force, strict=strict)
-    batches = plan.batches(1 if spread is None else len(spread))
+    batches = plan.batches(None if spread is None else len(spread))
     plan.check_one_writer(batches)
     for observer in observers:
         observer.check(plan)

@@ -77,7 +77,7 @@ def test_every_cell_has_one_tile_and_every_shard_one_writer(sides, tile, shard, 
     assert len(shards) == plan.shards and set(shards.values()) == {1}
     batches = plan.batches(workers)
     plan.check_one_writer(batches)
-    assert list(chain.from_iterable(batches)) == blocks and (workers > 1 or len(batches) == 1)
+    assert list(chain.from_iterable(batches)) == blocks and plan.batches() == [blocks]
 
 
 def test_two_writers_of_a_shard_or_none_are_refused():

@@ -151,7 +151,7 @@ def _saved(folder):
         (lambda f: rewrite(f, options=None), "not a model card"),
         (lambda f: rewrite(f, task=None), "not a model card"),
         (lambda f: rewrite(f, task={"factor": 2, "irreps": "1o", "scale": 1.0, "window": {"frames": 0}}), "frames"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"not tensors"), "weights cannot be loaded"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"not tensors"), "weights that have 11 bytes"),
         (lambda f: (f / "model.safetensors").unlink(), "weights cannot be loaded"),
     ],
 )

@@ -2,11 +2,13 @@
 
     python benchmarks/io.py patches --side 256
     python benchmarks/io.py large --folder /tmp/large --gigabytes 20
+    python benchmarks/io.py checked
 
 `patches` writes coarse / fine pairs, then times three things in turn, several rounds: random patches through
 `flowsr.data.patches.PatchPairs`, the same boxes of the same arrays straight through zarr, and through h5py from a
 contiguous copy. `large` writes a store of the given size, then inspects it, degrades it into a coarse store and draws
-patches, each in a process of its own whose peak memory is reported.
+patches, each in a process of its own whose peak memory is reported. `checked` says what it costs that a stranger's file
+is met in a disposable process, and its chunks unpacked within bounds.
 """
 
 from __future__ import annotations
@@ -174,10 +176,68 @@ def step(name: str, path: Path, shape: tuple[int, int, int], draws: int) -> dict
     return {**said, "seconds": round(time.perf_counter() - begin, 1), "peak_megabytes": round(peak / 1e6)}
 
 
+def checked(side: int, rounds: int, folder: Path) -> dict:
+    """What it costs to bound what a chunk unpacks to, and to meet a file in a disposable process first.
+
+    Returns:
+        ``of_library``: rate of reading a snapshot through flowsr over that of the library straight, in seconds of
+        the processor, median over rounds, by the way the file is packed; ``first_look``: seconds of the first look at
+        one more file, the least of several, and ``first_of_all`` at the first, for which the process starts.
+    """
+    import h5py
+    import zarr
+
+    from flowsr.data.readers.hdf5 import hdf5_array
+    from flowsr.data.readers.meeting import meet
+    from flowsr.data.readers.zarr import ZarrArray
+
+    values = np.round(np.random.default_rng(0).normal(size=(1, 3, side, side, side)), 3).astype("float32")
+    chunks = (1, 3, *(min(64, side),) * 3)
+    own, straight = {}, {}
+    shards = {"shards": (1, 3, side, side, side)}
+    for name, codec in (
+        ("zarr, Blosc in a shard", zarr.codecs.BloscCodec()),
+        ("zarr, gzip", zarr.codecs.GzipCodec(level=1)),
+    ):
+        path = folder / f"{name}.zarr"
+        array = zarr.create_group(path).create_array(
+            "v", data=values, chunks=chunks, compressors=codec, **(shards if "shard" in name else {})
+        )
+        own[name], straight[name] = ZarrArray(array.shape, array.dtype, path, "v"), array
+    for name, options in (("HDF5, deflate and shuffle", {"shuffle": True}), ("HDF5, deflate", {})):
+        file = h5py.File(folder / f"{name}.h5", "w")
+        file.create_dataset("v", data=values, chunks=chunks, compression="gzip", compression_opts=1, **options)
+        file.close()
+        file = h5py.File(folder / f"{name}.h5")
+        own[name], straight[name] = hdf5_array(folder / f"{name}.h5", "v"), file["v"]
+    ratios: dict[str, list[float]] = {name: [] for name in own}
+    everything = (0, *(slice(None),) * 4)
+    for _ in range(rounds + 1):
+        for name in own:
+            seconds = []
+            for read in (own[name].read, straight[name].__getitem__):
+                begin = time.process_time()
+                read(everything)
+                seconds.append(time.process_time() - begin)
+            ratios[name].append(seconds[1] / seconds[0])
+    looks = []
+    for number in range(rounds + 1):
+        path = folder / f"{number}.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("v", data=values, chunks=chunks, compression="gzip", compression_opts=1)
+        begin = time.perf_counter()
+        meet(path)
+        looks.append(time.perf_counter() - begin)
+    of_library = {name: round(statistics.median(found[1:]), 3) for name, found in ratios.items()}
+    return {"of_library": of_library, "first_of_all": round(looks[0], 3), "first_look": round(min(looks[1:]), 3)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    one, two, three = (commands.add_parser(name) for name in ("patches", "large", "step"))
+    one, two, three, four = (commands.add_parser(name) for name in ("patches", "large", "step", "checked"))
+    four.add_argument("--side", type=int, default=128)
+    four.add_argument("--rounds", type=int, default=7)
     one.add_argument("--side", type=int, default=256)
     one.add_argument("--rounds", type=int, default=5)
     two.add_argument("--gigabytes", type=float, default=20)
@@ -191,6 +251,9 @@ def main() -> None:
     if asked.command == "patches":
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(patches(asked.side, asked.draws, asked.rounds, Path(folder)), indent=2))
+    elif asked.command == "checked":
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(checked(asked.side, asked.rounds, Path(folder)), indent=2))
     elif asked.command == "large":
         asked.folder.mkdir(parents=True, exist_ok=True)
         print(json.dumps(large(asked.gigabytes, asked.folder, asked.draws), indent=2))

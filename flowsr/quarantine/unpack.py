@@ -22,7 +22,7 @@ LZMA_MEMORY = 1 << 28
 SHORT = 1 << 12
 
 
-def unpack(name: str, packed: bytes, most: int) -> bytes:
+def unpack(name: str, packed: bytes | memoryview, most: int) -> bytes:
     """What was compressed.
 
     Args:
@@ -41,12 +41,12 @@ def unpack(name: str, packed: bytes, most: int) -> bytes:
     return unpacked
 
 
-def _streams(start: Callable) -> Callable[[bytes, int], bytes]:
+def _streams(start: Callable) -> Callable[[bytes | memoryview, int], bytes]:
     """Of a decompressor of the standard library; members that follow each other are read one after the other."""
 
-    def unpacked(packed: bytes, most: int) -> bytes:
+    def unpacked(packed: bytes | memoryview, most: int) -> bytes:
         parts, left = [], most
-        while packed.strip(b"\0") if parts else True:  # a gzip file may be filled up with zeros
+        while not parts or bytes(packed).strip(b"\0"):  # a gzip file may be filled up with zeros
             stream = start()
             parts.append(stream.decompress(packed, left + 1))
             left -= len(parts[-1])
@@ -58,7 +58,7 @@ def _streams(start: Callable) -> Callable[[bytes, int], bytes]:
     return unpacked
 
 
-def _blosc(packed: bytes, most: int) -> bytes:
+def _blosc(packed: bytes | memoryview, most: int) -> bytes:
     _check(len(packed) >= BLOSC_HEADER, "cut short")
     size, block, stored = struct.unpack_from("<III", packed, 4)
     _check(stored == len(packed), f"Blosc says {stored} bytes, there are {len(packed)}")
@@ -67,14 +67,14 @@ def _blosc(packed: bytes, most: int) -> bytes:
     return _codec("blosc").decode(packed) if size else b""
 
 
-def _lz4(packed: bytes, most: int) -> bytes:
+def _lz4(packed: bytes | memoryview, most: int) -> bytes:
     _check(len(packed) >= 4, "cut short")
     size = struct.unpack_from("<I", packed)[0]
     _check(size <= most, f"LZ4 says {size} bytes come out, expected {most} at most")
     return _codec("lz4").decode(packed) if size else b""
 
 
-def _zstd(packed: bytes, most: int) -> bytes:
+def _zstd(packed: bytes | memoryview, most: int) -> bytes:
     size = _zstd_size(packed)
     _check(size is None or size <= most, f"Zstandard says {size} bytes come out, expected {most} at most")
     if size == 0:
@@ -85,7 +85,7 @@ def _zstd(packed: bytes, most: int) -> bytes:
     return _codec("zstd").decode(packed, np.empty(most, "u1"))
 
 
-def _zstd_size(packed: bytes) -> int | None:
+def _zstd_size(packed: bytes | memoryview) -> int | None:
     """How much comes out of a frame, as its header says it, or None where it does not (RFC 8878, 3.1.1.1)."""
     _check(packed[:4] == b"\x28\xb5\x2f\xfd" and len(packed) > 5, "no Zstandard frame")
     flags = packed[4]
@@ -111,7 +111,7 @@ def _check(holds: bool, message: str) -> None:
 
 
 #: Name of a compressor to what unpacks it: bytes, and the most that may come out, to bytes.
-UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
+UNPACK: dict[str, Callable[[bytes | memoryview, int], bytes]] = {
     "blosc": _blosc,
     "bz2": _streams(bz2.BZ2Decompressor),
     "gzip": _streams(lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),

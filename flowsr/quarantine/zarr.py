@@ -271,7 +271,7 @@ class _Bounded(BytesBytesCodec):
     async def _decode_single(self, chunk_bytes, chunk_spec):
         width = _width(chunk_spec.dtype.to_native_dtype())
         most = math.prod(chunk_spec.shape) * width + self.more if width else LARGEST_LABELS
-        found = await asyncio.to_thread(unpack, self.name, chunk_bytes.to_bytes(), most)
+        found = await asyncio.to_thread(unpack, self.name, memoryview(chunk_bytes.as_numpy_array()), most)
         return chunk_spec.prototype.buffer.from_bytes(found)
 
     async def _encode_single(self, chunk_bytes, chunk_spec):
@@ -320,7 +320,7 @@ class _OldBounded:
 
     def decode(self, packed, out=None):
         """What was compressed."""
-        return unpack(self.codec_id, bytes(packed), self.most)
+        return unpack(self.codec_id, memoryview(packed), self.most)
 
 
 @dataclass(frozen=True)

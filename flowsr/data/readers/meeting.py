@@ -50,12 +50,6 @@ def meet(path: Path) -> None:
     _met.add(key)
 
 
-def trust(path: Path) -> None:
-    """Take a file that this process has written for one that was met."""
-    with suppress(OSError):
-        _met.add(_identity(Path(path)))
-
-
 def _kind(path: Path) -> str | None:
     """The module of the quarantine that meets a file, by its first bytes or names; None where there is no such."""
     if path.is_dir():

@@ -62,13 +62,6 @@ def test_the_first_look_is_quick(tmp_path):
     assert max(costs) < 0.3
 
 
-def test_what_this_process_wrote_need_not_be_met(tmp_path, looks):
-    path = save(box(), tmp_path, "netcdf4")
-    meeting.trust(path)
-    open_field(path)
-    assert looks == []
-
-
 @pytest.mark.parametrize("mode", [0o777, 0o770])
 def test_a_folder_that_others_may_write_to_is_not_believed(tmp_path, looks, monkeypatch, mode):
     (tmp_path / "cache" / "met").mkdir(parents=True)

@@ -23,7 +23,7 @@ from flowsr.errors import Busy, MissingFile
 from flowsr.files import file_checksum, partial_path, read_json, remove, tree_checksum, write_json_atomic
 from flowsr.models import served_model
 from flowsr.pipeline import work
-from flowsr.pipeline.steps import Step, perform
+from flowsr.pipeline.steps import Step, damage_in, perform
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 
@@ -131,7 +131,7 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
 def _is_done(source: Path, target: Path) -> bool:
     """Whether the store was made from this content, which is read again only where the file system says it changed."""
     record = read_json(target.with_suffix(".json"))
-    if record is None or record.get("status") != "finished" or not target.exists():
+    if record is None or record.get("status") != "finished" or damage_in(record, [target], deep=False):
         return False
     return _is_of(record, source, target)
 

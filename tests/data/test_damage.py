@@ -214,3 +214,24 @@ def test_a_source_that_changes_is_noticed_by_its_content(tmp_path):
 
 def test_values_come_from_the_store_that_was_checked(whole):
     np.testing.assert_array_equal(open_field(whole / "a.zarr")["velocity"].values, small_field()["velocity"].values)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_chunk_that_a_strangers_store_lost_is_told(tmp_path, caplog, version):
+    dataset, path = random_field(GRID, [0.0]), tmp_path / "a.zarr"
+    root = zarr.create_group(str(path), zarr_format=version, attributes={"boundary": ["periodic"] * 3})
+    for name in ("time", "x", "y", "z", "velocity"):
+        own = {**dataset[name].attrs, **({"_ARRAY_DIMENSIONS": list(dataset[name].dims)} if version == 2 else {})}
+        named = {} if version == 2 else {"dimension_names": dataset[name].dims}
+        chunks = (1, 3, 2, 3, 5) if name == "velocity" else dataset[name].shape
+        array = root.create_array(
+            name, shape=dataset[name].shape, dtype=dataset[name].dtype, chunks=chunks, fill_value=0, **named
+        )
+        array[...] = dataset[name].values
+        array.attrs.update({key: value for key, value in own.items() if key != "_FillValue"})
+    open_field(path).load()
+    assert "is not on the disk" not in caplog.text
+    (path / "velocity" / ("0.0.1.1.0" if version == 2 else "c/0/0/1/1/0")).unlink()
+    found = open_field(path).velocity
+    assert found[0, :, :2].values.all() and "is not on the disk" not in caplog.text
+    assert not found[0, :, 2:, 3:].values.any() and caplog.text.count("is not on the disk and reads as 0") == 1

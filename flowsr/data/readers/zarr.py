@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
+from flowsr.data.field import SCALAR_DIMS
 from flowsr.data.readers.assemble import Found, assemble
 from flowsr.data.readers.base import READERS, Reader, Request, missing
 from flowsr.data.readers.lazy import LazyArray, check_chunk
 from flowsr.data.readers.words import meant
 from flowsr.data.store import FINGERPRINT
 from flowsr.errors import require
+
+log = logging.getLogger(__name__)
 
 V2_DIMS = "_ARRAY_DIMENSIONS"
 METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -83,13 +89,33 @@ class ZarrArray(LazyArray):
     """A Zarr array, opened in each process that reads from it."""
 
     _handle = None
+    _told = False
 
     def load(self, index):
         from flowsr.quarantine.zarr import open_node
 
         if self._handle is None:
             self._handle = open_node(self.file / self.variable)
+        self._tell_of_absent(index)
         return self._handle[index]
+
+    def _tell_of_absent(self, index) -> None:
+        """Say once that chunks are not on the disk: left out by who wrote the store, or lost; none can tell."""
+        array = self._handle
+        if self._told or array.ndim < len(SCALAR_DIMS) or array.fill_value in (None, "") or np.isnan(array.fill_value):
+            return  # a coordinate may well be nothing but zeros; NaN is met by all who read
+        parts = [(part, part + 1) if isinstance(part, int) else (part.start or 0, part.stop) for part in index]
+        ends = [(start, n if stop is None else stop) for (start, stop), n in zip(parts, array.shape)]
+        unit = array.shards or array.chunks
+        for key in product(*(range(start // u, -(-stop // u)) for (start, stop), u in zip(ends, unit))):
+            name = array.metadata.encode_chunk_key(key)
+            if not (self.file / self.variable / name).exists():
+                self._told = True
+                line = (
+                    "%s: %s: chunk %s, maybe others, is not on the disk and reads as %s: left out when written, or lost"
+                )
+                log.warning(line, self.file, self.variable, name, array.fill_value)
+                return
 
     def __getstate__(self):
         return {**self.__dict__, "_handle": None}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from flowsr.flows import upscale_inbox
+from flowsr.flows.one_file import Job
 from flowsr.flows.upscale_inbox import Request, look, make, step_of
 
 from flowsr.data import ReadOptions, grid_of, open_field, write_hdf5
@@ -66,8 +67,11 @@ def test_the_inbox_reads_files_as_it_is_told(folders, model):
     coords = {axis: coarse[axis].values for axis in ("time", *"xyz")}
     xr.Dataset(parts, coords).to_netcdf(inbox / "a.nc", engine="h5netcdf")
     options = ReadOptions(select={"run_number": 1}, boundary=("periodic",) * 3)
-    ((source, target),) = look(*folders, settle=0, options=options).new.items()
-    do(step_of(source, target, Request(model, device="cpu", options=options)))
+    request = Request(model, device="cpu", options=options)
+    ((source, target),) = look(*folders, settle=0, request=request).new.items()
+    job = Job(source, model, target, "velocity", 4, "cpu", options)
+    assert Job.from_json(job.as_json()) == job, "the file's own process is told the same"
+    do(step_of(source, target, request))
     whole = upscale_array(load_model(model), coarse.velocity.values[1], grid_of(coarse), 4)
     np.testing.assert_allclose(open_field(target).velocity.values[1], whole, atol=1e-5)
 

@@ -551,6 +551,15 @@ class Partial:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
+    def discard_unless_held(self) -> None:
+        """:meth:`discard`, but for what another process is writing at this moment."""
+        if self.folder.is_dir() and not self.folder.is_symlink():
+            try:
+                self._lock = self._hold()
+            except FlowsrError:
+                return
+            self.discard()
+
     def release(self) -> None:
         """Let go of the lock; what was written stays, to be resumed."""
         if self._lock is not None:

@@ -96,7 +96,7 @@ def create_store(
             raise FlowsrError("will not be replaced", file=target, expected=expected)
         if found == fingerprint and not fresh:
             refuse_damaged(target)
-            Partial(target).discard()
+            Partial(target).discard_unless_held()
             return FieldStore(target)
         if not fresh:
             message = "this store was made from other data or settings"

@@ -72,8 +72,9 @@ class Crew:
         except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
             if isinstance(error, FlowsrError):
                 raise
-            if isinstance(error, OSError) and self.client.status == "running":
-                raise
+            lost = isinstance(error, (CancelledError, CommClosedError))
+            if not lost and self.client.status == "running":
+                raise  # the work's own: a full disk, say
             hint = "see why it ended; the same command resumes"
             raise FlowsrError("the scheduler is gone", found=type(error).__name__, hint=hint) from None
         finally:

@@ -216,7 +216,10 @@ def raising(error):
             PermissionError(errno.EACCES, "Permission denied", "/data/[run].zarr"),
             "error: /data/[run].zarr: Permission denied\n",
         ),
-        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "error: No space left on device; make room, then start the same command again to resume\n",
+        ),
         (OSError("the library's own\nwords"), "error: the library's own words\n"),
     ],
 )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -244,6 +245,8 @@ def publish_model(folder: Path, served: Path) -> Path:
     link = served / f".current.{os.getpid()}"
     link.unlink(missing_ok=True)
     os.symlink(Path("versions") / name, link, target_is_directory=True)
+    if (served / "current").is_dir() and not (served / "current").is_symlink():
+        shutil.rmtree(served / "current")  # a copy of the folder in which links became what they led to
     os.replace(link, served / "current")
     fsync_folder(served)
     return version
@@ -254,7 +257,7 @@ def served_model(model: Path | str | None) -> Path | str | None:
     if model is None:
         return None
     current = Path(model) if Path(model).name == "current" else Path(model) / "current"
-    return current.resolve() if current.is_symlink() else model
+    return current.resolve() if current.is_symlink() else current if (current / CARD).is_file() else model
 
 
 def _in_one_line(error: Exception) -> str:

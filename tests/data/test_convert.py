@@ -15,6 +15,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import partial_path
 from flowsr.grid import Grid
 from flowsr.progress import Progress
+from flowsr.progress import Progress
 from tests.data.fields import die, in_child, random_field, store_field
 
 MODULE = importlib.import_module("flowsr.data.convert")
@@ -131,7 +132,7 @@ def test_a_killed_conversion_is_resumed_and_ends_with_the_same_bytes(tmp_path, n
     time = 1 if name == "a.vti" else None
     whole = convert(path, tmp_path / "whole" / name, time=time)
     target = tmp_path / "killed" / name
-    report = lambda fraction, message: die() if fraction > kill_at else None  # noqa: E731
+    report = Progress(lambda _, fraction, message: die() if fraction > kill_at else None)
     assert in_child(lambda: convert(path, target, time=time, progress=report)) == -9
     assert not target.exists()
     written = []

@@ -15,7 +15,6 @@ from flowsr.errors import FlowsrError
 from flowsr.files import partial_path
 from flowsr.grid import Grid
 from flowsr.progress import Progress
-from flowsr.progress import Progress
 from tests.data.fields import die, in_child, random_field, store_field
 
 MODULE = importlib.import_module("flowsr.data.convert")

@@ -281,8 +281,12 @@ def _found(path: Path, item: h5py.Dataset) -> Found:
     for axis in range(item.ndim):
         name = labels[axis] if axis < len(labels) else ""
         if axis < len(attached) and len(attached[axis]):
-            scale = item.file[attached[axis][0]]
-            name = name or scale.name.rpartition("/")[2]
+            scale = None
+            with suppress(
+                KeyError, ValueError, RuntimeError, TypeError
+            ):  # a copied group refers to what it left behind
+                scale = item.file[attached[axis][0]]
+                name = name or scale.name.rpartition("/")[2]
             if (
                 isinstance(scale, h5py.Dataset)
                 and scale.shape == item.shape[axis : axis + 1]

@@ -85,6 +85,13 @@ def test_the_wheel_has_every_file_of_the_package(wheel):
     assert {name for name in wheel if ".dist-info/" not in name} == expected
 
 
-def test_the_wheel_names_its_command(wheel):
+def test_the_wheel_names_its_command_and_its_engine(wheel):
     (points,) = (text.decode() for name, text in wheel.items() if name.endswith("entry_points.txt"))
-    assert points.split() == ["[console_scripts]", "flowsr", "=", "flowsr.__main__:main"]
+    assert points.split("\n") == [
+        "[console_scripts]",
+        "flowsr = flowsr.__main__:main",
+        "",
+        "[xarray.backends]",
+        "flowsr = flowsr.accessor:FlowsrBackend",
+        "",
+    ]

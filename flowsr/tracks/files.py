@@ -19,20 +19,19 @@ import xarray as xr
 
 from flowsr import __version__
 from flowsr.data.readers.meeting import meet
+from flowsr.data.readers.names import velocity_among
 from flowsr.errors import FlowsrError, missing_file, unreadable
 from flowsr.files import tree_checksum
 from flowsr.grid import BOUNDARIES
 from flowsr.tracks.cloud import Cloud
 
 COMPONENTS = ("u", "v", "w")
-#: What a column may be called, without its unit and in small letters.
+#: What a column may be called, without its unit and in small letters; a velocity's as in every file
+#: (:func:`flowsr.data.readers.names.velocity_among`).
 NAMES: dict[str, tuple[str, ...]] = {
     "x": ("x", "posx", "x_pos", "position_x", "pos_0"),
     "y": ("y", "posy", "y_pos", "position_y", "pos_1"),
     "z": ("z", "posz", "z_pos", "position_z", "pos_2"),
-    "u": ("u", "vx", "v_x", "velx", "velocity_x", "u_x", "velocity_0"),
-    "v": ("v", "vy", "v_y", "vely", "velocity_y", "u_y", "velocity_1"),
-    "w": ("w", "vz", "v_z", "velz", "velocity_z", "u_z", "velocity_2"),
     "ax": ("ax", "a_x", "accx", "acceleration_x", "accel_0"),
     "ay": ("ay", "a_y", "accy", "acceleration_y", "accel_1"),
     "az": ("az", "a_z", "accz", "acceleration_z", "accel_2"),
@@ -154,8 +153,11 @@ def _table(path: Path, names: Sequence[str] | None, columns: dict[str, str]) -> 
             raise FlowsrError("what are these columns", file=path, expected=expected, found=found, hint=hint)
         header = list(UNNAMED[frame.shape[1]])
     frame.columns = pd.Index(header)
-    found: dict[str, str] = {}
-    for name, known in NAMES.items():
+    said = {column: name for name, column in columns.items()}
+    words = {said.get(column, _bare(column)): column for column in reversed(header)}
+    parts = velocity_among(dict.fromkeys(words, {})) or ()
+    found = {name: words[part] for name, part in zip(COMPONENTS, parts)}
+    for name, known in [*NAMES.items(), *((name, ()) for name in COMPONENTS)]:
         if name in columns:
             if columns[name] not in header:
                 expected = "one of " + ", ".join(header)

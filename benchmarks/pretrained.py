@@ -42,9 +42,9 @@ def main() -> int:
     asked = parser.parse_args()
     config = ROOT / "configs" / "pretrained" / f"{asked.name}.yaml"
     experiment = load_experiment(config, asked.set)
-    with shown() as report:
+    with shown() as progress:
         for name in ("simulate", "ingest", "train"):
-            stage(name, experiment, report=report)
+            stage(name, experiment, progress=progress)
     made = experiment.output / "train" / "main"
     if asked.check:
         same = file_checksum(made / WEIGHTS) == file_checksum(PRETRAINED / asked.name / WEIGHTS)

@@ -34,20 +34,20 @@ AT_WORK = "another process is "
 LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
-def run_flowsr(arguments: Sequence[str], report: Progress) -> None:
+def run_flowsr(arguments: Sequence[str], progress: Progress) -> None:
     """Run ``flowsr ARGUMENTS``: its progress lines go to ``report``, its other lines to the log.
 
     Raises:
         Busy: another process is at the same work.
         FlowsrError: it failed; the message is its own error line, or else its last words.
     """
-    status, reason = run_job("flowsr", arguments, report)
+    status, reason = run_job("flowsr", arguments, progress)
     if status:
         line = ending_of(arguments[0], status, reason)
         raise (Busy if AT_WORK in line else FlowsrError)(line)
 
 
-def run_job(module: str, arguments: Sequence[str], report: Progress) -> tuple[int, str]:
+def run_job(module: str, arguments: Sequence[str], progress: Progress) -> tuple[int, str]:
     """Run a module as a command of flowsr's: its progress lines go to ``report``, its other lines to the log.
 
     Returns:
@@ -58,7 +58,7 @@ def run_job(module: str, arguments: Sequence[str], report: Progress) -> tuple[in
     def take(line: str) -> None:
         nonlocal reason
         if match := PROGRESS.fullmatch(line):
-            report.part(match["title"])(int(match["percent"]) / 100, match["message"])
+            progress.part(match["title"])(int(match["percent"]) / 100, match["message"])
             return
         log.log(logging.ERROR if line.startswith(ERROR) else logging.INFO, "%s", line)
         reason = line if line.startswith(ERROR) or not reason.startswith(ERROR) else reason

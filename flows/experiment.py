@@ -30,17 +30,17 @@ STUDY_PIECES = 5
 RUN = {"flow_run_name": "{experiment.name}", "persist_result": False}
 
 
-def _in_this_process(name: str, experiment: Experiment, fresh: bool, report: Progress) -> Any:
+def _in_this_process(name: str, experiment: Experiment, fresh: bool, progress: Progress) -> Any:
     from flowsr.pipeline.stages import STAGES as WORK
 
-    return WORK[name](experiment, fresh=fresh, report=report)
+    return WORK[name](experiment, fresh=fresh, progress=progress)
 
 
-def _in_a_child(name: str, settings: Experiment | Study, fresh: bool, report: Progress) -> None:
+def _in_a_child(name: str, settings: Experiment | Study, fresh: bool, progress: Progress) -> None:
     """The command of the same name on the resolved settings: it may have worker processes of its own."""
     dumped = dump_experiment(settings) if isinstance(settings, Experiment) else dump_study(settings)
     config = write_text_atomic(settings.output / "config.yaml", dumped)
-    run_flowsr([name, str(config), *(["--fresh"] if fresh else [])], report)
+    run_flowsr([name, str(config), *(["--fresh"] if fresh else [])], progress)
 
 
 def _published(experiment: Experiment, outcome: Any) -> State:
@@ -124,8 +124,8 @@ STAGES = {
 
 def _task_of(name: str, stage: Stage) -> Task:
     def work(experiment: Experiment, fresh: bool) -> State | None:
-        with shown_progress(experiment.name, name, stage.pieces(experiment)) as report:
-            outcome = stage.work(name, experiment, fresh, report)
+        with shown_progress(experiment.name, name, stage.pieces(experiment)) as progress:
+            outcome = stage.work(name, experiment, fresh, progress)
         return stage.publish(experiment, outcome)
 
     work.__name__ = work.__qualname__ = f"{name}_task"
@@ -165,8 +165,8 @@ def pipeline(experiment: Experiment, fresh: bool = False):
 @one_line_failures
 def run_rows(study: Study, fresh: bool) -> State:
     """``flowsr compare`` on the study's resolved settings, in a process that may have workers of its own."""
-    with shown_progress(study.name, "study", STUDY_PIECES) as report:
-        _in_a_child("compare", study, fresh, report)
+    with shown_progress(study.name, "study", STUDY_PIECES) as progress:
+        _in_a_child("compare", study, fresh, progress)
     from flowsr.compare import ComparisonResult
 
     page = study.output / "report.html"

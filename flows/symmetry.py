@@ -17,8 +17,8 @@ def discover_symmetries(settings: SymmetrySettings, fresh: bool) -> State:
     """Networks, tests, words, to ``<output>/symmetry/``; the state's message is the headline."""
     from flowsr.pipeline.discovering import discover_symmetry
 
-    with shown_progress(settings.name, "symmetry", len(settings.seeds) + 2) as report:
-        found = discover_symmetry(settings, fresh=fresh, report=report)
+    with shown_progress(settings.name, "symmetry", len(settings.seeds) + 2) as progress:
+        found = discover_symmetry(settings, fresh=fresh, progress=progress)
     create_markdown_artifact("\n\n".join(found.sentences), key=artifact_key(settings.name, "symmetry", "words"))
     rows = [
         {"irrep": name, "power": irrep.power, "null": irrep.null_mean, "p": irrep.p, "broken": irrep.broken}

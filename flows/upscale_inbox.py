@@ -191,12 +191,12 @@ def _signature(path: Path) -> dict[str, int]:
 
 @task(name="upscale file", task_run_name="upscale {source.name}", **STORAGE)
 @one_line_failures
-def upscale_file(source: Path, target: Path, request: Request, report: Progress = SILENT) -> State:
+def upscale_file(source: Path, target: Path, request: Request, progress: Progress = SILENT) -> State:
     """One file of the inbox to its store in the outbox."""
-    return make(source, target, request, report)
+    return make(source, target, request, progress)
 
 
-def make(source: Path, target: Path, request: Request, report: Progress = SILENT) -> State:
+def make(source: Path, target: Path, request: Request, progress: Progress = SILENT) -> State:
     """A file's store, made in a process of its own; what is wrong with the file is kept in the record beside it.
 
     Raises:
@@ -209,7 +209,7 @@ def make(source: Path, target: Path, request: Request, report: Progress = SILENT
     def work_on_it() -> None:
         how = (request.variable, request.tile, request.device, request.options, request.workers, request.scheduler)
         job = Job(source, request.model, target, *how, replace=target.exists())
-        status, line = run_job("flowsr.flows.one_file", [job.as_json()], report)
+        status, line = run_job("flowsr.flows.one_file", [job.as_json()], progress)
         if status != Ending.DONE:
             ended.append(_ended(step, before, status, line.removeprefix(ERROR)))
             raise _Ended
@@ -295,9 +295,9 @@ def _upscale_new_files(inbox: Path, outbox: Path, pattern: str, settle: float, r
     found = look(inbox, outbox, pattern, settle, request)
     states: dict[Path, State] = {}
     if found.new:
-        with shown_progress(outbox.name, "upscale", len(found.new)) as report:
+        with shown_progress(outbox.name, "upscale", len(found.new)) as progress:
             for source, target in found.new.items():
-                states[source] = upscale_file(source, target, request, report, return_state=True)
+                states[source] = upscale_file(source, target, request, progress, return_state=True)
     outcome = Outcome.of(found, states)
     for name, reason in outcome.waiting.items():
         log.info("%s waits for the next run: %s", name, reason)

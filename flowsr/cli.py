@@ -131,8 +131,8 @@ def run(config: Config, *, set: Overrides = None, fresh: Fresh = False, verify: 
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, set)
-    with shown() as report:
-        outcome = stages.run(experiment, fresh=fresh, verify=verify, report=report)
+    with shown() as progress:
+        outcome = stages.run(experiment, fresh=fresh, verify=verify, progress=progress)
     _show_comparison(outcome)
 
 
@@ -263,13 +263,13 @@ def upscale(
         for job in jobs:
             _say(*describe(job.plan(trial=True), workers or devices))
         return
-    with crew_of(workers, devices, scheduler) as crew, shown() as report:
+    with crew_of(workers, devices, scheduler) as crew, shown() as progress:
         if len(jobs) == 1:
-            jobs[0].run(crew, report.part("upscale"))
+            jobs[0].run(crew, progress.part("upscale"))
             _say(f"upscaled field: {jobs[0].target}")
             _say_metrics(jobs[0].target)
             return
-        outcomes = upscale_fields(jobs, crew, report.part("upscale"))
+        outcomes = upscale_fields(jobs, crew, progress.part("upscale"))
     for outcome in outcomes:
         if not outcome.failed:
             _say(f"upscaled field: {outcome.job.target}")
@@ -360,7 +360,7 @@ def evaluate(
 
     _logs()
     output = output or field.with_name(f"{field.name}.metrics.zarr")
-    with crew_of(workers, None, scheduler) as crew, shown() as report:
+    with crew_of(workers, None, scheduler) as crew, shown() as progress:
         dataset = evaluate_field(
             field,
             output,
@@ -373,7 +373,7 @@ def evaluate(
             metrics=metrics,
             write=write_metrics,
             spread=crew,
-            progress=report.part("evaluate"),
+            progress=progress.part("evaluate"),
         )
     _say(*metrics_lines(dataset), f"report: {output / 'report' / 'report.html'}")
 
@@ -413,8 +413,8 @@ def compare(
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, set)
-    with shown() as report:
-        outcome = stages.compare(experiment, fresh=fresh, verify=verify, report=report)
+    with shown() as progress:
+        outcome = stages.compare(experiment, fresh=fresh, verify=verify, progress=progress)
     _show_comparison(outcome)
 
 
@@ -424,8 +424,8 @@ def _run_study(config: Path, overrides: list[str] | None, fresh: bool, verify: b
 
     _logs()
     study = load_study(config, overrides or ())
-    with shown() as report:
-        outcome = run_stages(study, fresh=fresh, verify=verify, report=report)
+    with shown() as progress:
+        outcome = run_stages(study, fresh=fresh, verify=verify, progress=progress)
     _show_comparison(outcome)
 
 
@@ -463,8 +463,8 @@ def symmetry(
         stated = {"name": output.name, "inputs": [str(path) for path in input], "task": task, "output": str(output)}
         settings = parse_symmetry(apply_overrides(stated, set or ()))
     _logs()
-    with shown() as report:
-        found = discover_symmetry(settings, fresh=fresh, report=report)
+    with shown() as progress:
+        found = discover_symmetry(settings, fresh=fresh, progress=progress)
     _say(*found.sentences, f"To build a network on it: {found.discovery.config_line}")
     for what, path in (("numbers", found.path), ("report", found.path.with_name("report.html"))):
         if path.exists():
@@ -567,7 +567,7 @@ def convert(
     from flowsr.pipeline.cluster import crew_of
 
     _logs()
-    with crew_of(workers, None, scheduler) as crew, shown() as report:
+    with crew_of(workers, None, scheduler) as crew, shown() as progress:
         copy(
             source,
             target,
@@ -578,7 +578,7 @@ def convert(
             lossy=lossy,
             fresh=fresh,
             spread=crew,
-            progress=report.part("convert"),
+            progress=progress.part("convert"),
         )
     _say(f"converted: {target}")
 
@@ -622,8 +622,8 @@ def tracks(
     named = [name for each in columns or () for name in each.split(",")]
     points = open_tracks(file, columns=named or None, lower=lower, upper=upper, boundary=boundary)
     options = {} if noise is None else {"noise": noise}
-    with shown() as report:
-        part = report.part(f"tracks {file.name}")
+    with shown() as progress:
+        part = progress.part(f"tracks {file.name}")
         tracks_to_field(points, output, method=method, options=options, cells=cells, fresh=fresh, progress=part)
     _say(f"field of {points.sizes['point']} particles: {output}")
 
@@ -646,8 +646,8 @@ def verify(
 
     damaged = 0
     for one in path:
-        with shown() as report:
-            found = look(one, progress=report.part(f"verify {one.name}"))
+        with shown() as progress:
+            found = look(one, progress=progress.part(f"verify {one.name}"))
         _say(*(str(damage) for damage in found.damaged), *(f"{file}: no checksum is known" for file in found.unchecked))
         if not found.damaged:
             _say(f"{one}: {found.checked} as they were written, {found.bytes / 1e6:,.1f} MB read")
@@ -794,8 +794,8 @@ def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) ->
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, overrides)
-    with shown() as report:
-        stages.STAGES[name](experiment, fresh=fresh, report=report)
+    with shown() as progress:
+        stages.STAGES[name](experiment, fresh=fresh, progress=progress)
     _say(f"{name}: {experiment.output / name}")
 
 

@@ -61,18 +61,18 @@ class Discovered:
         return self.discovery.sentences
 
 
-def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, report: Progress = SILENT) -> Discovered:
+def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, progress: Progress = SILENT) -> Discovered:
     """All of a discovery, to ``<output>/symmetry/``; finished steps are reused unless ``fresh``."""
     DEGRADE_OPERATORS[settings.operator]
     folder = settings.output / FOLDER
-    paths, steps = _inputs(settings, fresh, report)
+    paths, steps = _inputs(settings, fresh, progress)
     use_threads(settings.threads)
     whole = settings.as_json()
     write_text_atomic(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False))
-    job = _Job(replace(settings, device=resolve_device(settings.device)), paths, report)
+    job = _Job(replace(settings, device=resolve_device(settings.device)), paths, progress)
     contents = {str(path): Content(path) for path in paths}
     inputs = {path: one.checksum for path, one in contents.items()}
-    networks = [_network_step(job, folder, seed, whole, inputs, fresh, report) for seed in settings.seeds]
+    networks = [_network_step(job, folder, seed, whole, inputs, fresh, progress) for seed in settings.seeds]
     trained = {name: checksum for done in networks for name, checksum in done.checksums.items()}
     beside = ("output", "device", "threads", "simulate", "inputs")
     step = Step(
@@ -86,7 +86,7 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, report
 
     def work():
         networks = [Trained.load(folder / name) for name in trained]
-        found = conclude(job.samples, networks, job.settings, report.part(step.title))
+        found = conclude(job.samples, networks, job.settings, progress.part(step.title))
         for content in contents.values():
             content.refuse_changed()
         found = _with_data(found, job.samples, job.settings, inputs)
@@ -94,7 +94,7 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, report
         write_symmetry_report(folder / PAGE, found, _how_made(found, settings, inputs), settings.name)
 
     done = perform(step, work, fresh=fresh)
-    _tell(report, done)
+    _tell(progress, done)
     found = Discovery.from_json(json.loads((folder / FOUND).read_text(encoding="utf-8")))
     return Discovered(found, folder / FOUND, [*steps, *networks, done])
 
@@ -105,17 +105,17 @@ class _Job:
 
     settings: SymmetrySettings
     paths: list[Path]
-    report: Progress
+    progress: Progress
 
     @cached_property
     def samples(self) -> Samples:
-        samples = read_samples(self.paths, self.settings, self.report.part("read fields"))
+        samples = read_samples(self.paths, self.settings, self.progress.part("read fields"))
         check_enough(samples, self.settings)
         return samples
 
 
 def _network_step(
-    job: _Job, folder: Path, seed: int, settings: dict, inputs: dict[str, str], fresh: bool, report
+    job: _Job, folder: Path, seed: int, settings: dict, inputs: dict[str, str], fresh: bool, progress: Progress
 ) -> Done:
     step = Step(
         title=f"network {seed}",
@@ -125,15 +125,13 @@ def _network_step(
         inputs=inputs,
         about={"device": settings["device"], "threads": settings["threads"]},
     )
-    progress: Progress = report.part(step.title)
-    done = perform(
-        step, lambda: train_one(job.samples, seed, job.settings, progress).save(step.outputs[0]), fresh=fresh
-    )
-    _tell(report, done)
+    part = progress.part(step.title)
+    done = perform(step, lambda: train_one(job.samples, seed, job.settings, part).save(step.outputs[0]), fresh=fresh)
+    _tell(progress, done)
     return done
 
 
-def _inputs(settings: SymmetrySettings, fresh: bool, report: Progress) -> tuple[list[Path], list[Done]]:
+def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tuple[list[Path], list[Done]]:
     """Files, and the steps that made them."""
     if settings.inputs is not None:
         for path in settings.inputs:
@@ -147,7 +145,7 @@ def _inputs(settings: SymmetrySettings, fresh: bool, report: Progress) -> tuple[
         threads=settings.threads,
         simulate=settings.simulate,
     )
-    done = stages.simulate(experiment, fresh=fresh, report=report)
+    done = stages.simulate(experiment, fresh=fresh, progress=progress)
     return [each.step.outputs[0] for each in done], done
 
 
@@ -197,5 +195,5 @@ def _how_made(found: Discovery, settings: SymmetrySettings, inputs: dict[str, st
     )
 
 
-def _tell(report: Progress, done: Done) -> None:
-    report.part(done.step.title)(1.0, "reused" if done.reused else "done")
+def _tell(progress: Progress, done: Done) -> None:
+    progress.part(done.step.title)(1.0, "reused" if done.reused else "done")

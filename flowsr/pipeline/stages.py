@@ -87,7 +87,7 @@ class Outcome:
 
 
 def run(
-    settings: Experiment | Study, *, fresh: bool = False, verify: bool = False, report: Progress = SILENT
+    settings: Experiment | Study, *, fresh: bool = False, verify: bool = False, progress: Progress = SILENT
 ) -> Outcome:
     """All stages in order; what is finished is reused unless ``fresh``.
 
@@ -95,18 +95,18 @@ def run(
         settings: of an experiment or a study.
         fresh: forget earlier results.
         verify: compare the checksums of what is reused, not only the names and sizes of its files.
-        report: told how far along each step of an experiment, or each stage of a study, is.
+        progress: told how far along each step of an experiment, or each stage of a study, is.
 
     Raises:
         FlowsrError: settings that do not fit together or with the data; found before the first hour of work where that
             can be.
     """
     Plan(settings).check_factor()
-    return _outcome(settings, _run(settings, tuple(TITLES), fresh, verify, report))
+    return _outcome(settings, _run(settings, tuple(TITLES), fresh, verify, progress))
 
 
 def stage(
-    name: str, experiment: Experiment, *, fresh: bool = False, verify: bool = False, report: Progress = SILENT
+    name: str, experiment: Experiment, *, fresh: bool = False, verify: bool = False, progress: Progress = SILENT
 ) -> Any:
     """One stage of an experiment, on what those before it left; arguments as :func:`run` takes them.
 
@@ -116,7 +116,7 @@ def stage(
     Returns:
         The steps done or reused; of ``compare`` the :class:`Outcome`.
     """
-    done = _run(experiment, (name,), fresh, verify, report)
+    done = _run(experiment, (name,), fresh, verify, progress)
     return _outcome(experiment, done) if name == "compare" else done
 
 
@@ -129,7 +129,7 @@ def _outcome(settings: Experiment | Study, done: list[Done]) -> Outcome:
 
 
 def _run(
-    settings: Experiment | Study, wanted: Sequence[str], fresh: bool, verify: bool, report: Progress
+    settings: Experiment | Study, wanted: Sequence[str], fresh: bool, verify: bool, progress: Progress
 ) -> list[Done]:
     """Do the wanted stages; see that those before them are finished."""
     plan, done, begun = Plan(settings), [], False
@@ -156,9 +156,9 @@ def _run(
                 plan.finished[stage] = {of: _finished(step, stage, verify) for of, step in steps.items()}
             elif stage == "compare":
                 here = replace(steps[stage], call=_compare, arguments=(plan, rows, pool, fresh, verify))
-                done.append(_shown(here, partial(do, here, fresh, verify), report))
+                done.append(_shown(here, partial(do, here, fresh, verify), progress))
             else:
-                found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, verify, report)
+                found = _do_all(plan, TITLES[stage], steps.values(), pool, fresh, verify, progress)
                 plan.finished[stage] = {of: one.checksums for of, one in zip(steps, found, strict=True)}
                 done += found
                 if stage == "train" and plan.single:
@@ -176,30 +176,30 @@ def _publish(plan: Plan) -> None:
 
 
 def _do_all(
-    plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, verify: bool, report: Progress
+    plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, verify: bool, progress: Progress
 ) -> list[Done]:
     """An experiment's steps one after another, each shown for itself; a study's several at a time, shown together."""
     if plan.single:
-        return [_shown(step, partial(do, step, fresh, verify), report) for step in steps]
+        return [_shown(step, partial(do, step, fresh, verify), progress) for step in steps]
     jobs = _jobs(steps, fresh, verify)
-    return pool.run(jobs, report.part(title)) if jobs else []
+    return pool.run(jobs, progress.part(title)) if jobs else []
 
 
 def _jobs(steps: Iterable[Step], fresh: bool, verify: bool) -> list[Job]:
     return [Job(step.title, do, (step, fresh, verify), step.weight) for step in steps]
 
 
-def _shown(step: Step, do: Callable[..., Done], report: Progress) -> Done:
-    progress, begun = report.part(step.title), []
+def _shown(step: Step, do: Callable[..., Done], progress: Progress) -> Done:
+    part, begun = progress.part(step.title), []
 
     def show(_: str, fraction: float, message: str) -> None:
         if not begun:
-            progress(0.0, "started")
+            part(0.0, "started")
             begun.append(True)
-        progress(fraction, message)
+        part(fraction, message)
 
     done = do(progress=Progress(show))
-    progress(1.0, "reused" if done.reused else "done")
+    part(1.0, "reused" if done.reused else "done")
     return done
 
 

@@ -52,8 +52,8 @@ def gone(pid, seconds=10):
 @pytest.mark.parametrize("title", ["train relaxed", "a title that is longer than its column is"])
 def test_every_plain_progress_line_is_understood(title, message):
     lines = []
-    report = plain_lines(lines.append)
-    report.part(title)(0.41, message)
+    progress = plain_lines(lines.append)
+    progress.part(title)(0.41, message)
     match = PROGRESS.fullmatch(lines[0].rstrip())
     assert (match["title"], match["percent"], match["message"]) == (title, "41", message)
 
@@ -70,7 +70,7 @@ def test_bad_settings_are_the_commands_own_line(tmp_path, caplog):
     config = tmp_path / "bad.yaml"
     config.write_text(yaml.safe_dump({"name": "bad", "output": str(tmp_path / "run"), "sed": 1}))
     with pytest.raises(FlowsrError) as caught:
-        run_flowsr(["config", str(config)], report=SILENT)
+        run_flowsr(["config", str(config)], progress=SILENT)
     assert str(caught.value) == f"{config}: unknown key 'sed'; did you mean 'seed'?"
 
 
@@ -88,7 +88,7 @@ def test_a_crash_is_told_by_its_last_line(modules, monkeypatch, source, told):
     module = modules(source)
     monkeypatch.setattr("flowsr.flows.child.run_module", lambda _, arguments, take: run_module(module, arguments, take))
     with pytest.raises(FlowsrError) as caught:
-        run_flowsr(["train"], report=SILENT)
+        run_flowsr(["train"], progress=SILENT)
     assert str(caught.value) == told
 
 

@@ -100,7 +100,7 @@ def attempts(monkeypatch, tiny, errors):
     """Run the ingest task without delay between attempts, the stage raising these errors in turn."""
     calls = []
 
-    def stage(experiment, *, fresh, report):
+    def stage(experiment, *, fresh, progress):
         calls.append(fresh)
         if len(calls) <= len(errors):
             raise errors[len(calls) - 1]

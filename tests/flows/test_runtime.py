@@ -28,11 +28,11 @@ def artifact(monkeypatch):
 
 def test_an_hour_of_reports_makes_three_updates_a_minute_at_the_most(artifact):
     updates, advance = artifact
-    with runtime.shown_progress("demo", "train", 2) as report:
+    with runtime.shown_progress("demo", "train", 2) as progress:
         for network in ("relaxed", "cnn"):
             for tick in range(1800):
                 advance(1.0)
-                report.part(f"train {network}")((tick + 1) / 1800, "epoch")
+                progress.part(f"train {network}")((tick + 1) / 1800, "epoch")
     percents = [percent for _, percent, _ in updates]
     assert len(updates) == 3600 // 20 + 1
     assert percents == sorted(percents) and percents[-1] == 100
@@ -45,16 +45,16 @@ def test_a_server_that_is_away_does_not_end_the_work(artifact, monkeypatch, capl
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(runtime, "update_progress_artifact", away)
-    with caplog.at_level(logging.WARNING), runtime.shown_progress("demo", "train", 1) as report:
+    with caplog.at_level(logging.WARNING), runtime.shown_progress("demo", "train", 1) as progress:
         artifact[1](60)
-        report.part("train relaxed")(0.5, "")
+        progress.part("train relaxed")(0.5, "")
     assert "nobody answers" in caplog.text
 
 
 def test_work_that_fails_is_not_shown_as_done(artifact):
     updates, _ = artifact
-    with pytest.raises(ValueError), runtime.shown_progress("demo", "train", 1) as report:
-        report.part("train relaxed")(0.5, "")
+    with pytest.raises(ValueError), runtime.shown_progress("demo", "train", 1) as progress:
+        progress.part("train relaxed")(0.5, "")
         raise ValueError
     assert updates == [("demo-train-progress", 50.0, "train: ended before it was done")]
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -26,6 +28,7 @@ from flowsr.data.readers.words import meant_dataset
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.registry import Registry
+from flowsr.scratch import Box, Scratch, axis_by_axis, pencils
 
 PERIODIC = ("periodic", "periodic", "periodic")
 
@@ -322,8 +325,12 @@ def degrade(
     *,
     weight: str | None = None,
     width: float | None = None,
+    scratch: Path | None = None,
 ) -> xr.Dataset:
     """The coarse dataset of a fine one, computed when it is used, part by part.
+
+    An operator that is not local is applied axis by axis, of a large field through files on the disk: memory need not
+    hold a snapshot.
 
     Args:
         dataset: fields in the flowsr layout; all of its field variables are degraded, series are left out. Values that
@@ -333,6 +340,7 @@ def degrade(
         weight: a positive scalar variable, the density say: the other variables f become D(w f) / D(w), which is
             Favre's mean. It commutes with the group where the operator does.
         width: of the ``top_hat``, in coarse cells; one by default.
+        scratch: folder for those files; see :class:`flowsr.scratch.Scratch`.
 
     Returns:
         Dataset on the coarse grid of the same box, with the attributes ``degrade_operator`` and ``degrade_factor`` and,
@@ -366,7 +374,7 @@ def degrade(
     coarse = xr.Dataset(coords={**coords, **axes_of(grid.coarsened(factors))}, attrs=attrs)
     weights = None if weight is None else dataset[weight]
     for name in field_variables(dataset):
-        array = _DegradedArray(dataset[name], chosen, factors, grid, None if name == weight else weights)
+        array = _DegradedArray(dataset[name], chosen, factors, grid, None if name == weight else weights, scratch)
         coarse[name] = array.as_variable(dataset[name].dims, dataset[name].attrs)
     return coarse
 
@@ -374,11 +382,22 @@ def degrade(
 class _DegradedArray(LazyArray):
     """A field on the coarse grid, degraded where and when it is read."""
 
-    def __init__(self, fine: xr.DataArray, operator: DegradeOperator, factors, grid: Grid, weight: xr.DataArray | None):
+    def __init__(
+        self,
+        fine: xr.DataArray,
+        operator: DegradeOperator,
+        factors: tuple[int, int, int],
+        grid: Grid,
+        weight: xr.DataArray | None,
+        scratch: Path | None,
+    ):
         shape = (*fine.shape[:-3], *(n // s for n, s in zip(fine.shape[-3:], factors)))
         super().__init__(shape, fine.dtype, None, str(fine.name))
         self.fine, self.operator, self.factors, self.grid, self.weight = fine, operator, factors, grid, weight
-        self._matrices = None
+        self.scratch, self._matrices, self._kept = scratch, None, None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_kept": None}
 
     def load(self, index):
         time, inner, space = index[0], index[1:-3], index[-3:]
@@ -390,6 +409,10 @@ class _DegradedArray(LazyArray):
         return np.stack(snapshots) if snapshots else empty
 
     def _snapshot(self, time: int, inner, space) -> np.ndarray:
+        large = len(pencils(self.fine.shape[-3:])) > 1
+        if not self.operator.local and large:
+            boxes, places = zip(*map(_as_box, (*inner, *space), self.shape[1:]))
+            return self._on_disk(time).read(boxes)[places]
         fine = self.fine[(time, *inner)]
         weight = None if self.weight is None else self.weight[time]
         if not self.operator.local:
@@ -406,6 +429,46 @@ class _DegradedArray(LazyArray):
         for place in product(*pieces):
             out[(..., *place)] = self._box(fine, weight, [chosen[part] for chosen, part in zip(lists, place)])
         return out[(..., *(0 if isinstance(r, int) else slice(None) for r in rows))]
+
+    def _on_disk(self, time: int) -> Scratch:
+        """A coarse snapshot of an operator that is not local, (component, x, y, z) or (x, y, z); the last is kept."""
+        if self._kept is None or self._kept[0] != time:
+            self._kept = None  # the one before need not be beside the new one
+            coarse = Scratch((math.prod(self.shape[1:-3]), *self.shape[-3:]), self.dtype, self.scratch)
+            whole, weights = slice(0, self.shape[-3]), None
+            if self.weight is not None:
+                weights = Scratch((1, *self.shape[-3:]), self.dtype, self.scratch)
+                for _, y, values in self._streamed(time, self.weight, None):
+                    weights.write((slice(0, 1), whole, y, slice(0, self.shape[-1])), values)
+            for component, y, values in self._streamed(time, self.fine, self.weight):
+                place = whole, y, slice(0, self.shape[-1])
+                values = values.astype(self.dtype)
+                if weights is not None:
+                    values = self._divided(values, weights.read((slice(0, 1), *place))[0])
+                coarse.write((slice(component, component + 1), *place), values)
+            coarse.shape = self.shape[1:]
+            self._kept = time, coarse
+        return self._kept[1]
+
+    def _streamed(
+        self, time: int, fine: xr.DataArray, weight: xr.DataArray | None
+    ) -> Iterator[tuple[int, slice, np.ndarray]]:
+        """What the operator makes of a snapshot, times a weight where one is given, in slabs along y."""
+        cells, missing = [Cells.of(self.grid, axis) for axis in range(3)], 0
+
+        def read(box: Box) -> np.ndarray:
+            nonlocal missing
+            values = fine[(time, ..., *box)].values
+            values = values if weight is None else values * weight[(time, *box)].values
+            gaps = int(np.count_nonzero(np.isnan(values)))
+            missing += gaps
+            return (np.nan_to_num(values) if gaps else values).reshape(-1, *values.shape[-3:])
+
+        def along(values: np.ndarray, axis: int) -> np.ndarray:
+            refuse_mixing(self.operator, missing if axis != -1 else 0, self.variable)
+            return self.operator.along(values, axis, cells[axis], self.factors[axis])
+
+        return axis_by_axis(read, fine.shape[-3:], along, self.scratch)
 
     def _box(self, fine: xr.DataArray, weight: xr.DataArray | None, rows: list[list[int]]) -> np.ndarray:
         """Coarse cells given by their numbers along x, y, z."""
@@ -467,6 +530,14 @@ def _hull(numbers: np.ndarray) -> np.ndarray:
     """The numbers, and those between them where they are scattered: a box is read quicker whole than cell by cell."""
     scattered = np.count_nonzero(np.diff(numbers) != 1) > 2
     return np.arange(numbers[0], numbers[-1] + 1) if scattered else numbers
+
+
+def _as_box(chosen: int | slice, side: int) -> tuple[slice, int | slice]:
+    """Neighbouring cells that hold those chosen, and these among them."""
+    if isinstance(chosen, int):
+        return slice(chosen, chosen + 1), 0
+    cells = range(side)[chosen]
+    return slice(cells[0], cells[-1] + 1), slice(None, None, cells.step)
 
 
 def _pieces(count: int, size: int) -> list[slice]:

@@ -7,10 +7,12 @@ The output folder holds ``<split>/<run>.zarr`` for the splits train, validation 
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import pairwise, product
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -32,6 +34,7 @@ from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
+from flowsr.scratch import Box, pencils
 from flowsr.spread import Spread, batches_of
 
 if TYPE_CHECKING:
@@ -101,9 +104,10 @@ class Ingest:
         factor = factors[0] if len(set(factors)) == 1 else factors
         return {"operator": self.operator, "factor": factor, "weight": self.weight, "width": self.width}
 
-    def degraded(self, fine: xr.Dataset) -> xr.Dataset:
-        """The coarse dataset of the variable."""
-        return degrade(fine, self.operator, self.factor, weight=self.weight, width=self.width)[[self.variable]]
+    def degraded(self, fine: xr.Dataset, scratch: Path | None = None) -> xr.Dataset:
+        """The coarse dataset of the variable; see :func:`flowsr.data.degrade.degrade`."""
+        how = {"weight": self.weight, "width": self.width, "scratch": scratch}
+        return degrade(fine, self.operator, self.factor, **how)[[self.variable]]
 
     @property
     def may_miss(self) -> bool:
@@ -273,11 +277,12 @@ def ingest(
     alone = sources if spread is None else sources[:1]
     for number, source in enumerate(alone):
         ends = (SURVEY_SHARE * (number + end) / len(sources) for end in (0, 1))
-        surveys.append(survey_run(source, settings, progress.share(*ends), surveys[0] if surveys else None))
+        first = surveys[0] if surveys else None
+        surveys.append(survey_run(source, settings, progress.share(*ends), first, output))
     if len(alone) < len(sources):
         others = [(source,) for source in sources[1:]]
         rest = progress.share(SURVEY_SHARE / len(sources), SURVEY_SHARE)
-        found = spread(partial(_survey_runs, settings, surveys[0]), others, rest)
+        found = spread(partial(_survey_runs, settings, surveys[0], output), others, rest)
         surveys += [survey for each in found for survey in each]
     _check_alike(surveys, settings.variable)
     _check_strays(output, {pair_store(output, split, s.run) for s in surveys for split in s.written}, fresh)
@@ -293,16 +298,26 @@ def ingest(
     return path
 
 
-def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT, first: Survey | None = None) -> Survey:
+def survey_run(
+    source: Source,
+    settings: Ingest,
+    progress: Progress = SILENT,
+    first: Survey | None = None,
+    scratch: Path | None = None,
+) -> Survey:
     """Open one run as a stranger's, look at every value, measure its scales and split it.
 
     Args:
         first: run whose units this one is brought to.
+        scratch: folder on the disk where the spectra of fields that memory does not hold are worked on.
 
     Raises:
         FlowsrError: as :func:`ingest`.
     """
-    from flowsr.metrics.scales import spectral_moments  # torch, which settings and statistics do without
+    from flowsr.metrics.scales import (
+        spectral_moments,
+        streamed_moments,
+    )  # torch, which settings and statistics do without
 
     path = source.path
     dataset = open_field(path, source.input)
@@ -318,19 +333,23 @@ def survey_run(source: Source, settings: Ingest, progress: Progress = SILENT, fi
     refuse_doubled(dataset, watched, grid.boundary, path)
     settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before all is read
     bad = {name: BadValues(dataset[name]) for name in watched}
-    moments = []
+    moments, work = [], list(product(range(dataset.sizes["time"]), watched))
     mean_square, empty = np.zeros(dataset.sizes["time"]), np.zeros(dataset.sizes["time"])
-    for time in range(dataset.sizes["time"]):
-        for name in watched:
-            values = dataset[name].isel(time=time).values
-            bad[name].update(time, values)
-            if bad[name].count and missing == "refuse":
-                continue
-            if name == settings.variable:
-                mean_square[time], empty[time] = _mean_square(values, grid)
-            if name == "velocity" and grid.periodic and not bad[name].count:
-                moments.append(spectral_moments(values, grid))
-        progress((time + 1) / dataset.sizes["time"], f"reading {source.name}")
+    for number, (time, name) in enumerate(work):
+        halves = np.linspace(number, number + 1, 3) / len(work)
+        looking, turning = (
+            partial(progress.share(*ends), message=f"reading {source.name}") for ends in pairwise(halves)
+        )
+        snapshot, power = dataset[name].isel(time=time), MeanSquare(grid)
+        watchers = [partial(bad[name].update, time), *([power.add] if name == settings.variable else [])]
+        values = _shown(snapshot, watchers, looking)
+        if name == settings.variable:
+            mean_square[time], empty[time] = power.mean
+        if name == "velocity" and grid.periodic and not bad[name].count:
+            whole, read = values.shape[-3:] == grid.shape, partial(_box_of, snapshot)
+            streamed = partial(streamed_moments, read, grid, scratch, turning)
+            moments.append(spectral_moments(values, grid) if whole else streamed())
+        turning(1.0)
     for found in bad.values():
         found.refuse(path, missing, HOW_TO_CARRY)
         refuse_mixing(degrade_operator(settings.operator, settings.width), found.count, str(found.array.name), path)
@@ -431,27 +450,61 @@ def runs_to_ingest(inputs: Sequence[Path | Input]) -> list[Source]:
     return list(sources.values())
 
 
-def _mean_square(values: np.ndarray, grid: Grid) -> tuple[float, float]:
-    """Mean of the squared length of the vector (or of the square of the scalar) over the cells that have a value.
+def _box_of(snapshot: xr.DataArray, box: Box) -> np.ndarray:
+    return snapshot[(..., *box)].values
 
-    Returns:
-        it, and the share of the volume without a value.
+
+def _shown(
+    snapshot: xr.DataArray,
+    watchers: Sequence[Callable[[np.ndarray, Box], None]],
+    done: Callable[[float], None] = lambda fraction: None,
+) -> np.ndarray:
+    """Show a snapshot box by box to watchers, and return the last box: the whole snapshot where it is small."""
+    boxes = pencils(snapshot.shape[-3:])
+    for number, box in enumerate(boxes):
+        values = _box_of(snapshot, box)
+        for watch in watchers:
+            watch(values, box)
+        done((number + 1) / len(boxes))
+    return values
+
+
+class MeanSquare:
+    """Mean of the squared length of a vector, or of the square of a scalar, over the cells that have a value.
+
+    Args:
+        grid: of the field, whose boxes are added one after another.
     """
-    there = np.isfinite(values).reshape(-1, *grid.shape).all(axis=0)
-    if there.all():
-        return _mean(np.square(values, dtype=np.float64), grid), 0.0
-    share = _mean(there.astype(np.float64), grid)
-    square = np.where(there, np.square(values, dtype=np.float64), 0.0)
-    return (_mean(square, grid) / share if share else np.nan), 1.0 - share
 
+    def __init__(self, grid: Grid):
+        self.grid, self.square, self.there, self.whole = grid, 0.0, 0.0, True
 
-def _mean(square: np.ndarray, grid: Grid) -> float:
-    """Mean over the box, summed over what else there is."""
-    if not any(grid.stretched):
-        return float(np.sum(square) / np.prod(grid.shape))
-    for widths in reversed(grid.widths()):
-        square = square @ (widths / widths.sum())
-    return float(square.sum())
+    def add(self, values: np.ndarray, box: Box) -> None:
+        """The values (component, x, y, z) or (x, y, z) of a box."""
+        shape = values.shape[-3:]
+        there = np.isfinite(values).reshape(-1, *shape).all(axis=0)
+        square = np.square(values, dtype=np.float64)
+        if not there.all():
+            square, self.whole = np.where(there, square, 0.0), False
+        self.square += self._sum(square, box)
+        self.there += self._sum(there.astype(np.float64), box)
+
+    def _sum(self, square: np.ndarray, box: Box) -> float:
+        """Sum over a box, weighted with the sizes of cells where these differ, and over what else there is."""
+        if not any(self.grid.stretched):
+            return float(np.sum(square))
+        for widths, part in reversed(list(zip(self.grid.widths(), box))):
+            square = square @ (widths / widths.sum())[part]
+        return float(square.sum())
+
+    @property
+    def mean(self) -> tuple[float, float]:
+        """It, and the share of the volume without a value."""
+        cells = 1 if any(self.grid.stretched) else math.prod(self.grid.shape)
+        if self.whole:
+            return self.square / cells, 0.0
+        share = self.there / cells
+        return (self.square / cells / share if share else np.nan), 1.0 - share
 
 
 def _in_units_of(first: Survey, dataset: xr.Dataset, path: Path) -> xr.Dataset:
@@ -504,8 +557,8 @@ def _check_strays(output: Path, stores: set[Path], fresh: bool) -> None:
         shutil.rmtree(stray)
 
 
-def _survey_runs(settings: Ingest, first: Survey, sources: Sequence[Source]) -> list[Survey]:
-    return [survey_run(source, settings, SILENT, first) for source in sources]
+def _survey_runs(settings: Ingest, first: Survey, scratch: Path, sources: Sequence[Source]) -> list[Survey]:
+    return [survey_run(source, settings, SILENT, first, scratch) for source in sources]
 
 
 def _write_pairs(
@@ -531,15 +584,20 @@ def write_pairs_at(
     Args:
         times: numbers of snapshots among those of the split.
     """
-    store, groups, variable = FieldStore(target), _pair_groups(survey, split, settings), settings.variable
-    for number, time in enumerate(times):
-        for group, dataset in groups.items():
-            if not store.is_written(variable, time, group=group):
-                store.write(variable, dataset[variable].isel(time=time).values, time=time, group=group)
-        progress((number + 1) / len(times), f"writing {split}/{survey.run}")
+    store, groups, variable = (
+        FieldStore(target),
+        _pair_groups(survey, split, settings, target.parent),
+        settings.variable,
+    )
+    boxes = [(group, box) for group in groups for box in store.boxes(variable, group)]
+    for number, (time, (group, box)) in enumerate(product(times, boxes)):
+        if not store.is_written(variable, time, box, group):
+            values = _box_of(groups[group][variable].isel(time=time), box)
+            store.write(variable, values, time=time, box=box, group=group)
+        progress((number + 1) / len(times) / len(boxes), f"writing {split}/{survey.run}")
 
 
-def _pair_groups(survey: Survey, split: str, settings: Ingest) -> dict[str, xr.Dataset]:
+def _pair_groups(survey: Survey, split: str, settings: Ingest, scratch: Path | None = None) -> dict[str, xr.Dataset]:
     """The coarse and the fine fields of a split, unread."""
     indices = survey.splits[split]
     provenance = {
@@ -551,7 +609,7 @@ def _pair_groups(survey: Survey, split: str, settings: Ingest) -> dict[str, xr.D
         **settings.pairing,
     }
     fine = survey.fine.isel(time=slice(indices.start, indices.stop)).assign_attrs(provenance=provenance)
-    return {"coarse": settings.degraded(fine), "fine": fine[[settings.variable]]}
+    return {"coarse": settings.degraded(fine, scratch), "fine": fine[[settings.variable]]}
 
 
 def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> Statistics:
@@ -562,7 +620,10 @@ def _statistics(surveys: list[Survey], output: Path, settings: Ingest) -> Statis
     coarse = []
     for survey in (s for s in surveys if s.splits["train"]):
         snapshots = open_field(pair_store(output, "train", survey.run), group="coarse")[settings.variable]
-        coarse += [_mean_square(snapshot.values, coarse_grid) for snapshot in snapshots]
+        for snapshot in snapshots:
+            power = MeanSquare(coarse_grid)
+            _shown(snapshot, [power.add])
+            coarse.append(power.mean)
     fine = [(s.mean_square[time], s.missing[time]) for s in surveys for time in s.splits["train"]]
     moments = {name: np.transpose(each) for name, each in (("coarse", coarse), ("fine", fine))}
     for name, (_, shares) in moments.items():

@@ -57,21 +57,28 @@ class BadValues:
     Attributes:
         count: how many.
         infinite: how many of them are infinite, which no file calls missing.
-        first: name of the first one's place, such as ``time 3, component 0, x 1, y 2, z 3`` (indices), or None.
+        place: numbers of the first along time, component, x, y, z; None where there is none.
     """
 
     array: xr.DataArray
     count: int = 0
     infinite: int = 0
-    first: str | None = None
+    place: tuple[int, ...] | None = None
 
-    def update(self, time: int, values: np.ndarray) -> None:
-        """Look at the snapshot ``values`` (component, x, y, z) or (x, y, z) at index ``time``."""
+    @property
+    def first(self) -> str | None:
+        """The place of the first, such as ``time 3, component 0, x 1, y 2, z 3``."""
+        return self.place and ", ".join(f"{dim} {index}" for dim, index in zip(self.array.dims, self.place))
+
+    def update(self, time: int, values: np.ndarray, box: Sequence[slice] = (slice(0, None),) * 3) -> None:
+        """Look at ``values`` (component, x, y, z) or (x, y, z) at index ``time``, all or those of a box."""
         bad = self.mask(values)
         count = int(np.count_nonzero(bad))
-        if count and self.first is None:
-            index = (time, *np.unravel_index(np.argmax(bad), bad.shape))
-            self.first = ", ".join(f"{dim} {int(i)}" for dim, i in zip(self.array.dims, index))
+        if count:
+            starts = (time, *([0] * (values.ndim - 3)), *(part.start for part in box))
+            inside = (0, *np.unravel_index(np.argmax(bad), bad.shape))
+            place = tuple(int(start + index) for start, index in zip(starts, inside))
+            self.place = place if self.place is None else min(self.place, place)
         self.count += count
         if count:
             self.infinite += int(np.count_nonzero(np.isinf(values)))

@@ -7,8 +7,9 @@ From a field (:func:`flow_statistics`), or from moments of the spectrum averaged
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import fft
@@ -18,6 +19,7 @@ from flowsr.grid import Grid
 from flowsr.metrics.base import volume_of, volume_sum
 from flowsr.metrics.gradients import dissipation
 from flowsr.metrics.spectra import half_spectrum
+from flowsr.scratch import Box, axis_by_axis
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,41 @@ def spectral_moments(velocity: np.ndarray, grid: Grid) -> SpectralMoments:
     """
     if not grid.periodic:
         raise ValueError(f"the spectrum needs a periodic box, not {grid.boundary}")
-    squared, multiplicity = half_spectrum(grid.shape, grid.spacing)
     density = sum(np.abs(fft.rfftn(component.astype(np.float64))) ** 2 for component in velocity)
+    return SpectralMoments(*map(float, _integrals(density, grid)))
+
+
+def streamed_moments(
+    read: Callable[[Box], np.ndarray],
+    grid: Grid,
+    folder: Path | None = None,
+    done: Callable[[float], None] = lambda fraction: None,
+) -> SpectralMoments:
+    """:func:`spectral_moments` of a velocity that memory does not hold, transformed axis by axis through the disk.
+
+    Args:
+        read: gives the (3, x, y, z) velocity in a box.
+        grid: of three periodic axes.
+        folder, done: see :func:`flowsr.scratch.axis_by_axis`; 24 bytes a cell are taken there.
+    """
+
+    def along(values: np.ndarray, axis: int) -> np.ndarray:
+        return fft.rfft(values.astype(np.float64), axis=axis) if axis == -1 else fft.fft(values, axis=axis)
+
+    total = np.zeros(3)
+    for _, y, modes in axis_by_axis(read, grid.shape, along, folder, done):
+        total += _integrals(np.abs(modes) ** 2, grid, y)
+    return SpectralMoments(*map(float, total))
+
+
+def _integrals(density: np.ndarray, grid: Grid, y: slice = slice(None)) -> np.ndarray:
+    """The three moments of squared coefficients of the transform, of some along y; these are overwritten."""
+    squared, multiplicity = half_spectrum(grid.shape, grid.spacing, y)
     density *= 0.5 / float(np.prod(grid.shape)) ** 2
     density *= multiplicity
-    density[0, 0, 0], squared[0, 0, 0] = 0.0, 1.0
-    integrals = density.sum(), (density / np.sqrt(squared)).sum(), (density * squared).sum()
-    return SpectralMoments(*map(float, integrals))
+    if squared[0, 0, 0] == 0:
+        density[0, 0, 0], squared[0, 0, 0] = 0.0, 1.0
+    return np.array([density.sum(), (density / np.sqrt(squared)).sum(), (density * squared).sum()])
 
 
 def flow_scales(moments: Sequence[SpectralMoments], viscosity: float | None) -> FlowScales:

@@ -75,8 +75,10 @@ def shells_of(grid: Grid) -> Shells:
     return _shells(grid.shape, grid.spacing)
 
 
-def half_spectrum(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """The modes of a real-input transform over z, of a box with any sides and spacings.
+def half_spectrum(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], y: slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """The modes of a real-input transform over z, of a box with any sides and spacings; of some along y.
 
     Returns:
         |k|^2 of each, (x, y, z // 2 + 1), 1/length^2; how many each stands for, (z // 2 + 1,): 2 where the conjugate is
@@ -86,7 +88,7 @@ def half_spectrum(shape: tuple[int, int, int], spacing: tuple[float, float, floa
     kz = 2 * math.pi * np.fft.rfftfreq(shape[2], spacing[2])
     multiplicity = np.ones(len(kz))
     multiplicity[1 : (shape[2] + 1) // 2] = 2.0
-    return kx[:, None, None] ** 2 + ky[None, :, None] ** 2 + kz**2, multiplicity
+    return kx[:, None, None] ** 2 + ky[None, y, None] ** 2 + kz**2, multiplicity
 
 
 def cutoff_wavenumber(grid: Grid, factor: int) -> float:

@@ -1,13 +1,16 @@
 import json
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
 
-from flowsr.data import grid_of, open_field, store_checksum, write_hdf5
+from flowsr.data import create_store, grid_of, open_field, store_checksum, write_hdf5
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.independence import SPLITS, Split
 from flowsr.data.pairs import Ingest, ingest, pair_store, pair_stores, read_statistics
+from flowsr.data.readers.lazy import LazyArray
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.metrics.scales import flow_scales, spectral_moments
@@ -240,3 +243,58 @@ def test_favre_means_unequal_factors_and_widths_are_made_and_recorded(tmp_path):
         with pytest.raises(FlowsrError, match=line):
             ingest([path], tmp_path / "wrong", replace(SMALL, **wrong))
     assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("operator, missing", [("block_mean", False), ("block_mean", True), ("spectral_cutoff", False)])
+def test_fields_that_memory_does_not_hold_give_the_same_pairs(tmp_path, monkeypatch, operator, missing):
+    """Box by box, with spectra through the disk; nothing larger than a box is read."""
+    grid = Grid((16, 12, 20), (2 * np.pi / 16, 2 * np.pi / 12, 2 * np.pi / 20))
+    field = random_field(grid, TIMES[:3], dtype="float64")
+    if missing:
+        field["velocity"][:, :, 3, 5:9, 2] = np.nan
+    source = store_field(field, tmp_path / "run.zarr", chunk=4, shard=8)
+    split = Split(decorrelation_turnovers=0.0, turnover_time=1.0 if missing else None)
+    settings = Ingest(factor=2, operator=operator, missing="nan" if missing else "refuse", split=split)
+    whole = read_statistics(ingest([source], tmp_path / "whole", settings).parent)
+    for name, value in {"WHOLE": 4 * 4 * 20, "PENCIL": 4, "SLAB": 1 << 10}.items():
+        monkeypatch.setattr(f"flowsr.scratch.{name}", value)
+    monkeypatch.setattr(import_module("flowsr.data.degrade"), "BLOCK", 8)
+    monkeypatch.setattr("flowsr.data.pairs.create_store", partial(create_store, chunk=4, shard=8))
+    largest, read = [], LazyArray.read
+
+    def seen(self, index=None):
+        values = read(self, index)
+        largest.append(values.size)
+        return values
+
+    monkeypatch.setattr(LazyArray, "read", seen)
+    parts = read_statistics(ingest([source], tmp_path / "parts", settings).parent)
+    monkeypatch.undo()
+    assert max(largest) <= 3 * 8**3
+    for split in SPLITS:
+        for group in ("coarse", "fine"):
+            one, other = (
+                open_field(pair_store(tmp_path / name, split, "run"), group=group)["velocity"].values
+                for name in ("whole", "parts")
+            )
+            exact = operator == "block_mean" or group == "fine"
+            np.testing.assert_allclose(one, other, rtol=0, atol=0 if exact else 1e-14)
+    for name in ("scale", "missing"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-14)
+    if not missing:
+        assert parts.flow == pytest.approx(whole.flow, rel=1e-13)
+
+
+def test_missing_values_of_a_large_field_are_counted_over_all_of_it(tmp_path, monkeypatch):
+    field = random_field(GRID, TIMES)
+    field["velocity"][3, 1, 6, 2, 4] = np.nan
+    field["velocity"][3, 1, 2, 3, 11] = np.inf
+    field["velocity"][5, 0, 0, 0, 0] = np.nan
+    source = store_field(field, tmp_path / "run.zarr")
+    lines = []
+    for cells in (10**6, 0):
+        monkeypatch.setattr("flowsr.scratch.WHOLE", cells)
+        with pytest.raises(FlowsrError) as refused:
+            ingest([source], tmp_path / "pairs", SMALL)
+        lines.append(str(refused.value))
+    assert lines[0] == lines[1] and "3 of 11520, the first at time 3, component 1, x 2, y 3, z 11" in lines[1]

@@ -37,6 +37,10 @@ Config = Annotated[Path, Parameter(help="Experiment, a YAML file (see configs/).
 Workers = Annotated[
     int | None, Parameter(help="Processes on this machine that share the work, of one core each (needs Dask).")
 ]
+SideBySide = Annotated[
+    int | None,
+    Parameter(name="--workers", help="Networks, simulations and measurements done side by side: --set workers=N."),
+]
 Scheduler = Annotated[str | None, Parameter(help="Address, or scheduler file, of a Dask cluster that shares the work.")]
 Named = list[str] | None
 
@@ -126,11 +130,13 @@ app = App(
 
 
 @app.command
-def run(config: Config, *, set: Overrides = None, fresh: Fresh = False, verify: Verify = False):
+def run(
+    config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False, verify: Verify = False
+):
     """All five stages: simulate, ingest, train, upscale, compare. Finished ones are reused, damaged ones redone."""
     from flowsr.pipeline import stages
 
-    experiment = _prepare(config, set)
+    experiment = _prepare(config, _beside(set, workers))
     with shown() as progress:
         outcome = stages.run(experiment, fresh=fresh, verify=verify, progress=progress)
     _show_comparison(outcome)
@@ -149,9 +155,13 @@ def ingest(config: Config, *, set: Overrides = None, fresh: Fresh = False):
 
 
 @app.command
-def train(config: Config, *, set: Overrides = None, fresh: Fresh = False):
-    """Fit the experiment's networks; started again after a kill, it resumes."""
-    _stage("train", config, set, fresh)
+def train(config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False):
+    """Fit the experiment's networks; started again after a kill, it resumes.
+
+    `--workers 2` fits two of them at a time, each with its share of the cores; `--set train.devices=2` fits each on two
+    devices. On several machines: see docs/models.md.
+    """
+    _stage("train", config, _beside(set, workers), fresh)
 
 
 @app.command
@@ -383,6 +393,7 @@ def compare(
     config: Annotated[Path, Parameter(help="A study or an experiment, a YAML file: configs/compare_small.yaml.")],
     *,
     set: Overrides = None,
+    workers: SideBySide = None,
     fresh: Fresh = False,
     verify: Verify = False,
 ):
@@ -393,7 +404,7 @@ def compare(
     gets an interval over independent blocks of snapshots and over seeds. Rows are kept one by one: a study that was
     killed resumes, and a model or seed that is added later adds its rows only.
 
-        flowsr compare configs/compare_small.yaml --set workers=2
+        flowsr compare configs/compare_small.yaml --workers 2
 
     `data` names the flows: role `train_and_test` or `test_only`. `models` names the models, trained or not.
     `seeds`, `budget` (by parameters or multiply_adds, like a model or an amount), `train`, `learning_curve` (sizes),
@@ -407,6 +418,7 @@ def compare(
     """
     from flowsr.config.study import is_study
 
+    set = _beside(set, workers)
     if is_study(config):
         _run_study(config, set, fresh, verify)
         return
@@ -797,6 +809,10 @@ def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) ->
     with shown() as progress:
         stages.STAGES[name](experiment, fresh=fresh, progress=progress)
     _say(f"{name}: {experiment.output / name}")
+
+
+def _beside(overrides: list[str] | None, workers: int | None) -> list[str]:
+    return [*(overrides or ()), *([] if workers is None else [f"workers={workers}"])]
 
 
 def _prepare(config: Path, overrides: list[str] | None):

@@ -68,7 +68,12 @@ class Experiment(Settings):
     output: Path = Field(description="Folder that everything is written to.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of initialisation and patch sampling.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device.")
-    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; default: all cores.")
+    workers: PositiveInt | None = Field(
+        1, description="Processes that steps of a stage are done in, side by side; null: one per core."
+    )
+    threads: int | None = Field(
+        None, ge=1, le=4096, description="CPU threads of each process; default: all cores, shared by the workers."
+    )
     simulate: Simulation = Simulation()
     ingest: Ingest = Ingest()
     discover: Discovering = Discovering()

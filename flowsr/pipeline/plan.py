@@ -23,7 +23,7 @@ from flowsr.data import grid_of, open_field
 from flowsr.data.content import Content
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
-from flowsr.devices import resolve_device
+from flowsr.devices import cores, resolve_device
 from flowsr.errors import FlowsrError, missing_file, require
 from flowsr.files import read_json
 from flowsr.grid import Grid
@@ -143,10 +143,17 @@ class Plan:
     @property
     def workers(self) -> int:
         """Processes: as set, else one where there is CUDA, else one per core that this process may use."""
-        if self.single or self.settings.workers is not None:
-            return 1 if self.single else self.settings.workers
+        if self.settings.workers is not None:
+            return self.settings.workers
         one = resolve_device(self.settings.device) == "cuda"
-        return 1 if one else max(1, len(os.sched_getaffinity(0)) // self.settings.threads)
+        return 1 if one else max(1, len(os.sched_getaffinity(0)) // (self.settings.threads or 1))
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of each process; None: as many as there are, in the one process."""
+        if self.settings.threads is not None or self.workers == 1:
+            return self.settings.threads
+        return max(1, cores() // self.workers)
 
     def check(self) -> None:
         """Look up every name that is registered somewhere or refers to another: before the first hour, not after it.
@@ -228,7 +235,7 @@ class Plan:
     def about(self) -> dict[str, Any]:
         """Provenance that decides no result."""
         s = self.settings
-        return {"experiment" if self.single else "study": s.name, "device": s.device, "threads": s.threads}
+        return {"experiment" if self.single else "study": s.name, "device": s.device, "threads": self.threads}
 
     def card(self, model: str, data: str) -> ModelCard:
         """A model on a data set, with every option that the data, matched widths and the budget give."""
@@ -305,7 +312,7 @@ class Plan:
                         settings={**settings.declared(), "seeds": seeds},
                         about=self.about,
                         call=work.simulate,
-                        arguments=(stores, settings, seeds, self.settings.device, self.settings.threads),
+                        arguments=(stores, settings, seeds, self.settings.device, self.threads),
                     ),
                 )
 

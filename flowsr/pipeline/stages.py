@@ -32,16 +32,16 @@ from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
 from flowsr.models.checkpoint import WEIGHTS, publish_model
 from flowsr.pipeline.plan import Plan, Source
-from flowsr.pipeline.steps import Done, Step, damage_in, do, perform
+from flowsr.pipeline.steps import Done, Step, damage_in, do, perform, recorded
 from flowsr.pipeline.verify import within
 from flowsr.pipeline.work import read_row
-from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 from flowsr.report import HowMade, RelaxedWeights, SliceSet, collect_slices, hero_figure, write_report
 from flowsr.report.comparison_page import study_how_made
 from flowsr.train import HISTORY, read_history
 from flowsr.upscale import upscale_array
+from flowsr.workers import Job, Pool, worker_pool
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _run(
     """Do the wanted stages; see that those before them are finished."""
     plan, done, begun = Plan(settings), [], False
     plan.check()
-    with worker_pool(plan.workers, settings.threads) as pool:
+    with worker_pool(plan.workers, plan.threads) as pool:
         for stage in list(TITLES)[: list(TITLES).index(wanted[-1]) + 1]:
             if stage in ("train", "upscale", "compare"):
                 plan.check_factor()
@@ -146,7 +146,7 @@ def _run(
             else:
                 steps = dict(getattr(plan, stage)())
             if stage in wanted and not begun:
-                use_threads(settings.threads)
+                use_threads(plan.threads)
                 dumped = dump_experiment(settings) if plan.single else dump_study(settings)
                 write_text_atomic(plan.output / "config.yaml", dumped)
                 begun = True
@@ -178,11 +178,15 @@ def _publish(plan: Plan) -> None:
 def _do_all(
     plan: Plan, title: str, steps: Iterable[Step], pool: Pool, fresh: bool, verify: bool, progress: Progress
 ) -> list[Done]:
-    """An experiment's steps one after another, each shown for itself; a study's several at a time, shown together."""
-    if plan.single:
-        return [_shown(step, partial(do, step, fresh, verify), progress) for step in steps]
-    jobs = _jobs(steps, fresh, verify)
-    return pool.run(jobs, progress.part(title)) if jobs else []
+    """Steps, as many at a time as there are workers: an experiment's each shown for itself, a study's together."""
+    if not plan.single:
+        jobs = _jobs(steps, fresh, verify)
+        return pool.run(jobs, progress.part(title)) if jobs else []
+    steps = list(steps)
+    side_by_side = [] if pool.workers == 1 else [step for step in steps if fresh or not recorded(step)]
+    side_by_side = side_by_side if len(side_by_side) > 1 else []
+    found = dict(zip(map(id, side_by_side), pool.run(_jobs(side_by_side, fresh, verify), progress, ending=_ending)))
+    return [found.get(id(step)) or _shown(step, partial(do, step, fresh, verify), progress) for step in steps]
 
 
 def _jobs(steps: Iterable[Step], fresh: bool, verify: bool) -> list[Job]:
@@ -199,8 +203,12 @@ def _shown(step: Step, do: Callable[..., Done], progress: Progress) -> Done:
         part(fraction, message)
 
     done = do(progress=Progress(show))
-    part(1.0, "reused" if done.reused else "done")
+    part(1.0, _ending(done))
     return done
+
+
+def _ending(done: Done) -> str:
+    return "reused" if done.reused else "done"
 
 
 def _finished(step: Step, stage: str, verify: bool) -> dict[str, str]:

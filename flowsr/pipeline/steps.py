@@ -138,6 +138,12 @@ def do(step: Step, fresh: bool = False, verify: bool = False, *, progress: Progr
     return perform(step, lambda: step.call(*step.arguments, progress=progress), fresh=fresh, verify=verify)
 
 
+def recorded(step: Step) -> bool:
+    """Whether the record says that the step is finished, as it is asked for now."""
+    record = read_json(step.record)
+    return isinstance(record, dict) and record.get("key") == step.key and record.get("status") == "finished"
+
+
 def _record_of(step: Step, status: str, **more: Any) -> dict[str, Any]:
     record = {"step": step.title, "status": status, "key": step.key, "settings": step.settings, "inputs": step.inputs}
     if status == "finished":

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from flowsr.errors import FlowsrError
-from flowsr.pipeline.workers import Job, worker_pool
+from flowsr.workers import Job, worker_pool
 
 
 def square(number, *, progress):
@@ -70,7 +70,7 @@ def test_one_worker_is_this_process():
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = (
-        "from flowsr.pipeline.workers import Job, worker_pool\nfrom tests.pipeline.test_pool import linger\n"
+        "from flowsr.workers import Job, worker_pool\nfrom tests.test_workers import linger\n"
         f"if __name__ == '__main__':\n    with worker_pool(2, 1) as pool:\n"
         f"        pool.run([Job(n, linger, ({str(tmp_path)!r} + '/' + n,)) for n in 'ab'])\n"
     )

@@ -18,6 +18,8 @@ from flowsr.progress import SILENT, Progress
 
 #: Seconds between two looks at what the jobs report.
 _LOOK = 0.2
+#: Seconds that a worker has to end when it is told to.
+_LAST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,22 @@ class Pool:
         self._reports: Any = None
         self._others: list[Any] = []  # children of this process that are not the pool's
 
-    def run(self, jobs: Sequence[Job], progress: Progress = SILENT) -> list[Any]:
+    def run(
+        self, jobs: Sequence[Job], progress: Progress = SILENT, ending: Callable[[Any], str] | None = None
+    ) -> list[Any]:
         """Do all jobs, and return their results in the order of the jobs.
 
         Args:
             jobs: independent of one another.
             progress: told the weighted fraction done, and which jobs are at work.
+            ending: says of a result how its job ended; with it, every job is shown as a piece of work of its own.
 
         Raises:
             FlowsrError: the first that a job raised, as soon as it did (jobs at work are ended); or a worker that died.
         """
-        tally = _Tally(jobs, progress)
+        if not jobs:
+            return []
+        tally = _Tally(jobs, progress) if ending is None else _Apart(progress, ending)
         if self.workers == 1 or (len(jobs) < 2 and self._executor is None):
             from flowsr.devices import use_threads  # not before a worker has set its environment: it imports torch
 
@@ -83,6 +90,8 @@ class Pool:
             for process in workers:
                 process.terminate()
             for process in workers:
+                process.join(_LAST_SECONDS)  # one that is waiting inside a library does not hear SIGTERM
+                process.kill()
                 process.join()
             self._executor = None
 
@@ -95,7 +104,7 @@ class Pool:
                 self.workers, context, initializer=_begin, initargs=(self.threads, self._reports)
             )
 
-    def _watch(self, futures: dict[Future, Job], tally: _Tally) -> None:
+    def _watch(self, futures: dict[Future, Job], tally: _Tally | _Apart) -> None:
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
@@ -149,6 +158,33 @@ class _Tally:
     def _tell(self, message: str) -> None:
         done = sum(self.weights[name] * fraction for name, fraction in self.fractions.items())
         self.progress(done / sum(self.weights.values()), message)
+
+
+class _Apart:
+    """Every job under its own name."""
+
+    def __init__(self, progress: Progress, ending: Callable[[Any], str]):
+        self.progress, self.ending = progress, ending
+        self.begun: set[str] = set()
+        self.done: set[str] = set()
+
+    def reporter(self, name: str) -> Progress:
+        part = self.progress.part(name)
+
+        def show(_: str, fraction: float, message: str) -> None:
+            if name in self.done:
+                return  # said before the job's end, read after it
+            if name not in self.begun:
+                self.begun.add(name)
+                part(0.0, "started")
+            part(fraction, message)
+
+        return Progress(show)
+
+    def ended(self, job: Job, result: Any) -> Any:
+        self.done.add(job.name)
+        self.progress.part(job.name)(1.0, self.ending(result))
+        return result
 
 
 _reports_of_worker: Any = None

@@ -745,6 +745,59 @@ def model_diff(one: TrainedModel, other: TrainedModel):
         _say("no difference")
 
 
+@app.command
+def export(
+    model: TrainedModel,
+    target: Annotated[Path, Parameter(help="File to write, .pt2.")],
+    *,
+    tile: Annotated[
+        bool, Parameter(negative=(), help="For parts of a field with a halo about them, instead of whole fields.")
+    ] = False,
+    boundary: Annotated[
+        str | None, Parameter(help="Along x,y,z: periodic,wall,open or one word; default: what the model is used to.")
+    ] = None,
+    like: Annotated[
+        Path | None, Parameter(help="A coarse field whose sides, shape of cells and stretched axes it will be for.")
+    ] = None,
+    size: Annotated[
+        tuple[int, int, int] | None, Parameter(help="Cells along x, y, z, for a model that cannot be for any size.")
+    ] = None,
+    precision: Annotated[Literal["float32", "float64"], Parameter(help="Of what goes in and comes out.")] = "float32",
+    program: Annotated[
+        bool, Parameter(negative=(), help="The graph alone, which needs Python to run, and no compiler now.")
+    ] = False,
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="What it will run on.")] = "cpu",
+):
+    """Write a model as one compiled file for programs in C++, C and Fortran; they need libtorch, and no Python.
+
+    Whole coarse field in, whole fine field out, in any units and of any size: the sides, the mean flow and the scale
+    are dealt with inside. It takes about a minute, and is compared with the model before it appears. See
+    docs/doors.md and examples/programs, whose CMake builds an example in each language.
+
+        flowsr export hit-x4 hit-x4.pt2
+    """
+    from flowsr.data import grid_of, open_field
+    from flowsr.models import load_model
+    from flowsr.models.export import export_model
+
+    sides = None if boundary is None else tuple(part.strip() for part in boundary.split(","))
+    with shown() as report:
+        found = export_model(
+            load_model(model),
+            target,
+            graph="tile" if tile else "field",
+            grid=None if like is None else grid_of(open_field(like), like),
+            boundary=sides if sides is None or len(sides) == 3 else sides * 3,
+            size=size,
+            precision=precision,
+            compiled=not program,
+            device=device,
+            progress=report.part(f"export {model.name}"),
+        )
+    fits = "any size" if found.size is None else " x ".join(map(str, found.size)) + " cells"
+    _say(f"exported: {found.path}, {found.graph} graph, {fits}; differs from the model by {found.error:.1g}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; bad input, and memory or a disk that fails, is one line on stderr and exit code 2."""
     try:

@@ -84,7 +84,7 @@ class Moments:
         Cells of one field, a batch of 1, that have no value (NaN) are left out.
         """
         values = values.double()
-        if len(values) == 1 and bool((missing := values.isnan().any(1)[0]).any()):
+        if not torch.compiler.is_exporting() and len(values) == 1 and bool((missing := values.isnan().any(1)[0]).any()):
             return cls._of_the_rest(values, ~missing, widths)
         if widths is None:
             mean = values.mean((2, 3, 4))
@@ -93,7 +93,10 @@ class Moments:
         x, y, z = (along / along.sum() for along in sizes)
         mean = torch.einsum("bcxyz,x,y,z->bc", values, x, y, z)
         square = (values - mean[..., None, None, None]).square()
-        volume = float(torch.stack([along.sum() for along in sizes]).prod())
+        if torch.compiler.is_exporting():  # a graph holds no Python numbers made of its tensors
+            volume = float(np.prod([np.sum(along) for along in widths]))
+        else:
+            volume = float(torch.stack([along.sum() for along in sizes]).prod())
         return cls(volume, mean, torch.einsum("bcxyz,x,y,z->bc", square, x, y, z))
 
     @classmethod

@@ -235,7 +235,11 @@ def group_convolution(
     Raises:
         FlowsrError: an unknown kernel, or a forced one that cannot do the case.
     """
-    chosen = KERNELS[explain(Case.of(features, filters, tables, padding), kernel).kernel]
+    if torch.compiler.is_exporting():  # to run on any size: the case at hand says nothing
+        kernel_name = "dense"
+    else:
+        kernel_name = explain(Case.of(features, filters, tables, padding), kernel).kernel
+    chosen = KERNELS[kernel_name]
     operands = (features, filters, relaxed_weights, tables, padding, cache)
     if chosen.fused is not None:
         return chosen.fused(*operands, bias=bias, activation=activation)

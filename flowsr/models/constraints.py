@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from flowsr.data.degrade import DEGRADE_OPERATORS, Cells
@@ -164,6 +165,8 @@ def consistent_field(field: Tensor, coarse: Tensor, grid: Grid, operator: str) -
         ValueError: an operator that is not defined on this box.
     """
     factor = field.shape[-1] // coarse.shape[-1]
+    if operator == "block_mean" and torch.compiler.is_exporting() and not any(grid.stretched):  # a graph for any size
+        return field + repeat_cells(coarse - F.avg_pool3d(field, factor), factor)
     degrading = [_degrading(grid, axis, operator, factor, field.dtype, field.device) for axis in range(3)]
     change = coarse - _along_axes([down for down, _ in degrading], field)
     if operator == "block_mean":

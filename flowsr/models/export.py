@@ -5,9 +5,9 @@ flow and the size of its fluctuation are dealt with inside, so the units and the
 
     coarse (frames component, x, y, z)  ->  fine (component, s x, s y, s z)
 
-``tile`` is for a program that has the field in parts, such as a solver whose processes each own one. It takes a part with
-``halo`` cells more on every side, and the two numbers that all parts share (:mod:`flowsr.data.scales`), and gives the
-fine cells of the part without its halo:
+``tile`` is for a program that has the field in parts, such as a solver whose processes each own one. It takes a part
+with ``halo`` cells more on every side, and the two numbers that all parts share (:mod:`flowsr.data.scales`), and gives
+the fine cells of the part without its halo:
 
     coarse (frames component, x + 2 halo, ...), mean (component,), fluctuation ()  ->  fine (component, s x, ...)
 

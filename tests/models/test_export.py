@@ -2,8 +2,6 @@
 
 import shutil
 import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from flowsr.models.base import Task
 from flowsr.models.export import export_model
 
 PROGRAMS = Path(__file__).parents[2] / "examples" / "programs"
+CUT_OFF = {"data_consistency": {"operator": "spectral_cutoff"}}
 BLOCK_MEANS = {"data_consistency": {"operator": "block_mean"}}
 
 
@@ -77,9 +76,9 @@ def test_a_stretched_axis_between_walls_is_part_of_the_graph(network, tmp_path):
         ({"name": "rcan"}, {"graph": "tile"}, "whole fields"),
         ({"name": "rcan"}, {}, "--size"),
         ({}, {"boundary": ("periodic", "sea", "open")}, "sea"),
-        ({"constraints": {"data_consistency": {"operator": "spectral_cutoff"}}}, {"size": (4, 4, 4), "boundary": ("wall",) * 3}, "periodic"),
+        ({"constraints": CUT_OFF}, {"size": (4, 4, 4), "boundary": ("wall",) * 3}, "periodic"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_exported_is_one_line(options, how, word, tmp_path):
     target = tmp_path / ("model.pt2" if word != "pt2" else "model.so")
     with pytest.raises(FlowsrError, match=word):

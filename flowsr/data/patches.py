@@ -149,11 +149,7 @@ class PatchPairs(Dataset):
         """
         if not 0 <= index < self.samples:
             raise IndexError(index)
-        epoch = int(self._epoch[0])
-        # All snapshots in a random order, then all of them in another one.
-        lap, place = divmod(epoch * self.samples + index, len(self.snapshots))
-        order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
-        store, time = self.snapshots[order[place]]
+        epoch, (store, time) = int(self._epoch[0]), self.snapshots[self.snapshot_of(index)]
         generator = np.random.default_rng([self.seed, epoch, index])
         start = self._start(store, time, generator)
         seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
@@ -165,6 +161,12 @@ class PatchPairs(Dataset):
             mean, size = self.scales(store, time).tensors(pair[0])
             pair = tuple(normalized(field[None], mean, size)[0] for field in pair)
         return pair if self.augment is None else self.augment(*pair, self.grid, generator)
+
+    def snapshot_of(self, index: int) -> int:
+        """Which of ``snapshots`` a draw of this epoch is of: all in a random order, then all in another one."""
+        lap, place = divmod(int(self._epoch[0]) * self.samples + index, len(self.snapshots))
+        order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
+        return int(order[place])
 
     def _start(self, store: int, time: int, generator: np.random.Generator) -> list[int]:
         """First coarse cell of the core of a patch, drawn from where there is room for it and all values are there."""

@@ -66,6 +66,7 @@ class Upscaler(nn.Module):
             needed.
         frame_spacing: step in time between the frames it was trained on; ``None`` where not known, or of no account.
         trainable: whether there is anything to fit.
+        solved: whether it is fitted by solving for its weights (:mod:`flowsr.models.linear`), not step by step.
         needs_periodic: whether it is for periodic boxes only.
         needs_scales: whether its result depends on the scales of the whole field, which a tile has to be told.
         in_double: whether it can compute in double precision, its weights converted.
@@ -75,6 +76,7 @@ class Upscaler(nn.Module):
     halo: int | None = 0
     frame_spacing: float | None = None
     trainable: bool = False
+    solved: bool = False
     needs_periodic: bool = False
     needs_scales: bool = False
     in_double: bool = True

@@ -11,6 +11,7 @@ from flowsr.models import (  # noqa: F401  (files the models under their names)
     fourier_operator,
     image_networks,
     interpolation,
+    linear,
     octahedral,
     steerable,
     wang2023,

@@ -142,6 +142,15 @@ def fit(
     return fitted
 
 
+@torch.no_grad()
+def mean_loss(model: Upscaler, patches: PatchPair, schedule: Schedule, split: str) -> float:
+    """The schedule's loss of a model as it is, over all patches of ``train`` (its first epoch) or ``validation``."""
+    task = _Regression(model, patches, schedule, 1)
+    drawn: Dataset = getattr(patches, split)
+    losses = [(len(batch[0]), float(task.loss(batch))) for batch in DataLoader(drawn, batch_size=schedule.batch_size)]
+    return sum(count * loss for count, loss in losses) / sum(count for count, _ in losses)
+
+
 def discard_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a finished fit."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -22,10 +22,12 @@ from flowsr.models import MODELS, ModelCard, Task, Upscaler, options_of, save_mo
 from flowsr.models.budget import matching_width, width_option
 from flowsr.models.checkpoint import WEIGHTS
 from flowsr.models.home import Home, measure_traits, ranges_of, spread
+from flowsr.models.linear import planes_of
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 from flowsr.train.fit import Fitted, PatchPair, discard_checkpoints, fit
 from flowsr.train.settings import Network, Schedule
+from flowsr.train.solve import solve
 from flowsr.windows import Window
 
 ONE_FRAME = Window()
@@ -53,6 +55,8 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
     task = Task(statistics.factor, statistics.irreps, window=window)
     if "operator" in options_of(network.model):
         options.setdefault("operator", statistics.operator)
+    if "planes" in options_of(network.model):
+        options.setdefault("planes", planes_of(grid_of(open_field(pair_stores(pairs, "train")[0], group="coarse"))))
     if network.constraints:
         options["constraints"] = {name: {} for name in network.constraints}
     if "data_consistency" in network.constraints:
@@ -129,7 +133,10 @@ def train_model(
     patches = patch_pair(pairs, schedule, seed=seed, **how)
     _check_suits(model, patches.train)
     model.frame_spacing = patches.train.frame_spacing
-    fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
+    if model.solved:
+        fitted = solve(model, _folders(pairs), patches, schedule, folder)
+    else:
+        fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
     training: dict[str, Any] = {
         "parameters": model.parameter_count,
         "best_epoch": fitted.best_epoch,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowsr.data import create_store, field_template
+from flowsr.data import create_store, field_template, open_field
 from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
@@ -124,3 +124,30 @@ def test_the_seed_decides_the_weights(pairs, tmp_path):
         train_model(card, pairs, tmp_path / folder, schedule, seed=seed, device="cpu")
         weights.append(torch.cat([p.flatten() for p in load_model(tmp_path / folder).parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_an_estimate_is_solved_for_and_saved_like_a_network(pairs, tmp_path):
+    """Fine fields that are the coarse ones, cell by cell, times two: found to the ridge, from three snapshots."""
+    folder = tmp_path / "pairs"
+    shutil.copytree(pairs, folder)
+    for split in ("train", "validation"):
+        groups = {group: open_field(pairs / split / "run.zarr", group=group).load() for group in ("coarse", "fine")}
+        values = groups["coarse"]["velocity"].values
+        shutil.rmtree(folder / split / "run.zarr")
+        with create_store(folder / split / "run.zarr", groups) as store:
+            for time, coarse in enumerate(values):
+                fine = 2 * coarse.repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
+                store.write("velocity", coarse, time=time, group="coarse")
+                store.write("velocity", fine, time=time, group="fine")
+            store.publish()
+    card = resolve_networks({"a": Network("linear", {"group": "Oh"})}, folder)["a"]
+    assert card.options["planes"] == (1, 1, 1)
+    losses = []
+    for schedule in (SCHEDULE, replace(SCHEDULE, patch=3)):
+        fitted = train_model(card, folder, tmp_path / "model", schedule, seed=0)
+        losses.append(fitted.best_validation_loss)
+        assert len(fitted.history) == 1 and read_card(tmp_path / "model").training["best_epoch"] == 0
+    assert max(losses) < 0.03  # each snapshot is taken in its own frame, of which the fine field knows twice
+    model, coarse = load_model(tmp_path / "model"), torch.randn(1, 3, 8, 8, 8)
+    wanted = 2 * coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    assert (model(coarse, Grid((8, 8, 8))) - wanted).norm() / wanted.norm() < 0.05

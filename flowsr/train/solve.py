@@ -1,0 +1,83 @@
+"""Fit a model whose weights are solved for: one pass over the training pairs, no steps."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from flowsr.data.pairs import pair_stores
+from flowsr.data.patches import PatchPairs
+from flowsr.files import write_text_atomic
+from flowsr.models.constraints import Constrained
+from flowsr.models.linear import FOLDS, LinearEstimate, Moments, Solved
+from flowsr.train.fit import HISTORY, Fitted, PatchPair, mean_loss
+from flowsr.train.settings import Schedule
+
+
+def solve(
+    model: LinearEstimate | Constrained, pairs: Sequence[Path], patches: PatchPair, schedule: Schedule, folder: Path
+) -> Fitted:
+    """Solve for a model's weights in place, and leave a history of one line with its losses.
+
+    Args:
+        model: a linear estimate, constrained or not.
+        pairs: folders of the ingest stage.
+        patches: that its losses are taken on.
+        schedule: the loss, and the size of the patches that are seen.
+        folder: receives ``history.jsonl``.
+
+    Raises:
+        ValueError: a group that the planes of the data do not have.
+    """
+    start = time.perf_counter()
+    solve_estimate(model, [store for one in pairs for store in pair_stores(one, "train")], schedule)
+    losses = {f"{name}_loss": mean_loss(model, patches, schedule, name) for name in ("train", "validation")}
+    line = {"epoch": 0, **losses, "learning_rate": 0.0, "seconds": round(time.perf_counter() - start, 3)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(folder / HISTORY, json.dumps(line, allow_nan=False) + "\n")
+    return Fitted(0, line["validation_loss"], [line])
+
+
+def solve_estimate(model: LinearEstimate | Constrained, stores: Sequence[Path], schedule: Schedule) -> Solved:
+    """Solve for the weights of a linear estimate on pairs; every snapshot is seen once, or as many patches of it as
+    cover it.
+
+    Args:
+        stores: of pairs, one a run.
+        schedule: says the size of the patches that are seen; the default, and all that has planes of its own, is the
+            whole box.
+    """
+    estimate = model.model if isinstance(model, Constrained) else model
+    window = estimate.window
+    shape = dict(frames=window.frames, target_frame=window.target, seed=0, normalize=True)
+    probe = PatchPairs(stores, samples=1, **shape)
+    patch = None if estimate.halo is None else schedule.patch
+    length = probe.box.shape if patch is None else (patch,) * 3
+    each = math.prod(-(-side // edge) for side, edge in zip(probe.box.shape, length, strict=True))
+    drawn = PatchPairs(stores, samples=each * len(probe.snapshots), patch=patch, halo=estimate.reach, **shape)
+    parts: list[Moments | None] = [None] * FOLDS
+    for index in range(len(drawn)):
+        coarse, fine = drawn[index]
+        found = estimate.moments(coarse[None], fine[None], drawn.grid, drawn.halo)
+        number = drawn.snapshot_of(index) * FOLDS // len(drawn.snapshots)
+        for slab, one in enumerate(found):
+            fold = number if len(drawn.snapshots) >= FOLDS else slab
+            earlier = parts[fold]
+            parts[fold] = one if earlier is None else earlier + one
+    return estimate.solve([part for part in parts if part is not None], _volumes(estimate, drawn))
+
+
+def _volumes(estimate: LinearEstimate, drawn: PatchPairs) -> torch.Tensor:
+    """(planes, made): mean volume of the fine cells that each weight makes."""
+    grid, s = drawn.fine_grid, estimate.factor
+    parts = []
+    for planes, widths in zip(estimate.planes, grid.widths(), strict=True):
+        along = torch.as_tensor(widths, dtype=torch.float64).unflatten(0, (-1, s))
+        parts.append(along if planes > 1 else along.mean(0, keepdim=True))
+    volume = torch.einsum("ap,bq,cr->abcpqr", *parts).flatten(3)
+    return volume.repeat(1, 1, 1, estimate.components)

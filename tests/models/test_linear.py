@@ -1,0 +1,76 @@
+"""Linear least squares: an exact linear map is found, symmetries are exact, ridges are chosen where they must be."""
+
+import pytest
+import torch
+
+from flowsr.grid import Grid
+from flowsr.models import Task, build_model
+from flowsr.models.base import trilinear
+from flowsr.models.linear import DISTANCE_PENALTIES, RIDGES, planes_of
+from flowsr.testing import assert_equivariant, check_model
+
+MIRRORS = "C2v(100;100)[100]"
+CHANNEL = Grid((4, 6, 4), boundary=("periodic", "wall", "periodic"))
+BOX = Grid((5, 5, 5))
+
+
+def solved(grid, group, fields, make, noise=0.0, reach=1):
+    """An estimate solved on random fields, and what it was solved for: four parts of them."""
+    torch.manual_seed(0)
+    model = build_model("linear", Task(2), reach=reach, group=group, planes=planes_of(grid)).double()
+    coarse = torch.randn(fields, 3, *grid.shape, dtype=torch.float64)
+    fine = trilinear(coarse, 2, grid.boundary) + make(model, coarse)
+    fine = fine + noise * torch.randn_like(fine)
+    quarters = [model.moments(coarse[i::4], fine[i::4], grid) for i in range(4)]
+    return model, model.solve([sum(parts[1:], start=parts[0]) for parts in quarters]), coarse, fine
+
+
+def symmetric_map(model, coarse, grid):
+    """A random linear map that commutes with the model's group."""
+    torch.manual_seed(1)
+    rows = torch.randn(*model.planes, model.seen + 1, model.made, dtype=torch.float64)
+    weights, constants = model._split(rows)
+    return model.estimate(coarse, grid, weights, constants)
+
+
+@pytest.mark.parametrize(("grid", "group"), [(CHANNEL, MIRRORS), (CHANNEL, "C1"), (BOX, "Oh")])
+def test_a_linear_map_is_found_and_commutes_with_its_group(grid, group):
+    model, found, coarse, fine = solved(grid, group, 40, lambda m, c: symmetric_map(m, c, grid))
+    assert found.ridge == RIDGES[0] and len(found.without) == 4
+    error = (trilinear(coarse, 2, grid.boundary) + model.correction(coarse, grid) - fine).norm() / fine.norm()
+    assert error < 1e-4
+    assert_equivariant(model, group, grid=grid, tolerance=1e-13)
+
+
+def test_symmetry_is_worth_data():
+    """Noisy pairs, no more than there are weights: an estimate that knows the two walls are alike errs less."""
+    errors = {}
+    for group in ("C1", MIRRORS):
+        true = build_model("linear", Task(2), group=MIRRORS, planes=planes_of(CHANNEL)).double()
+        model, _, coarse, _ = solved(CHANNEL, group, 16, lambda _, c, true=true: symmetric_map(true, c, CHANNEL), 10.0)
+        wanted = symmetric_map(true, coarse, CHANNEL)
+        made = model.correction(coarse, CHANNEL).detach()
+        errors[group] = float((made - wanted).norm() / wanted.norm())
+    assert errors[MIRRORS] < 0.8 * errors["C1"]
+
+
+def test_noise_is_held_down_by_the_ridge():
+    _, found, _, _ = solved(CHANNEL, "C1", 8, lambda m, c: 0.0, noise=1.0)
+    assert found.ridge == RIDGES[-1] and found.distance_penalty == DISTANCE_PENALTIES[-1]
+
+
+def test_tiles_and_contract_with_a_longer_reach():
+    check_model(build_model("linear", Task(2), reach=2), tolerance=1e-12)
+    assert build_model("linear", Task(2), reach=2).halo == 2
+    assert build_model("linear", Task(2), planes=planes_of(CHANNEL)).halo is None
+
+
+def test_what_cannot_be_is_refused():
+    model = build_model("linear", Task(2), planes=(1, 6, 1))
+    with pytest.raises(ValueError, match="6"):
+        model(torch.zeros(1, 3, 4, 8, 4), Grid((4, 8, 4), boundary=CHANNEL.boundary))
+    with pytest.raises(ValueError, match="planes"):
+        build_model("linear", Task(2), group="Oh", planes=(1, 6, 1)).solve([])
+    for options in ({"reach": 0}, {"planes": (1, 0, 1)}, {"planes": (1, 1)}):
+        with pytest.raises(ValueError):
+            build_model("linear", Task(2), **options)

@@ -10,6 +10,7 @@ right, is left to tests on fields whose answer is known.
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
@@ -320,7 +321,7 @@ def check_metric(
 
 
 #: What a layout may be able to say of its numbers, for :func:`check_reader`.
-SAYINGS = ("fill", "scale", "labels", "flips", "units", "times", "f8", "big endian")
+SAYINGS = ("fill", "scale", "labels", "flips", "units", "times", "files", "f8", "big endian")
 
 
 def check_reader(
@@ -330,6 +331,8 @@ def check_reader(
     says: Collection[str] = SAYINGS,
     reader: str | None = None,
     lazy: bool = True,
+    field: xr.Dataset | None = None,
+    layout: Callable[[xr.Dataset], Mapping[str, Any]] | None = None,
 ) -> None:
     """Ask of a reader that what a file says of its numbers reaches the numbers, and nothing is read before its time.
 
@@ -341,10 +344,14 @@ def check_reader(
             they have, attributes (``units``, ``_FillValue``, ``scale_factor``, ``add_offset``) beside them.
         folder: for the files; something empty.
         says: what the layout has a place for, of :data:`SAYINGS`: missing and packed numbers, labels of the components,
-            axes that decrease, units, times (several, in one file and in several files of one run), doubles, and bytes
-            in the other order.
+            axes that decrease, units, several times in one file, several files of one run, doubles, and bytes in the
+            other order.
         reader: name of the reader; None: it is to be recognized.
         lazy: whether a part is read without the rest.
+        field: what is written, float32, where the layout cannot hold any box (cubes only, grids of its own); default: a
+            periodic box of unequal sides at two times. Values all differ, each side is four cells or more.
+        layout: entries of a manifest (``variables``, ``coordinates``, ``times`` ...) that say of the file of a dataset
+            what the file does not say itself; every file is then opened through such a manifest.
 
     Raises:
         AssertionError: the first of these that does not hold.
@@ -352,13 +359,17 @@ def check_reader(
     unknown = set(says) - set(SAYINGS)
     assert not unknown, f"says is of {', '.join(SAYINGS)}, not {', '.join(sorted(unknown))}"
     folder, count = Path(folder), 0
+    series = _written_field() if field is None else field
+    boundary = tuple(series.attrs["boundary"])
 
     def opened(dataset: xr.Dataset) -> xr.Dataset:
         nonlocal count
         count += 1
         inside = folder / str(count)
         inside.mkdir(parents=True)
-        return open_field(write(dataset, inside), reader=reader, boundary=("periodic",) * 3)
+        path = write(dataset, inside)
+        path = path if layout is None else _manifest(inside, [path], {"boundary": boundary, **layout(dataset)})
+        return open_field(path, reader=reader, boundary=boundary)
 
     def ask(dataset: xr.Dataset, values: np.ndarray, why: str, tolerance: float = 0.0) -> xr.Dataset:
         found = opened(dataset)
@@ -374,7 +385,7 @@ def check_reader(
             assert np.allclose(found[name].values, np.sort(dataset[name].values)), f"{why}: another coordinate {name}"
         return found
 
-    plain = _written_field(2 if "times" in says else 1)
+    plain = series if "times" in says else series.isel(time=[0])
     values = plain["velocity"].values
     found = ask(plain, values, "a field as it is")
     assert found["velocity"].dtype == np.float32, f"float32 comes back as {found['velocity'].dtype}"
@@ -384,7 +395,8 @@ def check_reader(
         assert found["velocity"].attrs.get("units") == "m/s", "the units of the file are lost"
     if "times" in says:
         assert np.allclose(found["time"].values, plain["time"].values), "other times"
-        _check_joined(write, folder / "joined", plain)
+    if "files" in says:
+        _check_joined(write, folder / "joined", series, layout)
     if "f8" in says:
         doubles = plain.assign(velocity=plain["velocity"].astype("f8") + 1e-12)
         found = ask(doubles, doubles["velocity"].values, "doubles")
@@ -411,33 +423,36 @@ def check_reader(
         ask(plain.isel(y=slice(None, None, -1)), values, "an axis that decreases is flipped")
 
 
-def _written_field(times: int) -> xr.Dataset:
+def _written_field() -> xr.Dataset:
     """A velocity of unequal sides, every value different."""
     sides = {"x": 5, "y": 4, "z": 6}
-    values = np.random.default_rng(0).normal(size=(times, 3, *sides.values())).astype("f4")
+    values = np.random.default_rng(0).normal(size=(2, 3, *sides.values())).astype("f4")
     coords = {name: (np.arange(n) + 0.5) * 0.25 for name, n in sides.items()}
-    coords |= {"time": np.arange(times) + 1.0, "component": ["u", "v", "w"]}
+    coords |= {"time": [1.0, 2.0], "component": ["u", "v", "w"]}
     attrs = {"irreps": "1o", "units": "m/s"}
     dims = ("time", "component", *sides)
     return xr.Dataset({"velocity": (dims, values, attrs)}, coords, {"boundary": ["periodic"] * 3})
 
 
-def _check_joined(write: Callable[[xr.Dataset, Path], Path], folder: Path, field: xr.Dataset) -> None:
+def _manifest(folder: Path, paths: list[Path], said: Mapping[str, Any]) -> Path:
+    """The manifest of one run in some files."""
+    path = folder / "contract.yaml"
+    content = {"name": "contract", "description": "a field", "source": "flowsr.testing", "licence": "none"}
+    content |= {"files": {"run": [str(each.relative_to(folder)) for each in paths]}}
+    content |= {"variables": {"velocity": {"irreps": "1o"}}, **said}
+    path.write_text(json.dumps(content), encoding="utf-8")  # YAML holds JSON
+    return path
+
+
+def _check_joined(write, folder: Path, field: xr.Dataset, layout) -> None:
     """One file a snapshot, made one run by a manifest."""
     paths = []
     for number in range(field.sizes["time"]):
         inside = folder / str(number)
         inside.mkdir(parents=True)
         paths.append(write(field.isel(time=[number]), inside))
-    listed = ", ".join(str(path.relative_to(folder)) for path in paths)
-    manifest = folder / "run.yaml"
-    manifest.write_text(
-        "name: contract\ndescription: a field in several files\nsource: flowsr.testing\nlicence: none\n"
-        f"files: {{run: [{listed}]}}\nvariables: {{velocity: {{irreps: 1o}}}}\n"
-        "boundary: [periodic, periodic, periodic]\n",
-        encoding="utf-8",
-    )
-    found = open_field(manifest)
+    said = {"boundary": field.attrs["boundary"], **({} if layout is None else layout(field))}
+    found = open_field(_manifest(folder, paths, said))
     assert np.array_equal(found["velocity"].values, field["velocity"].values), "several files of one run: other values"
     assert np.allclose(found["time"].values, field["time"].values), "several files of one run: other times"
 

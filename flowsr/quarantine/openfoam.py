@@ -22,6 +22,9 @@ CONTROL = Path("system") / "controlDict"
 TIME = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?")
 CLASS = re.compile(rb"class\s+vol(Scalar|Vector|SymmTensor|Tensor)Field\s*;")
 COUNTS = {b"Scalar": 1, b"Vector": 3, b"SymmTensor": 6, b"Tensor": 9}
+#: Powers of the base units of the SI that a field states, in OpenFOAM's order.
+DIMENSIONS = re.compile(rb"^\s*dimensions\s*\[([^\]]*)\]\s*;", re.MULTILINE)
+BASE_UNITS = ("kg", "m", "s", "K", "mol", "A", "cd")
 PATCH = re.compile(r"([\w.:\-]+)\s*\{([^{}]*)\}")
 PATCH_TYPE = re.compile(r"\btype\s+(\w+)\s*;")
 KINDS = {"wall": "wall", "cyclic": "periodic"}
@@ -37,8 +40,8 @@ def describe(case: str) -> dict:
     Returns:
         ``lines``: (n + 1,) coordinates of the nodes along x, y, z; ``order``: (cell,) number in the case of each cell
         of the box, x slowest; ``boundary`` of each axis, None where the patches do not decide it; ``times`` and their
-        ``folders``; ``arrays``: name to the count of components of the fields that are there at all times;
-        ``left_out``.
+        ``folders``; ``arrays``: name to the count of components of the fields that are there at all times, ``units`` of
+        those that state one; ``left_out``.
     """
     root = Path(case)
     pieces = sorted(p.name for p in root.glob("processor*") if re.fullmatch(r"processors?\d+(_\d+-\d+)?", p.name))
@@ -56,13 +59,18 @@ def describe(case: str) -> dict:
     require(folders, "no field in this case", file=case, expected="time folders with vol...Fields")
     folders.sort(key=lambda p: float(p.name))
     stored = [_fields(folder) for folder in folders]
-    everywhere = {name: count for name, count in stored[0].items() if all(s.get(name) == count for s in stored)}
+    everywhere = {
+        name: count for name, (count, _) in stored[0].items() if all(s.get(name, (0,))[0] == count for s in stored)
+    }
+    units = {name: stored[0][name][1] for name in everywhere}
+    differ = [name for name, unit in units.items() if any(s[name][1] != unit for s in stored)]
+    require(not differ, "other dimensions at other times", file=case, variable=", ".join(differ))
     left_out = sorted({f"{name} (not at all times)" for s in stored for name in s if name not in everywhere})
     found = ", ".join(left_out) or "none"
     require(everywhere, "no field at all times", file=case, expected="a vol...Field", found=found)
     names = [folder.name for folder in folders]
     fields = {"place": CELLS, "times": [float(n) for n in names], "folders": names, "left_out": left_out}
-    return {**fields, "arrays": everywhere, **_mesh(root)}
+    return {**fields, "arrays": everywhere, "units": units, **_mesh(root)}
 
 
 def _times(root: Path) -> list[Path]:
@@ -116,20 +124,35 @@ def _require_box(holds: object, case: Path, variable: str | None = None, **parts
     require(holds, "not a box of bricks", file=case, variable=variable, **parts, hint=hint)
 
 
-def _fields(folder: Path) -> dict[str, int]:
-    """Name and number of components of the cell fields in a time folder, by the headers of its files."""
+def _fields(folder: Path) -> dict[str, tuple[int, str | None]]:
+    """Name to number of components and unit of the cell fields in a time folder, by the headers of its files."""
     found = {}
     for path in sorted(folder.iterdir()):
         if not path.is_file():
             continue
         try:
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                kind = CLASS.search(file.read(HEAD))
+                head = file.read(HEAD)
         except (OSError, EOFError):
             continue
+        kind = CLASS.search(head)
         if kind:
-            found[path.name.removesuffix(".gz")] = COUNTS[kind[1]]
+            found[path.name.removesuffix(".gz")] = COUNTS[kind[1]], _units(head)
     return found
+
+
+def _units(head: bytes) -> str | None:
+    """The unit that a field's dimensions make, such as ``m/s``; None where it states none that can be read."""
+    stated = DIMENSIONS.search(head)
+    words = stated[1].decode("utf-8", "replace").split() if stated else []
+    if not words or len(words) > len(BASE_UNITS) or not all(re.fullmatch(r"[+-]?\d", word) for word in words):
+        return None
+    powers = [(unit, int(word)) for unit, word in zip(BASE_UNITS, words) if int(word)]
+    above, below = (
+        [unit if abs(power) == 1 else f"{unit}^{abs(power)}" for unit, power in powers if power * sign > 0]
+        for sign in (1, -1)
+    )
+    return "/".join([" ".join(above) or "1", *below])
 
 
 def _block(output, kind: str):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,6 +30,8 @@ COUNTS = {"scalar": 1, "vector": 3, "tensor6": 6, "tensor": 9}
 TENSOR6 = [0, 3, 5, 1, 4, 2]
 DTYPES = {(kind, n): f"{kind[0]}{n}" for kind in ("float", "int", "uint") for n in (4, 8)}
 DTYPES |= {("char", 1): "i1", ("uchar", 1): "u1"}
+#: Attributes of HDF5 arrays that say something of their numbers.
+SAID = ("units", "_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "scale_factor", "add_offset")
 JOIN = re.compile(r"join\s*\(\s*\$\d+\s*(?:[,;]\s*\$\d+\s*)*\)", re.IGNORECASE)
 
 Slices = tuple[slice, ...]
@@ -37,11 +39,16 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Item:
-    """An array that an XDMF file describes: ``read`` gives the part that one slice an axis asks for."""
+    """An array that an XDMF file describes: ``read`` gives the part that one slice an axis asks for.
+
+    Args:
+        said: what the HDF5 array that holds it says of its numbers, in attributes: units, fill, scale ...
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[Slices], np.ndarray]
+    said: dict[str, str | np.ndarray] = field(default_factory=dict)
 
 
 def describe(path: str, place: str | None) -> dict:
@@ -52,8 +59,8 @@ def describe(path: str, place: str | None) -> dict:
 
     Returns:
         ``lines``: (n + 1,) coordinates of the nodes along x, y, z; ``times``, and ``grids``, the number in the file of
-        each time's grid; ``place``; ``arrays``: name to ``count`` of components and ``dtype``; ``left_out``;
-        ``files``: the HDF5 files that the numbers are in.
+        each time's grid; ``place``; ``arrays``: name to ``count`` of components, ``dtype`` and, for each time, what is
+        ``said`` of its numbers; ``left_out``; ``files``: the HDF5 files that the numbers are in.
     """
     light = _Light(Path(path))
     grids = [_Grid(light, element) for element in light.grids()]
@@ -61,16 +68,17 @@ def describe(path: str, place: str | None) -> dict:
     times = light.times(grids)
     here = [{name for name, attribute in grid.attributes.items() if attribute[0] == place} for grid in grids]
     names = sorted(set.intersection(*here) - set(MASKS))
-    arrays = {}
+    order, arrays = np.argsort(times, kind="stable"), {}
     for name in names:
-        dtypes = [grid.array(name).dtype for grid in grids]
+        items = [grid.array(name) for grid in grids]
+        dtypes = [item.dtype for item in items]
         dtype = np.result_type(*dtypes) if dtypes[0].kind in "fiub" else dtypes[0]
-        arrays[name] = {"count": grids[0].attributes[name][1], "dtype": dtype.str}
+        said = [items[number].said for number in order]
+        arrays[name] = {"count": grids[0].attributes[name][1], "dtype": dtype.str, "said": said}
     one = all(all(map(np.array_equal, grids[0].lines, grid.lines)) for grid in grids)
     light.require(one, "the grid changes in time", expected="one grid")
     left_out = sorted({f"{n} (at {a[0]})" for g in grids for n, a in g.attributes.items() if a[0] != place})
     left_out += sorted({name for g in grids for name in g.others}) + sorted(set().union(*here) - {*names, *MASKS})
-    order = np.argsort(times, kind="stable")
     found = {"lines": grids[0].lines, "times": times[order].tolist(), "grids": order.tolist(), "place": place}
     return {**found, "arrays": arrays, "left_out": left_out, "files": sorted(light.files)}
 
@@ -181,8 +189,10 @@ class _Light:
             parts = [self.array(part, name) for part in element.findall("DataItem")]
             shapes, dtype = {part.shape for part in parts}, np.result_type(*(part.dtype for part in parts))
             self.require(len(shapes) == 1, "arrays of different shapes", name, found=sorted(shapes))
-            shape = (*parts[0].shape, len(parts))
-            return Item(shape, dtype, lambda at: np.stack([part.read(at[:-1]) for part in parts[at[-1]]], -1))
+            alike = all(str(part.said) == str(parts[0].said) for part in parts)
+            self.require(alike, "parts of which the file says different things", name, found=parts[0].said)
+            shape, said = (*parts[0].shape, len(parts)), parts[0].said
+            return Item(shape, dtype, lambda at: np.stack([part.read(at[:-1]) for part in parts[at[-1]]], -1), said)
         if kind == "hyperslab":
             return self._slab(element, name)
         expected = "ItemType Uniform, HyperSlab or JOIN of some"
@@ -223,7 +233,7 @@ class _Light:
         self.files.add(str(path))
         with h5py.File(path, "r") as opened:
             found = dataset_at(opened, inner, path)
-            stored, dtype = found.shape or (), found.dtype
+            stored, dtype, said = found.shape or (), found.dtype, _said(found)
         # Axes of length 1 may be left out, or put in, on either side.
         kept, long = [n for n in stored if n != 1], [axis for axis, n in enumerate(shape) if n != 1]
         agree = kept == [shape[axis] for axis in long]
@@ -235,7 +245,7 @@ class _Light:
                 values = dataset_at(opened, inner, path)[tuple(0 if n == 1 else next(asked) for n in stored)]
             return np.reshape(values, [len(range(n)[s]) for n, s in zip(shape, part)])
 
-        return Item(shape, dtype, read)
+        return Item(shape, dtype, read, said)
 
     def _slab(self, element: ElementTree.Element, name: str) -> Item:
         """One place along the first axes of an array: a snapshot out of many."""
@@ -260,7 +270,19 @@ class _Light:
             whole = source.read(tuple(slice(fixed[a], fixed[a] + 1) if a in fixed else next(asked) for a in axes))
             return whole.squeeze(axis=tuple(fixed))
 
-        return Item(tuple(n for axis, n in enumerate(source.shape) if axis not in fixed), source.dtype, read)
+        shape = tuple(n for axis, n in enumerate(source.shape) if axis not in fixed)
+        return Item(shape, source.dtype, read, source.said)
+
+
+def _said(array: h5py.Dataset) -> dict[str, str | np.ndarray]:
+    """What an array's attributes say of its numbers, texts and numbers in the types that they have there."""
+    found = {}
+    for name in SAID:
+        value = array.attrs.get(name)
+        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        if isinstance(value, str) or np.asarray(value).dtype.kind in "fiu":
+            found[name] = value if isinstance(value, str) else np.ravel(value)
+    return found
 
 
 class _Grid:

@@ -155,7 +155,7 @@ def _table(path: Path, names: Sequence[str] | None, columns: dict[str, str]) -> 
     frame.columns = pd.Index(header)
     said = {column: name for name, column in columns.items()}
     words = {said.get(column, _bare(column)): column for column in reversed(header)}
-    parts = velocity_among(dict.fromkeys(words, {})) or ()
+    parts = velocity_among({word: {} for word in words}) or ()
     found = {name: words[part] for name, part in zip(COMPONENTS, parts)}
     for name, known in [*NAMES.items(), *((name, ()) for name in COMPONENTS)]:
         if name in columns:

@@ -1,11 +1,13 @@
 """OpenFOAM cases whose mesh is a box of bricks, such as a channel made by blockMesh; time folders are the times.
 
 VTK reads mesh and fields, in the quarantine. The cells, which a case numbers as it likes, are sorted into the box by
-where they are. Values are VTK's float32, whatever the case has; a snapshot of one field is read whole.
+where they are; the dimensions of a field are its unit. Values are VTK's float32, whatever the case has; a snapshot of
+one field is read whole.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import xarray as xr
@@ -43,6 +45,8 @@ class OpenfoamReader(Reader):
             for name, count in found["arrays"].items()
         }
         notes = {"precision": "float32, as VTK reads OpenFOAM's numbers"}
+        if any("m" in re.findall("[A-Za-z]+", unit or "") for unit in found["units"].values()):
+            notes["length_units"] = "m"
         if None not in found["boundary"]:
             notes["boundary"] = found["boundary"]
         dataset = structured_dataset(case, found, arrays, request.layout, notes)

@@ -22,6 +22,7 @@ from flowsr.data.field import SPACE, six_component_irreps, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
 from flowsr.data.readers.names import velocity_among
+from flowsr.data.readers.words import meant
 from flowsr.errors import FlowsrError, require
 from flowsr.quarantine import CELLS, OWN_WORDS, check_installed, first_look, place_of
 
@@ -91,11 +92,14 @@ class XdmfReader(Reader):
     def open(self, path: Path, request: Request) -> xr.Dataset:
         found = first_look(path, "flowsr.quarantine.xdmf:describe", request.group)
         files = [path, *map(Path, found["files"])]
-        arrays = {
-            name: Join([ForeignArray("xdmf", files, name, stored, found, grid, name) for grid in found["grids"]])
-            for name, stored in found["arrays"].items()
-        }
-        return structured_dataset(path, found, arrays, request.layout)
+        arrays, units = {}, {}
+        for name, stored in found["arrays"].items():
+            parts = [ForeignArray("xdmf", files, name, stored, found, grid, name) for grid in found["grids"]]
+            arrays[name] = Join([meant(part, said, netcdf=True) for part, said in zip(parts, stored["said"])])
+            units[name] = stored["said"][0].get("units")
+            same = all(said.get("units") == units[name] for said in stored["said"])
+            require(same, "other units at other times", file=path, variable=name, expected=units[name])
+        return structured_dataset(path, {**found, "units": units}, arrays, request.layout)
 
 
 def head_of(path: Path) -> bytes:
@@ -231,7 +235,8 @@ def structured_dataset(
 
     Args:
         found: ``lines``, the coordinates of the nodes along x, y, z; ``place`` of the values, half-way between the
-            nodes where it is cells; ``times``; ``left_out``: what is no field here, with the reason.
+            nodes where it is cells; ``times``; ``left_out``: what is no field here, with the reason; ``units`` by the
+            name in the file, where it states some.
         arrays: (time, component, x, y, z) by the name in the file.
         layout: what a manifest says; see :data:`DECLARED`.
         notes: further attributes.
@@ -252,8 +257,13 @@ def structured_dataset(
         if found["place"] == CELLS:
             values, attrs = (values[1:] + values[:-1]) / 2, {"extent": [float(values[0]), float(values[-1])]}
         dataset[name] = xr.Variable((name,), values, attrs)
+    known = found.get("units", {})
     for name, array, stored in _chosen(arrays, layout, left_out, path):
         dataset[name] = _variable(name, array, stored)
+        units = {known.get(part) for part in ([stored] if stored in known else stored.split(", "))}
+        require(len(units) == 1, "components in different units", file=path, variable=name, found=units)
+        if None not in units:
+            dataset[name].attrs["units"] = units.pop()
     if "component" in dataset.sizes:
         dataset["component"] = ["u", "v", "w"]
     dataset.attrs = {"values_at": CELLS if found["place"] == CELLS else NODES_NOTE, **(notes or {})}

@@ -26,27 +26,29 @@ def listed(rows):
     return f"{len(rows)}\n(\n" + "\n".join(rows) + "\n)\n"
 
 
-def quad(axis, i, j, k):
+def quad(axis, i, j, k, sides=SIDES):
     """Numbers of the corners of the face below cell (i, j, k) along an axis, its normal along the axis."""
+    nx, ny = sides[0] + 1, sides[1] + 1
     a, b = ((0, 1, 0), (0, 0, 1)) if axis == 0 else ((0, 0, 1), (1, 0, 0)) if axis == 1 else ((1, 0, 0), (0, 1, 0))
     steps = [(0, 0, 0), a, tuple(p + q for p, q in zip(a, b)), b]
-    return [i + p + (X + 1) * (j + q + (Y + 1) * (k + r)) for p, q, r in steps]
+    return [i + p + nx * (j + q + ny * (k + r)) for p, q, r in steps]
 
 
-def mesh(root, order, kinds=CHANNEL, points=None):
+def mesh(root, order, kinds=CHANNEL, points=None, lines=LINES):
     """constant/polyMesh of the box; ``order[n]`` is where in the box (x fastest) cell n is."""
-    label = np.empty(X * Y * Z, int)
-    label[order] = np.arange(X * Y * Z)
+    sides = [len(line) - 1 for line in lines]
+    label = np.empty(np.prod(sides), int)
+    label[order] = np.arange(len(label))
     inner, outer = [], {f"{axis}_{end}": [] for axis in "xyz" for end in ("low", "high")}
     for axis in range(3):
-        for place in product(*(range(n + (a == axis)) for a, n in enumerate(SIDES))):
+        for place in product(*(range(n + (a == axis)) for a, n in enumerate(sides))):
             below = list(place)
             below[axis] -= 1
-            cell = lambda p: int(label[p[0] + X * (p[1] + Y * p[2])])  # noqa: E731
-            corners = quad(axis, *place)
+            cell = lambda p: int(label[p[0] + sides[0] * (p[1] + sides[1] * p[2])])  # noqa: E731
+            corners = quad(axis, *place, sides)
             if place[axis] == 0:
                 outer["xyz"[axis] + "_low"].append((corners[::-1], cell(place)))
-            elif place[axis] == SIDES[axis]:
+            elif place[axis] == sides[axis]:
                 outer["xyz"[axis] + "_high"].append((corners, cell(below)))
             else:
                 one, two = cell(below), cell(place)
@@ -59,7 +61,7 @@ def mesh(root, order, kinds=CHANNEL, points=None):
         faces += [corners for corners, _ in members]
         owner += [cell for _, cell in members]
     if points is None:
-        points = np.array([(x, y, z) for z in LINES[2] for y in LINES[1] for x in LINES[0]])
+        points = np.array([(x, y, z) for z in lines[2] for y in lines[1] for x in lines[0]])
     folder = root / "constant" / "polyMesh"
     folder.mkdir(parents=True)
     (folder / "points").write_text(
@@ -78,7 +80,7 @@ def field(path, values, order, form="ascii"):
     """A field (component, x, y, z) in a time folder."""
     path.parent.mkdir(exist_ok=True)
     kind, item = CLASSES[len(values)]
-    rows = values.transpose(3, 2, 1, 0).reshape(X * Y * Z, -1)[order]
+    rows = values.transpose(3, 2, 1, 0).reshape(-1, len(values))[order]
     sides = " ".join(f"{axis}_{end} {{ type zeroGradient; }}" for axis in "xyz" for end in ("low", "high"))
     text = head(kind, path.name) + "dimensions [0 1 -1 0 0 0 0];\n"
     if form == "binary":

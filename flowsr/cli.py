@@ -449,15 +449,17 @@ def symmetry(
     fresh: Fresh = False,
     input: Annotated[
         list[Path] | None,
-        Parameter(negative=(), help="A field of your own, instead of CONFIG. May be repeated, one file a run."),
+        Parameter(negative=(), help="A field of your own, instead of CONFIG. May be repeated; each run by itself."),
     ] = None,
     task: Annotated[str | None, Parameter(help="dynamics, superres or pair.")] = None,
     output: Annotated[Path | None, Parameter(help="Folder to write to.")] = None,
+    read: Read = Read(),
 ):
     """Which symmetries of the cube does a flow break? The group that is left and the irreps broken, in words and JSON.
 
     Either a discovery that a file describes: `flowsr symmetry configs/symmetry/rotating.yaml`, or fields of your own:
-    `flowsr symmetry --input run1.h5 --input run2.h5 --task dynamics --output found`. Either takes `--set`.
+    `flowsr symmetry --input run1.h5 --input run2.h5 --task dynamics --output found`. Either takes `--set`. In a file
+    `inputs` are paths, or `{path: les.nc, boundary: [periodic, periodic, wall], time: 10:20}`.
     """
     from flowsr.config.symmetry import load_symmetry, parse_symmetry
     from flowsr.pipeline.discovering import discover_symmetry
@@ -466,13 +468,15 @@ def symmetry(
     given = {"--input": input or None, "--task": task, "--output": output}
     both = "flowsr symmetry --help shows both ways to call it"
     if config is not None:
-        _refuse_given(given, "CONFIG", hint=both)
+        _refuse_given({**given, **{f"--{name}": value for name, value in asdict(read).items()}}, "CONFIG", hint=both)
         settings = load_symmetry(config, set or ())
     else:
         for option, value in given.items():
             if value is None:
                 raise FlowsrError(f"{'CONFIG or --input' if option == '--input' else option} is missing", hint=both)
-        stated = {"name": output.name, "inputs": [str(path) for path in input], "task": task, "output": str(output)}
+        said = read.options().declared()
+        inputs = [{"path": str(path), **said} if said else str(path) for path in input]
+        stated = {"name": output.name, "inputs": inputs, "task": task, "output": str(output)}
         settings = parse_symmetry(apply_overrides(stated, set or ()))
     _logs()
     with shown() as progress:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from flowsr.compare import ComparisonResult
-    from flowsr.data.open import ReadOptions
+    from flowsr.data.open import Input, ReadOptions
     from flowsr.models import Upscaler
     from flowsr.symmetry import Discovery, Method
     from flowsr.train.fit import Fitted
@@ -295,7 +295,7 @@ def compare(
 
 
 def discover_symmetry(
-    inputs: AnyPath | Sequence[AnyPath],
+    inputs: AnyPath | Input | Sequence[AnyPath | Input],
     task: str = "dynamics",
     *,
     seeds: int | Sequence[int] = 4,
@@ -309,7 +309,8 @@ def discover_symmetry(
         print(found.surviving.name, found.sentences)
 
     Args:
-        inputs: fields that :func:`flowsr.open_field` can open, one file a run.
+        inputs: fields that :func:`flowsr.open_field` can open, each run by itself, with options as
+            ``flowsr.data.Input(path="les.nc", time="10:20")``.
         task: what a small network learns: ``dynamics`` (later from earlier), ``superres`` (fine from coarse), ``pair``.
         seeds: of the networks, or how many.
         method: how it is done; default: :class:`flowsr.symmetry.Method` as it comes.
@@ -323,9 +324,10 @@ def discover_symmetry(
         FlowsrError: files that do not fit, or too few independent snapshots.
         ValueError: settings that cannot be.
     """
+    from flowsr.data.open import Input
     from flowsr.symmetry import Method, SampleSettings, discover_samples, read_samples
 
-    paths = [inputs] if isinstance(inputs, (str, PathLike)) else inputs
+    given = [inputs] if isinstance(inputs, (str, PathLike, Input)) else inputs
     reading = SampleSettings(task=task, **settings)  # type: ignore[arg-type]
-    samples = read_samples([Path(path) for path in paths], reading, progress)
+    samples = read_samples([Input.of(each) for each in given], reading, progress)
     return discover_samples(samples, seeds=seeds, method=method or Method(), progress=progress)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from flowsr.data.open import Input
 from flowsr.settings import apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
 from flowsr.symmetry.discover import SEEDS, Method
@@ -23,8 +24,8 @@ class SymmetrySettings(Method, SampleSettings):
     """Shown in the report."""
     output: Path
     """Folder that everything is written to."""
-    inputs: list[Path] | None = None
-    """Files, one a run; default: what `simulate` makes."""
+    inputs: list[Path | Input] | None = None
+    """Files, paths or ``{path: ..., boundary: ..., time: ...}``, each run by itself; default: what `simulate` makes."""
     simulate: Simulation | None = None
     """Turbulence to make first, where there are no inputs."""
     seeds: tuple[int, ...] = tuple(range(SEEDS))

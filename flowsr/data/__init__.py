@@ -5,7 +5,7 @@ from flowsr.data.degrade import DEGRADE_OPERATORS, degrade
 from flowsr.data.field import field_template, grid_of
 from flowsr.data.inspect import Inspection, inspect
 from flowsr.data.manifest import Manifest, fetch, read_manifest
-from flowsr.data.open import ReadOptions, open_field
+from flowsr.data.open import Input, ReadOptions, open_field
 from flowsr.data.quality import check_finite
 from flowsr.data.readers.base import READERS, Reader
 from flowsr.data.readers.blastnet import BlastnetReader
@@ -19,7 +19,17 @@ from flowsr.data.readers.well import WellReader
 from flowsr.data.readers.zarr import ZarrReader
 from flowsr.data.store import FieldStore, create_store, store_checksum
 
-__all__ = ["Inspection", "Manifest", "check_finite", "convert", "fetch", "inspect", "open_field", "read_manifest"]
+__all__ = [
+    "Input",
+    "Inspection",
+    "Manifest",
+    "check_finite",
+    "convert",
+    "fetch",
+    "inspect",
+    "open_field",
+    "read_manifest",
+]
 __all__ += ["DEGRADE_OPERATORS", "FieldStore", "create_store", "degrade", "field_template", "grid_of", "store_checksum"]
 # Formats.
 __all__ += ["READERS", "BlastnetReader", "CutoutReader", "DescribedReader", "Hdf5Reader", "Netcdf3Reader"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,30 @@ from flowsr.data.readers.base import (
 )
 from flowsr.errors import FlowsrError, missing_file
 
-__all__ = ["ReadOptions", "open_field", "read_options", "runs_of"]
+__all__ = ["Input", "ReadOptions", "open_field", "read_options", "runs_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(ReadOptions):
+    """A field, and how it is to be read."""
+
+    path: Path
+    """A file, a store or a manifest."""
+
+    @classmethod
+    def of(cls, given: str | os.PathLike | Input) -> Input:
+        """A path alone is read as it comes."""
+        return given if isinstance(given, Input) else cls(path=Path(given))
+
+    def runs(self) -> list[Input]:
+        """Each run of the file as an input of its own.
+
+        Raises:
+            FlowsrError: as :func:`open_field`.
+        """
+        if self.run is not None:
+            return [self]
+        return [replace(self, run=run) for run in runs_of(self.path, self.reader) or [None]]
 
 
 def open_field(path: str | os.PathLike, options: ReadOptions | None = None, **stated: Any) -> xr.Dataset:

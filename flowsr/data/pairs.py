@@ -10,10 +10,9 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import pairwise, product
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +25,7 @@ from flowsr.data.degrade import DEGRADE_OPERATORS, degrade, degrade_operator, re
 from flowsr.data.field import grid_of
 from flowsr.data.independence import SPLITS, Split, run_scales, split_times, unmeasurable
 from flowsr.data.manifest import data_set_of, is_manifest, read_manifest
-from flowsr.data.open import ReadOptions, open_field, runs_of
+from flowsr.data.open import Input, open_field
 from flowsr.data.quality import CARRIED, BadValues, Missing, carries_missing, refuse_doubled
 from flowsr.data.readers.units import in_length, in_units, stated
 from flowsr.data.store import FieldStore, create_store
@@ -47,19 +46,6 @@ HOW_TO_CARRY = "to carry missing values as NaN: --set ingest.missing=nan"
 
 # Share of the job's progress that the first look at the inputs takes.
 SURVEY_SHARE = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input(ReadOptions):
-    """A field to ingest, and how it is to be read."""
-
-    path: Path
-    """A file, a store or a manifest."""
-
-    @classmethod
-    def of(cls, given: str | PathLike | Input) -> Input:
-        """A path alone is read as it comes."""
-        return given if isinstance(given, Input) else cls(path=Path(given))
 
 
 @dataclass(frozen=True)
@@ -426,11 +412,9 @@ def runs_to_ingest(inputs: Sequence[Path | Input]) -> list[Source]:
     sources: dict[str, Source] = {}
     for given in map(Input.of, inputs):
         path = given.path
-        runs = runs_of(path, given.reader)
-        if given.run is not None:
-            runs = [given.run]
-        manifest = read_manifest(path) if is_manifest(path) else None
-        for run in runs or [None]:
+        manifest, runs = read_manifest(path) if is_manifest(path) else None, given.runs()
+        for one in runs:
+            run = one.run
             name = f"{path.stem}_{run}".replace("/", "_") if len(runs) > 1 else path.stem
             if name in sources:
                 found = sources[name].path
@@ -439,7 +423,7 @@ def runs_to_ingest(inputs: Sequence[Path | Input]) -> list[Source]:
             if split is None and manifest is not None and manifest.splits is not None:
                 expected = "each run in one of them"
                 raise FlowsrError("a run in no split", file=path, variable="splits", expected=expected, found=run)
-            sources[name] = Source(name, replace(given, run=run), split)
+            sources[name] = Source(name, one, split)
     if not sources:
         raise FlowsrError("nothing to ingest", variable="inputs", expected="one field or more", found="none")
     given = {source.split for source in sources.values()}

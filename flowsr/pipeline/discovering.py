@@ -15,6 +15,7 @@ from flowsr.config.study import Experiment
 from flowsr.config.symmetry import SymmetrySettings
 from flowsr.data.content import Content
 from flowsr.data.degrade import DEGRADE_OPERATORS
+from flowsr.data.open import Input
 from flowsr.devices import resolve_device, use_threads
 from flowsr.errors import missing_file
 from flowsr.files import write_json_atomic, write_text_atomic
@@ -65,13 +66,15 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, progre
     """All of a discovery, to ``<output>/symmetry/``; finished steps are reused unless ``fresh``."""
     DEGRADE_OPERATORS[settings.operator]
     folder = settings.output / FOLDER
-    paths, steps = _inputs(settings, fresh, progress)
+    given, steps = _inputs(settings, fresh, progress)
     use_threads(settings.threads)
     whole = settings.as_json()
     write_text_atomic(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False))
-    job = _Job(replace(settings, device=resolve_device(settings.device)), paths, progress)
-    contents = {str(path): Content(path) for path in paths}
+    job = _Job(replace(settings, device=resolve_device(settings.device)), given, progress)
+    contents = {str(path): Content(path) for path in {one.path: None for one in given}}
     inputs = {path: one.checksum for path, one in contents.items()}
+    if any(read := [one.declared() for one in given]):
+        whole["read"] = read
     networks = [_network_step(job, folder, seed, whole, inputs, fresh, progress) for seed in settings.seeds]
     trained = {name: checksum for done in networks for name, checksum in done.checksums.items()}
     beside = ("output", "device", "threads", "simulate", "inputs")
@@ -104,12 +107,12 @@ class _Job:
     """The samples, read when the first step needs them."""
 
     settings: SymmetrySettings
-    paths: list[Path]
+    inputs: list[Input]
     progress: Progress
 
     @cached_property
     def samples(self) -> Samples:
-        samples = read_samples(self.paths, self.settings, self.progress.part("read fields"))
+        samples = read_samples(self.inputs, self.settings, self.progress.part("read fields"))
         check_enough(samples, self.settings)
         return samples
 
@@ -121,7 +124,7 @@ def _network_step(
         title=f"network {seed}",
         record=folder / f"network_{seed:03d}.json",
         outputs=(folder / f"network_{seed:03d}.npz",),
-        settings={**{key: settings[key] for key in DECIDES_NETWORK}, "seed": seed},
+        settings={**{key: settings[key] for key in (*DECIDES_NETWORK, "read") if key in settings}, "seed": seed},
         inputs=inputs,
         about={"device": settings["device"], "threads": settings["threads"]},
     )
@@ -131,13 +134,14 @@ def _network_step(
     return done
 
 
-def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tuple[list[Path], list[Done]]:
+def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tuple[list[Input], list[Done]]:
     """Files, and the steps that made them."""
     if settings.inputs is not None:
-        for path in settings.inputs:
-            if not path.exists():
-                raise missing_file(path, variable="inputs")
-        return list(settings.inputs), []
+        given = [Input.of(each) for each in settings.inputs]
+        for one in given:
+            if not one.path.exists():
+                raise missing_file(one.path, variable="inputs")
+        return given, []
     experiment = Experiment(
         name=settings.name,
         output=settings.output,
@@ -146,7 +150,7 @@ def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tupl
         simulate=settings.simulate,
     )
     done = stages.simulate(experiment, fresh=fresh, progress=progress)
-    return [each.step.outputs[0] for each in done], done
+    return [Input.of(each.step.outputs[0]) for each in done], done
 
 
 def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, inputs: dict[str, str]) -> Discovery:

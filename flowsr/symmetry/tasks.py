@@ -22,6 +22,7 @@ from flowsr.data import degrade, open_field
 from flowsr.data.degrade import SymmetryWarning
 from flowsr.data.field import grid_of
 from flowsr.data.independence import independent_blocks, turnover_time
+from flowsr.data.open import Input
 from flowsr.errors import FlowsrError, missing_variable, require
 from flowsr.grid import Grid
 from flowsr.group import octahedral_group, representation, transform_field
@@ -235,16 +236,18 @@ class _Run:
     notes: dict[str, Any]
 
 
-def read_samples(paths: Sequence[Path], settings: SampleSettings, progress: Progress = SILENT) -> Samples:
-    """Samples from files: whatever :func:`flowsr.data.open_field` opens, one file a run.
+def read_samples(inputs: Sequence[Path | Input], settings: SampleSettings, progress: Progress = SILENT) -> Samples:
+    """Samples from files: whatever :func:`flowsr.data.open_field` opens, alone or with options, each run of a file.
 
     Raises:
         FlowsrError: a file that cannot be read or lacks the variable, runs that differ in grid or field type, or an
             eddy turnover time that cannot be measured and was not given.
     """
-    runs, tick = [], progress.steps(len(paths))
-    for path in map(Path, paths):
-        runs.append(_read(path, settings))
+    sources = [run for given in inputs for run in Input.of(given).runs()]
+    runs, tick = [], progress.steps(len(sources))
+    for source in sources:
+        path = source.path
+        runs.append(_read(source, settings))
         expected, found = (f"{run.grid.shape} cells of {' to '.join(run.irreps)}" for run in (runs[0], runs[-1]))
         require(found == expected, "runs differ", file=path, expected=expected, found=found)
         tick(f"read {path.name}")
@@ -267,10 +270,10 @@ def read_samples(paths: Sequence[Path], settings: SampleSettings, progress: Prog
     return pair_samples(inputs, targets, *first.irreps, **options)
 
 
-def _read(path: Path, settings: SampleSettings) -> _Run:
-    superres = settings.task == "superres"
-    both = superres and (path / COARSE).is_dir() and (path / FINE).is_dir()
-    source = open_field(path, group=FINE if both else None)
+def _read(given: Input, settings: SampleSettings) -> _Run:
+    path, superres = given.path, settings.task == "superres"
+    both = superres and given.group is None and (path / COARSE).is_dir() and (path / FINE).is_dir()
+    source = open_field(path, given, group=FINE if both else None)
     if settings.coarsen > 1 and not both:
         source = degrade(source, "block_mean", settings.coarsen)
     for name in (settings.variable, *([settings.target] if settings.target else [])):
@@ -280,7 +283,9 @@ def _read(path: Path, settings: SampleSettings) -> _Run:
     if superres:
         with warnings.catch_warnings():  # an operator that breaks the symmetry is named in the findings
             warnings.simplefilter("ignore", SymmetryWarning)
-            given = open_field(path, group=COARSE) if both else degrade(source, settings.operator, settings.factor)
+            given = (
+                open_field(path, given, group=COARSE) if both else degrade(source, settings.operator, settings.factor)
+            )
         notes = {key: given.attrs[key] for key in ("degrade_operator", "degrade_factor") if key in given.attrs}
     inputs = given[settings.variable]
     length = _block_length(source, settings, path)

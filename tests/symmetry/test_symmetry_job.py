@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 import yaml
 
 from flowsr.cli import main
@@ -219,3 +220,41 @@ def test_what_is_missing_and_the_line_of_config_end_the_report(tmp_path, capsys)
     assert found.order.kept.name == found.surviving.name == "C4h [001]"
     page = (tmp_path / "out/symmetry/report.html").read_text()
     assert "An equivariant network lacks" in page and "1e along z" in page
+
+
+class _Stopped(Exception):
+    pass
+
+
+def test_a_strangers_file_is_read_as_the_options_say(tmp_path, smooth, capsys, monkeypatch):
+    field = open_field(smooth[0])
+    parts = {name: field.velocity.isel(component=c, drop=True) for c, name in enumerate("uvw")}
+    xr.Dataset(parts).drop_attrs().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    steps = []
+
+    def stop(step, work, **_):
+        steps.append(step)
+        raise _Stopped
+
+    monkeypatch.setattr("flowsr.pipeline.discovering.perform", stop)
+    given = [f"--input={tmp_path / 'a.nc'}", "--task=dynamics", f"--output={tmp_path / 'out'}", "--boundary=periodic"]
+    for time in ("0:12", "2:15"):
+        with pytest.raises(_Stopped):
+            main(["symmetry", *given, "--set=turnover_time=0.5", f"--time={time}"])
+    assert steps[0].key != steps[1].key  # another part of the file is another network
+    kept = load_symmetry(tmp_path / "out/symmetry/config.yaml")
+    samples = read_samples(kept.inputs, kept)
+    assert samples.grid.boundary == ("periodic",) * 3
+    np.testing.assert_array_equal(samples.inputs, field.velocity.values[2:14])
+    assert main(["symmetry", "a.yaml", "--time=3"]) == 2
+    assert "--time" in capsys.readouterr().err
+
+
+def test_each_run_of_a_file_is_a_run(tmp_path, smooth):
+    (tmp_path / "m.yaml").write_text(
+        f"name: m\ndescription: d\nsource: s\nlicence: none\nroot: {smooth[0].parent}\n"
+        "files: {a: run_0.zarr, b: run_1.zarr}\nvariables: {velocity: {irreps: 1o}}\n"
+    )
+    reading = SampleSettings("dynamics", turnover_time=0.5)
+    samples, same = read_samples([tmp_path / "m.yaml"], reading), read_samples(smooth, reading)
+    assert torch.equal(samples.inputs, same.inputs) and np.array_equal(samples.runs, same.runs)

@@ -97,7 +97,9 @@ def create_store(
         if found == fingerprint and not fresh:
             refuse_damaged(target)
             Partial(target).discard_unless_held()
-            return FieldStore(target)
+            store = FieldStore(target)
+            store.published = True  # also where another process is making it afresh
+            return store
         if not fresh:
             message = "this store was made from other data or settings"
             raise FlowsrError(message, file=target, hint="use --fresh to replace it")

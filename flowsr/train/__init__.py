@@ -9,7 +9,13 @@ from typing import Any
 from flowsr import make_callable
 from flowsr.train.settings import Network, Schedule, Training
 
-_LATER = {"HISTORY": "fit", "read_history": "fit", "card_for": "job", "resolve_networks": "job", "train_model": "job"}
+_LATER = {
+    "HISTORY": "checkpoints",
+    "read_history": "checkpoints",
+    "card_for": "job",
+    "resolve_networks": "job",
+    "train_model": "job",
+}
 
 __all__ = ["Network", "Schedule", "Training", *_LATER]
 

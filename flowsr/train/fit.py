@@ -5,33 +5,39 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 import time
 import warnings
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowsr.data.scales import FieldScales, normalized, scales_of
 from flowsr.errors import FlowsrError, require
-from flowsr.files import replace_bytes, write_text_atomic
+from flowsr.files import write_text_atomic
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 from flowsr.models.octahedral import breaking_power
 from flowsr.progress import SILENT, Progress
+from flowsr.train.checkpoints import (
+    BEST,
+    HISTORY,
+    LAST,
+    Checkpoints,
+    read_checkpoint,
+    read_history,
+    resume_from,
+    write_checkpoint,
+)
 from flowsr.train.losses import Objective
 from flowsr.train.rates import groups_by_fan_in
 from flowsr.train.settings import Schedule
 
 log = logging.getLogger(__name__)
-HISTORY = "history.jsonl"
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ def fit(
 
     The loss is that of the schedule, the mean absolute error over the field's scale by default. ``folder`` receives
     ``history.jsonl``, one line per epoch, and while the fit runs a checkpoint per epoch: called again after a kill, it
-    resumes from the last whole epoch and ends with the same weights as if nothing had happened.
+    resumes from the last whole epoch and ends with the same weights as if nothing had happened. A damaged checkpoint is
+    one warning, see :func:`flowsr.train.checkpoints.resume_from`.
 
     Args:
         model: a trainable up-scaler, freshly initialised.
@@ -101,14 +108,18 @@ def fit(
         FlowsrError: a loss that is unknown or that such patches do not have, or a fit that diverged.
     """
     _quiet_lightning()
-    checkpoints, last = folder / "checkpoints", folder / "checkpoints" / "last.ckpt"
+    checkpoints, last = folder / "checkpoints", resume_from(folder)
     folder.mkdir(parents=True, exist_ok=True)
     steps = schedule.max_epochs * math.ceil(len(patches.train) / schedule.batch_size)
     task = _Regression(model, patches, schedule, steps)
-    best = _Best(checkpoints / "best.ckpt")
+    best = _Best(checkpoints / BEST)
     patience = EarlyStopping("validation_loss", patience=schedule.patience, check_on_train_epoch_end=True)
     every_epoch = ModelCheckpoint(
-        dirpath=checkpoints, filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+        dirpath=checkpoints,
+        filename=Path(LAST).stem,
+        monitor=None,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
     history_lines = _History(folder / HISTORY, progress, task.budget)
     trainer = L.Trainer(
@@ -117,20 +128,20 @@ def fit(
         precision=resolve_precision(schedule.precision, device),
         max_epochs=schedule.max_epochs if task.budget is None else -1,
         callbacks=[*([task.budget] if task.budget else []), history_lines, best, patience, every_epoch],
-        plugins=[_AtomicCheckpoints()],
+        plugins=[Checkpoints()],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    if not _has_ended(folder / HISTORY, last, schedule):
-        trainer.fit(task, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    if last is None or not _has_ended(folder / HISTORY, last, schedule):
+        trainer.fit(task, ckpt_path=None if last is None else str(last), weights_only=True)
     history = read_history(folder / HISTORY)
     if not best.path.exists():
         message = "training diverged: no epoch had a finite validation loss"
         raise FlowsrError(message, file=folder / HISTORY, hint="lower train.learning_rate")
-    kept = torch.load(best.path, map_location="cpu", weights_only=True)
+    kept = read_checkpoint(best.path)
     model.load_state_dict(kept["weights"])
     model.cpu().eval()
     fitted = Fitted(kept["epoch"], kept["loss"], history)
@@ -149,16 +160,6 @@ def mean_loss(model: Upscaler, patches: PatchPair, schedule: Schedule, split: st
     drawn: Dataset = getattr(patches, split)
     losses = [(len(batch[0]), float(task.loss(batch))) for batch in DataLoader(drawn, batch_size=schedule.batch_size)]
     return sum(count * loss for count, loss in losses) / sum(count for count, _ in losses)
-
-
-def discard_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a finished fit."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def read_history(path: Path) -> list[dict]:
-    """Lines of a ``history.jsonl``, in order of epochs; empty where there is none."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -302,23 +303,10 @@ class _Best(Callback):
         loss = float(trainer.callback_metrics["validation_loss"])
         if not math.isfinite(loss):
             return
-        earlier = torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
+        earlier = read_checkpoint(self.path) if self.path.exists() else None
         if earlier is None or loss < earlier["loss"] or trainer.current_epoch <= earlier["epoch"]:
             weights = {name: tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
-            _save_atomic({"epoch": trainer.current_epoch, "loss": loss, "weights": weights}, self.path)
-
-
-class _AtomicCheckpoints(TorchCheckpointIO):
-    """A checkpoint is there whole or not at all, whatever kills the process."""
-
-    def save_checkpoint(self, checkpoint, path, storage_options=None):
-        _save_atomic(checkpoint, Path(path))
-
-
-def _save_atomic(values: dict, path: Path) -> None:
-    buffer = BytesIO()
-    torch.save(values, buffer)
-    replace_bytes(path, buffer.getvalue())
+            write_checkpoint(self.path, {"epoch": trainer.current_epoch, "loss": loss, "weights": weights})
 
 
 def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
@@ -326,9 +314,7 @@ def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
 
     Only the epochs that the last checkpoint knows of count: a line may stand beyond it after a kill.
     """
-    if not last.exists():
-        return False
-    whole = int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
+    whole = int(read_checkpoint(last)["epoch"]) + 1
     losses = [line["validation_loss"] for line in read_history(history)][:whole]
     if None in losses[-1:]:
         return True

@@ -15,6 +15,7 @@ from flowsr.data.field import grid_of
 from flowsr.data.open import open_field
 from flowsr.data.pairs import pair_stores, read_statistics
 from flowsr.data.patches import Augmentation, OctahedralAugmentation, PatchPairs
+from flowsr.data.store import refuse_damaged
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
@@ -25,7 +26,8 @@ from flowsr.models.home import Home, measure_traits, ranges_of, spread
 from flowsr.models.linear import planes_of
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
-from flowsr.train.fit import Fitted, PatchPair, discard_checkpoints, fit
+from flowsr.train.checkpoints import discard_checkpoints
+from flowsr.train.fit import Fitted, PatchPair, fit
 from flowsr.train.settings import Network, Schedule
 from flowsr.train.solve import solve
 from flowsr.windows import Window
@@ -201,6 +203,8 @@ def patch_pair(
 
     def drawn(split: str, samples: int, augment: Augmentation | None = None) -> PatchPairs:
         stores = [store for folder in _folders(pairs) for store in pair_stores(folder, split)]
+        for store in stores:
+            refuse_damaged(store, hint="make the pairs again: `flowsr ingest`")
         return PatchPairs(stores, samples=samples, seed=seed, augment=augment, **shape)
 
     train, probe = drawn("train", schedule.samples_per_epoch, augment), drawn("validation", 1)

@@ -239,6 +239,22 @@ def test_two_processes_do_not_build_one_store(tmp_path):
     assert in_child(lambda: create_store(tmp_path / "a.zarr", dataset)) == 0, "the lock outlived its holder"
 
 
+def test_who_wants_what_is_there_is_given_it_while_another_makes_it_afresh(tmp_path):
+    dataset = random_field(Grid((4, 4, 4)), [0.0])
+    path = store_field(dataset, tmp_path / "a.zarr")
+    with create_store(path, dataset, fresh=True) as afresh:
+        assert not afresh.published
+
+        def second():
+            found = create_store(path, dataset)
+            assert found.published and found.folder == path
+            np.testing.assert_array_equal(found.read("velocity", 0), dataset["velocity"].values[0])
+
+        assert in_child(second) == 0
+        fill(afresh, dataset)
+        afresh.publish()
+
+
 def test_workers_attach_and_are_picklable(tmp_path):
     dataset = random_field(GRID, [0.0, 1.0])
     with create_store(tmp_path / "a.zarr", dataset, chunk=2, shard=4) as store:

@@ -13,7 +13,8 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model
 from flowsr.models.octahedral import breaking_power
-from flowsr.train.fit import HISTORY, PatchPair, Schedule, discard_checkpoints, fit, read_history, resolve_precision
+from flowsr.train.checkpoints import BEFORE, BEST, HISTORY, LAST, discard_checkpoints, read_checkpoint, read_history
+from flowsr.train.fit import PatchPair, Schedule, fit, resolve_precision
 
 CELLS = 4
 
@@ -109,6 +110,56 @@ def test_a_cut_fit_ends_bit_identical_to_an_uncut_one(tmp_path, epochs):
     assert without_time == [{k: v for k, v in line.items() if k != "seconds"} for line in expected.history]
 
 
+def cut_short(content):
+    return content[: len(content) // 2]
+
+
+def bit_flipped(content):
+    return content[:-99] + bytes([content[-99] ^ 1]) + content[-98:]
+
+
+@pytest.fixture(scope="module")
+def whole_and_cut(tmp_path_factory):
+    """A network that was fitted, what came of it, and the folder of the same fit cut in its fourth epoch."""
+    folder, whole = tmp_path_factory.mktemp("fit"), network()
+    fitted = fit(whole, patches(), SCHEDULE, folder / "whole", device="cpu")
+    with pytest.raises(Cut):
+        fit(network(), patches(), SCHEDULE, folder / "cut", device="cpu", progress=cut_after(4))
+    return whole, fitted, folder / "cut"
+
+
+@pytest.mark.parametrize(
+    "spoil, names, first",
+    [
+        (cut_short, [LAST], 3),
+        (bit_flipped, [LAST], 3),
+        (lambda content: b"", [LAST, BEFORE], 1),
+        (lambda content: b"garbage" * 99, [BEST], 1),
+        (cut_short, [HISTORY], 1),
+    ],
+)
+def test_a_fit_whose_checkpoint_is_damaged_ends_the_same_with_one_line(
+    whole_and_cut, tmp_path, caplog, spoil, names, first
+):
+    whole, expected, folder = whole_and_cut
+    folder, resumed, told = shutil.copytree(folder, tmp_path / "cut"), network(), []
+    for name in names:
+        file = folder / (name if name == HISTORY else f"checkpoints/{name}")
+        file.write_bytes(spoil(file.read_bytes()))
+    fitted = fit(resumed, patches(), SCHEDULE, folder, device="cpu", progress=lambda _, message: told.append(message))
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+    assert fitted.best_epoch == expected.best_epoch and len(fitted.history) == 5
+    assert told[0].startswith(f"epoch {first}:")
+    lines = [record.getMessage() for record in caplog.records if "training" in record.getMessage()]
+    assert len(lines) == 1 and names[0] in lines[0]
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(b"PK" * 100)
+    with pytest.raises(FlowsrError, match=r"a.ckpt: a damaged checkpoint; found: 200 bytes .*; run again"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
     model = network()
     pair = PatchPair(Draws(6), Opposed(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
@@ -188,7 +239,7 @@ def test_the_halo_is_seen_but_not_scored(tmp_path):
 
 def test_checkpoints_can_be_discarded(tmp_path):
     fit(network(), patches(), SCHEDULE, tmp_path, device="cpu")
-    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert (tmp_path / "checkpoints" / LAST).exists()
     discard_checkpoints(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [HISTORY]
 

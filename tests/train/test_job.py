@@ -151,3 +151,12 @@ def test_an_estimate_is_solved_for_and_saved_like_a_network(pairs, tmp_path):
     model, coarse = load_model(tmp_path / "model"), torch.randn(1, 3, 8, 8, 8)
     wanted = 2 * coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
     assert (model(coarse, Grid((8, 8, 8))) - wanted).norm() / wanted.norm() < 0.05
+
+
+def test_pairs_that_lost_a_shard_are_refused_in_one_line(pairs, tmp_path):
+    damaged = shutil.copytree(pairs, tmp_path / "pairs")
+    (damaged / "train" / "run.zarr" / "fine" / "velocity" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    card = resolve_networks({"a": Network("cnn", {"width": 2, "blocks": 1})}, damaged)["a"]
+    with pytest.raises(FlowsrError, match=r"run.zarr: this store is damaged; .*no such file; make the pairs again"):
+        train_model(card, damaged, tmp_path / "model", SCHEDULE, seed=0)
+    assert not (tmp_path / "model").exists()

@@ -177,7 +177,7 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """No networks under `train`; a model may be just its name; a data set that is null is none."""
+        """No networks under `train`; a model may be just its name, and `false` is none; nor is a data set of null."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
@@ -186,9 +186,15 @@ class Study(Settings):
         if isinstance(values.get("data"), dict):
             values["data"] = {name: entry for name, entry in values["data"].items() if entry is not None}
         if isinstance(values.get("models"), dict):
+            left_out = [name for name, entry in values["models"].items() if entry is False]
+            for section, key in (("budget", "free"), ("learning_curve", "models"), ("compare", "references")):
+                listed = values.get(section)
+                if isinstance(listed, dict) and isinstance(listed.get(key), list):
+                    values[section] = {**listed, key: [name for name in listed[key] if name not in left_out]}
             values["models"] = {
                 name: {"model": name, **(entry or {})} if entry is None or isinstance(entry, dict) else entry
                 for name, entry in values["models"].items()
+                if entry is not False
             }
         return values
 

@@ -162,6 +162,8 @@ def repeat_cells(coarse: Tensor, factor: int) -> Tensor:
 class LearnedUpscaler(Upscaler):
     """fine = mean + size (T(v) + correction(v)), v = (coarse - mean) / size, T trilinear, of the target frame alone.
 
+    On a base (:meth:`put_on`) T(v) is that model's own guess instead.
+
     Mean and size are the field's own: size is the RMS of its fluctuation, one for the whole vector, never one per
     component, which would break the symmetry that is to be measured; the mean is that of the components to which the
     equations allow a constant to be added. So M(a u) = a M(u) for every a > 0, M(0) = 0 and, along an axis without
@@ -174,8 +176,14 @@ class LearnedUpscaler(Upscaler):
     def __init__(self, task: Task):
         super().__init__(task)
         self.needs_scales = task.scale is None
+        self.base: LearnedUpscaler | None = None
         if task.scale is not None:
             self.register_buffer("scale", torch.tensor(float(task.scale)))
+
+    def put_on(self, base: LearnedUpscaler) -> None:
+        """Correct another model's guess, whose weights the training of this one leaves as they are."""
+        self.base = base.requires_grad_(False)
+        self.halo = None if self.halo is None or base.halo is None else max(self.halo, base.halo)
 
     @staticmethod
     def check_size(blocks: int, **widths: int) -> None:
@@ -203,6 +211,8 @@ class LearnedUpscaler(Upscaler):
         mean, size = self._scales(given, grid, scales)
         values = normalized(given, mean, size).to(self.precision)
         correction = self.correction(values, grid)
+        if self.base is not None:
+            correction = correction + self.base.correction(values, grid).to(correction.dtype)
         base = trilinear(self.target(values), self.factor, grid.boundary)
         fine = restored(base.to(correction.dtype) + correction, mean, size)
         return fine if coarse.dtype == values.dtype else fine.to(coarse.dtype)

@@ -16,12 +16,18 @@ from flowsr.models import (  # noqa: F401  (files the models under their names)
     steerable,
     wang2023,
 )
-from flowsr.models.base import MODELS, Task, Upscaler
+from flowsr.models.averaged import GroupAverage
+from flowsr.models.base import MODELS, LearnedUpscaler, Task, Upscaler
 from flowsr.models.constraints import constrained
 
 
 def build_model(
-    name: str, task: Task, constraints: Mapping[str, Mapping[str, Any]] | None = None, **options: Any
+    name: str,
+    task: Task,
+    constraints: Mapping[str, Mapping[str, Any]] | None = None,
+    base: Mapping[str, Any] | None = None,
+    average: str | None = None,
+    **options: Any,
 ) -> Upscaler:
     """The model registered under ``name``, built for a task with ``options``, its output under ``constraints``.
 
@@ -30,13 +36,23 @@ def build_model(
         task: factor, field type, scale and frames.
         constraints: see :func:`flowsr.models.constraints.constrained`, such as
             ``{"solenoidal": {}, "data_consistency": {"operator": "block_mean"}}``.
+        base: options of a :class:`~flowsr.models.linear.LinearEstimate` that a network corrects, in the place of
+            trilinear interpolation.
+        average: a group that the result is averaged over when the model is used, not while it is trained
+            (:class:`~flowsr.models.averaged.GroupAverage`).
         options: the model's own.
 
     Raises:
-        FlowsrError: an unknown name.
-        ValueError: options or constraints that cannot be.
+        FlowsrError: an unknown name or group.
+        ValueError: options or constraints that cannot be, or a base of something that is no network.
     """
     model = MODELS[name](task, **options)
+    if base is not None:
+        if not isinstance(model, LearnedUpscaler):
+            raise ValueError(f"base is for networks, '{name}' is none")
+        model.put_on(linear.LinearEstimate(task, **base))
+    if average is not None:
+        model = GroupAverage(model, average)
     return constrained(model, constraints) if constraints else model
 
 

@@ -60,7 +60,10 @@ class ModelCard:
     @property
     def equivariant(self) -> bool:
         """Whether it names a network that commutes with all 48 elements, whatever its weights."""
-        return self.model in ("strict", "paper_strict") and self.options.get("group", "O") == "Oh"
+        base = self.options.get("base")
+        on_symmetric = base is None or base.get("group") == "Oh"
+        strict = self.model in ("strict", "paper_strict", "linear") and self.options.get("group", "O") == "Oh"
+        return self.options.get("average") == "Oh" or (strict and on_symmetric)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:

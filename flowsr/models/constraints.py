@@ -74,7 +74,7 @@ class Constrained(Upscaler):
         self.model, self.solenoidal, self.operator = model, solenoidal, operator
         self.frame_spacing, self.trainable = model.frame_spacing, model.trainable
         self.needs_scales = model.needs_scales
-        self.in_double = model.in_double
+        self.in_double, self.solved = model.in_double, model.solved
         self.needs_periodic = (
             model.needs_periodic or operator == "spectral_cutoff" or (solenoidal and operator is not None)
         )

@@ -201,7 +201,7 @@ class Plan:
             untrained = {name: Network(name) for name in self.settings.compare.baselines}
             return untrained | dict(self.settings.train.models)
         return {
-            name: Network(one.model, dict(one.options), augment=one.augment, constraints=one.constraints)
+            name: Network(one.model, dict(one.options), None, one.augment, one.constraints, one.base, one.average)
             for name, one in self.settings.models.items()
         }
 

@@ -20,6 +20,7 @@ from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 from flowsr.models import MODELS, ModelCard, Task, Upscaler, options_of, save_model
+from flowsr.models.averaged import as_trained
 from flowsr.models.budget import matching_width, width_option
 from flowsr.models.checkpoint import WEIGHTS
 from flowsr.models.home import Home, measure_traits, ranges_of, spread
@@ -29,7 +30,7 @@ from flowsr.provenance import versions
 from flowsr.train.checkpoints import discard_checkpoints
 from flowsr.train.fit import Fitted, PatchPair, fit
 from flowsr.train.settings import Network, Schedule
-from flowsr.train.solve import solve
+from flowsr.train.solve import solve, solve_estimate
 from flowsr.windows import Window
 
 ONE_FRAME = Window()
@@ -58,7 +59,12 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
     if "operator" in options_of(network.model):
         options.setdefault("operator", statistics.operator)
     if "planes" in options_of(network.model):
-        options.setdefault("planes", planes_of(grid_of(open_field(pair_stores(pairs, "train")[0], group="coarse"))))
+        options.setdefault("planes", _planes(pairs))
+    if network.base is not None:
+        group = {"group": options.get("relaxed_to") or options["group"]} if "group" in options else {}
+        options["base"] = {"planes": _planes(pairs), **group, **network.base}
+    if network.average is not None:
+        options["average"] = network.average
     if network.constraints:
         options["constraints"] = {name: {} for name in network.constraints}
     if "data_consistency" in network.constraints:
@@ -70,6 +76,11 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
             raise FlowsrError(message, file=pairs, variable="constraints", found=found)
         options["constraints"]["data_consistency"] = {"operator": statistics.operator}
     return ModelCard(network.model, task, options)
+
+
+def _planes(pairs: Path) -> tuple[int, int, int]:
+    """The planes that have weights of their own in an estimate for some pairs."""
+    return planes_of(grid_of(open_field(pair_stores(pairs, "train")[0], group="coarse")))
 
 
 def resolve_networks(networks: Mapping[str, Network], pairs: Path, window: Window = ONE_FRAME) -> dict[str, ModelCard]:
@@ -138,7 +149,10 @@ def train_model(
     if model.solved:
         fitted = solve(model, _folders(pairs), patches, schedule, folder)
     else:
-        fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
+        if (base := getattr(model, "base", None)) is not None:
+            solve_estimate(base, [store for one in _folders(pairs) for store in pair_stores(one, "train")], schedule)
+        with as_trained(model):
+            fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
     training: dict[str, Any] = {
         "parameters": model.parameter_count,
         "best_epoch": fitted.best_epoch,

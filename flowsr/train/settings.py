@@ -31,10 +31,15 @@ class Network:
     """Transform every training patch by a random element of this group: O, Oh or a subgroup; default: as they are."""
     constraints: list[Literal["data_consistency", "solenoidal"]] = field(default_factory=list)
     """Physics the output obeys exactly: its degraded field is the input, it has no divergence."""
+    base: dict[str, Any] | None = None
+    """Options of a linear estimate, solved for first, that the network corrects; default: it corrects interpolation."""
+    average: str | None = None
+    """Average the trained network's result over this group: O, Oh or a subgroup; default: as it is."""
 
     def __post_init__(self) -> None:
-        if self.augment is not None:
-            point_group(self.augment)
+        for group in (self.augment, self.average):
+            if group is not None:
+                point_group(group)
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,17 @@ import torch
 from flowsr.data.pairs import pair_stores
 from flowsr.data.patches import PatchPairs
 from flowsr.files import write_text_atomic
-from flowsr.models.constraints import Constrained
+from flowsr.models.base import Upscaler
 from flowsr.models.linear import FOLDS, LinearEstimate, Moments, Solved
 from flowsr.train.fit import HISTORY, Fitted, PatchPair, mean_loss
 from flowsr.train.settings import Schedule
 
 
-def solve(
-    model: LinearEstimate | Constrained, pairs: Sequence[Path], patches: PatchPair, schedule: Schedule, folder: Path
-) -> Fitted:
+def solve(model: Upscaler, pairs: Sequence[Path], patches: PatchPair, schedule: Schedule, folder: Path) -> Fitted:
     """Solve for a model's weights in place, and leave a history of one line with its losses.
 
     Args:
-        model: a linear estimate, constrained or not.
+        model: a linear estimate, under constraints or averaged or not.
         pairs: folders of the ingest stage.
         patches: that its losses are taken on.
         schedule: the loss, and the size of the patches that are seen.
@@ -43,7 +41,7 @@ def solve(
     return Fitted(0, line["validation_loss"], [line])
 
 
-def solve_estimate(model: LinearEstimate | Constrained, stores: Sequence[Path], schedule: Schedule) -> Solved:
+def solve_estimate(model: Upscaler, stores: Sequence[Path], schedule: Schedule) -> Solved:
     """Solve for the weights of a linear estimate on pairs; every snapshot is seen once, or as many patches of it as
     cover it.
 
@@ -52,7 +50,9 @@ def solve_estimate(model: LinearEstimate | Constrained, stores: Sequence[Path], 
         schedule: says the size of the patches that are seen; the default, and all that has planes of its own, is the
             whole box.
     """
-    estimate = model.model if isinstance(model, Constrained) else model
+    estimate: Upscaler = model
+    while not isinstance(estimate, LinearEstimate):
+        estimate = estimate.model
     window = estimate.window
     shape = dict(frames=window.frames, target_frame=window.target, seed=0, normalize=True)
     probe = PatchPairs(stores, samples=1, **shape)

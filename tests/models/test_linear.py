@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from flowsr.grid import Grid
+from flowsr.group import point_group
+from flowsr.group.fields import transform_field
 from flowsr.models import Task, build_model
+from flowsr.models.averaged import as_trained
 from flowsr.models.base import trilinear
 from flowsr.models.linear import DISTANCE_PENALTIES, RIDGES, planes_of
 from flowsr.testing import assert_equivariant, check_model
@@ -63,6 +66,50 @@ def test_tiles_and_contract_with_a_longer_reach():
     check_model(build_model("linear", Task(2), reach=2), tolerance=1e-12)
     assert build_model("linear", Task(2), reach=2).halo == 2
     assert build_model("linear", Task(2), planes=planes_of(CHANNEL)).halo is None
+
+
+@pytest.mark.parametrize(("name", "options"), [("cnn", {"width": 3}), ("strict", {"group": MIRRORS, "channels": 1})])
+def test_a_network_corrects_an_estimate_and_leaves_it_as_it_is(name, options):
+    base = {"group": MIRRORS, "planes": planes_of(CHANNEL)}
+    model = build_model(name, Task(2), base=base, **options).double()
+    estimate, coarse = model.base, torch.randn(2, 3, *CHANNEL.shape, dtype=torch.float64)
+    with torch.no_grad():
+        weights, constants = estimate._split(torch.randn(1, 6, 1, estimate.seen + 1, estimate.made).double())
+        estimate.weights.copy_(weights)
+        estimate.constants.copy_(constants)
+    alone = build_model("linear", Task(2), **base).double()
+    alone.load_state_dict(estimate.state_dict())
+    torch.testing.assert_close(model(coarse, CHANNEL), alone(coarse, CHANNEL), rtol=0, atol=1e-12)  # silent at first
+    before = estimate.weights.clone()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model(coarse, CHANNEL).square().mean().backward()
+    optimizer.step()
+    assert torch.equal(estimate.weights, before)
+    assert not torch.equal(model(coarse, CHANNEL), alone(coarse, CHANNEL))
+    assert model.halo is None
+    if name == "strict":
+        assert_equivariant(model, MIRRORS, grid=CHANNEL)
+
+
+def test_an_average_over_a_group_is_exact_and_never_worse():
+    """In units and frames of the field too, under constraints too; in training it is the network itself."""
+    torch.manual_seed(0)
+    model = build_model(
+        "cnn", Task(2), width=3, average=MIRRORS, constraints={"data_consistency": {"operator": "block_mean"}}
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    assert_equivariant(model, MIRRORS, grid=CHANNEL)
+    check_model(model)
+    plain, coarse = model.model.model, torch.randn(4, 3, *CHANNEL.shape)
+    with as_trained(model):
+        torch.testing.assert_close(model.model(coarse, CHANNEL), plain(coarse, CHANNEL))
+    group, wanted, losses = point_group(MIRRORS), torch.randn(4, 3, 8, 12, 8), {}
+    for name, one in (("plain", plain), ("average", model.model)):
+        turned = [(transform_field(coarse, g, "1o", group), transform_field(wanted, g, "1o", group)) for g in range(4)]
+        losses[name] = sum(float((one(c, CHANNEL) - f).square().mean().detach()) for c, f in turned)
+    assert losses["average"] < losses["plain"]
 
 
 def test_what_cannot_be_is_refused():

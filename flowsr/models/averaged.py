@@ -1,0 +1,84 @@
+"""Any network made exactly symmetric after it was trained: its result averaged over a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowsr.data.scales import FieldScales
+from flowsr.grid import Grid
+from flowsr.group import point_group
+from flowsr.group.fields import representation, transform_field, transform_grid
+from flowsr.models.base import Upscaler
+
+
+@contextmanager
+def as_trained(model: Upscaler) -> Iterator[None]:
+    """Leave averages out in here."""
+    averages = [module for module in model.modules() if isinstance(module, GroupAverage)]
+    for average in averages:
+        average.plain = True
+    try:
+        yield
+    finally:
+        for average in averages:
+            average.plain = False
+
+
+class GroupAverage(Upscaler):
+    """M(u) = mean over g of g^-1 m(g u) when it is used; m itself while it is trained, validation included.
+
+    Commutes with the group exactly, at as many times m's cost as the group has elements. For a convex loss it is never
+    worse on the average over the group than m (Jensen), and what it gains is the share of m's loss that is due to
+    imperfect symmetry (Elesedy & Zaidi 2021, arXiv 2102.10333).
+
+    Args:
+        model: any up-scaler.
+        group: name of a point group, such as ``Oh`` or ``C2v(100;100)[100]``.
+
+    Attributes:
+        plain: whether it is m for now.
+    """
+
+    def __init__(self, model: Upscaler, group: str):
+        super().__init__(model.task)
+        self.plain = False
+        self.model, self.group = model, point_group(group)
+        self.halo, self.frame_spacing, self.trainable = model.halo, model.frame_spacing, model.trainable
+        self.needs_periodic, self.needs_scales = model.needs_periodic, model.needs_scales
+        self.in_double, self.solved = model.in_double, model.solved
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    def extra_repr(self) -> str:
+        return f"group={self.group.name}"
+
+    def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
+        """:meth:`Upscaler.forward`."""
+        if self.plain:
+            return self._made(coarse, grid, scales)
+        sum_, frames = None, coarse.unflatten(1, (self.frames, -1))
+        for element in range(self.group.order):
+            inverse = int(self.group.inverse[element])
+            moved = transform_field(frames, element, self.irreps, self.group).flatten(1, 2).contiguous()
+            if scales is not None:
+                turned = representation(self.irreps, self.group)[element] @ scales.mean
+                known = replace(scales, mean=tuple(float(value) for value in turned))
+            else:
+                known = None
+            made = self._made(moved, transform_grid(grid, element, self.group), known)
+            back = transform_field(made, inverse, self.irreps, self.group)
+            sum_ = back if sum_ is None else sum_ + back
+        return torch.as_tensor(sum_) / self.group.order
+
+    def _made(self, coarse: Tensor, grid: Grid, scales: FieldScales | None) -> Tensor:
+        return self.model(coarse, grid, scales) if self.needs_scales else self.model(coarse, grid)

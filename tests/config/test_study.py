@@ -1,8 +1,10 @@
 """What a person may write in a configuration, and what they are told when it is wrong."""
 
+from pathlib import Path
+
 import pytest
 
-from flowsr.config.study import dump_experiment, load_experiment, parse_experiment
+from flowsr.config.study import dump_experiment, load_experiment, load_study, parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.settings import merge
 
@@ -75,3 +77,12 @@ def test_settings_cannot_be_changed_after_reading():
     experiment = parse_experiment({"name": "a", "output": "o"})
     with pytest.raises(ValueError, match="frozen"):
         experiment.name = "b"
+
+
+def test_a_model_set_to_false_is_left_out_wherever_it_is_named():
+    """The published walls study, cut from the command line."""
+    path = Path(__file__).parents[2] / "configs" / "walls_small.yaml"
+    whole, cut = load_study(path), load_study(path, ["models.cnn_wide=false", "models.relaxed_oh=false"])
+    assert set(whole.models) - set(cut.models) == {"cnn_wide", "relaxed_oh"}
+    assert "relaxed_oh" not in cut.budget.free and "cnn_wide" not in cut.learning_curve.models
+    assert "cnn_wide" in whole.compare.references and "cnn_wide" not in cut.compare.references

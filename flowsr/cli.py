@@ -564,7 +564,7 @@ def view(
 @app.command
 def convert(
     source: Annotated[Path, Parameter(help="What to read: any layout that flowsr inspect understands.")],
-    target: Annotated[Path, Parameter(help="What to write: .zarr, .h5, .nc, .vti or, with --layout, any name.")],
+    target: Annotated[Path, Parameter(help="What to write: .zarr, .h5, .nc, .vti, .pvd or, with --layout, any name.")],
     *,
     layout: Annotated[str | None, Parameter(help="zarr, hdf5, jhtdb, well, netcdf or vtk; default: by suffix.")] = None,
     read: Read = Read(),
@@ -576,6 +576,10 @@ def convert(
     scheduler: Scheduler = None,
 ):
     """Copy a field into another layout, piece by piece, checked by checksum; started again after a kill, it resumes.
+
+    `.pvd` is a series for ParaView: a VTK file a snapshot, with vorticity and Q beside the velocity.
+
+        flowsr convert fine.zarr fine.pvd
 
     A Zarr store may be written by several: `--workers 8`, or `--scheduler scheduler.json`.
     """

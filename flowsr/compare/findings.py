@@ -180,15 +180,26 @@ def ranked(result: ComparisonResult, tested_on: str | None = None, trained_on: s
 
 
 def best_in_column(result: ComparisonResult, metric: str) -> set[str]:
-    """Names of the models that are best by a metric on the first data set, with those that tie with the best."""
+    """Names of the trained models that are best by a metric on the first data set, with those that tie with the best.
+
+    Where nothing is trained, of all models.
+    """
     home = result.home
     losses = {name: loss for name, loss in _losses(result, metric, home).items() if math.isfinite(loss)}
+    losses = {name: loss for name, loss in losses.items() if result.models[name].trained} or losses
     if not losses:
         return set()
     least = min(losses.values())
     texts = {name: number(result.mean(result.row(name, home), home, metric)) for name in losses}
     winner = texts[min(losses, key=losses.get)]
     return {name for name, loss in losses.items() if loss - least <= ROUNDING or texts[name] == winner}
+
+
+def ahead_of_all_trained(result: ComparisonResult, metric: str) -> set[str]:
+    """Names of the untrained models that no trained one matches by a metric on the first data set."""
+    losses = {name: loss for name, loss in _losses(result, metric, result.home).items() if math.isfinite(loss)}
+    trained = [loss for name, loss in losses.items() if result.models[name].trained]
+    return {name for name, loss in losses.items() if trained and loss < min(trained) - ROUNDING}
 
 
 def shown_references(result: ComparisonResult) -> list[str]:

@@ -1,7 +1,7 @@
 """A comparison as tables: on the screen, in Markdown, as CSV, as JSON, and as the card of one model's weights.
 
 All are one sheet: a line per model, best first; what it costs, how it stands against the references, what was measured.
-An experiment's has the truth too, no intervals where there is one seed, and the best of each column marked.
+An experiment's has the truth too, no intervals where there is one seed, and the best network of each column marked.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def screen_table(result: ComparisonResult) -> Table:
 def markdown_table(result: ComparisonResult) -> str:
     """Every metric as Markdown.
 
-    Of an experiment mean and standard deviation over snapshots, the best of each column bold; of a study one table per
+    Of an experiment mean and deviation over snapshots, the best network of each column bold; of a study one table per
     data set with differences and their intervals, learning curves, and what was found.
     """
     if result.single:
@@ -270,7 +270,7 @@ def _words(result: ComparisonResult, tested_on: str, trained_on: str, brief: boo
         title = f"{result.name or 'Comparison'}: {coarse} to {fine} ({data.operator}), {snapshots}"
         known = data.cutoff_wavenumber is not None
         cutoff = f"k_c = {data.cutoff_wavenumber:.3g}, the end of the coarse grid. " if known else ""
-        return title, f"{cutoff}Green: best, or nearest to the truth." if brief else ""
+        return title, f"{cutoff}Green: best network, or the nearest to the truth." if brief else ""
     label, percent = result.metrics[rank_by].label, f"{100 * result.rules.confidence:g} %"
     if brief:
         return f"{result.name}: {coarse} to {fine} on {data.label}", (

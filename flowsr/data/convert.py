@@ -1,5 +1,8 @@
 """From any layout that flowsr reads to Zarr, HDF5 (flowsr's, JHTDB's or The Well's), NetCDF 4 or VTK for ParaView.
 
+A series of snapshots for ParaView, ``.pvd``, is one VTK file a snapshot, with vorticity and Q beside the velocity
+(:mod:`flowsr.data.series`).
+
 What is written appears whole or not at all, and only of a source that did not change meanwhile. A conversion that was
 killed is resumed: every finished piece has a marker with its sha256 (:class:`flowsr.files.Partial`), is read back
 before it is believed, and all of them, attributes and coordinates are read back once more at the end. The Zarr output
@@ -82,6 +85,8 @@ class Target(ABC):
 #: Name of an output layout to the class that fills it; ``zarr`` is written by :mod:`flowsr.data.store`.
 TARGETS: Registry[type[Target]] = Registry("output layout")
 SUFFIXES = {".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5", ".nc": "netcdf", ".vti": "vtk", ".vtr": "vtk"}
+#: Of a file that lists the VTK files of a series.
+SERIES = ".pvd"
 
 
 def convert(
@@ -106,7 +111,8 @@ def convert(
     Args:
         source, options, stated: as :func:`flowsr.data.open_field` takes them.
         target: what to write.
-        layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; default: by the target's suffix.
+        layout: ``zarr``, ``hdf5``, ``jhtdb``, ``well``, ``netcdf`` or ``vtk``; default: by the target's suffix, which
+            may also be ``.pvd``.
         chunk, shard: cells along the sides of a Zarr store's chunks and files.
         fresh: start over, and replace a target that is there.
         lossy: leave out the variables that the layout cannot hold.
@@ -121,18 +127,23 @@ def convert(
             ``lossy``, cannot hold all fields, or bytes that do not read back as they were written.
     """
     target = Path(target)
-    layout = layout or SUFFIXES.get(target.suffix)
+    series = layout is None and target.suffix == SERIES
+    layout = "vtk" if series else layout or SUFFIXES.get(target.suffix)
     if layout is None:
-        expected = f"one of zarr, {', '.join(TARGETS)}, or one of {list(SUFFIXES)}"
+        expected = f"one of zarr, {', '.join(TARGETS)}, or one of {[*SUFFIXES, SERIES]}"
         raise FlowsrError("which layout?", file=target, expected=expected)
     options = read_options(options, stated)
     dataset = open_field(source, options)
     if layout != "zarr":
         dataset = _held(dataset, TARGETS[layout], target, lossy)
-    snapshots = [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
     content = Content(Path(source), options.group, options.run)
     decides = json.dumps([content.checksums, options.declared()])
+    if series:
+        from flowsr.data.series import write_series
+
+        return write_series(dataset, target, decides, content, fresh=fresh, progress=progress)
     if layout == "zarr":
+        snapshots = _snapshots(dataset)
         with create_store(target, dataset, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:
             boxes = [] if store.published else [(*piece, box) for piece in snapshots for box in store.boxes(piece[0])]
             copy = functools.partial(copy_boxes, Path(source), options, target)
@@ -145,7 +156,30 @@ def convert(
                     store.write(name, dataset[name].values[time], time=time)
             content.refuse_changed()
             return store.publish()
-    chosen, partial = TARGETS[layout], Partial(target)
+    return write_file(dataset, target, TARGETS[layout], decides, content, fresh=fresh, progress=progress)
+
+
+def write_file(
+    dataset: xr.Dataset,
+    target: Path,
+    chosen: type[Target],
+    decides: str,
+    content: Content | None = None,
+    *,
+    fresh: bool = False,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write a dataset as one file, piece by piece, whole or not at all; one that was killed is resumed.
+
+    Args:
+        chosen: fills the file.
+        decides: text of what decides its content, beside what the dataset says of itself.
+        content: of its source, which must not change meanwhile.
+
+    Raises:
+        FlowsrError: a target that is there, a source that changed, bytes that do not read back as they were written.
+    """
+    partial = Partial(target)
     _refuse_there(target, fresh)
     file = chosen(partial.folder / target.name, dataset, target)
     plan = _plan(dataset, chosen, decides)
@@ -161,13 +195,19 @@ def convert(
         partial.begin(plan, lay_down, file.digest, fresh=fresh, discard_other=True)
     try:
         _refuse_there(target, fresh)  # another process may have published it while this one came to its lock
-        _fill(file, partial, [(*piece, slab) for piece in snapshots for slab in _slabs(dataset[piece[0]])], progress)
-        content.refuse_changed()
+        pieces = [(*piece, slab) for piece in _snapshots(dataset) for slab in _slabs(dataset[piece[0]])]
+        _fill(file, partial, pieces, progress)
+        if content is not None:
+            content.refuse_changed()
         partial.publish(file.path)
     finally:
         partial.release()
     progress(1.0, target.name)
     return target
+
+
+def _snapshots(dataset: xr.Dataset) -> list[tuple[str, int]]:
+    return [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
 
 
 def _held(dataset: xr.Dataset, chosen: type[Target], target: Path, lossy: bool) -> xr.Dataset:

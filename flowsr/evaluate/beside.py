@@ -53,6 +53,7 @@ class MetricsBeside:
         )
         attrs = {"file": plan.target.name, "variable": plan.variable, "input": plan.source.name}
         attrs["model"] = plan.attrs["provenance"]["model"]
+        attrs["home"] = plan.attrs["provenance"].get("home")
         truth = None if self.truth is None else Field(self.truth, ReadOptions(group=self.truth_group), plan.variable)
         coarse = Field(plan.source, plan.options, plan.variable, plan.targets)
         return held_against(Evaluation(how, plan.times, attrs=attrs), truth, coarse)

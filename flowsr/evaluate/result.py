@@ -188,7 +188,27 @@ def metrics_lines(dataset: xr.Dataset) -> list[str]:
         + f"  {row[-1]}"
         for row in shown
     ]  # fmt: skip
-    return [line.rstrip() for line in lines] + [f"({note})" for note in dataset.attrs.get("notes", [])]
+    return [
+        *(line.rstrip() for line in lines),
+        *(f"({note})" for note in dataset.attrs.get("notes", [])),
+        *home_lines(dataset.attrs),
+    ]
+
+
+def home_lines(attrs: Mapping[str, Any]) -> list[str]:
+    """Whether to believe it, a line each: what of the input is not like the fields that the model was trained on.
+
+    Args:
+        attrs: of a dataset of metrics; ``home`` is a :class:`flowsr.models.home.Verdict` as JSON has it, where one was
+            made.
+    """
+    home = attrs.get("home")
+    if not home:
+        return []
+    lines = [f"not at home: {each['line']}" for each in home["findings"]]
+    if not lines and home["snapshots"]:
+        lines = ["at home: the input is like the fields that the model was trained on"]
+    return lines + [f"not compared: {what}" for what in home["unknown"]]
 
 
 def read_metrics(store: Path) -> xr.Dataset | None:

@@ -145,6 +145,8 @@ def render_report(
         result=result,
         single=single,
         title=f"{size_text(result.data[home].coarse_shape)} to {size_text(result.data[home].fine_shape)}",
+        headline=_headline(result),
+        files=_files(result),
         budget=_budget(result),
         # Escaped, leads and lags in bold.
         verdict=[
@@ -218,6 +220,38 @@ def _study_facts(result: ComparisonResult) -> list[tuple[str, str]]:
     return [*facts, ("Training in all", f"{seconds / 60:.0f} processor minutes")] if seconds else facts
 
 
+def _headline(result: ComparisonResult) -> tuple[str, str]:
+    """The one number, and the sentence that says what it is."""
+    if result.single:
+        found = sorted(findings.leads(result, NRMSE), key=lambda lead: lead.value)
+        if not found:
+            return str(len(result.models)), "models are compared here; none of them was trained."
+        lead, labels = found[0], {name: model.label for name, model in result.models.items()}
+        rival = f"the best interpolation, {labels[lead.rival]} ({number(lead.rival_value)})"
+        stands = f"{lead} of {rival}" if "ahead" in str(lead) else f"{lead} {rival}"
+        return number(lead.value), f"is the error (NRMSE) of {labels[lead.network]}, the best network here: {stands}."
+    home, metric, names = result.home, result.rules.rank_by, ranked(result)
+    best = next((name for name in names if result.models[name].trained), None)
+    if metric is None or best is None:
+        return str(len(result.models)), f"models are compared on {result.data[home].label}; none of them was trained."
+    row, label, of = result.row(best, home), result.models[best].label, result.metrics[metric].label
+    for reference in findings.shown_references(result):
+        found = compared(result, row, reference, home, metric)
+        if found is not None and found.percent is not None:
+            text, _, interval = findings.interval_text(found.interval, found.percent).replace("-", "−").partition(" ")
+            about = f"{of} of {label}, the best network on {result.data[home].label}, against"
+            return f"{text} %", f"{about} {reference_label(result, reference)}, {interval}: {found.verdict}."
+    mean = score(result, row, home, metric)
+    return number(mean and mean.interval.estimate), f"is the {of} of {label}, the best network here."
+
+
+def _files(result: ComparisonResult) -> dict[str, str]:
+    """What lies beside the page, by its name."""
+    tables = {"table": "compare/table.csv", "table as Markdown": "compare/table.md"}
+    tables["every value of every snapshot"] = "compare/tidy.csv"
+    return tables if result.single else {**tables, "differences": "compare/differences.csv"}
+
+
 def _budget(result: ComparisonResult) -> str:
     budget = result.rules.budget
     if budget is None:
@@ -237,12 +271,13 @@ def experiment_block(result: ComparisonResult, looks: Mapping[str, ModelLook]) -
     """Every metric, then parameters and seconds per snapshot; models in order, the truth last, the best marked."""
     data, metrics = result.data[result.home], result.metrics
     best = {key: findings.best_in_column(result, key) for key in metrics}
+    beyond = {key: findings.ahead_of_all_trained(result, key) for key in metrics}
     heads = [Head.of(metric) for metric in metrics.values()]
     heads.append(Head("Parameters", source="Numbers fitted to the training data."))
     heads.append(Head("Time", "s", source="Wall time to upscale one snapshot on the machine of this run."))
     lines = []
     for name, look in looks.items():
-        cells = [_mean(values_of(result, name, key), name in best[key]) for key in metrics]
+        cells = [_mean(values_of(result, name, key), name in best[key], name in beyond[key]) for key in metrics]
         model = result.models[name]
         lines.append(_line(look, [*cells, Cell(count(model.parameters)), Cell(number(model.seconds, 2))]))
     own = [result.by_snapshot(Row(TRUTH), result.home, key).ravel() for key in metrics]
@@ -250,16 +285,25 @@ def experiment_block(result: ComparisonResult, looks: Mapping[str, ModelLook]) -
         cells = [*(_mean(values, False) for values in own), Cell("–"), Cell("–")]
         lines.append(Line("Truth", "#000000", "truth", tuple(cells)))
     spread = ", and under them the standard deviation from one snapshot to the next" if data.snapshots > 1 else ""
-    note = f"Means over {many(data.snapshots, 'held-out snapshot')}{spread}. The best of each column is marked."
+    note = f"Means over {many(data.snapshots, 'held-out snapshot')}{spread}. "
+    note += (
+        f"The best {'network' if any(model.trained for model in result.models.values()) else 'model'} of each column "
+    )
+    note += "is marked, and an interpolation that is ahead of every network is underlined."
     return Block("The numbers", note, tuple(heads), tuple(lines))
 
 
-def _mean(values: np.ndarray, best: bool) -> Cell:
+def _mean(values: np.ndarray, best: bool, beyond: bool = False) -> Cell:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return Cell("–")
     spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else 0.0
-    return Cell(number(finite_mean(values)), f"± {number(spread, 2)}" if spread else "", "best" if best else "", best)
+    return Cell(
+        number(finite_mean(values)),
+        f"± {number(spread, 2)}" if spread else "",
+        "best" if best else "beyond" if beyond else "",
+        best,
+    )
 
 
 def _study_blocks(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> list[Block]:
@@ -337,8 +381,7 @@ def _slices(plane: SliceSet, result: ComparisonResult, looks: Mapping[str, Model
         "they made of it, and the truth, all on one colour scale. Below: model minus truth, on a scale of their own."
     )
     alt = f"Slices of {plane.label.lower()}: coarse input, {listed}, truth; r.m.s. errors on the plane: {errors}."
-    photo = html.png_bytes(slices_figure(plane, dict(looks), names), 170, SLICE_BYTES)
-    return Picture(alt, caption, photo=html.data_address(photo))
+    return html.photographed(slices_figure(plane, dict(looks), names), 170, SLICE_BYTES, alt, caption)
 
 
 def _scores(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Picture | None:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from flowsr.compare import findings
 from flowsr.files import write_bytes_atomic, write_text_atomic
-from flowsr.report.style import RC, with_subscripts
+from flowsr.report.style import DARK, RC, darken, on_any_page, with_subscripts
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,16 @@ class HowMade:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure ready for the page: drawing (SVG element) or photo (``data:`` address), alternative text, caption."""
+    """A figure ready for the page: drawing (SVG element) or photo (``data:`` address), alternative text, caption.
+
+    A drawing follows the page from light to dark; a photo has another for the dark one.
+    """
 
     alt: str
     caption: Markup | str
     drawing: Markup | None = None
     photo: str | None = None
+    dark_photo: str | None = None
     wide: bool = True
 
 
@@ -69,16 +73,25 @@ def drawn(figure: Figure, name: str, alt: str, caption: str | Markup, wide: bool
     return Picture(alt=alt, caption=caption, drawing=svg_markup(figure, name), wide=wide)
 
 
+def photographed(figure: Figure, dots_per_inch: int, limit: int, alt: str, caption: str | Markup) -> Picture:
+    """A figure as a photo, for light pages and for dark ones, of ``limit`` bytes each if 256 colours do for it."""
+    light = data_address(png_bytes(figure, dots_per_inch, limit))
+    darken(figure)
+    dark = data_address(png_bytes(figure, dots_per_inch, limit, facecolor=DARK["#ffffff"]))
+    return Picture(alt=alt, caption=caption, photo=light, dark_photo=dark)
+
+
 def rendered(template: str, **values: Any) -> str:
     """A page from a file in ``flowsr/report/templates`` and the names that it uses; a missing one is an error."""
-    return _environment().get_template(template).render(**values)
+    dark = "; ".join(f"--f{colour[1:]}: {instead}" for colour, instead in DARK.items())
+    return _environment().get_template(template).render(dark_figures=dark, **values)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=PackageLoader("flowsr.report"), **options)
-    environment.filters |= {"subscripts": with_subscripts, "number": number}
+    environment.filters |= {"subscripts": with_subscripts, "number": number, "on_any_page": on_any_page}
     return environment
 
 
@@ -93,25 +106,27 @@ def svg_markup(figure: Figure, name: str) -> Markup:
     """The figure as an SVG element for a page.
 
     Identifiers are prefixed with ``name``, so that several drawings can share a page; comments, metadata, the document
-    type and name spaces (HTML knows them) are dropped, so that nothing in it looks like an address. The same figure
-    gives the same text. ``name``, of letters, digits and dashes, is unique in the page.
+    type and name spaces (HTML knows them) are dropped, so that nothing in it looks like an address. Its background is
+    the page's, and the colours of :data:`flowsr.report.style.DARK` follow the page. The same figure gives the same
+    text. ``name``, of letters, digits and dashes, is unique in the page.
     """
     unsaid = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    text = _saved(figure, format="svg", metadata=unsaid).decode("utf-8")
+    text = _saved(figure, format="svg", metadata=unsaid, facecolor="none").decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"(<!--.*?-->|<style[^>]*>.*?</style>|<metadata>.*?</metadata>)\s*", "", text, flags=re.S)
     text = re.sub(r"\sxmlns(:\w+)?=\"[^\"]*\"", "", text)
     used = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", text))
     text = re.sub(r"\sid=\"([^\"]*)\"", lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r"(href=\"|url\()#", rf"\1#{name}-", text)
+    text = re.sub(r"((?:fill|stroke): )(#[0-9a-f]{6})\b", lambda m: m[1] + on_any_page(m[2]), text)
     head = r'<svg \1 aria-hidden="true" focusable="false">'
     text = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", head, text, count=1)
     return Markup(re.sub(r"\n\s*", "\n", text).strip())
 
 
-def png_bytes(figure: Figure, dots_per_inch: int = 180, limit: int | None = None) -> bytes:
+def png_bytes(figure: Figure, dots_per_inch: int = 180, limit: int | None = None, facecolor: str = "white") -> bytes:
     """The figure as PNG, in 256 colours of its own where full colour would exceed ``limit`` bytes."""
-    png = _saved(figure, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    png = _saved(figure, format="png", dpi=dots_per_inch, metadata={"Software": None}, facecolor=facecolor)
     if limit is None or len(png) <= limit:
         return png
     reduced = io.BytesIO()

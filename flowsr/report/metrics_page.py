@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowsr.evaluate.result import INPUT, OUTPUT, TRUTH, Plane, as_json, metrics_table, write_dataset
+from flowsr.evaluate.result import INPUT, OUTPUT, TRUTH, Plane, as_json, home_lines, metrics_table, write_dataset
 from flowsr.files import write_text_atomic
-from flowsr.report.html import HowMade, Picture, data_address, number, png_bytes, rendered, size_text
+from flowsr.report.html import HowMade, Picture, number, photographed, rendered, size_text
 from flowsr.report.html import drawn as drawing
 from flowsr.report.style import FAINT, SIGNED_MAP, TRUTH_COLOUR, plain, styled, typeset, with_unit
 
@@ -46,6 +47,8 @@ def render_metrics(dataset: xr.Dataset, planes: Sequence[Plane] = (), how_made: 
     return rendered(
         "metrics.html",
         name=attrs.get("file", ""),
+        headline=_headline(table),
+        home=home_lines(attrs),
         facts=facts,
         fields=fields,
         rows=rows,
@@ -55,6 +58,26 @@ def render_metrics(dataset: xr.Dataset, planes: Sequence[Plane] = (), how_made: 
     )
 
 
+def _headline(table: pd.DataFrame) -> tuple[str, str]:
+    """The one number, and the sentence that says what it is: the error where the truth is known, or the consistency."""
+    rows = {row["key"]: row for row in table.to_dict("records")}
+
+    def value(key: str, field: str) -> float:
+        found = rows.get(key, {}).get(field)
+        return np.nan if found is None else float(found)
+
+    if np.isfinite(error := value("nrmse", OUTPUT)):
+        return number(error), "is the error over the truth (NRMSE), mean over the snapshots."
+    energy, given = value("energy", OUTPUT), value("energy", INPUT)
+    if given > 0 and np.isfinite(energy):
+        return number(energy / given), "times the kinetic energy of its input: what scales that the input lacks add."
+    first = next((row for row in rows.values() if np.isfinite(value(row["key"], OUTPUT))), None)
+    if first is None:
+        return "–", "No number could be measured of this field."
+    unit = f" {first['unit']}" if first["unit"] != "1" else ""
+    return f"{number(value(first['key'], OUTPUT))}{unit}", f"{first['metric']}, mean over the snapshots."
+
+
 def _slices(planes: Sequence[Plane]) -> Picture | None:
     if not planes:
         return None
@@ -62,7 +85,7 @@ def _slices(planes: Sequence[Plane]) -> Picture | None:
     fields = list(dict.fromkeys(plane.field for plane in planes))
     alt = f"Slices through {', '.join(fields)}"
     caption = f"Slices at {planes[0].where}, one colour scale a row: {', '.join(fields)}."
-    return Picture(alt=alt, caption=caption, photo=data_address(png_bytes(figure, 110, 600_000)))
+    return photographed(figure, 110, 600_000, alt, caption)
 
 
 @styled

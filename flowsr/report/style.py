@@ -11,11 +11,14 @@ import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 from flowsr.compare.result import Model
 
@@ -28,6 +31,7 @@ RC = {
     "axes.linewidth": 0.8,
     "axes.edgecolor": "#333333",
     "axes.axisbelow": True,
+    "axes.facecolor": "none",
     "axes.unicode_minus": True,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
@@ -50,6 +54,31 @@ RC = {
     "svg.hashsalt": "flowsr",
     "path.simplify": True,
 }
+
+#: Colours of figures that a dark page shows in another: what they are there. All others stay, such as those of maps.
+DARK = {
+    "#000000": "#f1efe9",
+    "#1d1d1f": "#e9e7e2",
+    "#222222": "#e4e2dc",
+    "#333333": "#cfcdc7",
+    "#555555": "#b5b3ad",
+    "#5e5e5e": "#b0aeaa",
+    "#7d7d7d": "#9c9a96",
+    "#bbbbbb": "#55565b",
+    "#cccccc": "#55565b",
+    "#d4d4d4": "#494a50",
+    "#d9d9d9": "#494a50",
+    "#dddddd": "#404147",
+    "#e6e6e6": "#36373c",
+    "#ececec": "#303136",
+    "#f4f1ea": "#2b2c31",
+    "#ffffff": "#202226",
+    "#0072b2": "#4aa5df",
+    "#882255": "#e08ab2",
+    "#332288": "#a89df2",
+}
+#: Text on the cells of a map, which are the same on any page.
+ON_DARK, ON_LIGHT = "#fefefe", "#212121"
 
 TRUTH_COLOUR = "#000000"
 INK = "#222222"
@@ -153,6 +182,30 @@ def with_subscripts(label: str) -> Markup:
 def with_unit(label: str, unit: str | None) -> str:
     """``label`` followed by its unit in brackets; dimensionless quantities (unit ``1`` or empty) get none."""
     return f"{label} [{plain(unit)}]" if unit and unit != "1" else label
+
+
+def on_any_page(colour: str) -> str:
+    """A colour as a page names it: the one that :data:`DARK` has for it where the reader wants a dark page."""
+    known = colour.lower()
+    return f"var(--f{known[1:]}, {known})" if known in DARK else colour
+
+
+def darken(figure: Figure) -> None:
+    """Change the colours of a figure to those of a dark page."""
+
+    def dark(colour: Any) -> str | None:
+        try:
+            return DARK.get(to_hex(colour)) if to_rgba(colour)[3] > 0 else None
+        except ValueError:  # "none", or a colour an element
+            return None
+
+    boxes = [text.get_bbox_patch() for text in figure.findobj(Text)]  # of which figures do not know
+    for artist in [*figure.findobj(), *filter(None, boxes)]:
+        for part in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            read, write = getattr(artist, f"get_{part}", None), getattr(artist, f"set_{part}", None)
+            if read and write and (colour := dark(read())):
+                write(colour)
+    figure.set_facecolor(DARK["#ffffff"])
 
 
 def without_mathematics(text: str) -> str:

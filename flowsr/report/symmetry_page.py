@@ -40,6 +40,7 @@ def render_symmetry_report(discovery: Discovery, how_made: HowMade | None = None
     return rendered(
         "symmetry.html",
         name=name or discovery.variable,
+        headline=_headline(discovery),
         title=_title(surviving.schoenflies),
         task=_TASKS[discovery.task],
         sentences=discovery.sentences,
@@ -52,6 +53,13 @@ def render_symmetry_report(discovery: Discovery, how_made: HowMade | None = None
         how=how_made or HowMade(),
         **_pictures(discovery),
     )
+
+
+def _headline(discovery: Discovery) -> tuple[str, str]:
+    """The one number, and the sentence that says what it is."""
+    surviving, p = discovery.surviving, discovery.p
+    sure = "" if p is None else f"; of data with this symmetry, {100 * p:.0f} % depart from it as far"
+    return f"{surviving.order} of 48", f"rotations and reflections of the cube survive: {surviving.name}{sure}."
 
 
 def _title(symbol: str) -> Markup:
@@ -85,8 +93,8 @@ def _diagram(subgroup: Subgroup, name: str) -> Picture:
     caption = (
         f"The point group {subgroup.label} in stereographic projection, seen along {axis}. A point in general position "
         "and all that the group makes of it: dots lie above the plane of the paper, rings below it, orange ones have "
-        "the other hand. What is drawn in blue and black is a symmetry of the data; what is grey the cube has and the "
-        "data have lost."
+        "the other hand. What is drawn in blue, or filled, is a symmetry of the data; what is grey the cube "
+        "has and the data have lost."
     )
     alt = f"Stereographic diagram of {subgroup.label}, order {subgroup.order}"
     return drawn(point_group_figure(subgroup), f"group-{name}", alt, caption, wide=False)
@@ -124,9 +132,8 @@ def _pictures(discovery: Discovery) -> dict[str, Picture | None]:
         "irreps",
         f"Bar chart of power per irrep; broken: {broken or 'none'}",
         "How the relaxed weights, as a function on the 48 elements, divide among the irreps of the cubic group. Each "
-        "weight began at the same value, which is A1g alone. Grey: what chance would do, from data turned at random, "
-        "with its mean as a line; black line: the central 90 % over resamples of the snapshots. An irrep is called "
-        "broken only above chance.",
+        "weight began at the same value, which is A1g alone. Grey band: what chance does, in 95 % of data turned at "
+        "random; a bar that ends inside it is no finding. Thin line: the central 90 % over resamples of the snapshots.",
         wide=False,
     )
     pictures["weights"] = drawn(
@@ -143,7 +150,8 @@ def _pictures(discovery: Discovery) -> dict[str, Picture | None]:
         "elements",
         "Bar chart of equivariance error per element",
         "By how much the trained network's answer to a turned input differs from the turned answer, for each element. "
-        "Grey: the same where chance alone has relaxed the weights. Blue bars should not rise above it.",
+        "Grey band: the same where chance alone has relaxed the weights, up to 95 % of it; a bar that ends inside it "
+        "is no finding.",
     )
     if scales:
         pictures["scales"] = drawn(

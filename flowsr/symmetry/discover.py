@@ -325,7 +325,9 @@ def _equivariance_finding(trained: Sequence[Trained]) -> EquivarianceFinding:
     def over(members) -> ElementErrors:
         each = np.sqrt(np.mean(errors[:, list(members)] ** 2, axis=1))
         by_chance = None if null is None else float(np.sqrt(np.mean(null[:, list(members)] ** 2, axis=1)).mean())
-        return ElementErrors(float(each.mean()), float(each.std()), by_chance)
+        alike = [g for c in group.classes if set(members) & set(c) for g in c]
+        high = None if null is None else float(np.quantile(null[:, alike], 0.95))
+        return ElementErrors(float(each.mean()), float(each.std()), by_chance, high)
 
     per_shell = None
     if trained[0].shells is not None:

@@ -173,11 +173,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ElementErrors:
-    """An equivariance error: mean and standard deviation over seeds, and the mean under the null, if there is one."""
+    """An equivariance error: mean and standard deviation over seeds, and what the null makes of it, if there is one.
+
+    Args:
+        null, null_high: its mean under the null, and the 95th percentile over networks and the class.
+    """
 
     mean: float
     std: float
     null: float | None
+    null_high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from flowsr.compare import markdown_table, screen_table, verdict
-from flowsr.compare.findings import best_in_column, number, ranked
+from flowsr.compare.findings import ahead_of_all_trained, best_in_column, number, ranked
 from flowsr.compare.result import Metric
 from flowsr.metrics import METRICS
 from tests.compare.results import result, row
@@ -46,13 +46,17 @@ def test_best_follows_what_better_means():
     made = comparison()
     assert best_in_column(made, "nrmse") == {"relaxed"}
     assert best_in_column(made, "derivative_skewness") == {"relaxed"}
-    assert best_in_column(made, "energy") == {"spectral"}
-    assert best_in_column(made, "equivariance_error") == {"trilinear", "spectral"}  # both are exact
+    assert best_in_column(made, "equivariance_error") == {"relaxed"}  # of what was trained
+    assert best_in_column(made, "energy") == {"spectral"}  # the network has none
+    assert ahead_of_all_trained(made, "equivariance_error") == {"trilinear", "spectral"}
+    assert ahead_of_all_trained(made, "nrmse") == ahead_of_all_trained(made, "energy") == set()
     assert best_in_column(comparison({**LABELS, "nrmse": Metric("NRMSE")}), "nrmse") == set()
 
 
 def test_values_that_print_alike_share_the_first_place():
-    assert best_in_column(comparison(spectral=0.20001), "nrmse") == {"relaxed", "spectral"}
+    untrained = comparison(spectral=0.40001, relaxed=float("nan"))
+    assert best_in_column(untrained, "nrmse") == {"trilinear", "spectral"}
+    assert best_in_column(comparison(spectral=0.20001), "nrmse") == {"relaxed"}
 
 
 def render(table, width):

@@ -12,6 +12,7 @@ from jinja2 import UndefinedError
 from flowsr.compare.result import TRUTH, CurveKind
 from flowsr.report import HowMade, RelaxedWeights, render_report, write_report
 from flowsr.report.comparison_page import study_how_made
+from flowsr.report.style import ON_LIGHT
 from tests.report import synthetic
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -75,7 +76,8 @@ def assert_self_contained(text):
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}:
-                assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:80])
+                beside = tag == "a" and re.fullmatch(r"[\w./-]+\.(csv|md|json)", value)  # a file that lies there
+                assert beside or value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:80])
             if name in {"style", "clip-path", "fill", "stroke", "filter", "mask"}:
                 assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", value or ""))
     style = "".join(re.findall(r"<style>(.*?)</style>", text, flags=re.S))
@@ -107,6 +109,39 @@ def test_every_model_metric_and_section_is_there(page):
         assert fact in page.text
     for made in ("flowsr run configs/demo.yaml", "2.13.0", "9f" * 32, "max_epochs: 20", "CPU, 2 threads"):
         assert made in page.text
+
+
+def test_the_page_begins_with_one_number_and_one_sentence(page, text):
+    body = text[text.index("<body>") :]
+    assert body.index('class="headline"') < body.index("<h1>")
+    compared = synthetic.comparison()
+    error = compared.mean(compared.row("relaxed", compared.home), compared.home, "nrmse")
+    assert f"<b>{error:.3f}</b>" in body and "is the error (NRMSE) of Relaxed octahedral, the best network" in page.text
+
+
+def test_tables_lie_beside_the_page(page):
+    assert {"compare/table.csv", "compare/table.md", "compare/tidy.csv"} <= {a.get("href") for a in page.every("a")}
+
+
+def test_a_dark_page_has_dark_figures(text, page):
+    """Every colour of a drawing that would drown on a dark page is one that follows; a photo has a second rendering."""
+    drawn = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.S))
+    fixed = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn))
+    dark = re.search(r"@media screen and \(prefers-color-scheme: dark\) \{ :root \{(.*?)\}", text)[1]
+    followed = re.findall(r"var\(--f([0-9a-f]{6}), #([0-9a-f]{6})\)", drawn)
+    assert followed and all(name == light and f"--f{name}: #" in dark for name, light in followed)
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        return sum(
+            w * (p / 12.92 if p <= 0.04 else ((p + 0.055) / 1.055) ** 2.4)
+            for w, p in zip((0.2126, 0.7152, 0.0722), parts)
+        )
+
+    card = luminance("#202226")
+    assert all((luminance(colour) + 0.05) / (card + 0.05) > 3 for colour in fixed - {ON_LIGHT})  # on cells of a map
+    assert len(page.every("source")) == len(page.every("img"))
+    assert all("dark" in source["media"] for source in page.every("source"))
 
 
 def test_figures_are_numbered_and_described(page):

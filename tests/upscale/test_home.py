@@ -1,5 +1,6 @@
 """What upscaling says of a field that the model does not know, and which model it takes where none is named."""
 
+import json
 import logging
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ import torch
 
 from flowsr.data import grid_of, open_field
 from flowsr.errors import FlowsrError
+from flowsr.evaluate import MetricsBeside, metrics_lines, read_metrics
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, checkpoint, save_model
 from flowsr.models.home import Home, ranges_of, traits_of
+from flowsr.report.metrics_page import write_metrics
 from flowsr.upscale import upscale_store
 from tests.data.fields import random_field, store_field
 
@@ -65,6 +68,14 @@ def test_another_field_is_said_a_line_each_and_refused_when_strict(tmp_path, cap
         "not at home: the field was made coarse by spectral_cutoff, the model is for block_mean"
     ]
     assert provenance(target)["home"]["findings"][0]["what"] == "operator"
+    beside = MetricsBeside(("energy",), write=write_metrics)
+    report = upscale_store(source, model, tmp_path / "seen.zarr", observers=[beside]) / "report"
+    line = "the field was made coarse by spectral_cutoff, the model is for block_mean"
+    found = json.loads((report / "metrics.json").read_text())["home"]["findings"]
+    assert [finding["line"] for finding in found] == [line]
+    page = (report / "report.html").read_text()
+    assert f"not at home: {line}" in page and '<a href="metrics.json">' in page
+    assert f"not at home: {line}" in metrics_lines(read_metrics(report.parent))
     with pytest.raises(FlowsrError, match="not for this field") as told:
         upscale_store(source, model, tmp_path / "other.zarr", strict=True)
     assert "spectral_cutoff" in told.value.found and not (tmp_path / "other.zarr").exists()

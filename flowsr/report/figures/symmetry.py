@@ -50,13 +50,14 @@ def elements_figure(found: Discovery) -> Figure:
     figure = Figure(figsize=(_WIDTH, 3.5), constrained_layout=True)
     axes = figure.subplots()
     _element_bars(axes, found, *(100 * np.array([getattr(each, key) for each in entries]) for key in ("mean", "std")))
-    null, places = [entries[g].null for g in order], np.arange(len(order))
-    if all(each is not None for each in null):
-        axes.hlines(100 * np.array(null), places - 0.45, places + 0.45, color=FAINT, linewidth=1.6, zorder=4)
+    null, places = [entries[g].null_high or entries[g].null for g in order], np.arange(len(order))
+    chance = all(each is not None for each in null)
+    if chance:
+        axes.bar(places, 100 * np.array(null), width=1.0, color=CHANCE, linewidth=0, zorder=1)
     separate_classes(axes, _OH, labelled=True)
     name_elements(axes, _OH)
     axes.set_ylabel("equivariance\nerror [%]", fontsize=12)
-    _element_legend(axes, Line2D([], [], color=FAINT, label="data turned at random"))
+    _element_legend(axes, *([Patch(color=CHANCE, label="chance: data turned at random")] if chance else []))
     return figure
 
 
@@ -70,7 +71,7 @@ def _element_bars(axes: Axes, found: Discovery, mean: np.ndarray, spread: np.nda
     axes.set_xlim(-0.6, len(order) - 0.4)
 
 
-def _element_legend(axes: Axes, *more: Line2D) -> None:
+def _element_legend(axes: Axes, *more: Patch) -> None:
     handles = [Patch(color=KEPT, label="in the surviving group"), Patch(color=LOST, label="lost"), *more]
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1.13), "borderaxespad": 0}
     axes.legend(handles=handles, ncols=len(handles), fontsize=10.5, **place)
@@ -90,7 +91,6 @@ def irreps_figure(found: Discovery) -> Figure:
         if each.null_high:
             sides = [x - 0.42, x + 0.42]
             axes.fill_between(sides, floor, max(each.null_high, floor), color=CHANCE, linewidth=0, zorder=1)
-            axes.hlines(max(each.null_mean, floor), x - 0.42, x + 0.42, color=FAINT, linewidth=1.2, zorder=2)
         if each.power > floor:
             axes.bar(x, each.power - floor, 0.46, bottom=floor, color=LOST if each.broken else KEPT, zorder=3)
         if each.low is not None:

@@ -17,7 +17,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from flowsr.group import PointGroup, point_group, split_by_irrep
 from flowsr.report.figures.point_group import axis_digits
-from flowsr.report.style import FAINT, INK, SIGNED_MAP, panel_letter, plain, styled
+from flowsr.report.style import FAINT, INK, ON_DARK, ON_LIGHT, SIGNED_MAP, panel_letter, plain, styled
 
 _ROW = 0.4  # inches
 
@@ -189,7 +189,7 @@ def _draw_irreps(axes: Axes, group: str, weights: np.ndarray) -> None:
     for (row, column), share in np.ndenumerate(shares):
         dark = share > 0.6 * highest
         text = "0" if share < 5e-4 else f"{share:.2g}" if share < 10 else f"{share:.0f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=10, color="white" if dark else INK)
+        axes.text(column, row, text, ha="center", va="center", fontsize=10, color=ON_DARK if dark else ON_LIGHT)
     axes.set_xticks(range(len(irreps) - 1), [symbol_text(name) for name in irreps[1:]], fontsize=12.5)
     axes.set_yticks([])
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)

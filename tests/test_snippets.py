@@ -162,10 +162,11 @@ GRANTED = {
     "docs/simulation.md": lambda: {"grid": BOX},
     "docs/symmetry.md": lambda: dict(zip(("now", "later"), torch.randn(2, 4, 3, 6, 6, 6, dtype=torch.float64))),
 }
-QUICK = ("README.md", "docs/data.md", "docs/models.md")
+QUICK = ("README.md", "docs/data.md")
 SLOW = (
     "docs/doors.md",
     "docs/metrics.md",
+    "docs/models.md",
     "docs/simulation.md",
     "docs/symmetry.md",
     "docs/tracks.md",

@@ -141,7 +141,8 @@ def convert(
     if series:
         from flowsr.data.series import write_series
 
-        return write_series(dataset, target, decides, content, fresh=fresh, progress=progress)
+        write = functools.partial(write_file, chosen=TARGETS[layout])
+        return write_series(dataset, target, decides, content, write, fresh=fresh, progress=progress)
     if layout == "zarr":
         snapshots = _snapshots(dataset)
         with create_store(target, dataset, chunk=chunk, shard=shard, content=decides, fresh=fresh) as store:

@@ -7,6 +7,7 @@ out/out_0000.vti        .vtr where an axis is stretched
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -15,7 +16,6 @@ import torch
 import xarray as xr
 
 from flowsr.data.content import Content
-from flowsr.data.convert import TARGETS, write_file
 from flowsr.data.field import grid_of
 from flowsr.data.readers.lazy import Index, LazyArray
 from flowsr.errors import FlowsrError
@@ -28,7 +28,14 @@ RECORD = "series.json"
 
 
 def write_series(
-    dataset: xr.Dataset, target: Path, decides: str, content: Content, *, fresh: bool, progress: Progress = SILENT
+    dataset: xr.Dataset,
+    target: Path,
+    decides: str,
+    content: Content,
+    write: Callable[..., Path],
+    *,
+    fresh: bool,
+    progress: Progress = SILENT,
 ) -> Path:
     """Write every snapshot of a dataset as a VTK file, then the list of them; what was killed resumes.
 
@@ -37,6 +44,7 @@ def write_series(
         target: the ``.pvd`` to write; the files go into the folder of that name without the suffix.
         decides: text of what decides the content, beside what the dataset says of itself.
         content: of its source, which must not change meanwhile.
+        write: one dataset to one file (:func:`flowsr.data.convert.write_file`).
 
     Raises:
         FlowsrError: a target that is there, a folder of something else, or what :func:`flowsr.data.convert.write_file`
@@ -59,7 +67,7 @@ def write_series(
         snapshot = with_vorticity(dataset.isel(time=[number]))
         if fresh or not file.exists():
             part = progress.share(number / len(times), (number + 1) / len(times))
-            write_file(snapshot, file, TARGETS["vtk"], f"{decides} {number}", fresh=fresh, progress=part)
+            write(snapshot, file, decides=f"{decides} {number}", fresh=fresh, progress=part)
         name = quoteattr(f"{folder.name}/{file.name}")
         lines.append(f'  <DataSet timestep="{float(time)!r}" group="" part="0" file={name}/>')
     content.refuse_changed()

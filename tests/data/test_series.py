@@ -8,7 +8,6 @@ import pytest
 
 from flowsr.cli import main
 from flowsr.data import convert
-from flowsr.data import series as writing
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from tests.data.fields import random_field, store_field
@@ -74,7 +73,7 @@ def test_a_stretched_axis_between_walls_is_a_series_too(tmp_path):
 
 def test_a_killed_series_resumes_and_another_is_refused(tmp_path, monkeypatch):
     path, _, _ = taylor_green(tmp_path)
-    write, written = writing.write_file, []
+    write, written = COPY.write_file, []
 
     def once(dataset, target, *rest, **how):
         if written:
@@ -83,7 +82,7 @@ def test_a_killed_series_resumes_and_another_is_refused(tmp_path, monkeypatch):
         return write(dataset, target, *rest, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "write_file", once)
+        patch.setattr(COPY, "write_file", once)
         with pytest.raises(KeyboardInterrupt):
             convert(path, tmp_path / "out.pvd")
     assert not (tmp_path / "out.pvd").exists()

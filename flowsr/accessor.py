@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,7 @@ from xarray.backends import BackendEntrypoint
 
 from flowsr.data import degrade as coarsened
 from flowsr.data import grid_of, open_field
-from flowsr.data.field import validate
-from flowsr.data.open import ReadOptions
+from flowsr.data.open import ReadOptions, field_of
 from flowsr.data.store import create_store
 from flowsr.errors import missing_variable
 from flowsr.grid import Grid
@@ -51,14 +51,28 @@ class FlowsrBackend(BackendEntrypoint):
 
 @xr.register_dataset_accessor("flowsr")
 class Flowsr:
-    """What flowsr does to a dataset in its layout (:mod:`flowsr.data.field`), in memory or lazy.
+    """What flowsr does to a dataset, in memory or lazy.
+
+    >>> weather.flowsr.field(boundary=("open", "open", "wall")).flowsr.upscale("hit-x4")  # doctest: +SKIP
 
     Args:
-        dataset: velocity (time, component, x, y, z) with the attribute ``irreps``, and ``boundary`` on the dataset.
+        dataset: in flowsr's layout (:mod:`flowsr.data.field`), or any other that can be made so without asking
+            (:func:`flowsr.data.open.field_of`), with open sides.
     """
 
     def __init__(self, dataset: xr.Dataset):
-        self._dataset = dataset
+        self._given = dataset
+
+    def field(self, **stated: Any) -> xr.Dataset:
+        """The dataset in flowsr's layout, with what it does not say itself: boundary, units, irreps, lengths ...
+
+        As :func:`flowsr.data.open.field_of`, whose options these are.
+        """
+        return field_of(self._given, **stated)
+
+    @cached_property
+    def _dataset(self) -> xr.Dataset:
+        return field_of(self._given)
 
     @property
     def grid(self) -> Grid:
@@ -120,7 +134,6 @@ class Flowsr:
         return view_figure([ViewedField.of(array.isel(time=time), self.grid, "", self._dataset.attrs)])
 
     def _field(self, variable: str) -> xr.DataArray:
-        validate(self._dataset)
         if variable not in self._dataset:
             raise missing_variable(variable, self._dataset.data_vars)
         return self._dataset[variable]

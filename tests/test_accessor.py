@@ -80,3 +80,54 @@ def test_three_lines_upscale_a_field(store):
     coarse = open_field(store).flowsr.degrade(factor=2)
     fine = flowsr.upscale(coarse, flowsr.models.build_model("tricubic", flowsr.models.Task(2)))
     assert fine.velocity.shape == (2, 3, 16, 16, 16)
+
+
+def weather(times=2):
+    """A dataset as programs of the atmosphere leave it: u, v, w on lev, lat, lon, levels downwards, dates."""
+    field = random_field(Grid((8, 6, 4), (0.5, 0.5, 0.25)), np.arange(float(times)))
+    axes = {"lon": field.x.values, "lat": field.y.values, "lev": field.z.values[::-1]}
+    data = {
+        name: (("time", "lev", "lat", "lon"), field.velocity.values[:, number].transpose(0, 3, 2, 1)[:, ::-1])
+        for number, name in enumerate("uvw")
+    }
+    dates = np.datetime64("2024-01-01T00:00", "ns") + np.arange(times) * np.timedelta64(90, "s")
+    dataset = xr.Dataset(data, {**axes, "time": dates})
+    for name in "uvw":
+        dataset[name].attrs["units"] = "m/s"
+    return dataset, field
+
+
+def test_a_stranger_s_dataset_is_upscaled_as_it_is(caplog):
+    dataset, field = weather()
+    model = flowsr.models.build_model("trilinear", flowsr.models.Task(2))
+    open_sided = field.assign_attrs(boundary=["open"] * 3)
+    fine = dataset.flowsr.upscale(model)
+    np.testing.assert_array_equal(fine.velocity.values, flowsr.upscale(open_sided, model).velocity.values)
+    assert fine.time.values.tolist() == [0.0, 90.0] and fine.velocity.attrs["units"] == "m/s"
+    np.testing.assert_array_equal(model.upscale(dataset).velocity.values, fine.velocity.values)
+    assert dataset.flowsr.grid.shape == (8, 6, 4) and isinstance(fine.velocity.variable._data, np.ndarray)
+
+
+def test_what_a_stranger_s_dataset_leaves_unsaid_is_said():
+    dataset, field = weather(1)
+    periodic = dataset.flowsr.field(boundary=("periodic",) * 3)
+    np.testing.assert_array_equal(periodic.velocity.values, field.velocity.values)
+    spectrum = periodic.flowsr.spectrum()
+    np.testing.assert_allclose(spectrum.values, field.flowsr.spectrum().values, rtol=1e-6)
+    with pytest.raises(ValueError, match="periodic"):
+        dataset.flowsr.spectrum()
+    with pytest.raises(FlowsrError, match="boundary"):
+        periodic.flowsr.field(boundary=("wall",) * 3)
+    with pytest.raises(FlowsrError):
+        xr.Dataset({"t2m": (("lat", "lon"), np.zeros((3, 4)))}).flowsr.upscale(None)
+
+
+def test_a_lazy_stranger_s_dataset_stays_lazy():
+    pytest.importorskip("dask")
+    dataset, _ = weather()
+    model = flowsr.models.build_model("trilinear", flowsr.models.Task(2))
+    fine = dataset.chunk(lev=2).flowsr.upscale(model)
+    assert not isinstance(fine.velocity.variable._data, np.ndarray)
+    part = fine.velocity.isel(x=slice(2, 9), time=1).values
+    whole = dataset.flowsr.upscale(model).velocity.isel(x=slice(2, 9), time=1).values
+    np.testing.assert_array_equal(part, whole)

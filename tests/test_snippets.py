@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 import yaml
 
 from flowsr.cli import app, main
@@ -138,6 +139,9 @@ def files(tmp_path_factory):
     write_hdf5(fine, folder / "dns.h5")
     convert(folder / "coarse.h5", folder / "coarse.zarr")
     convert(folder / "coarse.h5", folder / "velocity_cutout.h5", layout="jhtdb", lossy=True)
+    values = {name: (("time", "lon", "lat", "lev"), coarse.velocity.values[:, n]) for n, name in enumerate("uvw")}
+    axes = dict(zip(("lon", "lat", "lev"), (coarse[axis].values for axis in "xyz")))
+    xr.Dataset(values, {**axes, "time": coarse.time.values}).to_netcdf(folder / "les.nc", engine="h5netcdf")
     demo = folder / "runs" / "demo"
     for name, options in {"relaxed": {}, "strict": {}, "cnn": {"width": 2}}.items():
         saved_model(demo / "train" / name, name, **options)

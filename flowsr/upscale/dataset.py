@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ import xarray as xr
 
 from flowsr import __version__
 from flowsr.data import grid_of
-from flowsr.data.field import axes_of, validate
+from flowsr.data.field import axes_of
+from flowsr.data.open import IN_MEMORY, field_of
 from flowsr.data.quality import BadValues, carries_missing
 from flowsr.data.readers.lazy import Index, LazyArray
 from flowsr.devices import resolve_device
@@ -22,8 +22,6 @@ from flowsr.models import ModelCard, Upscaler, load_model, read_card
 from flowsr.upscale.plan import check_verdict, choose_model, field_to_upscale, home_verdict, targets_of
 from flowsr.upscale.tiles import around, fine_slices, scales_for, tiles_in, upscale_tile, within
 
-#: Name of a dataset that has none, in errors.
-IN_MEMORY = Path("dataset")
 #: Coarse cells along the sides of a tile.
 TILE = 48
 
@@ -48,7 +46,8 @@ def upscale_dataset(
 
     Args:
         dataset: in the one layout (:mod:`flowsr.data.field`): dims time, component, x, y, z; ``irreps`` on the variable
-            and ``boundary`` on the dataset. ``dataset.flowsr.field(...)`` makes such a dataset of others.
+            and ``boundary`` on the dataset. Of any other :func:`flowsr.data.open.field_of` makes such a one, with open
+            sides; ``dataset.flowsr.field(boundary=...)`` does it with what only you know.
         model: a model, the folder or the name of one; None: the one of those that come with flowsr that fits.
         variable: of the dataset.
         factor: wanted, where no model is given.
@@ -64,7 +63,7 @@ def upscale_dataset(
     Raises:
         FlowsrError: a dataset or model that cannot be used, NaN, or a field that the model is not for.
     """
-    validate(dataset, IN_MEMORY)
+    dataset = field_of(dataset)
     if tile < 1:
         raise FlowsrError("a tile is at least 1", variable="tile", expected="1 or more", found=tile)
     chosen, card = None, getattr(model, "card", None)

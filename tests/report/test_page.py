@@ -15,7 +15,7 @@ from flowsr.report.comparison_page import study_how_made
 from flowsr.report.style import ON_LIGHT
 from tests.report import synthetic
 
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
 
 
 class Page(HTMLParser):

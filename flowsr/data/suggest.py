@@ -13,10 +13,11 @@ import h5py
 from flowsr.data.field import SPACE, VECTOR_DIMS, field_variables
 from flowsr.data.open import ReadOptions, open_field, read_options
 from flowsr.data.readers.assemble import Found
-from flowsr.data.readers.base import ASSUMED, recognized
+from flowsr.data.readers.base import recognized
 from flowsr.data.readers.described import contents_of
 from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.names import axis_of, velocity_among
+from flowsr.data.readers.order import ASSUMED
 from flowsr.data.readers.units import stated
 from flowsr.errors import FlowsrError, missing_file
 from flowsr.quarantine.hdf5 import items_of

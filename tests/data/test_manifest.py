@@ -68,8 +68,7 @@ def test_a_manifest_says_what_the_file_leaves_out(tmp_path):
         file["velocity"] = np.random.default_rng(0).normal(size=(2, 3, 4, 6, 8))
         for name, values in (("time", [0.0, 1.0]), ("x", x), ("y", y), ("z", z)):
             file[name] = values
-    with pytest.raises(FlowsrError, match="field type is not stated"):
-        open_field(tmp_path / "a.h5")
+    assert "boundary open/open/open, velocity.irreps 1o" in open_field(tmp_path / "a.h5").attrs["assumed"]
     found = open_field(write(tmp_path, files={"a": "a.h5"}))
     assert grid_of(found).boundary == GRID.boundary and found.attrs["viscosity"] == 0.01
     assert found["velocity"].attrs["irreps"] == "1o"

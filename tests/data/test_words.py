@@ -121,6 +121,60 @@ def test_names_of_axes():
     assert axis_of("distance", {"axis": "Y"}) == "y" and axis_of("q", {"standard_name": "altitude"}) == "z"
 
 
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [
+        ("velocity", ("time", "component", "x", "y", "z")),
+        ("U", ("time", "z", "y", "x", "vdim")),
+        ("wind", ("t", "lev", "lat", "lon", "dim_4")),
+        ("u", None),
+        ("velocity", None),
+    ],
+)
+def test_an_array_of_three_components_with_a_velocitys_name_is_one(tmp_path, name, dims):
+    known = [KNOWN.get(dim, dim) for dim in dims or ("time", "z", "y", "x", "component")]
+    order = [WHOLE.index(axis if axis in WHOLE else "component") for axis in known]
+    labels = ["w", "u", "v"]  # of which the file says so, whatever their dim is called
+    axes = {"time": np.array([0.0, 0.1]), **AXES}
+    if dims is None:
+        path = tmp_path / "a.h5"
+        with h5py.File(path, "w") as file:
+            for axis, values in axes.items():
+                file[axis] = values
+            file[name] = VELOCITY.transpose(order)
+    else:
+        stored = VELOCITY[:, [2, 0, 1]] if "component" in dims else VELOCITY
+        coords = {d: axes[a] for d, a in zip(dims, known) if a in axes} | {"component": labels}
+        dataset = xr.Dataset({name: (dims, stored.transpose(order))}, {k: v for k, v in coords.items() if k in dims})
+        path = saved(dataset, tmp_path)
+    found = open_field(path)
+    np.testing.assert_array_equal(found.velocity.values, VELOCITY)
+    assert "velocity.irreps 1o" in found.attrs["assumed"] and list(found.component.values) == ["u", "v", "w"]
+    assert found.velocity.attrs.get("stored_as", "velocity") == name
+
+
+def test_an_array_of_three_of_anything_else_is_left_to_say(tmp_path):
+    dataset = xr.Dataset({"species": (("time", "kind", "x", "y", "z"), VELOCITY)}, {"time": [0.0, 0.1], **AXES})
+    with pytest.raises(FlowsrError, match="--select kind=0"):
+        open_field(saved(dataset, tmp_path))
+    dataset = dataset.rename(species="magnetic_field", kind="component")
+    with pytest.raises(FlowsrError, match="--irreps magnetic_field=1o"):
+        open_field(saved(dataset, tmp_path, name="b"))
+    found = open_field(tmp_path / "b.nc", irreps={"magnetic_field": "1e"})
+    np.testing.assert_array_equal(found.magnetic_field.values, VELOCITY)
+
+
+def test_one_time_more_than_snapshots_is_left_out(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:  # as PDEBench has them
+        for axis, values in {"t": np.arange(3) * 0.05, **AXES}.items():
+            file[f"{axis}-coordinate"] = values
+        for number, name in enumerate(("Vx", "Vy", "Vz")):
+            file[name] = np.stack([0 * VELOCITY[:, number], VELOCITY[:, number]])
+    found = open_field(tmp_path / "a.h5", select={"sample": 1}, axes=("sample", "time", "x", "y", "z"))
+    np.testing.assert_array_equal(found.velocity.values, VELOCITY)
+    assert found.time.values.tolist() == [0.0, 0.05] and "its last of 3 times" in found.attrs["left_out"]
+
+
 def test_arrays_that_are_no_fields_are_listed_and_ignored(tmp_path):
     dataset = les(dims=("time", "k", "j", "i"))
     dataset["mask"] = (("k", "j", "i"), np.ones((5, 6, 8), "i1"))

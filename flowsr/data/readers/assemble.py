@@ -20,7 +20,8 @@ import xarray as xr
 from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, SPACE, VECTOR_DIMS
 from flowsr.data.readers.base import Request, assume
 from flowsr.data.readers.lazy import Centred, LazyArray, Stack, View
-from flowsr.data.readers.names import axis_of, bare, velocity_among
+from flowsr.data.readers.names import axis_of, bare, is_velocity, says_nothing, velocity_among
+from flowsr.data.readers.order import ASSUMED
 from flowsr.data.readers.units import Scaled, conversion, stated
 from flowsr.data.readers.words import other
 from flowsr.errors import FlowsrError, require
@@ -129,13 +130,20 @@ class _Assembly:
                 variable = self._variable(p, lengths, parts)
                 if variable is not None:
                     variables[p.name] = variable.isel({a: s for a, s in cells.items() if a in variable.dims})
+        vectors = [n for n, v in variables.items() if v.encoding.get(ASSUMED, {}).get("irreps") == "1o"]
+        if vectors:
+            coords.setdefault("component", xr.Variable(("component",), np.array(COMPONENTS)))
+        if len(vectors) == 1 and "velocity" not in variables and vectors[0] not in self.request.units:
+            variables = {"velocity" if n == vectors[0] else n: v for n, v in variables.items()}
+            variables["velocity"].attrs["stored_as"] = vectors[0]
         strangers = not any("irreps" in item.attrs for item in self.found.values())
         dataset = xr.Dataset(variables, coords=coords, attrs=dict(self.attrs))
         if not any(set(SPACE) <= set(array.dims) for array in dataset.data_vars.values()):
             self._refuse_all(dataset)
         for name in self.used:
             self.left_out.pop(name, None)
-        known = self.used | {*self.coords, *dataset.data_vars, *(p.name for p in parts)}
+        stored = {array.attrs.get("stored_as") for array in dataset.data_vars.values()}
+        known = self.used | stored | {*self.coords, *dataset.data_vars, *(p.name for p in parts)}
         for name in self.found.keys() - known:
             self.left_out.setdefault(name, f"{len(self.found[name].array.shape)} dims")
         if self.left_out:
@@ -211,7 +219,7 @@ class _Assembly:
             require(
                 len(fitting) <= 1, message, file=self.file, variable=name, expected=expected, found=found, hint=hint
             )
-            if fitting and self._claims(name) and fitting[0] != candidates:
+            if fitting and "irreps" in item.attrs and fitting[0] != candidates:
                 where = {"file": self.file, "variable": name, "expected": candidates, "found": fitting[0]}
                 hint = "--axes, or axes in a manifest, name them"
                 raise FlowsrError("dims are not in flowsr's order", **where, hint=hint)
@@ -237,10 +245,9 @@ class _Assembly:
         shape = item.array.shape
         if len(dims) == 1 and bare(name) == bare(dims[0]):
             return None  # the coordinate of its dim
+        unnamed = self._components_in(name, dims, shape)
         for dim, length in zip(dims, shape):
-            coordinate = self.found.get(dim)
-            own = dim in VECTOR_DIMS or dim.startswith("component_")  # of flowsr's names
-            axis = dim if own else axis_of(dim, coordinate.attrs if coordinate else None)
+            axis = "component" if dim == unnamed else self._axis_of(dim)
             if dim in self.request.select:
                 fixed[dim], axis = self._selected(name, dim, length), None
             elif axis is None and length == 1:
@@ -269,16 +276,34 @@ class _Assembly:
         if item.array.dtype.kind != "f" and not self._claims(name):
             self._leave(name, str(item.array.dtype))
             return None
-        if (
-            any(str(axis).startswith("component") for axis in axes)
-            and not self._claims(name)
-            and name not in self.request.irreps
-        ):
+        vector = next((n for axis, n in zip(axes, shape) if str(axis).startswith("component")), None)
+        known = name in self.request.irreps or (vector == len(SPACE) and is_velocity(name))
+        if vector is not None and not known and not self._claims(name):
             hint = f"--irreps {name}=1o, where it is a vector that a mirror reflects"
             error = FlowsrError("the field type is not stated", file=self.file, variable=name, hint=hint)
             self._leave(name, "of no stated field type", error)
             return None
         return _Placed(name, item, dims, tuple(axes), fixed)
+
+    def _axis_of(self, dim: str) -> str | None:
+        if dim in VECTOR_DIMS or dim.startswith("component_"):  # of flowsr's names
+            return dim
+        coordinate = self.found.get(dim)
+        return axis_of(dim, coordinate.attrs if coordinate else None)
+
+    def _components_in(self, name: str, dims: tuple[str, ...], shape: tuple[int, ...]) -> str | None:
+        """The one dim of a velocity whose name says nothing, where it has three entries and x, y, z are known."""
+        axes = {dim: self._axis_of(dim) for dim in dims}
+        unknown = [d for d, n in zip(dims, shape) if axes[d] is None and d not in self.request.select and n > 1]
+        vector = is_velocity(name) or name in self.request.irreps or "irreps" in self.found[name].attrs
+        if not vector or len(unknown) != 1 or shape[dims.index(unknown[0])] != len(SPACE):
+            return None
+        named = any(str(axis).startswith("component") for axis in axes.values()) or not says_nothing(unknown[0])
+        return unknown[0] if not named and set(SPACE) <= set(axes.values()) else None
+
+    @staticmethod
+    def _is_velocity(p: _Placed) -> bool:
+        return "component" in p.axes and p.length("component") == len(SPACE) and is_velocity(p.name)
 
     def _selected(self, name: str, dim: str, length: int) -> int:
         number = self.request.select[dim]
@@ -391,6 +416,8 @@ class _Assembly:
             place = along[0].axes.index("time")
             found = self._coordinate("time", along[0].dims[place], along[0])
             found = self._calendar(along[0].dims[place]) if found is None or found.dtype.kind not in "fiu" else found
+            if found is None:
+                found = self._one_more(along[0].item.array.shape[place])
             if found is not None or along[0].item.array.shape[place] > 1:
                 return found
         for name, item in self.found.items():
@@ -401,6 +428,21 @@ class _Assembly:
         stated = next((v for name, v in self.attrs.items() if axis_of(name) == "time"), 0.0)
         number = isinstance(stated, (int, float)) and not isinstance(stated, bool)
         return xr.Variable(("time",), [float(stated) if number else 0.0]) if fields else None
+
+    def _one_more(self, count: int) -> xr.Variable | None:
+        """Times where the file has one more of them than snapshots, as PDEBench's do: the last belongs to none."""
+        longer = {
+            name: item
+            for name, item in self.found.items()
+            if item.array.shape == (count + 1,)
+            and item.array.dtype.kind in "fiu"
+            and axis_of(name, item.attrs) == "time"
+        }
+        if len(longer) != 1:
+            return None
+        ((name, item),) = longer.items()
+        self.left_out[name] = f"its last of {count + 1} times: there are {count} snapshots"
+        return xr.Variable(("time",), read_coordinate(name, item.array, self.file)[:count], other(item.attrs))
 
     def _calendar(self, dim: str) -> xr.Variable | None:
         """Times that are written out, such as WRF's ``2001-06-11_12:00:00``, in seconds since the first."""
@@ -448,8 +490,10 @@ class _Assembly:
         if components and components[0] == "component" and "component" not in lengths and wanted["component"] != 3:
             order = tuple(f"component_{wanted['component']}" if n == "component" else n for n in order)
         variable = array.as_variable(order, attrs)
-        if not components and "irreps" not in attrs:
+        if "irreps" not in attrs and not components:
             assume(variable, irreps="0e")
+        elif "irreps" not in attrs and p.name not in self.request.irreps and self._is_velocity(p):
+            assume(variable, irreps="1o")
         return variable
 
     @staticmethod

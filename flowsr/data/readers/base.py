@@ -21,7 +21,7 @@ import xarray as xr
 
 from flowsr.data.readers.lazy import one_line
 from flowsr.data.readers.meeting import meet
-from flowsr.data.readers.order import in_order
+from flowsr.data.readers.order import ASSUMED, in_order
 from flowsr.data.readers.units import in_one_system
 from flowsr.errors import BadValue, FlowsrError, UnknownFormat, require
 from flowsr.registry import Registry
@@ -239,10 +239,6 @@ def plain_value(value):
     if isinstance(value, list):
         return [plain_value(v) if isinstance(v, (bytes, str)) else v for v in value]
     return value
-
-
-#: Where a reader notes what it assumes, in the encoding of a dataset or variable; and the attribute that says what was.
-ASSUMED = "assumed"
 
 
 def assume(variable: xr.Variable | xr.Dataset, **attrs) -> None:

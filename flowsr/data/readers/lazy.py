@@ -53,7 +53,9 @@ class LazyArray(BackendArray):
         return xr.Variable(dims, indexing.LazilyIndexedArray(self), attrs)
 
     def __getitem__(self, key):
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._gather)
+        found = indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._gather)
+        turned = any(stride < 0 for stride in np.asarray(found).strides)  # an axis that is flipped: torch takes none
+        return np.ascontiguousarray(found) if turned else found
 
     def _gather(self, index: tuple[int | slice | np.ndarray, ...]) -> np.ndarray:
         """The values at integers, slices and rising lists of numbers, a list read as two stretches at most.

@@ -59,6 +59,10 @@ _VELOCITY = tuple(
         "(vel|velocity)(?P<axis>[123])",
     )
 )
+#: Ways to call a velocity that is one array, with its components along an axis.
+_WHOLE = re.compile("[uv](vec|vector|field)?|uvw|(vel|velocity|velocities|wind)(vec|vector|field)?|windvelocity")
+#: Names of dims that say nothing: those that libraries make up, and numbers of entries.
+_NOTHING = re.compile(r"(phony|fake)?dim\d+|axis\d+|[dn]?\d+|three")
 _STANDARD = tuple(
     re.compile(pattern)
     for pattern in (
@@ -86,6 +90,16 @@ def axis_of(dim: str, attrs: Mapping[str, Any] | None = None) -> str | None:
         standard = bare(attrs.get("standard_name", ""))
         known = next((axis for axis, names in _CF_NAMES.items() if standard in names), None)
     return known or next((axis for axis, pattern in _AXES.items() if pattern.fullmatch(bare(dim))), None)
+
+
+def is_velocity(name: str) -> bool:
+    """Whether an array of three components has a velocity's name."""
+    return _WHOLE.fullmatch(bare(name)) is not None
+
+
+def says_nothing(dim: str) -> bool:
+    """Whether the name of a dim is none of anybody's, such as ``phony_dim_4``."""
+    return _NOTHING.fullmatch(bare(dim)) is not None
 
 
 def velocity_among(names: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:

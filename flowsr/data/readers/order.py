@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 #: Endings of the labels of a vector's components along x, y, z.
 LABELS = (("u", "v", "w"), ("x", "y", "z"), ("0", "1", "2"), ("1", "2", "3"))
+#: Where a reader notes what it assumes, in the encoding of a dataset or variable; and the attribute that says what was.
+ASSUMED = "assumed"
 VECTORS = ("1o", "1e", "1x1o", "1x1e")
 #: Attribute that says what was flipped or put in order when a file was read.
 TURNED = "turned"
@@ -48,9 +50,14 @@ def in_order(dataset: xr.Dataset, file: Path) -> xr.Dataset:
     return dataset
 
 
+def _irreps(array: xr.DataArray) -> str | None:
+    """The field type, stated or to be assumed."""
+    return array.attrs.get("irreps") or array.encoding.get(ASSUMED, {}).get("irreps")
+
+
 def _order(dataset: xr.Dataset, file: Path) -> list[int] | None:
     """Places of the components along x, y, z, or None where the labels do not say."""
-    vector = any("component" in a.dims and a.attrs.get("irreps") in VECTORS for a in dataset.data_vars.values())
+    vector = any("component" in a.dims and _irreps(a) in VECTORS for a in dataset.data_vars.values())
     if not vector or "component" not in dataset.coords or dataset.sizes["component"] != 3:
         return None
     if dataset["component"].dtype.kind == "f":  # numbers that nobody wrote (NetCDF fills them) name no component

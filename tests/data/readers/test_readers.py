@@ -189,13 +189,12 @@ def test_defects_are_one_line_that_says_where(tmp_path, content, changes, line):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("irreps", [None, "vector", "1x", 3, "", "1o+0e"])
+@pytest.mark.parametrize("irreps", ["vector", "1x", 3, "", "1o+0e"])
 def test_field_types_that_are_none(tmp_path, irreps):
     path = write_h5(tmp_path / "a.h5", arrays())
     with h5py.File(path, "a") as file:
         del file["velocity"].attrs["irreps"]
-        if irreps is not None:
-            file["velocity"].attrs["irreps"] = irreps
+        file["velocity"].attrs["irreps"] = irreps
     with pytest.raises(FlowsrError, match="velocity"):
         open_field(path)
 

@@ -23,6 +23,7 @@ import xarray as xr
 from flowsr.data.field import SPACE, grid_of, validate
 from flowsr.data.readers.base import READERS, Boundary, ReadOptions, Request, accepting, fill_defaults, read
 from flowsr.data.readers.lazy import FromVariable, Join
+from flowsr.data.readers.levels import MOST_MOVED, MOVING
 from flowsr.data.readers.units import alike, from_reference, in_length, in_units, note
 from flowsr.errors import FlowsrError, contradiction, missing_file, missing_variable
 from flowsr.files import check_ours, file_checksum, open_new
@@ -356,7 +357,8 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
             other = in_units(other, str(key), first[key].attrs.get("units"), name, *said)
         other = from_reference(in_length(other, first.attrs.get("length_units"), name, *said), first, name)
         for axis in SPACE:
-            _check_axes(first[axis].values, other[axis].values, axis, name)
+            slack = MOST_MOVED * np.diff(first[axis].values).min() if MOVING in first[axis].attrs else 0.0
+            _check_axes(first[axis].values, other[axis].values, axis, name, slack)
         _check_alike(first.attrs, other.attrs, (*ATTRIBUTES, *OPERATOR), "", name)
         datasets.append(other)
         if "converted" in other.attrs:
@@ -374,10 +376,14 @@ def joined(datasets: list[xr.Dataset], file) -> xr.Dataset:
     return whole
 
 
-def _check_axes(first: np.ndarray, other: np.ndarray, axis: str, file) -> None:
-    """Refuse a file of a run on another grid; what is left of a conversion of its unit is no other grid."""
-    same = np.shape(first) == np.shape(other)
-    if not same or not np.allclose(first, other, rtol=0, atol=1e-9 * max(float(np.ptp(first)), 1e-300)):
+def _check_axes(first: np.ndarray, other: np.ndarray, axis: str, file, slack: float = 0.0) -> None:
+    """Refuse a file of a run on another grid; what is left of a conversion of its unit is no other grid.
+
+    Args:
+        slack: by how much axes may differ, which are means of what moves.
+    """
+    same, slack = np.shape(first) == np.shape(other), max(slack, 1e-9 * float(np.ptp(first)), 1e-300)
+    if not same or not np.allclose(first, other, rtol=0, atol=slack):
         raise FlowsrError("files of one run differ in their grid", file=file, variable=axis)
 
 

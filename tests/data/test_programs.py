@@ -13,6 +13,7 @@ from scipy.io import netcdf_file
 
 from flowsr.data import grid_of, open_field
 from flowsr.data.inspect import inspect
+from flowsr.errors import FlowsrError
 
 MANIFESTS = Path(__file__).parents[2] / "data_manifests"
 GENERATOR = np.random.default_rng(1)
@@ -91,7 +92,7 @@ def palm(path):
         name: (("time", *own), GENERATOR.normal(size=(2, nz + 1, ny, nx)).astype("f4"), {"units": "m/s"})
         for name, own in dims.items()
     }
-    coords = {name: (name, values, {"units": "m"}) for name, values in axes.items()}
+    coords = {name: (name, values, {"units": "meters"}) for name, values in axes.items()}
     dataset = xr.Dataset(data, {"time": ("time", [600.0, 1200.0], {"units": "seconds"}), **coords})
     dataset.u[0, 2, 1, 1] = -9999.0  # inside a building
     dataset.to_netcdf(path, engine="h5netcdf", encoding={name: {"_FillValue": np.float32(-9999)} for name in dims})
@@ -123,27 +124,69 @@ def test_palm(tmp_path):
     assert "left out" in short.velocity.attrs["staggered"]
 
 
-@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
-def test_wrf(tmp_path, engine):
+def wrf(path, engine="h5netcdf", start=0, hill=0.0, times=2):
+    """U, V and W on faces, and levels 50 m apart that move by up to 2 m and follow a hill."""
     nx, ny, nz = 6, 5, 8
     dims = {"time": "Time", "z": "bottom_top", "y": "south_north", "x": "west_east"}
     data = {}
-    for name, axis in (("U", "x"), ("V", "y"), ("W", "z"), ("T", None)):
+    for name, axis in (("U", "x"), ("V", "y"), ("W", "z"), ("T", None), ("PH", "z"), ("PHB", "z")):
         own = [f"{dim}_stag" if a == axis else dim for a, dim in dims.items()]
-        sides = [n + (a == axis) for a, n in zip(dims, (2, nz, ny, nx))]
+        sides = [n + (a == axis) for a, n in zip(dims, (times, nz, ny, nx))]
         data[name] = (own, GENERATOR.normal(size=sides).astype("f4"), {"units": "m s-1"})
-    times = np.array([b"0001-01-01_00:00:00", b"0001-01-01_00:10:00"])
-    data |= {"XLAT": (("Time", "south_north", "west_east"), np.zeros((2, ny, nx), "f4")), "Times": (("Time",), times)}
-    data["TSLB"] = (("Time", "soil_layers_stag", "south_north", "west_east"), np.zeros((2, 4, ny, nx), "f4"))
-    dataset = xr.Dataset(data, attrs={"DX": 50.0, "DY": 40.0})
-    dataset.to_netcdf(tmp_path / "wrfout_d01_0001-01-01_00_00_00", engine=engine)
-    found = open_field(used("wrf_les", tmp_path))
+    faces = 50.0 * np.arange(nz + 1)[:, None, None] + hill * np.linspace(0, 1, nx)
+    moving = 2.0 * np.sin(np.arange(nz + 1))[:, None, None] * np.where(np.arange(nx) % 2, 1, -1)
+    data["PHB"] = (
+        data["PHB"][0],
+        np.broadcast_to(9.81 * faces, data["PHB"][1].shape).astype("f4"),
+        {"units": "m2 s-2"},
+    )
+    data["PH"] = (data["PH"][0], np.broadcast_to(9.81 * moving, data["PH"][1].shape).astype("f4"), {"units": "m2 s-2"})
+    dates = np.array([f"0001-01-01_00:{10 * (start + n):02d}:00".encode() for n in range(times)])
+    data |= {
+        "XLAT": (("Time", "south_north", "west_east"), np.zeros((times, ny, nx), "f4")),
+        "Times": (("Time",), dates),
+    }
+    data["TSLB"] = (("Time", "soil_layers_stag", "south_north", "west_east"), np.zeros((times, 4, ny, nx), "f4"))
+    dataset = xr.Dataset(data, attrs={"DX": np.float32(50.0), "DY": np.float32(40.0)})
+    dataset.to_netcdf(path, engine=engine)
     u, v, w = (dataset[name].values for name in "UVW")
     centred = [u[..., 1:] + u[..., :-1], v[:, :, 1:] + v[:, :, :-1], w[:, 1:] + w[:, :-1]]
-    expected = np.stack(centred, 1).transpose(0, 1, 4, 3, 2) / 2
+    return np.stack(centred, 1).transpose(0, 1, 4, 3, 2) / 2
+
+
+WRFOUT = "wrfout_d01_0001-01-01_00_00_00"
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+def test_wrf(tmp_path, engine):
+    expected = wrf(tmp_path / WRFOUT, engine)
+    found = open_field(used("wrf_les", tmp_path))
     np.testing.assert_allclose(found.velocity.values, expected, rtol=1e-6)
-    assert found.time.values.tolist() == [0.0, 600.0] and grid_of(found).lengths == (300.0, 200.0, 400.0)
+    assert found.time.values.tolist() == [0.0, 600.0] and found.attrs["length_units"] == "m"
+    np.testing.assert_allclose(grid_of(found).lengths, (300.0, 200.0, 400.0), rtol=1e-6)
+    np.testing.assert_allclose(found.z, 25 + 50.0 * np.arange(8), atol=1e-3)
     assert "XLAT" in found.attrs["left_out"] and "TSLB" in found.attrs["left_out"]
+    assert any("levels differ by up to 4.0% of a layer" in line for line in inspect(tmp_path / WRFOUT).lines())
+
+
+def test_levels_that_follow_the_ground_are_refused_unless_heights_are_stated(tmp_path):
+    expected = wrf(tmp_path / WRFOUT, hill=100.0)
+    manifest = used("wrf_les", tmp_path)
+    with pytest.raises(FlowsrError, match="interpolate to fixed heights first") as refused:
+        open_field(manifest)
+    assert refused.value.variable == "PH + PHB" and refused.value.found == "104%"
+    heights = (25 + 50.0 * np.arange(8)).tolist()
+    manifest.write_text(f"{manifest.read_text()}coordinates: {{z: {heights}}}\n")
+    np.testing.assert_allclose(open_field(manifest).velocity.values, expected, rtol=1e-6)
+
+
+def test_files_of_one_wrf_run_are_joined_though_their_mean_levels_differ(tmp_path):
+    first, second = wrf(tmp_path / "a"), wrf(tmp_path / "b", start=3, hill=1.0)
+    manifest = used("wrf_les", tmp_path)
+    manifest.write_text(manifest.read_text().replace(f"a: {WRFOUT}", "a: [a, b]"))
+    found = open_field(manifest)
+    np.testing.assert_allclose(found.velocity.values, np.concatenate([first, second]), rtol=1e-6)
+    assert found.time.values.tolist() == [0.0, 600.0, 1800.0, 2400.0]
 
 
 def test_components_on_faces_as_a_manifest_says(tmp_path):

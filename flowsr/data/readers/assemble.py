@@ -20,9 +20,10 @@ import xarray as xr
 from flowsr.data.field import SCALAR_DIMS, SERIES_DIMS, SPACE, VECTOR_DIMS
 from flowsr.data.readers.base import Request, assume
 from flowsr.data.readers.lazy import Centred, LazyArray, Stack, View
+from flowsr.data.readers.levels import GEOPOTENTIAL, mean_heights
 from flowsr.data.readers.names import axis_of, bare, is_velocity, says_nothing, velocity_among
 from flowsr.data.readers.order import ASSUMED
-from flowsr.data.readers.units import Scaled, conversion, stated
+from flowsr.data.readers.units import Scaled, conversion, note, stated
 from flowsr.data.readers.words import other
 from flowsr.errors import FlowsrError, require
 
@@ -90,6 +91,7 @@ class _Assembly:
         self.left_out: dict[str, str] = {}
         self.refused: dict[str, FlowsrError] = {}
         self.used: set[str] = set()
+        self.notes: list[str] = []
         #: Those that flowsr's own names say are coordinates, or a manifest.
         self.coords = {name: found[name] for name in COORDINATES if self._is_coordinate(name)}
         self.lengths = {
@@ -148,6 +150,8 @@ class _Assembly:
             self.left_out.setdefault(name, f"{len(self.found[name].array.shape)} dims")
         if self.left_out:
             dataset.attrs["left_out"] = ", ".join(f"{name} ({why})" for name, why in sorted(self.left_out.items()))
+        for text in self.notes:
+            note(dataset, text)
         if strangers:
             assume(dataset, boundary=["open"] * 3)
         return dataset
@@ -352,9 +356,15 @@ class _Assembly:
         else:
             side, step = self._number(SIDES[axis]), self._number(SPACINGS[axis])
             step = side / count if step is None and side is not None else step
-        if step is None:
+        if step is not None:
+            return xr.Variable((axis,), (np.arange(count) + 0.5) * step)
+        arrays = {name: item.array for name, item in self.found.items()}
+        layers = mean_heights(arrays, count, self.file) if axis == "z" else None
+        if layers is None:
             return None
-        return xr.Variable((axis,), (np.arange(count) + 0.5) * step)
+        self.used |= {*GEOPOTENTIAL}
+        self.notes.append(layers[1])
+        return layers[0]
 
     def _coordinate(self, axis: str, dim: str, placed: _Placed) -> xr.Variable | None:
         if axis in self.coords:

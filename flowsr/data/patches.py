@@ -15,10 +15,11 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flowsr.data.degrade import DegradeOperator
 from flowsr.data.field import SPACE, field_variables, grid_of
 from flowsr.data.open import open_field
 from flowsr.data.quality import any_within, carries_missing
-from flowsr.data.scales import FieldScales, measure_scales, normalized
+from flowsr.data.scales import FieldScales, measure_scales, normalized, scales_of
 from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
 from flowsr.group import point_group
@@ -57,6 +58,8 @@ class PatchPairs(Dataset):
         cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by
             patch.
         augment: called as ``augment(coarse, fine, grid, generator)`` with each pair, and returns a pair.
+        shift: the operator that made the coarse fields, to draw pairs between cells too: the fine field is rolled by
+            less than a coarse cell along every periodic axis, and degraded again. For whole boxes and one frame.
         normalize: give both fields of a pair in the scales of the whole coarse field that the patch is of, all frames
             of a window together: as a model sees it that takes its units and its frame from the field.
 
@@ -89,11 +92,12 @@ class PatchPairs(Dataset):
         variable: str | None = None,
         cache_bytes: int = 1 << 30,
         augment: Augmentation | None = None,
+        shift: DegradeOperator | None = None,
         normalize: bool = False,
     ):
         self.stores = [Path(store) for store in stores]
         self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
-        self.normalize, self._scales = normalize, {}
+        self.normalize, self.shift, self._scales = normalize, shift, {}
         self.seed = int(seed) % (1 << 64)
         self.window = Window(int(frames), int(target_frame))
         self._process, self._opened, self._cache, self._cached_bytes = None, {}, {}, 0
@@ -118,6 +122,11 @@ class PatchPairs(Dataset):
         self.patch, self.halo = _fit_patch(self.box, patch, int(halo), first)
         self.grid = _patch_grid(self.box, self.patch, self.halo)
         self.fine_grid = _patch_grid(fine, [p * self.factor for p in self.patch], (0, 0, 0))
+        if shift is not None:
+            whole = self.patch == self.box.shape and frames == 1
+            whole = whole and not any(carries_missing(coarse) for coarse, _ in pairs)
+            message = "shifts by parts of a cell are for whole boxes, one frame and no missing values"
+            require(whole, message, file=first, variable="shifts", found=f"{self.patch} cells, {frames} frames")
         times = [coarse["time"].values for coarse, _ in pairs]
         self.snapshots = [(n, t) for n, store in enumerate(self.stores) for t in self.window.targets(times[n], store)]
         self.frame_spacing, *others = (self.window.spacing(instants) for instants in times)
@@ -156,9 +165,18 @@ class PatchPairs(Dataset):
         scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
         coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
         fine = _cut(self._field(store, time, FINE), scored)
+        if self.shift is not None:
+            for axis, kind in enumerate(self.box.boundary, start=1):
+                fine = np.roll(fine, int(generator.integers(self.factor)) if kind == "periodic" else 0, axis)
+            coarse = [self.shift(fine, self.factor, grid=self.fine_grid)]
         pair = torch.from_numpy(np.concatenate(coarse)), torch.from_numpy(fine)
         if self.normalize:
-            mean, size = self.scales(store, time).tensors(pair[0])
+            if self.shift is None:
+                mean, size = self.scales(store, time).tensors(pair[0])
+            else:
+                mean, size = scales_of(
+                    pair[0][None], self.box, self._pair(store)[COARSE][self.variable].attrs["irreps"]
+                )
             pair = tuple(normalized(field[None], mean, size)[0] for field in pair)
         return pair if self.augment is None else self.augment(*pair, self.grid, generator)
 

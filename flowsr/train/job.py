@@ -30,7 +30,7 @@ from flowsr.provenance import versions
 from flowsr.train.checkpoints import discard_checkpoints
 from flowsr.train.fit import Fitted, PatchPair, fit
 from flowsr.train.settings import Network, Schedule
-from flowsr.train.solve import solve, solve_estimate
+from flowsr.train.solve import shifting, solve, solve_estimate
 from flowsr.windows import Window
 
 ONE_FRAME = Window()
@@ -150,7 +150,7 @@ def train_model(
         fitted = solve(model, _folders(pairs), patches, schedule, folder)
     else:
         if (base := getattr(model, "base", None)) is not None:
-            solve_estimate(base, [store for one in _folders(pairs) for store in pair_stores(one, "train")], schedule)
+            solve_estimate(base, _folders(pairs), schedule)
         with as_trained(model):
             fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
     training: dict[str, Any] = {
@@ -214,14 +214,16 @@ def patch_pair(
 
     shape = dict(patch=schedule.patch, halo=schedule.patch_halo, frames=window.frames, target_frame=window.target)
     shape["normalize"] = normalize
+    shift = shifting(_folders(pairs), schedule)
 
-    def drawn(split: str, samples: int, augment: Augmentation | None = None) -> PatchPairs:
+    def drawn(split: str, samples: int, **changed: Any) -> PatchPairs:
         stores = [store for folder in _folders(pairs) for store in pair_stores(folder, split)]
         for store in stores:
             refuse_damaged(store, hint="make the pairs again: `flowsr ingest`")
-        return PatchPairs(stores, samples=samples, seed=seed, augment=augment, **shape)
+        return PatchPairs(stores, samples=samples, seed=seed, **changed, **shape)
 
-    train, probe = drawn("train", schedule.samples_per_epoch, augment), drawn("validation", 1)
+    train = drawn("train", schedule.samples_per_epoch, augment=augment, shift=shift)
+    probe = drawn("validation", 1)
     per_snapshot = math.prod(-(-side // length) for side, length in zip(probe.box.shape, probe.patch, strict=True))
     validation = drawn("validation", len(probe.snapshots) * per_snapshot)
     return PatchPair(train, validation, train.grid, train.halo, train.fine_grid, normalize)

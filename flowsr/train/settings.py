@@ -56,6 +56,8 @@ class Schedule:
     """Coarse cells along a patch's side; default: the whole box."""
     patch_halo: int = 0
     """Coarse cells around a patch that are seen but not scored."""
+    shifts: bool = False
+    """Draw pairs between cells too: fine fields rolled by parts of a coarse cell along periodic axes, then degraded."""
     loss: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0})
     """Losses and their weights, 0 for none: l1, l2, gradient_l1, gradient_l2, spectrum, divergence."""
     samples_per_epoch: int = 64

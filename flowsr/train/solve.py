@@ -10,13 +10,18 @@ from pathlib import Path
 
 import torch
 
-from flowsr.data.pairs import pair_stores
+from flowsr.data.degrade import DegradeOperator, degrade_operator
+from flowsr.data.pairs import pair_stores, read_statistics
 from flowsr.data.patches import PatchPairs
+from flowsr.errors import require
 from flowsr.files import write_text_atomic
 from flowsr.models.base import Upscaler
 from flowsr.models.linear import FOLDS, LinearEstimate, Moments, Solved
 from flowsr.train.fit import HISTORY, Fitted, PatchPair, mean_loss
 from flowsr.train.settings import Schedule
+
+#: With shifts: pairs that an estimate is solved on, where one snapshot gives no more than ``MOST_SHIFTS``.
+SHIFTED, MOST_SHIFTS = 256, 16
 
 
 def solve(model: Upscaler, pairs: Sequence[Path], patches: PatchPair, schedule: Schedule, folder: Path) -> Fitted:
@@ -33,7 +38,7 @@ def solve(model: Upscaler, pairs: Sequence[Path], patches: PatchPair, schedule: 
         ValueError: a group that the planes of the data do not have.
     """
     start = time.perf_counter()
-    solve_estimate(model, [store for one in pairs for store in pair_stores(one, "train")], schedule)
+    solve_estimate(model, pairs, schedule)
     losses = {f"{name}_loss": mean_loss(model, patches, schedule, name) for name in ("train", "validation")}
     line = {"epoch": 0, **losses, "learning_rate": 0.0, "seconds": round(time.perf_counter() - start, 3)}
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,25 +46,31 @@ def solve(model: Upscaler, pairs: Sequence[Path], patches: PatchPair, schedule: 
     return Fitted(0, line["validation_loss"], [line])
 
 
-def solve_estimate(model: Upscaler, stores: Sequence[Path], schedule: Schedule) -> Solved:
-    """Solve for the weights of a linear estimate on pairs; every snapshot is seen once, or as many patches of it as
-    cover it.
+def solve_estimate(model: Upscaler, pairs: Sequence[Path], schedule: Schedule) -> Solved:
+    """Solve for the weights of a linear estimate on pairs: every snapshot once, or as many patches of it as cover it.
 
     Args:
-        stores: of pairs, one a run.
-        schedule: says the size of the patches that are seen; the default, and all that has planes of its own, is the
-            whole box.
+        pairs: folders of the ingest stage.
+        schedule: says the size of the patches that are seen, and whether places between the cells are seen as well; the
+            default, and all that has planes of its own, is the whole box.
+
+    Raises:
+        ValueError: a group that the planes of the data do not have.
     """
     estimate: Upscaler = model
     while not isinstance(estimate, LinearEstimate):
         estimate = estimate.model
-    window = estimate.window
+    window, shift = estimate.window, shifting(pairs, schedule)
+    stores = [store for one in pairs for store in pair_stores(one, "train")]
     shape = dict(frames=window.frames, target_frame=window.target, seed=0, normalize=True)
     probe = PatchPairs(stores, samples=1, **shape)
     patch = None if estimate.halo is None else schedule.patch
     length = probe.box.shape if patch is None else (patch,) * 3
     each = math.prod(-(-side // edge) for side, edge in zip(probe.box.shape, length, strict=True))
-    drawn = PatchPairs(stores, samples=each * len(probe.snapshots), patch=patch, halo=estimate.reach, **shape)
+    if shift is not None:
+        each = min(max(1, SHIFTED // len(probe.snapshots)), MOST_SHIFTS)
+    samples = each * len(probe.snapshots)
+    drawn = PatchPairs(stores, samples=samples, patch=patch, halo=estimate.reach, shift=shift, **shape)
     parts: list[Moments | None] = [None] * FOLDS
     for index in range(len(drawn)):
         coarse, fine = drawn[index]
@@ -70,6 +81,22 @@ def solve_estimate(model: Upscaler, stores: Sequence[Path], schedule: Schedule) 
             earlier = parts[fold]
             parts[fold] = one if earlier is None else earlier + one
     return estimate.solve([part for part in parts if part is not None], _volumes(estimate, drawn))
+
+
+def shifting(pairs: Sequence[Path], schedule: Schedule) -> DegradeOperator | None:
+    """The operator that pairs between the cells are made with; None where the schedule wants none.
+
+    Raises:
+        FlowsrError: pairs of several operators, or of one that the fine field alone does not determine.
+    """
+    if not schedule.shifts:
+        return None
+    found = {(one.operator, one.width, one.weight) for one in map(read_statistics, pairs)}
+    message, expected = "shifts need pairs of one operator without a weight", "one, without a weight"
+    known = len(found) == 1 and next(iter(found))[2] is None
+    require(known, message, file=pairs[0], variable="shifts", expected=expected, found=sorted(map(str, found)))
+    name, width, _ = next(iter(found))
+    return degrade_operator(name, width)
 
 
 def _volumes(estimate: LinearEstimate, drawn: PatchPairs) -> torch.Tensor:

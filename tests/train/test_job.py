@@ -10,6 +10,7 @@ import torch
 
 from flowsr.data import create_store, field_template, open_field
 from flowsr.data.pairs import read_statistics, write_statistics
+from flowsr.data.scales import scales_of
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, load_model, read_card
@@ -160,3 +161,25 @@ def test_pairs_that_lost_a_shard_are_refused_in_one_line(pairs, tmp_path):
     with pytest.raises(FlowsrError, match=r"run.zarr: this store is damaged; .*no such file; make the pairs again"):
         train_model(card, damaged, tmp_path / "model", SCHEDULE, seed=0)
     assert not (tmp_path / "model").exists()
+
+
+def test_shifted_pairs_are_pairs_of_the_same_flow(pairs):
+    """Coarse is the mean of fine for every draw, in its own units; draws between the cells are among them."""
+    schedule = Schedule(samples_per_epoch=12, shifts=True)
+    grid, drawn = Grid((8, 8, 8)), patch_pair(pairs, schedule, seed=0).train
+    shifts = set()
+    for index in range(12):
+        coarse, fine = drawn[index]
+        torch.testing.assert_close(torch.nn.functional.avg_pool3d(fine, 2), coarse, rtol=0, atol=1e-5)
+        mean, size = scales_of(coarse[None], grid, "1o")
+        torch.testing.assert_close(size, torch.ones_like(size))
+        torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-6)
+        source = drawn._field(*drawn.snapshots[drawn.snapshot_of(index)], 1)
+        place = (
+            np.argwhere(np.isclose(source[0], source[0].max()))[0],
+            np.argwhere(fine[0] == fine[0].max()).numpy()[:, 0],
+        )
+        shifts.add(tuple((place[1] - place[0]) % 2))
+    assert len(shifts) > 1  # by one fine cell too, half a coarse one
+    with pytest.raises(FlowsrError, match="whole boxes"):
+        patch_pair(pairs, replace(schedule, patch=4), seed=0)

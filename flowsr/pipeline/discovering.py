@@ -19,6 +19,7 @@ from flowsr.data.open import Input
 from flowsr.devices import resolve_device, use_threads
 from flowsr.errors import missing_file
 from flowsr.files import write_json_atomic, write_text_atomic
+from flowsr.group import octahedral_group
 from flowsr.pipeline import stages
 from flowsr.pipeline.steps import Done, Step, perform
 from flowsr.progress import SILENT, Progress
@@ -30,6 +31,7 @@ from flowsr.symmetry.invariance import data_symmetry
 from flowsr.symmetry.order_parameter import Fitting, order_parameter
 from flowsr.symmetry.randomization import least_blocks
 from flowsr.symmetry.result import Discovery, GroupName, OrderFinding, Trained
+from flowsr.symmetry.reversal import time_reversal
 from flowsr.symmetry.tasks import Samples, SampleSettings, read_samples
 from flowsr.symmetry.translation import homogeneity
 
@@ -156,7 +158,7 @@ def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tupl
 def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, inputs: dict[str, str]) -> Discovery:
     """The discovery with what the data say without a network, where they are velocities on a cube with several
     blocks."""
-    significance, blocks, data, translation = settings.significance, samples.blocks, None, None
+    significance, blocks, data, reversal, translation = settings.significance, samples.blocks, None, None, None
     if len(samples.block_numbers) > 1:
         translation = homogeneity(
             samples.inputs, samples.targets, samples.grid, blocks=blocks, significance=significance
@@ -164,11 +166,19 @@ def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, i
         if len(set(samples.grid.shape)) == 1 and samples.irreps_in == "1o":
             if len(np.unique(samples.runs)) >= least_blocks(significance.false_alarm_rate):
                 blocks = samples.runs
-            data = data_symmetry(samples.inputs, samples.grid, blocks=blocks, significance=significance)
+            how = {"blocks": blocks, "significance": significance}
+            data = data_symmetry(samples.inputs, samples.grid, **how)
+            if samples.task == "dynamics":
+                later = samples.inputs + samples.targets
+                both = sorted({*data.kept} & {*found.surviving.elements})
+                kept = octahedral_group("Oh").subgroup(both)
+                reversal = time_reversal(samples.inputs, later, samples.grid, kept, **how)
     provenance = {**found.provenance, "name": settings.name, "inputs": inputs}
     order = _order_parameter(samples, settings) if settings.order_parameters else None
-    said = found.sentences if order is None else (*found.sentences[:-1], order.sentence, found.sentences[-1])
-    return replace(found, data=data, translation=translation, order=order, provenance=provenance, sentences=said)
+    more = tuple(each.sentence for each in (order, reversal) if each is not None)
+    said = (*found.sentences[:-1], *more, found.sentences[-1])
+    beside = {"data": data, "reversal": reversal, "translation": translation, "order": order}
+    return replace(found, **beside, provenance=provenance, sentences=said)
 
 
 def _order_parameter(samples: Samples, settings: SymmetrySettings) -> OrderFinding | None:

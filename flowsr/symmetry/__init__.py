@@ -20,6 +20,7 @@ from flowsr.symmetry.network import NetworkShape, Training
 from flowsr.symmetry.order_parameter import Fitting, OrderParameter, order_parameter
 from flowsr.symmetry.randomization import Significance
 from flowsr.symmetry.result import Discovery
+from flowsr.symmetry.reversal import TimeReversal, time_reversal
 from flowsr.symmetry.tasks import (
     Samples,
     SampleSettings,
@@ -43,6 +44,7 @@ __all__ = [
     "SampleSettings",
     "Samples",
     "Significance",
+    "TimeReversal",
     "Training",
     "data_symmetry",
     "discover",
@@ -53,4 +55,5 @@ __all__ = [
     "pair_samples",
     "read_samples",
     "superres_samples",
+    "time_reversal",
 ]

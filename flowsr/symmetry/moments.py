@@ -103,7 +103,7 @@ def velocity_statistics(fields: Tensor, grid: Grid, *, local: bool | None = None
 
 def _one_sample(field: Tensor, grid: Grid, local: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """name -> ((layers, points, 3, ...), points) of one field (1, 3, x, y, z)."""
-    pick, points = (_octant_parts, octants()) if local else (lambda whole: [whole], np.zeros((1, 3), dtype=np.int64))
+    pick, points = (octant_parts, octants()) if local else (lambda whole: [whole], np.zeros((1, 3), dtype=np.int64))
     slopes = gradient(field, grid)[0]
 
     def moments(of: Tensor, moment: Callable[[Tensor], Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ def _one_sample(field: Tensor, grid: Grid, local: bool) -> dict[str, tuple[np.nd
     return found
 
 
-def _octant_parts(field: Tensor) -> list[Tensor]:
+def octant_parts(field: Tensor) -> list[Tensor]:
     """The eight octants of a field (..., x, y, z), in the order of :func:`octants`; a middle plane belongs to none."""
     parts = []
     for corner in octants():

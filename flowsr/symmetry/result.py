@@ -16,6 +16,7 @@ from flowsr import files
 from flowsr.errors import FlowsrError
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.symmetry.invariance import DataSymmetry
+from flowsr.symmetry.reversal import TimeReversal
 from flowsr.symmetry.translation import AxisHomogeneity
 from flowsr.symmetry.weights import Scores
 
@@ -227,6 +228,7 @@ class Discovery:
         false_alarm_rate: probability of calling isotropic data anisotropic; 0 where data are taken as exact.
         exact: whether the data were taken to be free of noise, so that anything above rounding counts.
         data: statistics of the data itself under the 48 elements, without a network.
+        reversal: whether the flow may as well be run backwards, of pairs of snapshots (task ``dynamics``).
         translation: homogeneity along each axis.
         order: what an equivariant network lacks (Curie's principle); None where it was not asked.
         provenance: settings, checksums, versions.
@@ -247,6 +249,7 @@ class Discovery:
     false_alarm_rate: float
     exact: bool
     data: DataSymmetry | None = None
+    reversal: TimeReversal | None = None
     translation: Mapping[str, AxisHomogeneity] | None = None
     order: OrderFinding | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -218,6 +218,8 @@ def test_what_is_missing_and_the_line_of_config_end_the_report(tmp_path, capsys)
     found = Discovery.from_json(json.loads((tmp_path / "out/symmetry/discovery.json").read_text()))
     assert list(found.order.missing) == ["1e"] and found.order.samples == 8 and found.order.p_values["1e"] < 0.002
     assert found.order.kept.name == found.surviving.name == "C4h [001]"
+    assert found.reversal.spatial.label == "C4h [001]" and found.reversal.grey_p <= 0.05
+    assert found.reversal.sentence in found.sentences
     page = (tmp_path / "out/symmetry/report.html").read_text()
     assert "An equivariant network lacks" in page and "1e along z" in page
 

@@ -6,7 +6,9 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,18 +140,22 @@ def shown_progress(name: str, stage: str, pieces: int) -> Iterator[Progress]:
     in_lines = plain_lines(log.info)
     fractions: dict[str, float] = {}
     next_update = time.monotonic() + UPDATE_INTERVAL
+    telling: Future | None = None
 
     def show(piece: str, fraction: float, message: str) -> None:
-        nonlocal next_update
+        nonlocal next_update, telling
         in_lines.part(piece)(fraction, message)
         fractions[piece] = min(fraction, 1.0)
-        if time.monotonic() >= next_update:
+        if time.monotonic() >= next_update and (telling is None or telling.done()):
             done = sum(fractions.values()) / max(pieces, len(fractions))
-            _update(artifact, 100 * done, f"{piece}: {100 * fractions[piece]:.0f} % {message}")
+            said = f"{piece}: {100 * fractions[piece]:.0f} % {message}"
+            telling = teller.submit(copy_context().run, _update, artifact, 100 * done, said)
             next_update = time.monotonic() + UPDATE_INTERVAL
 
     try:
-        yield Progress(show)
+        # a server that is away is asked for minutes: not by the thread that works
+        with ThreadPoolExecutor(1, "progress") as teller:
+            yield Progress(show)
     except BaseException:
         reached = sum(fractions.values()) / max(pieces, len(fractions), 1)
         _update(artifact, min(100 * reached, 99.0), f"{stage}: ended before it was done")

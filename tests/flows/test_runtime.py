@@ -3,6 +3,8 @@
 import logging
 import re
 import sys
+from concurrent.futures import Future
+from threading import Event
 
 import pytest
 from flowsr.flows import runtime
@@ -26,8 +28,27 @@ def artifact(monkeypatch):
     return updates, advance
 
 
-def test_an_hour_of_reports_makes_three_updates_a_minute_at_the_most(artifact):
+class AtOnce:
+    """Does what it is given before it goes on, as the clock of these tests does not wait for threads."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, call, *given):
+        done = Future()
+        done.set_result(call(*given))
+        return done
+
+
+def test_an_hour_of_reports_makes_three_updates_a_minute_at_the_most(artifact, monkeypatch):
     updates, advance = artifact
+    monkeypatch.setattr(runtime, "ThreadPoolExecutor", AtOnce)
     with runtime.shown_progress("demo", "train", 2) as progress:
         for network in ("relaxed", "cnn"):
             for tick in range(1800):
@@ -49,6 +70,22 @@ def test_a_server_that_is_away_does_not_end_the_work(artifact, monkeypatch, capl
         artifact[1](60)
         progress.part("train relaxed")(0.5, "")
     assert "nobody answers" in caplog.text
+
+
+def test_a_server_that_does_not_answer_holds_up_no_work(artifact, monkeypatch):
+    answer, updates = Event(), []
+
+    def slow(_, percent, description):
+        assert answer.wait(60)
+        updates.append((percent, description))
+
+    monkeypatch.setattr(runtime, "update_progress_artifact", slow)
+    with runtime.shown_progress("demo", "train", 1) as progress:
+        for epoch in range(10):  # while the first update waits for its answer
+            artifact[1](60)
+            progress.part("train relaxed")(epoch / 10, "")
+        answer.set()
+    assert updates == [(0, "train relaxed: 0 % "), (100, "train: done")]
 
 
 def test_work_that_fails_is_not_shown_as_done(artifact):

@@ -28,14 +28,19 @@ def work(seconds):
 @flow(name="away", persist_result=False)
 def away():
     with logs_of_run():
-        return work(45, return_state=True)
+        return work(SECONDS, return_state=True)
 
 state = away(return_state=True)
 print("ended", state.name, flush=True)
 """
 
 
+#: Seconds that the server is away; the run is at work for a little longer.
+AWAY = 600
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(2 * AWAY + 600)
 @pytest.mark.server
 @pytest.mark.xdist_group("prefect")
 def test_a_run_goes_on_while_the_server_is_away_and_tells_it_afterwards(tmp_path):
@@ -43,7 +48,7 @@ def test_a_run_goes_on_while_the_server_is_away_and_tells_it_afterwards(tmp_path
     url = f"http://127.0.0.1:{port}/api"
     settings = environment(PREFECT_HOME=str(tmp_path / "home"), PREFECT_API_URL=url)
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    (tmp_path / "away.py").write_text(FLOW)
+    (tmp_path / "away.py").write_text(FLOW.replace("SECONDS", str(AWAY + 60)))
 
     def healthy():
         try:
@@ -60,7 +65,7 @@ def test_a_run_goes_on_while_the_server_is_away_and_tells_it_afterwards(tmp_path
             first.wait_for(healthy, 180, "the server answers")
             process = subprocess.Popen(run, env=settings, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
             first.wait_for(lambda: "\n5\n" in (tmp_path / "run.log").read_text(), 120, "the run is at work")
-        time.sleep(20)
+        time.sleep(AWAY)
         with server("second.log") as second:
             second.wait_for(healthy, 180, "the server is back")
             assert process.wait(300) == 0

@@ -1,11 +1,13 @@
-"""Upscaling a stored field: what overlaps, what workers bring, what Dask costs, what memory it takes.
+"""Upscaling a stored field: what overlaps, what workers bring, what Dask and metrics cost, what memory it takes.
 
     python benchmarks/upscale.py overlap            # all together against reading, computing and writing alone
     python benchmarks/upscale.py workers            # one process, one worker of Dask, two workers
+    python benchmarks/upscale.py metrics            # with the metrics beside the field against without
     python benchmarks/upscale.py memory --fine 128 256 512 1024
 
-Ratios are of one round, their median over the rounds: on a machine that others use seconds wander by factors. `memory`
-runs each size in a process of its own and tells its peak.
+Ratios are of one round, their median over the rounds: on a machine that others use seconds wander by factors. Those of
+`metrics` are of processor seconds, too, which wander less. `memory` runs each size in a process of its own and tells
+its peak. `--model` is a name out of `flowsr models`, with random weights, or of a model that comes with flowsr.
 """
 
 from __future__ import annotations
@@ -26,11 +28,14 @@ import numpy as np
 import torch
 
 from flowsr.data import create_store, field_template, open_field
+from flowsr.evaluate import MetricsBeside
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, load_model, save_model
+from flowsr.models.checkpoint import model_folder, pretrained
 from flowsr.pipeline.cluster import crew_of
+from flowsr.report.metrics_page import write_metrics
 from flowsr.upscale import do_upscale, plan_upscale, upscale_store
-from flowsr.upscale.blocks import upscale_blocks
+from flowsr.upscale.blocks import Observer, States, upscale_blocks
 from flowsr.upscale.plan import survey_field
 from flowsr.upscale.tiles import around, upscale_tile, within
 
@@ -39,11 +44,13 @@ FACTOR = 4
 
 def lay_out(folder: Path, side: int, model: str) -> tuple[Path, Path]:
     """A coarse field of random numbers and a model with random weights."""
-    source, saved = folder / f"coarse_{side}.zarr", folder / "model"
-    options = {"relaxed": {"channels": 4}, "cnn": {"width": 16}}.get(model, {})
-    card = ModelCard(model, Task(FACTOR), options)
-    torch.manual_seed(0)
-    save_model(saved, card.build(), card)
+    source, saved = folder / f"coarse_{side}.zarr", folder / model
+    if model in pretrained():
+        saved = model_folder(model)
+    else:
+        card = ModelCard(model, Task(FACTOR), {"relaxed": {"channels": 4}, "cnn": {"width": 16}}.get(model, {}))
+        torch.manual_seed(0)
+        save_model(saved, card.build(), card)
     generator = np.random.default_rng(0)
     with create_store(source, field_template(Grid((side,) * 3), [0.0]), shard=64) as store:
         for box in store.boxes("velocity"):
@@ -141,6 +148,36 @@ def spent(crew) -> list[float]:
     return list(crew.client.run(time.process_time).values())
 
 
+def metrics(args, folder: Path) -> None:
+    """The same store with its metrics and without; one thread does all."""
+    source, saved = lay_out(folder, args.side, args.model)
+    plan = survey_field(plan_upscale(source, saved, folder / "fine.zarr", device="cpu"))
+
+    def run(*observers: Observer) -> None:
+        with create_store(plan.target, plan.template, shard=plan.shard, fresh=True) as store:
+            upscale_blocks(plan, list(plan.blocks()), observers, threads=1)
+            for observer in observers:
+                observer.finish(plan, States(plan, observer), store)
+            store.publish()
+
+    beside = MetricsBeside(write=write_metrics)
+    parts = {"without metrics": run, "with metrics": lambda: run(beside)}
+    elapsed, processor = [], []
+    parts["with metrics"]()
+    for _ in range(args.rounds):
+        found = {name: (seconds(call), time.process_time() - before) for name, call, before in timed(parts)}
+        elapsed.append({name: both[0] for name, both in found.items()})
+        processor.append({f"{name}, processor": both[1] for name, both in found.items()})
+    show(elapsed, "without metrics")
+    show(processor, "without metrics, processor")
+
+
+def timed(parts: dict[str, Callable[[], object]]):
+    """Each part, and the processor seconds before it."""
+    for name, call in parts.items():
+        yield name, call, time.process_time()
+
+
 def memory(args, folder: Path) -> None:
     for side in args.fine:
         source, saved = lay_out(folder, side // FACTOR, args.model)
@@ -161,14 +198,14 @@ def main() -> None:
     if sys.argv[1:2] == ["child"]:
         return child(*sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["overlap", "workers", "memory"])
+    parser.add_argument("what", choices=["overlap", "workers", "metrics", "memory"])
     parser.add_argument("--side", type=int, default=64, help="coarse cells along a side")
     parser.add_argument("--model", default="relaxed")
     parser.add_argument("--fine", type=int, nargs="+", default=[128, 256, 512], help="fine cells along a side")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        {"overlap": overlap, "workers": workers, "memory": memory}[args.what](args, Path(folder))
+        {"overlap": overlap, "workers": workers, "metrics": metrics, "memory": memory}[args.what](args, Path(folder))
 
 
 if __name__ == "__main__":

@@ -467,8 +467,8 @@ def consistency_totals(values: np.ndarray, coarse: np.ndarray, grid: Grid, box: 
     """Sums of a block for ||D(p) - c|| / ||c||, D the block mean."""
     start, shape = triple(part.start for part in box), triple(part.stop - part.start for part in box)
     piece = piece_of(grid, start, shape)
-    degraded = degrade_operator(BLOCK_MEAN)(values.astype(np.float64), factors, grid=piece)
-    return _difference(degraded, coarse, cell_volumes(piece.coarsened(factors), _all(piece.coarsened(factors))))
+    coarser = piece.coarsened(factors)
+    return _difference(_block_means(values, piece, factors), coarse, cell_volumes(coarser, _all(coarser)))
 
 
 def planes_of(evaluation: Evaluation, read: Callable[[Box], np.ndarray], time: int) -> list[Plane]:
@@ -520,6 +520,18 @@ def _sides(grid: Grid, factors: Sequence[int] = (1, 1, 1)) -> tuple[int, int, in
 
 def _all(grid: Grid):
     return cuts_of_box(triple(slice(0, n) for n in grid.shape))
+
+
+def _block_means(values: np.ndarray, grid: Grid, factors: Sequence[int]) -> np.ndarray:
+    """What the operator ``block_mean`` makes of a block, float64, to round-off: layers of cells are added, x first."""
+    for axis, (widths, factor) in enumerate(zip(grid.widths(), factors, strict=True)):
+        shares = widths.reshape(-1, factor) / widths.reshape(-1, factor).sum(axis=1, keepdims=True)
+        layers = np.moveaxis(values, 1 + axis, 0).reshape(-1, factor, *np.delete(values.shape, 1 + axis))
+        total = 0.0
+        for layer, share in zip(np.moveaxis(layers, 1, 0), shares.T, strict=True):
+            total = total + layer * share[:, None, None, None]
+        values = np.moveaxis(total, 0, 1 + axis)
+    return values
 
 
 def _difference(degraded: np.ndarray, coarse: np.ndarray, volumes: np.ndarray) -> Totals:

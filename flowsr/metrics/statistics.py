@@ -42,6 +42,8 @@ _PEAKS = ("largest_error",)
 # Entries of the gradient, the longitudinal ones first.
 _ENTRIES = tuple(sorted(product(range(3), range(3)), key=lambda entry: entry[0] != entry[1]))
 _MIRRORED = [_ENTRIES.index((j, i)) for i, j in _ENTRIES]
+_ROWS = [3 * j + i for i, j in _ENTRIES]  # where they stand while sums are taken: by axis, then by component
+_PIECE = 1024  # cells whose products are added in the field's own precision
 
 _POPE = "Pope, Turbulent Flows (2000)"
 MOMENTS: dict[str, Quantity] = {
@@ -111,25 +113,26 @@ def block_totals(
         gradient: of three components, too.
         part: which of the sums to take.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole = bool(np.isfinite(values.sum(dtype=np.float64)))
-    bad = None if whole else ~np.isfinite(values).all(axis=0)
-    if bad is not None:
+    values = values.astype(np.float32) if values.dtype.itemsize < 4 else values
+    with np.errstate(invalid="ignore"):
+        highest = float(max(values.max(), -values.min()))  # NaN where any is
+    bad = None
+    if not math.isfinite(highest):
+        bad = ~np.isfinite(values).all(axis=0)
         values = np.where(bad, 0, values)
+        highest = float(np.abs(values).max())
     widths = None if not any(grid.stretched) else grid.widths()
-    total = Totals({})
+    found = {}
     if part != "edges":
-        for spans in product(*(_spans(cut.start, cut.stop) for cut in cuts)):
-            total += _part_moments(values, bad, cuts, spans, widths)
-    if gradient:
+        found = _moments(values, bad, cuts, widths)
+    boxes = _boxes(grid, cuts, part) if gradient else []
+    if boxes:
         values, bad, cuts = _wrapped(values, bad, grid, cuts)
-        rows = [difference_rows(grid, axis) for axis in range(3)]
-        for box in _boxes(grid, cuts, part):
-            for spans in product(*(_spans(*interval) for interval in box)):
-                total += _part_gradient(values, bad, cuts, spans, widths, rows)
+        finest = min(map(float, grid.spacing if widths is None else map(np.min, widths)))
+        found |= _gradients(values, bad, grid, cuts, boxes, widths, _power_of_two(finest / highest if highest else 1.0))
     volume = math.prod(grid.spacing) if widths is None else 1.0
-    scaled = {name: value * volume for name, value in total.values.items() if value.dtype == np.float64}
-    return Totals({**total.values, **scaled})
+    scaled = {name: value * volume for name, value in found.items() if value.dtype == np.float64}
+    return Totals({**found, **scaled})
 
 
 def faces_of(values: np.ndarray, grid: Grid, cuts: Cuts) -> dict[str, np.ndarray]:
@@ -425,31 +428,86 @@ def _volumes_of(widths, spans) -> np.ndarray | None:
     return x[:, None, None] * y[:, None] * z
 
 
-def _part_moments(values, bad, cuts: Cuts, spans, widths) -> Totals:
-    """Sums over cells ``spans`` of the whole field: in cells where these are equal, else by volume."""
-    own, shape = _own(cuts, spans), tuple(stop - start for start, stop in spans)
-    missing = None if bad is None else bad[own]
-    weights = _weights(shape, _volumes_of(widths, spans), missing)
-    mean, second = _moments(values[(slice(None), *own)].reshape(len(values), -1), weights)
-    count = math.prod(shape)
+def _moments(values, bad, cuts: Cuts, widths) -> dict[str, np.ndarray]:
+    """Sums over a block's own cells: in cells where these are equal, else by volume."""
+    rows, gram, cells, missing = _rows(len(values) + 1, values.dtype), 0.0, 0, 0
+    for spans in product(*(_spans(cut.start, cut.stop) for cut in cuts)):
+        own, shape = _own(cuts, spans), tuple(stop - start for start, stop in spans)
+        lost = None if bad is None else bad[own]
+        some = rows[:, : math.prod(shape)]
+        some[:-1].numpy().reshape(-1, *shape)[...] = values[(slice(None), *own)]
+        gram = gram + _products(some, _weights(shape, _volumes_of(widths, spans), lost))
+        cells += math.prod(shape)
+        missing += 0 if lost is None else int(lost.sum())
+    found = {"volume": gram[-1, -1], "mean": gram[-1, :-1], "second": gram[:-1, :-1]}
+    counts = {"cells": np.asarray(cells, dtype=np.int64), "missing": np.asarray(missing, dtype=np.int64)}
+    return {name: np.asarray(value) for name, value in found.items()} | counts
+
+
+def _gradients(values, bad, grid: Grid, cuts: Cuts, boxes, widths, scale: float) -> dict[str, np.ndarray]:
+    """The same of the gradient, in some boxes of the block.
+
+    All sums of products are those of the rows of one matrix: the nine entries, the divergence, the squares of the
+    longitudinal ones, and 1. The squares are of entries times ``scale``: fourth powers leave single precision soon.
+    """
+    rows = _rows(14, values.dtype)
+    differences = [difference_rows(grid, axis) for axis in range(3)]
+    gram, counts = 0.0, {"longitudinal": 0.0, "transverse": 0.0}
+    for box in boxes:
+        intervals = [_spans(*interval) for interval in box]
+        matrices = [
+            {span: _matrix(*differences[axis], *span) for span in intervals[axis]} for axis in range(3)
+        ]  # of every span: the first cell that it looks at, and the weights
+        for spans in product(*intervals):
+            shape = tuple(stop - start for start, stop in spans)
+            some = rows[:, : math.prod(shape)]
+            a, own = some.numpy(), _own(cuts, spans)
+            lost = None if bad is None else bad[own].copy()
+            for axis, span in enumerate(spans):
+                first, matrix = matrices[axis][span]
+                place = list(own)
+                begin = first - cuts[axis].start + cuts[axis].before
+                place[axis] = slice(begin, begin + matrix.shape[1])
+                entries = a[3 * axis : 3 * axis + 3].reshape(3, *shape)
+                _along(matrix.astype(values.dtype), values[(slice(None), *place)], axis, entries)
+                if lost is not None:
+                    near = np.empty((1, *shape), dtype=np.float32)
+                    _along((matrix != 0).astype(np.float32), bad[tuple(place)][None].astype(np.float32), axis, near)
+                    lost |= near[0] > 0
+            np.add(a[0], a[4], out=a[9])
+            np.add(a[9], a[8], out=a[9])
+            np.multiply(a[0:9:4], a.dtype.type(scale), out=a[10:13])
+            np.square(a[10:13], out=a[10:13])
+            weights = _weights(shape, _volumes_of(widths, spans), lost)
+            gram = gram + _products(some, weights)
+            for kind, counted in _counted(a[:9], weights).items():
+                counts[kind] = counts[kind] + counted
+    own, squares = np.arange(0, 9, 4), np.arange(10, 13)
     found = {
-        "volume": np.float64(count if weights is None else weights.sum()),
-        "mean": mean,
-        "second": second,
-        "cells": np.int64(count),
-        "missing": np.int64(0 if missing is None else missing.sum()),
+        "gradient_volume": gram[13, 13],
+        "gradient_mean": gram[own, 13],
+        "gradient": gram[np.ix_(_ROWS, _ROWS)],
+        "divergence": gram[9, 9],
+        "third": gram[own, squares] / scale**2,
+        "fourth": gram[squares, squares] / scale**4,
+        **counts,
     }
-    return Totals({name: np.asarray(value) for name, value in found.items()})
+    return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
 
-def _part_gradient(values, bad, cuts: Cuts, spans, widths, rows) -> Totals:
-    """The same of the gradient."""
-    shape = tuple(stop - start for start, stop in spans)
-    a, lost = _gradient(values, bad, cuts, spans, _own(cuts, spans), rows)
-    weights = _weights(shape, _volumes_of(widths, spans), lost)
-    volume = np.float64(math.prod(shape) if weights is None else weights.sum())
-    found = {**_gradient_sums(a, weights), "gradient_volume": volume}
-    return Totals({name: np.asarray(value) for name, value in found.items()})
+def _counted(a: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarray]:
+    """How much of the longitudinal and of the transverse entries (9, cells) is in every bin."""
+    with np.errstate(over="ignore"):
+        numbers = a.astype(np.float32, copy=False).view(np.uint32) >> np.uint32(32 - _BIN_BITS)
+    numbers = torch.from_numpy(numbers.view(np.int32))
+    repeated = None if weights is None else torch.from_numpy(weights)
+
+    def count(some: torch.Tensor) -> np.ndarray:
+        each = None if repeated is None else repeated.expand(some.shape).reshape(-1)
+        return torch.bincount(some.reshape(-1), each, minlength=_BINS).numpy().astype(np.float64)
+
+    across = count(numbers[1:4]) + count(numbers[5:8])
+    return {"longitudinal": count(numbers[0:9:4]), "transverse": across[: _BINS // 2] + across[_BINS // 2 :]}
 
 
 def _weights(shape: tuple[int, ...], volumes: np.ndarray | None, missing: np.ndarray | None) -> np.ndarray | None:
@@ -459,67 +517,46 @@ def _weights(shape: tuple[int, ...], volumes: np.ndarray | None, missing: np.nda
     return np.where(missing, 0.0, np.ones(shape) if volumes is None else volumes).ravel()
 
 
-def _moments(rows: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """First and second moments of rows (row, cell), float64."""
-    if weights is None:
-        return rows.sum(axis=1, dtype=np.float64), (rows @ rows.T).astype(np.float64)
-    rows = rows.astype(np.float64)
-    return rows @ weights, (rows * weights) @ rows.T
+def _rows(count: int, dtype: np.dtype) -> torch.Tensor:
+    """Room for rows of the cells of what is taken at once, the last of ones; torch's memory is aligned."""
+    return torch.ones((count, _SIDE**3), dtype=torch.float64 if dtype == np.float64 else torch.float32)
 
 
-def _gradient(values, bad, cuts: Cuts, spans, own, rows) -> tuple[np.ndarray, np.ndarray | None]:
-    """The gradient's nine entries on some cells, (9, cells), and which of these cells' neighbours are missing."""
-    shape = tuple(stop - start for start, stop in spans)
-    found = np.empty((9, math.prod(shape)), dtype=values.dtype)
-    lost = None if bad is None else bad[own].copy()
-    for axis, (start, stop) in enumerate(spans):
-        neighbours, taps = (one[start:stop] for one in rows[axis])
-        first, last = int(neighbours.min()), int(neighbours.max()) + 1
-        matrix = np.zeros((stop - start, last - first))
-        np.put_along_axis(matrix, neighbours - first, taps, axis=1)
-        place = list(own)
-        place[axis] = slice(first - cuts[axis].start + cuts[axis].before, last - cuts[axis].start + cuts[axis].before)
-        along = _applied(matrix.astype(values.dtype), values[(slice(None), *place)], axis)
-        for component in range(3):
-            found[_ENTRIES.index((component, axis))] = along[component].ravel()
-        if lost is not None:
-            lost |= _applied((matrix != 0).astype(np.float32), bad[tuple(place)][None].astype(np.float32), axis)[0] > 0
-    return found, lost
+def _products(rows: torch.Tensor, weights: np.ndarray | None) -> np.ndarray:
+    """Sums over cells of the products of all pairs of rows (row, cell), float64.
+
+    In pieces, each of one matrix product on one thread, whose sums are added in double precision: the number of threads
+    does not show.
+    """
+    rows = rows if weights is None else rows.double()
+    other = rows if weights is None else rows * torch.from_numpy(weights)
+    whole = rows.shape[1] // _PIECE * _PIECE
+    total = (rows[:, whole:] @ other[:, whole:].T).double()
+    if whole:
+        one, two = (each[:, :whole].unflatten(1, (-1, _PIECE)) for each in (rows, other))
+        total += torch.bmm(one.permute(1, 0, 2), two.permute(1, 2, 0)).sum(0, dtype=torch.float64)
+    return total.numpy()
 
 
-def _applied(matrix: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
+def _matrix(neighbours: np.ndarray, taps: np.ndarray, start: int, stop: int) -> tuple[int, np.ndarray]:
+    """The differences of some cells of an axis: the first cell that they look at, and the weights (row, cell)."""
+    neighbours = neighbours[start:stop]
+    first = int(neighbours.min())
+    matrix = np.zeros((stop - start, int(neighbours.max()) + 1 - first))
+    np.put_along_axis(matrix, neighbours - first, taps[start:stop], axis=1)
+    return first, matrix
+
+
+def _along(matrix: np.ndarray, values: np.ndarray, axis: int, out: np.ndarray) -> None:
     """A matrix (row, cell) along one of the axes of values (component, x, y, z)."""
-    values = np.ascontiguousarray(values)
-    components, x, y, z = values.shape
     if axis == 0:
-        return np.matmul(matrix, values.reshape(components, x, y * z)).reshape(components, -1, y, z)
-    if axis == 1:
-        return np.matmul(matrix, values)
-    return np.matmul(values.reshape(components, x * y, z), matrix.T).reshape(components, x, y, -1)
+        np.matmul(matrix, values.transpose(0, 2, 1, 3), out=out.transpose(0, 2, 1, 3))
+    elif axis == 1:
+        np.matmul(matrix, values, out=out)
+    else:
+        np.matmul(values, np.ascontiguousarray(matrix.T), out=out)
 
 
-def _gradient_sums(a: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Sums of the gradient's entries (9, cells)."""
-    if weights is not None:
-        a = a.astype(np.float64)
-    mean, second = _moments(a, weights)
-    own, divergence = a[:3].astype(np.float64), a[0] + a[1] + a[2]  # a fourth power leaves single precision soon
-    squared = own * own
-    weighted = squared if weights is None else squared * weights
-    found = {
-        "gradient_mean": mean[:3],
-        "gradient": second,
-        "divergence": _product(divergence, divergence if weights is None else divergence * weights),
-        "third": np.array([_product(one, two) for one, two in zip(own, weighted, strict=True)]),
-        "fourth": np.array([_product(one, two) for one, two in zip(squared, weighted, strict=True)]),
-    }
-    numbers = a.astype(np.float32, copy=False).view(np.int32) >> (32 - _BIN_BITS)  # the sign bit makes it negative
-    for kind, some, mask in (("longitudinal", numbers[:3], _BINS - 1), ("transverse", numbers[3:], _BINS // 2 - 1)):
-        repeated = None if weights is None else np.broadcast_to(weights, some.shape).ravel()
-        found[kind] = np.bincount((some & mask).ravel(), repeated, minlength=mask + 1).astype(np.float64)
-    return found
-
-
-def _product(one: np.ndarray, other: np.ndarray) -> np.float64:
-    """Their scalar product; without BLAS, whose result depends on the number of its threads."""
-    return np.float64(np.einsum("i,i", one, other))
+def _power_of_two(value: float) -> float:
+    """The nearest below, within single precision."""
+    return 2.0 ** min(max(math.frexp(value)[1] - 1, -60), 60)

@@ -262,16 +262,18 @@ def upscale(
     from flowsr.pipeline.cluster import crew_of
     from flowsr.pipeline.upscaling import describe, jobs_for, read_size, upscale_fields
     from flowsr.pipeline.work import metrics_beside
+    from flowsr.upscale import UpscaleOptions
+    from flowsr.upscale.plan import survey_field
 
     _logs()
     given = {name: value for name, value in choices.items() if value is not None}
-    given |= {"options": read.options(), "memory": read_size(memory)}
+    given |= {"overwrite": fresh, "force": force, "strict": strict}
     observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
-    how = {"fresh": fresh, "force": force, "strict": strict, "observers": observers}
-    jobs = jobs_for(input, output, model=served_model(model), options=given, **how)
+    how = UpscaleOptions(read=read.options(), memory=read_size(memory), observers=observers, **given)
+    jobs = jobs_for(input, output, served_model(model), how)
     if plan:
         for job in jobs:
-            _say(*describe(job.plan(trial=True), workers or devices))
+            _say(*describe(survey_field(job.plan(trial=True)), workers or devices))
         return
     with crew_of(workers, devices, scheduler) as crew, shown() as progress:
         if len(jobs) == 1:

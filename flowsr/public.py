@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from flowsr.compare import ComparisonResult
-    from flowsr.data.open import Input, ReadOptions
+    from flowsr.data.open import Input
     from flowsr.models import Upscaler
     from flowsr.symmetry import Discovery, Method
     from flowsr.train.fit import Fitted
@@ -120,19 +120,10 @@ def upscale(
     model: AnyPath | Upscaler | None = None,
     output: AnyPath | None = None,
     *,
-    factor: int | None = None,
-    force: bool = False,
-    strict: bool = False,
-    variable: str = "velocity",
-    tile: int | None = None,
-    memory: int | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
     metrics: bool | Sequence[str] = True,
     truth: AnyPath | None = None,
     progress: Progress = SILENT,
-    options: ReadOptions | None = None,
-    **stated: Any,
+    **how: Any,
 ) -> Path | xr.Dataset:
     """Write the fine field from a coarse one, tile by tile, whatever its size.
 
@@ -145,58 +136,35 @@ def upscale(
         model: folder of a trained model, or the name of one that comes with flowsr, such as ``hit-x4``; None: the one
             of these that fits. Of a dataset also a model itself.
         output: Zarr store to write; none of a dataset.
-        factor: wanted, where ``model`` is None.
-        force: upscale also what the model cannot be right for.
-        strict: refuse a field that is not like those that the model was trained on.
-        variable: the variable to upscale.
-        tile: coarse cells along a tile's side; by default as many as ``memory`` allows.
-        memory: bytes that may be used; by default half of what the machine has.
-        device: ``auto``, ``cpu`` or ``cuda``.
         metrics: whether to leave metrics beside the field, or which (:data:`flowsr.evaluate.MEASURES`).
         truth: the true fine field, for the errors.
-        overwrite: replace a store of another source or model.
         progress: told the fraction of tiles done.
-        options, stated: how the input is to be read, as :func:`flowsr.open_field` takes it: group, run, time ...
+        how: fields of :class:`flowsr.upscale.UpscaleOptions`: factor, variable, tile, memory, device, overwrite, force,
+            strict; and how the input is to be read, as :func:`flowsr.open_field` takes it: group, run, time ... Of a
+            dataset: variable, factor, tile, device, force, strict.
 
     Returns:
         ``output``; of a dataset the fine dataset.
 
     Raises:
         FlowsrError: an input or model that cannot be used, or an output made from something else.
-        TypeError: a dataset with an output, a file without one.
+        TypeError: a dataset with an output, a file without one, or no such option.
     """
-    from flowsr.data.open import read_options
     from flowsr.evaluate import MetricsBeside
     from flowsr.report.metrics_page import write_metrics
-    from flowsr.upscale import upscale_dataset, upscale_store
-    from flowsr.upscale.dataset import TILE
+    from flowsr.upscale import UpscaleOptions, upscale_dataset, upscale_store
 
     if not isinstance(input, (str, PathLike)):
-        if output is not None or stated or options is not None or truth is not None:
-            raise TypeError("the fine field of a dataset is given back: there are no output, truth or reading options")
-        how = {"variable": variable, "factor": factor, "device": device, "force": force, "strict": strict}
-        return upscale_dataset(input, model, tile=tile or TILE, **how)
+        if output is not None or truth is not None:
+            raise TypeError("the fine field of a dataset is given back: there is no output, and no truth")
+        return upscale_dataset(input, model, **how)
     if output is None or not isinstance(model, (str, PathLike, type(None))):
         raise TypeError("the fine field of a file needs an output, and a model's folder or name")
     names = None if isinstance(metrics, bool) else tuple(metrics)
-    seen = MetricsBeside(names, None if truth is None else Path(truth), None, write_metrics)
-
-    return upscale_store(
-        Path(input),
-        None if model is None else str(model),
-        Path(output),
-        factor=factor,
-        force=force,
-        strict=strict,
-        variable=variable,
-        options=read_options(options, stated),
-        tile=tile,
-        memory=memory,
-        device=device,
-        overwrite=overwrite,
-        observers=() if metrics is False else (seen,),
-        progress=progress,
-    )
+    beside = MetricsBeside(names, None if truth is None else Path(truth), None, write_metrics)
+    options = UpscaleOptions(observers=() if metrics is False else (beside,)).having(**how)
+    folder = None if model is None else str(model)
+    return upscale_store(Path(input), folder, Path(output), options, progress=progress)
 
 
 def evaluate(

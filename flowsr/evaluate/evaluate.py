@@ -19,7 +19,6 @@ import xarray as xr
 
 from flowsr import __version__
 from flowsr.data import degrade, grid_of, open_field
-from flowsr.data.degrade import degrade_operator
 from flowsr.data.field import field_variables
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import BadValues

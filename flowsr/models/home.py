@@ -32,6 +32,8 @@ MARGIN = 0.15
 FLOOR = 0.005
 #: More than this share of the snapshots has to be outside.
 SHARE = 0.2
+#: Cells of no more Kolmogorov lengths hold every scale of a flow (k_max eta of 1.25: a coarse simulation, still one).
+RESOLVED = math.pi / 1.25
 #: Separations, in cells.
 STEPS = (1, 2, 4)
 #: Fluctuation below which, over the largest value, there is none but round-off.
@@ -83,7 +85,7 @@ class Finding:
     """One thing in which a field is not like those trained on.
 
     Args:
-        what: a trait, or ``operator``, ``boundary``, ``stretched``, ``fluctuation``.
+        what: a trait, or ``operator``, ``boundary``, ``stretched``, ``fluctuation``, ``resolved``.
         line: it in words.
         refused: whether the result cannot be right.
     """
@@ -215,11 +217,36 @@ def compare_with_home(
             often = "" if len(found) == 1 else f" ({len(outside)} of {len(found)} snapshots)"
             line = f"{TRAITS[name]} {middle:.3g}, at home {low:.3g} to {high:.3g}{often}"
             findings.append(Finding(name, line, refused=name == "aspect"))
+    findings += already_fine(traits, home)
     silent = sum(each.get("roughness") == 0 for each in traits)
     if silent > SHARE * len(traits):
         findings = [finding for finding in findings if finding.what != "roughness"]
         findings.append(Finding("fluctuation", f"nothing varies in {silent} of {len(traits)} snapshots"))
     return Verdict(tuple(findings), tuple(unknown), len(traits))
+
+
+def already_fine(traits: Sequence[Mapping[str, float]], home: Home | None = None) -> list[Finding]:
+    """The finding that a field is no coarse one: a fine grid given by mistake, whose result nobody wants.
+
+    Where the viscosity is known, cells of at most :data:`RESOLVED` Kolmogorov lengths, Delta / eta being the root of
+    the cell Reynolds number (eta^4 = nu^2 / <|grad u|^2>); else a field smoother than all that the model was trained
+    on: less change from cell to cell, a steeper structure function. Source: Pope, Turbulent Flows (2000), section 9.1.
+    """
+    ranges = {} if home is None else {name: widened(name, *ends) for name, ends in home.ranges.items()}
+
+    def middle(name: str) -> float:
+        found = sorted(each[name] for each in traits if name in each)
+        return found[len(found) // 2] if found else math.nan
+
+    sizes, change = math.sqrt(middle("cell_reynolds")), middle("roughness")
+    smallest, steepest = (ranges.get(name, (math.nan, math.nan)) for name in ("roughness", "slope"))
+    if math.isfinite(sizes):
+        fine = 0 < sizes <= RESOLVED and not sizes**2 >= ranges.get("cell_reynolds", (math.inf, math.inf))[0]
+        why = f"its cells are {sizes:.2g} Kolmogorov lengths and hold every scale"
+    else:
+        fine = 0 < change < smallest[0] and middle("slope") > steepest[1]
+        why = f"from cell to cell it changes by {change:.2g} of its RMS, those trained on by {smallest[0]:.2g} or more"
+    return [Finding("resolved", f"the field seems to be fine already: {why}; is this the coarse one?")] if fine else []
 
 
 def widened(name: str, low: float, high: float) -> tuple[float, float]:

@@ -6,9 +6,8 @@ import glob
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from flowsr.data import convert, open_field
 from flowsr.data.convert import SUFFIXES
@@ -19,9 +18,8 @@ from flowsr.errors import Busy, FlowsrError, missing_file
 from flowsr.files import plain, remove
 from flowsr.pipeline.cluster import Crew
 from flowsr.progress import SILENT, Progress
-from flowsr.upscale import UpscalePlan, do_upscale, plan_upscale
-from flowsr.upscale.blocks import Observer
-from flowsr.upscale.plan import survey_field
+from flowsr.upscale import UpscaleOptions, UpscalePlan, do_upscale, plan_upscale
+from flowsr.upscale.plan import device_here, survey_field
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +37,13 @@ class Job:
         source: it.
         target: what is made of it; a name that ends in ``.h5``, ``.nc``, ``.vti`` or ``.vtr`` is of that format.
         model: folder of a trained model, or the name of one that comes with flowsr; None: the one that fits.
-        fresh: replace what is there.
-        force, strict, observers: as :func:`flowsr.upscale.upscale_store` has them.
-        options: of :func:`flowsr.upscale.plan_upscale`.
+        how: it is upscaled.
     """
 
     source: Path
     target: Path
     model: Path | str | None
-    fresh: bool = False
-    force: bool = False
-    strict: bool = False
-    observers: tuple[Observer, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    how: UpscaleOptions = UpscaleOptions()  # noqa: RUF009
 
     def plan(self, trial: bool = False) -> UpscalePlan:
         """What it will do.
@@ -59,7 +51,7 @@ class Job:
         Raises:
             FlowsrError: a source or model that cannot be used, or a format that cannot hold the result.
         """
-        plan = plan_upscale(self.source, self.model, self.target, trial=trial, **self.options)
+        plan = plan_upscale(self.source, self.model, self.target, self.how, trial=trial)
         if SUFFIXES.get(self.target.suffix) == "vtk" and len(plan.times) > 1:
             hint = "write a .zarr, then `flowsr convert` with --time"
             found = len(plan.times)
@@ -79,19 +71,17 @@ class Job:
             FlowsrError: what stands in the way.
         """
         plan = survey_field(self.plan())
-        how = {"force": self.force, "strict": self.strict, "observers": self.observers, "spread": crew}
-        how |= {"overwrite": self.fresh}
         if SUFFIXES.get(self.target.suffix, "zarr") == "zarr":
             _tell_size(plan)
-            return do_upscale(plan, **how, progress=progress)
-        if self.target.exists() and not self.fresh and _made_by(self.target, plan):
+            return do_upscale(plan, self.how, spread=crew, progress=progress)
+        if self.target.exists() and not self.how.overwrite and _made_by(self.target, plan):
             return self.target
-        if self.target.exists() and not self.fresh:
+        if self.target.exists() and not self.how.overwrite:
             raise FlowsrError("there is something already", file=self.target, hint="use --fresh to replace it")
         _tell_size(plan)
         staged = replace(plan, target=self.target.with_name(f".{self.target.name}.zarr"))
-        do_upscale(staged, **how, progress=progress.share(0.0, 0.9))
-        convert(staged.target, self.target, fresh=self.fresh, progress=progress.share(0.9, 1.0))
+        do_upscale(staged, self.how, spread=crew, progress=progress.share(0.0, 0.9))
+        convert(staged.target, self.target, fresh=self.how.overwrite, progress=progress.share(0.9, 1.0))
         if (staged.target / "report").exists():
             beside = self.target.with_name(f"{self.target.name}.report")
             remove(beside)
@@ -135,22 +125,24 @@ def upscale_fields(jobs: Sequence[Job], crew: Crew | None = None, progress: Prog
     return [_attempt(job, crew, share) for job, share in zip(jobs, shares)]
 
 
-def jobs_for(inputs: Sequence[Path], output: Path, **how: Any) -> list[Job]:
+def jobs_for(
+    inputs: Sequence[Path], output: Path, model: Path | str | None, how: UpscaleOptions | None = None
+) -> list[Job]:
     """The jobs of a command: one field to one output, or several into a folder, each under its own name.
 
     Args:
         inputs: fields, patterns with ``*``, and folders of fields.
         output: a folder where there are several, or the one input is a folder or a pattern.
-        how: arguments of :class:`Job`.
+        model, how: of every :class:`Job`.
 
     Raises:
         FlowsrError: no such file, a folder without a field, or two fields of one name.
     """
-    inputs = [Path(given) for given in inputs]
+    inputs, how = [Path(given) for given in inputs], how or UpscaleOptions()
     if len(inputs) == 1 and _is_field(inputs[0]):
-        return [Job(inputs[0], output, **how)]
+        return [Job(inputs[0], output, model, how)]
     sources = [source for given in inputs for source in _fields_of(given)]
-    jobs = [Job(source, output / target_name(source), **how) for source in sources]
+    jobs = [Job(source, output / target_name(source), model, how) for source in sources]
     names = [job.target.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -168,7 +160,7 @@ def target_name(source: Path) -> str:
 
 
 def describe(plan: UpscalePlan, workers: int | None = None) -> list[str]:
-    """What a plan will do, in lines for people; with a trial, its memory and time too."""
+    """What a plan will do, in lines for people; with a trial its memory and time, after a survey how the field fits."""
     fine, tile = plan.fine_grid, " x ".join(map(str, plan.tile))
     count = len(plan.times)
     snapshots = f"{count} snapshot{'s' if count > 1 else ''}"
@@ -182,14 +174,19 @@ def describe(plan: UpscalePlan, workers: int | None = None) -> list[str]:
         f"tiles:   {plan.tiles} of {tile} coarse cells, {halo}: {work:.2f} cells computed for each one wanted",
     ]
     if plan.trial is not None:
-        at_once = workers or (cores() if plan.device == "cpu" else 1)
+        at_once = workers or (cores() if device_here(plan.device) == "cpu" else 1)
         if workers:
             memory = f"{size(plan.worker_bytes())} a worker, {workers} of them"
         else:
             memory = f"{size(plan.worker_bytes(at_once))} on {at_once} core{'s' if at_once > 1 else ''}"
         lines += [f"memory:  about {memory}", f"time:    about {duration(predicted_seconds(plan, at_once))}"]
     free = shutil.disk_usage(_existing(plan.target)).free
-    return [*lines, f"disk:    {size(free)} free"]
+    lines.append(f"disk:    {size(free)} free")
+    if plan.verdict is None:
+        return lines
+    unlike = [f"refused: {one.line}" if one.refused else f"unlike:  {one.line}" for one in plan.verdict.findings]
+    like = ["like:    the fields that the model was trained on"] if plan.verdict.snapshots else []
+    return [*lines, *(unlike or like), *(f"unknown: {line}" for line in plan.verdict.unknown)]
 
 
 def predicted_seconds(plan: UpscalePlan, at_once: int) -> float:

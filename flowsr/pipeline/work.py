@@ -104,23 +104,15 @@ def upscale(
     """
     from flowsr.evaluate import MetricsBeside
     from flowsr.pipeline.cluster import crew_of
-    from flowsr.upscale import upscale_store
+    from flowsr.upscale import UpscaleOptions, upscale_store
 
     options = ReadOptions(group="coarse") if options is None else options
-    how = {"variable": variable, "options": options, "tile": tile, "device": device}
     seen = metrics_beside() if page else MetricsBeside()
+    how = UpscaleOptions(
+        variable=variable, read=options, tile=tile, device=device, force=True, overwrite=overwrite, observers=(seen,)
+    )
     with crew_of(workers, None, scheduler) as crew:
-        upscale_store(
-            store,
-            network,
-            target,
-            **how,
-            force=True,
-            overwrite=overwrite,
-            observers=[seen],
-            spread=crew,
-            progress=progress,
-        )
+        upscale_store(store, network, target, how, spread=crew, progress=progress)
 
 
 def metrics_beside(metrics: Sequence[str] | None = None, truth: Path | None = None, truth_group: str | None = None):

@@ -25,9 +25,9 @@ import torch
 import xarray as xr
 
 from flowsr.data import open_field
-from flowsr.data.quality import BadValues
+from flowsr.data.quality import BadValues, Missing
 from flowsr.data.store import FieldStore
-from flowsr.devices import cores
+from flowsr.devices import cores, resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import partial_path, replace_bytes
 from flowsr.models import Upscaler
@@ -35,7 +35,7 @@ from flowsr.models.base import repeat_cells
 from flowsr.models.missing import reached
 from flowsr.progress import SILENT, Progress
 from flowsr.upscale.plan import Block, UpscalePlan, load_upscaler
-from flowsr.upscale.tiles import Reader, Tile, around, fine_slices, tile_grid, upscale_tile, within
+from flowsr.upscale.tiles import Cells, Tile, around, fine_slices, tile_grid, upscale_tile, within
 
 #: Blocks that are read before they are wanted.
 AHEAD = 2
@@ -93,7 +93,7 @@ def upscale_blocks(
         plan: what is upscaled.
         blocks: of the plan; no other process is given any of them.
         observers: see each block before it is written.
-        threads: tiles computed at once; by default one for every core, or two on a GPU.
+        threads: tiles computed at once on a CPU; by default one for every core. On a GPU it is two.
         progress: told the fraction of these blocks that is done.
 
     Raises:
@@ -110,14 +110,15 @@ def upscale_blocks(
         done += 1
         progress(done / len(blocks), f"{done} of {len(blocks)} blocks")
 
-    model = load_upscaler(plan.model_folder, plan.model_key, plan.device, plan.dtype == "float64")
+    device = resolve_device(plan.device)
+    model = load_upscaler(plan.model_folder, plan.model_key, device, plan.dtype == "float64")
     field = open_field(plan.source, plan.options)[plan.variable]
-    count = threads or (cores() if plan.device == "cpu" else STREAMS)
+    count = STREAMS if device == "cuda" else threads or cores()
 
     def read(block: Block) -> tuple[Tile, np.ndarray]:
         cells = around(plan.grid, plan.coarse_box(block), plan.tile, plan.halo or 0)
         frames = plan.window.around(plan.targets[block.time])
-        return cells, _reader(field, frames, plan)(tuple(part.cells for part in cells))
+        return cells, read_cells(field, frames, tuple(part.cells for part in cells), plan.source, plan.missing)
 
     def finish(block: Block, cells: Tile, coarse: np.ndarray, fine: np.ndarray, tiles: list[Future]) -> None:
         for tile in tiles:
@@ -128,7 +129,7 @@ def upscale_blocks(
         values = fine if plan.components is not None else fine[0]
         store.write(plan.variable, values, time=block.time, box=block.box)
 
-    with _pool(1) as reader, _lanes(count, plan.device) as lanes, _pool(min(count, 2)) as writer:
+    with _pool(1) as reader, _lanes(count, device) as lanes, _pool(min(count, 2)) as writer:
         reads, writes = deque(), deque()
         left = iter(pending)
         for block in pending:
@@ -138,7 +139,7 @@ def upscale_blocks(
             shape = tuple(part.stop - part.start for part in block.box)
             fine = np.empty((len(plan.components or (0,)), *shape), dtype=plan.dtype)
             tiles = [
-                lanes.submit(_compute, plan, model, block, tile, coarse, within(tile, cells), fine)
+                lanes.submit(_compute, plan, model, device, block, tile, coarse, within(tile, cells), fine)
                 for tile in plan.tiles_of(block)
             ]
             writes.append(writer.submit(finish, block, cells, coarse, fine, tiles))
@@ -214,11 +215,18 @@ def _lanes(count: int, device: str) -> Iterator[ThreadPoolExecutor]:
 
 
 def _compute(
-    plan: UpscalePlan, model: Upscaler, block: Block, tile: Tile, coarse: np.ndarray, read: tuple, fine: np.ndarray
+    plan: UpscalePlan,
+    model: Upscaler,
+    device: str,
+    block: Block,
+    tile: Tile,
+    coarse: np.ndarray,
+    read: tuple,
+    fine: np.ndarray,
 ) -> None:
     """One tile into its place in the block."""
     scales = plan.scales[block.time] if plan.scales else None
-    values = upscale_tile(model, lambda cells: coarse[(slice(None), *read)], plan.grid, tile, plan.device, scales)
+    values = upscale_tile(model, lambda cells: coarse[(slice(None), *read)], plan.grid, tile, device, scales)
     values = _stored(values.numpy(), fine.dtype)
     box = fine_slices(tile, plan.factor)
     bad = ~np.isfinite(values)
@@ -247,34 +255,43 @@ def _not_finite(bad: np.ndarray, box, time: int, plan: UpscalePlan) -> FlowsrErr
     return FlowsrError(message, file=plan.source, variable=plan.variable, expected="0", found=found, hint=hint)
 
 
-def _reader(field: xr.DataArray, frames: Iterable[int], plan: UpscalePlan) -> Reader:
-    """Reads cells of the frames of a window, along the components; missing values are NaN, or refused.
+def read_cells(
+    field: xr.DataArray, frames: Iterable[int], cells: Cells, source: Path, missing: Missing = "refuse"
+) -> np.ndarray:
+    """Cells of the frames of a window, along the components: (frames component, x, y, z).
 
-    Infinite ones are refused whatever the plan.
+    Args:
+        field: (time, component, x, y, z) or without the component, lazy or not.
+        frames: its snapshots.
+        cells: numbers along x, y, z; they may repeat, where a box wraps onto itself: each cell is read once.
+        source: for messages.
+        missing: ``nan``: missing values are NaN.
+
+    Raises:
+        FlowsrError: infinite values, and missing ones that are to be refused.
     """
-    quality = BadValues(field)
+    quality, once = BadValues(field), [np.unique(along, return_inverse=True) for along in cells]
+    wraps = any(len(along) > len(unique) for along, (unique, _) in zip(cells, once))
+    wanted = tuple(unique for unique, _ in once) if wraps else cells
 
-    def read_frame(time: int, cells: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        values = field.isel(time=time).isel(dict(zip("xyz", cells))).values
+    def read_frame(time: int) -> np.ndarray:
+        values = field.isel(time=time).isel(dict(zip("xyz", wanted))).values
         bad = quality.mask(values)
-        if plan.missing == "nan":
+        if missing == "nan":
             values = np.where(bad & ~np.isinf(values), np.array(np.nan, values.dtype), values) if bad.any() else values
             bad = np.isinf(values)
         if bad.any():
-            first = zip("xyz", cells, np.argwhere(bad)[0][-3:])
+            first = zip("xyz", wanted, np.argwhere(bad)[0][-3:])
             place = ", ".join(f"{axis} {along[index]}" for axis, along, index in first)
             found = f"{np.count_nonzero(bad)} NaN, infinite or missing in this tile, the first at time {time}, {place}"
-            where = {"file": plan.source, "variable": field.name, "expected": "finite values", "found": found}
-            hint = None if np.isinf(values).any() else "to carry missing values as NaN: --missing nan"
+            where = {"file": source, "variable": field.name, "expected": "finite values", "found": found}
+            hint = (
+                None
+                if np.isinf(values).any()
+                else "to carry missing values as NaN: --missing nan, or the dataset's attribute missing"
+            )
             raise FlowsrError("NaN, infinite or missing values", **where, hint=hint)
         return values if values.ndim == 4 else values[None]
 
-    def read(cells: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        once = [np.unique(along, return_inverse=True) for along in cells]
-        if any(len(along) > len(unique) for along, (unique, _) in zip(cells, once)):
-            # a box that wraps onto itself: each cell is read, and counted, once
-            values = np.concatenate([read_frame(time, tuple(unique for unique, _ in once)) for time in frames])
-            return values[(slice(None), *np.ix_(*(place for _, place in once)))]
-        return np.concatenate([read_frame(time, cells) for time in frames])
-
-    return read
+    values = np.concatenate([read_frame(time) for time in frames])
+    return values[(slice(None), *np.ix_(*(place for _, place in once)))] if wraps else values

@@ -14,11 +14,12 @@ from flowsr import __version__
 from flowsr.data import grid_of
 from flowsr.data.field import axes_of
 from flowsr.data.open import IN_MEMORY, field_of
-from flowsr.data.quality import BadValues, carries_missing
+from flowsr.data.quality import carries_missing
 from flowsr.data.readers.lazy import Index, LazyArray
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.models import ModelCard, Upscaler, load_model, read_card
+from flowsr.upscale.blocks import read_cells
 from flowsr.upscale.plan import check_verdict, choose_model, field_to_upscale, home_verdict, targets_of
 from flowsr.upscale.tiles import around, fine_slices, scales_for, tiles_in, upscale_tile, within
 
@@ -130,7 +131,8 @@ class _Fine(LazyArray):
         )
         fine = np.empty((self.model.components, *((part.stop - part.start) * factor for part in box)), self.dtype)
         whole = around(self.grid, box, self.sides, halo)
-        coarse = self._coarse(target, tuple(each.cells for each in whole))
+        frames, cells = self.model.window.around(target), tuple(each.cells for each in whole)
+        coarse = read_cells(self.array, frames, cells, IN_MEMORY, "nan" if self.missing else "refuse")
         device = next((str(p.device) for p in self.model.parameters()), "cpu").partition(":")[0]
         for tile in tiles_in(self.grid, box, self.sides, halo):
             read = within(tile, whole)
@@ -152,19 +154,6 @@ class _Fine(LazyArray):
             for each, part in zip(wanted, box)
         )
         return fine[(slice(None), *cut)]
-
-    def _coarse(self, target: int, cells: tuple[np.ndarray, ...]) -> np.ndarray:
-        frames = []
-        for time in self.model.window.around(target):
-            unique = [np.unique(along, return_inverse=True) for along in cells]
-            values = self.array.isel(time=time).isel(dict(zip("xyz", (each for each, _ in unique)))).values
-            if not self.missing:
-                quality = BadValues(self.array.isel(time=[time]))
-                quality.update(0, values)
-                quality.refuse(IN_MEMORY, hint="missing values are carried where the attribute missing is 'nan'")
-            values = values if values.ndim == 4 else values[None]
-            frames.append(values[(slice(None), *np.ix_(*(places for _, places in unique)))])
-        return np.concatenate(frames)
 
     def _scale(self, target: int):
         if target not in self._scales:

@@ -14,11 +14,11 @@ import math
 import time as clock
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,11 +41,14 @@ from flowsr.grid import Grid, triple
 from flowsr.models import ModelCard, Upscaler, load_model, read_card
 from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
 from flowsr.models.checkpoint import model_folder as folder_of
-from flowsr.models.home import Verdict, compare_with_home, traits_of
+from flowsr.models.home import Verdict, already_fine, compare_with_home, traits_of
 from flowsr.models.pretrained import choose, no_model
 from flowsr.spread import batches_of
 from flowsr.upscale.tiles import Box, Span, Tile, scales_for, spans_in, tiles_in
 from flowsr.windows import Window, check_spacing
+
+if TYPE_CHECKING:
+    from flowsr.upscale.blocks import Observer
 
 log = logging.getLogger(__name__)
 #: Fine cells along the sides of a shard, and of one of a field with a side beyond :data:`HUGE`.
@@ -60,6 +63,57 @@ WORKSPACE = 1.5
 COPIES = 3
 #: A coarse field of no more cells is taken in one tile without asking what that takes.
 SMALL = 16**3
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """How a stored field is upscaled: all that may be asked for beside the field, the model and the store.
+
+    Args:
+        factor: wanted, where several models fit; of a model that is given its own.
+        variable: which field of the source.
+        read: how the source is to be read.
+        tile: coarse cells along a tile's side; by default as many as ``memory`` allows, so that halos cost little.
+        shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
+        memory: bytes that may be used on a machine, all processes together; by default half of what it has. The tile
+            does not depend on how many processes there are, so neither does the result.
+        device: ``auto``, ``cpu`` or ``cuda``, of whichever process computes.
+        overwrite: replace a store of another source or model.
+        force: upscale also what the model cannot be right for: walls, say, where it saw none.
+        strict: refuse every field that is not like those that the model was trained on.
+        observers: see each block as it is finished (:class:`flowsr.upscale.blocks.Observer`).
+    """
+
+    factor: int | None = None
+    variable: str = "velocity"
+    read: ReadOptions = ReadOptions()  # noqa: RUF009
+    tile: int | None = None
+    shard: int | None = None
+    memory: int | None = None
+    device: str = "auto"
+    overwrite: bool = False
+    force: bool = False
+    strict: bool = False
+    observers: Sequence[Observer] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("tile", "shard", "memory"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise FlowsrError(f"a {name} is at least 1", variable=name, expected="1 or more", found=value)
+
+    def having(self, **given: Any) -> UpscaleOptions:
+        """The same with some of them, or of the options of ``read`` such as ``group``, stated one by one.
+
+        Raises:
+            FlowsrError: a value that cannot be.
+            TypeError: no such option.
+        """
+        own = {each.name for each in fields(self)}
+        stated = {name: value for name, value in given.items() if name not in own}
+        mine = {name: value for name, value in given.items() if name in own}
+        mine["read"] = read_options(mine.get("read", self.read), stated)
+        return replace(self, **mine)
 
 
 @dataclass(frozen=True)
@@ -99,7 +153,7 @@ class UpscalePlan:
         model_key: sha256 of its weights and of its card.
         target: the store to write.
         variable: of the source.
-        device: ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``cuda``, of the process that computes.
         grid: of the coarse field.
         factor, halo, window: the model's.
         targets: snapshots of the source that are upscaled.
@@ -268,41 +322,27 @@ def plan_upscale(
     source: Path,
     model_folder: Path | str | None,
     target: Path,
+    how: UpscaleOptions | None = None,
     *,
-    factor: int | None = None,
-    variable: str = "velocity",
-    group: str | None = None,
-    options: ReadOptions | None = None,
-    tile: int | None = None,
-    shard: int | None = None,
-    memory: int | None = None,
-    device: str = "auto",
     trial: bool = False,
+    **given: Any,
 ) -> UpscalePlan:
     """Decide how a stored field is upscaled; nothing is written.
 
     Args:
-        source, model_folder, target, variable, group, options, device: as :func:`flowsr.upscale.upscale_store` takes
-            them.
-        factor: wanted; of a model that is given its own.
-        tile: coarse cells along a tile's side; by default as many as ``memory`` allows, so that halos cost little.
-        shard: fine cells along the sides of a file of the result; by default 128, of very large fields 256.
-        memory: bytes that may be used on a machine, all processes together; by default half of what it has. The tile
-            does not depend on how many processes there are, so neither does the result.
+        source, model_folder, target, how, given: as :func:`flowsr.upscale.upscale_store` takes them.
         trial: try one tile, also where its size needs no trial.
 
     Raises:
         FlowsrError: a source or model that cannot be used, frames at another distance in time than the model was
             trained on, or a target that is the source, lies in it or holds it.
     """
-    for name, value in (("tile", tile), ("shard", shard), ("memory", memory)):
-        if value is not None and value < 1:
-            raise FlowsrError(f"a {name} is at least 1", variable=name, expected="1 or more", found=value)
+    how = (how or UpscaleOptions()).having(**given)
     source, target = Path(source), Path(target)
-    device = resolve_device(device)
-    options = read_options(options, {"group": group})
+    variable, options, tile = how.variable, how.read, how.tile
+    device = device_here(how.device)
     dataset, said = open_field(source, options), {k: v for k, v in options.declared().items() if k != "group"}
-    model_folder, chosen = choose_model(model_folder, dataset, variable, factor, source)
+    model_folder, chosen = choose_model(model_folder, dataset, variable, how.factor, source)
     card = read_card(model_folder)
     key = tuple(file_checksum(path) for path in (model_folder / WEIGHTS, model_folder / CARD) if path.exists())
     double = variable in dataset and dataset[variable].dtype == np.float64
@@ -321,7 +361,7 @@ def plan_upscale(
         model_key=key,
         target=target,
         variable=variable,
-        device=device,
+        device=how.device,
         grid=grid,
         factor=model.factor,
         halo=model.halo,
@@ -352,7 +392,7 @@ def plan_upscale(
             },
         },
         tile=grid.shape,
-        shard=_shard_sides(grid, model.factor, shard),
+        shard=_shard_sides(grid, model.factor, how.shard),
         content=content,
     )
     if double and model.in_double:
@@ -363,7 +403,7 @@ def plan_upscale(
     if trial or (tile is None and not whole):
         plan = replace(plan, trial=try_tile(model, grid, device, np.dtype(plan.dtype)))
     if model.halo is not None and (tile is not None or not whole):
-        sides = triple([tile] * 3) if tile is not None else _tile_that_fits(plan, memory)
+        sides = triple([tile] * 3) if tile is not None else _tile_that_fits(plan, device, how.memory)
         plan = replace(plan, tile=triple(min(side, n) for side, n in zip(sides, grid.shape)))
     return plan
 
@@ -411,7 +451,7 @@ def survey_field(plan: UpscalePlan) -> UpscalePlan:
     Raises:
         FlowsrError: a field that cannot be read.
     """
-    model = load_upscaler(plan.model_folder, plan.model_key, plan.device, plan.dtype == "float64")
+    model = load_upscaler(plan.model_folder, plan.model_key, device_here(plan.device), plan.dtype == "float64")
     dataset, card = open_field(plan.source, plan.options), read_card(plan.model_folder)
     array, scales = dataset[plan.variable], []
     if model.needs_scales:
@@ -442,6 +482,9 @@ def home_verdict(
         traits = traits_of(array, grid, model.irreps, attrs.get("viscosity"), targets)
         operator, oriented = attrs.get("degrade_operator"), not card.equivariant
         verdict = compare_with_home(card.home, traits, grid, operator, oriented=oriented)
+    elif attrs.get("viscosity"):
+        traits = traits_of(array, grid, model.irreps, attrs["viscosity"], targets[:1])
+        verdict = replace(verdict, findings=tuple(already_fine(traits)), snapshots=1)
     if model.trainable and not model.needs_scales:
         lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
         verdict = replace(verdict, unknown=(*verdict.unknown, lacking))
@@ -477,6 +520,11 @@ def load_upscaler(folder: Path, key: tuple[str, ...], device: str, double: bool)
     """The model saved in ``folder``, on a device, in double precision where it can; loaded once a process for each."""
     model = load_model(folder)
     return (model.double() if double and model.in_double else model).to(device)
+
+
+def device_here(device: str) -> str:
+    """What a plan may use in this process: the device asked for; a CPU where that is a GPU that workers alone have."""
+    return "cpu" if device == "cuda" and not torch.cuda.is_available() else resolve_device(device)
 
 
 def tile_bytes(trial: Trial, grid: Grid, sides: tuple[int, int, int], halo: int | None) -> int:
@@ -547,10 +595,10 @@ def _shard_sides(grid: Grid, factor: int, shard: int | None) -> tuple[int, int, 
     return triple(min(n, max(side // factor, 1) * factor) for n in fine)
 
 
-def _tile_that_fits(plan: UpscalePlan, memory: int | None) -> tuple[int, int, int]:
+def _tile_that_fits(plan: UpscalePlan, device: str, memory: int | None) -> tuple[int, int, int]:
     """The largest tile that one core's share of the memory holds beside the blocks that it is of."""
-    count = cores() if plan.device == "cpu" else 1
-    if plan.device == "cuda":
+    count = cores() if device == "cpu" else 1
+    if device == "cuda":
         enough = (memory or torch.cuda.mem_get_info()[0]) // 4  # two tiles at once, and the caching allocator's slack
     else:
         enough = min((memory or machine_memory() // 2) // count - BASE, ENOUGH if memory is None else 1 << 62)
@@ -558,7 +606,7 @@ def _tile_that_fits(plan: UpscalePlan, memory: int | None) -> tuple[int, int, in
     found = None
     for cells in sorted({2 * side, side, *(math.ceil(side / n) for n in range(2, side + 1))}, reverse=True):
         found = replace(plan, tile=triple(min(cells, n) for n in plan.grid.shape))
-        room = 0 if plan.device == "cuda" else COPIES * found._snapshot_bytes(found.block)
+        room = 0 if device == "cuda" else COPIES * found._snapshot_bytes(found.block)
         if cells > side and found.tiles < 4 * count:
             continue  # every core is to have its share
         if found.tile_bytes + room <= enough:

@@ -21,7 +21,8 @@ from flowsr.models import Upscaler
 from flowsr.models.missing import around_missing
 
 Box = tuple[slice, slice, slice]
-Reader = Callable[[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]
+Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
+Reader = Callable[[Cells], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from flowsr.grid import Grid
 from flowsr.group import octahedral_group
 from flowsr.group.fields import transform_field, transform_grid
 from flowsr.models import home as homes
-from flowsr.models.home import Home, Verdict, compare_with_home, measure_traits, ranges_of, spread
+from flowsr.models.home import Home, Verdict, already_fine, compare_with_home, measure_traits, ranges_of, spread
 
 BOX = Grid((8, 12, 10), (0.5, 0.5, 0.5))
 WALLS = Grid(
@@ -90,6 +90,22 @@ def test_what_is_outside_is_said_in_a_line_each():
     assert not other.refused
     unsaid = judged(known, noise(BOX, 2), BOX, operator=None, viscosity=None)
     assert unsaid.at_home and len(unsaid.unknown) == 2
+
+
+def test_a_field_whose_cells_hold_every_scale_is_said_to_be_fine_already():
+    # a shear sin(x) in cells of size d: <|grad u|^2> = 1/2, so (d / eta)^2 = d^2 / (sqrt(2) nu)
+    grid = Grid((64, 8, 8), (2 * np.pi / 64,) * 3)
+    values = np.zeros((3, *grid.shape))
+    values[1] = np.sin(grid.coordinates()[0])[:, None, None]
+    for lengths, fine in ((2.0, True), (3.0, False)):
+        viscosity = grid.spacing[0] ** 2 / (np.sqrt(2) * lengths**2)
+        found = already_fine([measure_traits(values, grid, "1o", viscosity)])
+        assert [one.what for one in found] == ["resolved"] * fine
+        assert all("cells are 2 Kolmogorov lengths" in one.line for one in found)
+    known = home()
+    unsaid = judged(known, shear(BOX), BOX, viscosity=None)
+    assert "fine already" in unsaid.findings[-1].line and not unsaid.refused
+    assert "resolved" not in {one.what for one in judged(known, noise(BOX, 2), BOX, viscosity=None).findings}
 
 
 def test_walls_stretched_axes_and_long_cells_are_refused():

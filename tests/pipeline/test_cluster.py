@@ -24,7 +24,7 @@ from flowsr.models import ModelCard, Task, save_model
 from flowsr.pipeline.cluster import crew_of
 from flowsr.pipeline.upscaling import Job, upscale_fields
 from flowsr.progress import Progress
-from flowsr.upscale import upscale_store
+from flowsr.upscale import UpscaleOptions, upscale_store
 from tests.data.fields import random_field, store_field
 
 pytestmark = pytest.mark.xdist_group("dask")
@@ -86,7 +86,9 @@ def test_many_files_are_shared_and_a_bad_one_stops_no_other(made, crew, tmp_path
     folder, alone = made
     (tmp_path / "bad.h5").write_bytes(b"not HDF5 at all")
     sources = [folder / "coarse.h5", tmp_path / "bad.h5", folder / "coarse.h5", tmp_path / "gone.h5"]
-    jobs = [Job(source, tmp_path / f"{n}.zarr", folder / "model", options=HOW) for n, source in enumerate(sources)]
+    jobs = [
+        Job(source, tmp_path / f"{n}.zarr", folder / "model", UpscaleOptions(**HOW)) for n, source in enumerate(sources)
+    ]
     found = upscale_fields(jobs, crew)
     assert [outcome.job for outcome in found] == jobs
     assert [bool(outcome.failed) for outcome in found] == [False, True, False, True]

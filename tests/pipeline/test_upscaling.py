@@ -138,6 +138,16 @@ def test_a_plan_says_what_it_would_do_and_writes_nothing(model, tmp_path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["coarse.h5"]
 
 
+def test_a_plan_asks_whether_a_fine_grid_was_meant(model, tmp_path, capsys):
+    grid = Grid((16, 4, 4), (0.1, 0.1, 0.1))
+    fine = random_field(grid, [0.0]).assign_attrs(viscosity=1.0)
+    source = write_hdf5(fine, tmp_path / "fine.h5")
+    assert main([*command(model, tmp_path / "finer.zarr", source), "--plan"]) == 0
+    told = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert "seems to be fine already" in told["unlike"] and "Kolmogorov lengths" in told["unlike"]
+    assert [path.name for path in tmp_path.iterdir()] == ["fine.h5"]
+
+
 def test_the_size_is_told_before_it_is_written_and_refused_where_there_is_no_room(model, tmp_path, monkeypatch, caplog):
     source = write_hdf5(coarse(), tmp_path / "coarse.h5")
     job = Job(source, tmp_path / "fine.zarr", model)

@@ -19,7 +19,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, build_model, save_model
-from flowsr.upscale import plan_upscale, upscale_store
+from flowsr.upscale import UpscaleOptions, blocks, do_upscale, plan_upscale, upscale_store
 from flowsr.upscale.plan import BASE, Block, Trial, UpscalePlan, tile_bytes, try_tile
 from flowsr.windows import Window
 from tests.data.fields import random_field
@@ -78,6 +78,48 @@ def test_every_cell_has_one_tile_and_every_shard_one_writer(sides, tile, shard, 
     batches = plan.batches(workers)
     plan.check_one_writer(batches)
     assert list(chain.from_iterable(batches)) == blocks and plan.batches() == [blocks]
+
+
+def test_workers_may_have_a_device_that_is_not_here(made, tmp_path, monkeypatch):
+    """A client without a GPU, workers with one: it is decided where the computing is."""
+    (folder, _), asked = made, []
+    run = (folder / "coarse.h5", folder / "model")
+
+    def there(device):
+        asked.append(device)
+        return "cpu"  # as far as these workers are concerned it is one
+
+    class Workers:
+        def __len__(self):
+            return 2
+
+        def __call__(self, work, batches, progress):
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr(blocks, "resolve_device", there)
+                for batch in batches:
+                    work(batch)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    plan = plan_upscale(*run, tmp_path / "fine.zarr", device="cuda", trial=True)
+    assert plan.device == "cuda" and plan.worker_bytes() > 0
+    with pytest.raises(FlowsrError, match="no CUDA device here"):
+        do_upscale(plan)
+    assert not list(tmp_path.iterdir())
+    target = do_upscale(plan, spread=Workers())
+    assert set(asked) == {"cuda"}
+    alone = upscale_store(*run, tmp_path / "alone.zarr", device="cpu")
+    assert tree_checksum(target) == tree_checksum(alone)
+
+
+def test_options_are_declared_once_and_stated_one_by_one():
+    known = UpscaleOptions(tile=3)
+    stated = known.having(group="coarse", memory=10**9, time="3")
+    assert (stated.tile, stated.memory, stated.read) == (3, 10**9, ReadOptions(group="coarse", time="3"))
+    assert known.having() == known
+    with pytest.raises(FlowsrError, match="a tile is at least 1"):
+        known.having(tile=0)
+    with pytest.raises(TypeError, match="tiel"):
+        known.having(tiel=3)
 
 
 def test_two_writers_of_a_shard_or_none_are_refused():

@@ -192,10 +192,13 @@ def box_spectra(values: np.ndarray, grid: Grid) -> dict[str, Curve]:
     multiplicity = torch.as_tensor(shells.multiplicity, dtype=torch.as_tensor(values[:0]).dtype)
     for component in values:
         coefficients = torch.fft.rfftn(torch.as_tensor(component), norm="forward")
-        power = (coefficients.real.square() + coefficients.imag.square()) * multiplicity
+        power = torch.view_as_real(coefficients).square_().sum(-1).mul_(multiplicity)
         modes = modes + power
-        for axis, found in lines.items():
-            found.append(power.sum([other for other in range(3) if other != axis], dtype=torch.float64))
+        # in single precision along one axis, in double along the rest: twice as quick as in double at once
+        across, along = power.sum(0).double(), power.sum(2).double().sum(1)
+        for axis, sums in ((0, along), (1, across.sum(1)), (2, across.sum(0))):
+            if axis in lines:
+                lines[axis].append(sums)
     energy = np.bincount(shells.index.ravel(), modes.numpy().ravel(), len(shells.modes)) / 2
     spectra = {"energy_spectrum": shells.curve(torch.as_tensor(energy / shells.width)[None])}
     for axis, found in lines.items():

@@ -136,10 +136,11 @@ def measure_traits(values: np.ndarray, grid: Grid, irreps: str, viscosity: float
     sizes = [along.max() for along in widths] + [1 / along.min() for along in widths]
     traits = {"aspect": float(max(sizes[:3]) * max(sizes[3:]))}
     sums = _Differences()
-    for part, boundary in _boxes(grid):
-        box = np.asarray(values[(..., *part)], dtype=np.float64)
-        sums.add(box if box.ndim == 4 else box[None], grid, part, boundary, irreps)
-    traits.update(sums.traits(grid, irreps))
+    with np.errstate(invalid="ignore", over="ignore"):  # of a field that will be refused
+        for part, boundary in _boxes(grid):
+            box = np.asarray(values[(..., *part)], dtype=np.float64)
+            sums.add(box if box.ndim == 4 else box[None], grid, part, boundary, irreps)
+        traits.update(sums.traits(grid, irreps))
     if viscosity is not None and viscosity > 0 and sums.gradient > 0:
         size = math.prod(grid.spacing) ** (1 / 3)
         traits["cell_reynolds"] = size**2 * math.sqrt(sums.gradient) / viscosity

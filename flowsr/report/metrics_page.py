@@ -93,8 +93,7 @@ def slices_figure(planes: Sequence[Plane]) -> Figure:
     """A row a quantity, a column a field; a row's colours are of one scale."""
     labels = list(dict.fromkeys(plane.label for plane in planes))
     fields = list(dict.fromkeys(plane.field for plane in planes))
-    figure = Figure(figsize=(4.1 * len(fields) + 0.8, 3.9 * len(labels)), layout="constrained")
-    panels = figure.subplots(len(labels), len(fields), squeeze=False)
+    figure, panels = _panels(len(labels), len(fields), 3.4, 3.3, right=1.1, across=0.75)
     for row, label in enumerate(labels):
         own = [plane for plane in planes if plane.label == label]
         reference = next(plane for plane in own[::-1] if plane.field in (OUTPUT, TRUTH)) if len(own) > 1 else own[0]
@@ -105,7 +104,8 @@ def slices_figure(planes: Sequence[Plane]) -> Figure:
             look = {"origin": "lower", "interpolation": "nearest", "cmap": SIGNED_MAP, "vmin": -high, "vmax": high}
             image = axes.imshow(plane.values.T, extent=plane.extent, aspect="equal", **look)
             axes.set(xlabel="x", ylabel="y", title=plane.field if row == 0 else "")
-        figure.colorbar(image, ax=list(panels[row]), label=plain(label), shrink=0.85)
+        beside = panels[row, -1].inset_axes((1.05, 0.0, 0.05, 1.0))
+        figure.colorbar(image, cax=beside, label=plain(label))
     return figure
 
 
@@ -121,8 +121,8 @@ def _spectra(dataset: xr.Dataset, fields: Sequence[str]) -> Picture | None:
 @styled
 def spectra_figure(dataset: xr.Dataset, keys: Sequence[str], fields: Sequence[str]) -> Figure:
     """A panel a kind of spectrum, a line a field."""
-    figure = Figure(figsize=(4.2 * len(keys) + 0.6, 4.0), layout="constrained")
-    for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys):
+    figure, panels = _panels(1, len(keys), 3.3, 3.2)
+    for axes, key in zip(panels[0], keys):
         axes.set(xscale="log", yscale="log")
         for name in fields:
             if f"{key}_{name}" in dataset:
@@ -150,8 +150,8 @@ def _densities(dataset: xr.Dataset, fields: Sequence[str]) -> Picture | None:
 @styled
 def densities_figure(dataset: xr.Dataset, keys: Sequence[str], fields: Sequence[str]) -> Figure:
     """Longitudinal and transverse gradients, a line a field."""
-    figure = Figure(figsize=(4.9 * len(keys), 3.9), layout="constrained")
-    for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys):
+    figure, panels = _panels(1, len(keys), 4.0, 3.1)
+    for axes, key in zip(panels[0], keys):
         axes.set(yscale="log", xlim=(-10, 10))
         lowest = 1.0
         for name in fields:
@@ -166,6 +166,26 @@ def densities_figure(dataset: xr.Dataset, keys: Sequence[str], fields: Sequence[
         axes.set(xlabel=typeset(label), ylabel="probability density")
     axes.legend(frameon=False)
     return figure
+
+
+def _panels(
+    rows: int, columns: int, width: float, height: float, right: float = 0.15, across: float = 0.95
+) -> tuple[Figure, np.ndarray]:
+    """A figure of equal panels, in inches; placed by hand: asking every label for its size takes longer than drawing.
+
+    Args:
+        right: room beside the last column.
+        across: between two columns.
+    """
+    left, bottom, top, between = 0.95, 0.65, 0.4, 0.7
+    size = (
+        left + columns * width + (columns - 1) * across + right,
+        bottom + rows * height + (rows - 1) * between + top,
+    )
+    figure = Figure(figsize=size)
+    edges = {"left": left / size[0], "right": 1 - right / size[0], "bottom": bottom / size[1], "top": 1 - top / size[1]}
+    places = {**edges, "wspace": across / width, "hspace": between / height}
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
 
 
 def _line(axes: Axes, array: xr.DataArray, name: str) -> None:

@@ -242,6 +242,17 @@ def test_few_lines_of_a_large_field_are_spread_and_exact_on_a_single_mode():
     assert torch.allclose(lattice.spectrum(lines).y, found.y, atol=1e-14)
 
 
+def test_lines_that_are_a_sample_are_off_by_one_over_the_root_of_their_number():
+    grid = Grid((64, 64, 64))
+    field = np.random.default_rng(0).standard_normal((3, *grid.shape))  # the worst case: no line knows of its neighbour
+    lattice = Lattice.of(grid, 2, 8 * 8 * 64)
+    assert lattice.lines == 64
+    found = lattice.spectrum(field[:, lattice.picks[0]][:, :, lattice.picks[1]]).y
+    expected = line_spectrum(torch.as_tensor(field)[None], grid, 2).y[0]
+    error = (found / expected - 1)[:, 1:-1].square().mean().sqrt()  # the ends have one mode, not two: root 2 more
+    assert float(error) == pytest.approx(math.sqrt(1 / 64), rel=0.2)
+
+
 def test_shells_and_lines_hold_the_same_energy():
     field = field_on(PERIODIC)
     lattice = Lattice.of(PERIODIC, 1, field.size)

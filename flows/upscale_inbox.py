@@ -73,7 +73,8 @@ class Request:
 def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, request: Request | None = None) -> Found:
     """Sort the files and stores of ``inbox``; none is opened here.
 
-    A file is done when its store is in ``outbox`` and was made from the same content. It waits when it changed less
+    A file is done when its store is in ``outbox`` and was made from the same content, of the same variable and read in
+    the same way. It waits when it changed less
     than ``settle`` seconds ago, or is empty. It is refused, or no field, when an earlier run found that of the same
     content, with the same request. Hidden names and names of partial files are not looked at.
 
@@ -89,7 +90,7 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, re
             continue
         target = outbox / (source.name if source.suffix == ".zarr" else f"{source.name}.zarr")
         try:
-            if _is_done(source, target):
+            if _is_done(source, target, request):
                 found.done[source] = target
             elif (record := _refusal(source, target, request)) is not None:
                 if record["status"] == NO_FIELD:
@@ -109,13 +110,12 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
     """Making ``target`` of a file; the record beside it says from what, and with which version of which model."""
     from flowsr.models.checkpoint import WEIGHTS
 
-    read = request.options.declared()
     how = (request.variable, request.tile, request.device, request.options, False, request.workers, request.scheduler)
     return Step(
         title=f"upscale {source.name}",
         record=target.with_suffix(".json"),
         outputs=(target,),
-        settings={"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})},
+        settings=_settings(request),
         inputs={source.name: tree_checksum(source), WEIGHTS: file_checksum(request.model / WEIGHTS)},
         about={
             "signature": _signature(source),
@@ -128,11 +128,20 @@ def step_of(source: Path, target: Path, request: Request) -> Step:
     )
 
 
-def _is_done(source: Path, target: Path) -> bool:
+def _settings(request: Request) -> dict[str, Any]:
+    """What a result depends on beside the file and the model, as its record has it."""
+    read = request.options.declared()
+    return {"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})}
+
+
+def _is_done(source: Path, target: Path, request: Request | None) -> bool:
     """Whether the store was made from this content, which is read again only where the file system says it changed."""
     record = read_json(target.with_suffix(".json"))
     if record is None or record.get("status") != "finished" or damage_in(record, [target], deep=False):
         return False
+    asked = record["settings"] if request is None else _settings(request)
+    if any(record["settings"].get(name) != asked.get(name) for name in ("variable", "read")):
+        return False  # the tile alone changes nothing
     return _is_of(record, source, target)
 
 
@@ -145,11 +154,11 @@ def _refusal(source: Path, target: Path, request: Request | None) -> dict[str, A
         return None
     if not _is_of(record, source, target):
         return None
+    if request is not None and record["settings"].get("read") != _settings(request).get("read"):
+        return None
     if request is not None and record["status"] == REFUSED:
-        read = request.options.declared()
-        settings = {"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})}
         same_weights = record["inputs"].get(WEIGHTS) == file_checksum(request.model / WEIGHTS)
-        if record["settings"] != settings or not same_weights:
+        if record["settings"] != _settings(request) or not same_weights:
             return None
     return record
 
@@ -265,9 +274,10 @@ def upscale_new_files(
 ):
     """Upscale every file of a watched folder that has not been done yet.
 
-    A file is done when its store is in the outbox and was made from the same content. Files still on their way in wait
-    for the next run. Each file is read in a process of its own, and a bad one does not stop the others: the run fails
-    when the rest is done, and says which it was; later runs list it as refused until its content changes.
+    A file is done when its store is in the outbox and was made from the same content, read with the same options. Files
+    still on their way in wait for the next run. Each file is read in a process of its own, and a bad one does not stop
+    the others: the run fails when the rest is done, and says which it was; later runs list it as refused until its
+    content or the options change.
 
     Args:
         inbox: the watched folder, with HDF5 files and Zarr stores.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,13 @@ def test_the_inbox_reads_files_as_it_is_told(folders, model):
     do(step_of(source, target, request))
     whole = upscale_array(load_model(model), coarse.velocity.values[1], grid_of(coarse), 4)
     np.testing.assert_allclose(open_field(target).velocity.values[1], whole, atol=1e-5)
+    assert names(look(*folders, settle=0, request=request).done) == ["a.nc"]
+    assert names(look(*folders, settle=0, request=replace(request, tile=2)).done) == ["a.nc"]
+    other = replace(request, options=replace(options, select={"run_number": 0}))
+    assert names(look(*folders, settle=0, request=other).new) == ["a.nc"], "read in another way it is another field"
+    assert make(source, target, other).is_completed()
+    assert not open_field(target).velocity.values.any(), "the first run of the file is zero"
+    assert names(look(*folders, settle=0, request=other).done) == ["a.nc"]
 
 
 def test_a_file_is_done_by_content_not_by_name_or_time(folders, model, monkeypatch):

@@ -69,7 +69,9 @@ class ReadOptions:
 
     def declared(self) -> dict[str, Any]:
         """What differs from the defaults, by name, as JSON has it."""
-        return {f.name: v for f in fields(ReadOptions) if (v := asdict(self)[f.name]) not in (None, {}, "refuse")}
+        said = {f.name: asdict(self)[f.name] for f in fields(ReadOptions)}
+        known = {name: value for name, value in said.items() if value not in (None, {}, "refuse")}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
 
 def read_options(options: ReadOptions | None, stated: dict[str, Any]) -> ReadOptions:

@@ -133,9 +133,16 @@ app = App(
 def run(
     config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False, verify: Verify = False
 ):
-    """All five stages: simulate, ingest, train, upscale, compare. Finished ones are reused, damaged ones redone."""
+    """All five stages: simulate, ingest, train, upscale, compare. Finished ones are reused, damaged ones redone.
+
+    A file with the key `particles` (configs/tracks_demo.yaml) is a comparison on particles, and run as one.
+    """
+    from flowsr.config.tracks import is_tracks
     from flowsr.pipeline import stages
 
+    if is_tracks(config):
+        _run_tracks(config, _beside(set, workers), fresh, verify)
+        return
     experiment = _prepare(config, _beside(set, workers))
     with shown() as progress:
         outcome = stages.run(experiment, fresh=fresh, verify=verify, progress=progress)
@@ -417,10 +424,17 @@ def compare(
     **An experiment** (as `flowsr run` takes it) has this, its last stage, run on what the others left.
 
         flowsr compare configs/demo.yaml
+
+    **Particles** (a file with the key `particles`, configs/tracks_small.yaml): clouds of particles in simulated flows
+    become fields again, by methods and by networks, per density and noise. See docs/tracks.md.
     """
     from flowsr.config.study import is_study
+    from flowsr.config.tracks import is_tracks
 
     set = _beside(set, workers)
+    if is_tracks(config):
+        _run_tracks(config, set, fresh, verify)
+        return
     if is_study(config):
         _run_study(config, set, fresh, verify)
         return
@@ -440,6 +454,17 @@ def _run_study(config: Path, overrides: list[str] | None, fresh: bool, verify: b
     study = load_study(config, overrides or ())
     with shown() as progress:
         outcome = run_stages(study, fresh=fresh, verify=verify, progress=progress)
+    _show_comparison(outcome)
+
+
+def _run_tracks(config: Path, overrides: list[str] | None, fresh: bool, verify: bool) -> None:
+    from flowsr.config.tracks import load_tracks
+    from flowsr.pipeline.tracking import run as run_tracks
+
+    _logs()
+    study = load_tracks(config, overrides or ())
+    with shown() as progress:
+        outcome = run_tracks(study, fresh=fresh, verify=verify, progress=progress)
     _show_comparison(outcome)
 
 
@@ -613,9 +638,15 @@ def tracks(
     ],
     output: Annotated[Path, Parameter(help="Zarr store to write.")],
     *,
-    method: Annotated[str, Parameter(help="solenoidal, bspline, linear, rbf, gaussian, local_fit or nearest.")] = (
-        "solenoidal"
-    ),
+    method: Annotated[
+        str | None,
+        Parameter(
+            help="solenoidal, bspline, linear, rbf, gaussian, local_fit, nearest or network; default: as --model."
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None, Parameter(help="Folder of a network trained on particles, which corrects solenoidal.")
+    ] = None,
     noise: Annotated[
         float | None, Parameter(help="Standard deviation of a measured velocity, in its unit; of solenoidal.")
     ] = None,
@@ -637,17 +668,48 @@ def tracks(
 
     flowsr tracks tracks.dat field.zarr
     flowsr tracks tracks.csv field.zarr --cells 64 64 64 --lower 0 0 0 --upper 1 1 1 --method bspline
+    flowsr tracks tracks.dat field.zarr --model runs/tracks_demo/train/l_max_1
     """
     from flowsr.tracks import open_tracks, tracks_to_field
 
     _logs()
     named = [name for each in columns or () for name in each.split(",")]
     points = open_tracks(file, columns=named or None, lower=lower, upper=upper, boundary=boundary)
-    options = {} if noise is None else {"noise": noise}
+    options = {name: value for name, value in (("noise", noise), ("model", model)) if value is not None}
+    method = method or ("solenoidal" if model is None else "network")
     with shown() as progress:
         part = progress.part(f"tracks {file.name}")
         tracks_to_field(points, output, method=method, options=options, cells=cells, fresh=fresh, progress=part)
     _say(f"field of {points.sizes['point']} particles: {output}")
+
+
+@app.command
+def tracers(
+    run: Annotated[
+        Path, Parameter(help="A run of `flowsr simulate` in a periodic box: runs/demo/simulate/seed_000.zarr.")
+    ],
+    output: Annotated[Path, Parameter(help="Table to write, .csv or .parquet; its box stands in a .yaml beside it.")],
+    *,
+    snapshot: Annotated[int, Parameter(help="Which snapshot of the run they start at; -1 the last.")] = -1,
+    count: Annotated[int, Parameter(help="Particles at random places.")] = 1000,
+    steps: Annotated[int, Parameter(help="Instants of each track.")] = 1,
+    interval: Annotated[float, Parameter(help="Time between them.")] = 0.05,
+    noise: Annotated[float, Parameter(help="Standard deviation of a measured position, in cells of the run.")] = 0.0,
+    dropped: Annotated[float, Parameter(help="Share of the particles that is not seen, at each instant anew.")] = 0.0,
+    seed: Annotated[int, Parameter(help="Of places, noise and what is dropped.")] = 0,
+):
+    """Tracks of particles that a simulated flow carries: a tracking experiment whose truth is known.
+
+    flowsr tracers runs/demo/simulate/seed_000.zarr tracks.csv --count 10000 --steps 5
+    flowsr tracks tracks.yaml field.zarr
+    """
+    from flowsr.simulate.tracers import Tracers, write_tracks
+
+    _logs()
+    asked = Tracers(count, steps, interval, noise, dropped, seed)
+    with shown() as progress:
+        manifest = write_tracks(run, output, asked, snapshot=snapshot, progress=progress.part(f"tracers {run.name}"))
+    _say(f"{count} particles at {steps} instants: {output}", f"as a field: flowsr tracks {manifest} field.zarr")
 
 
 @app.command
@@ -687,9 +749,14 @@ def show_config(
 ):
     """Print the resolved experiment or study, every default written out."""
     from flowsr.config.study import dump_experiment, dump_study, is_study, load_experiment, load_study
+    from flowsr.config.tracks import dump_tracks, is_tracks, load_tracks
 
-    study = is_study(config)
-    text = dump_study(load_study(config, set or ())) if study else dump_experiment(load_experiment(config, set or ()))
+    if is_tracks(config):
+        text = dump_tracks(load_tracks(config, set or ()))
+    elif is_study(config):
+        text = dump_study(load_study(config, set or ()))
+    else:
+        text = dump_experiment(load_experiment(config, set or ()))
     print(text, end="")
 
 

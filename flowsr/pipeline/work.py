@@ -180,7 +180,7 @@ def measure(
         tests[data] = measure_model(Entry(row.model, row.model, model, stores), held_out)
         if number == 0:
             cost = multiply_adds(model, held_out.runs[0].coarse_grid)
-    fit = None if folder is None else _fit_of(folder, row)
+    fit = None if folder is None else fit_of(folder, row)
     options, parameters = dict(card.options), int(model.parameter_count)
     measured = MeasuredRow(row, tests, card.model, options, parameters, cost, fit, weights)
     write_json_atomic(file, plain(measured))
@@ -191,7 +191,8 @@ def read_row(file: Path) -> MeasuredRow:
     return typed(MeasuredRow, json.loads(file.read_text(encoding="utf-8")))
 
 
-def _fit_of(folder: Path, row: Row) -> Fit:
+def fit_of(folder: Path, row: Row) -> Fit:
+    """The training of a row, from its folder's history."""
     history = read_history(folder / HISTORY)
     finite = [line for line in history if line["validation_loss"] is not None]
     best = min(finite, key=lambda line: line["validation_loss"])

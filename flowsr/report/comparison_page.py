@@ -116,9 +116,10 @@ def write_report(
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     relaxed_weights: Sequence[RelaxedWeights] = (),
     how_made: HowMade | None = None,
+    pictures: Sequence[Picture] = (),
 ) -> Path:
     """Write the page, whole or not at all; arguments as in :func:`render_report`, the path in return."""
-    page = render_report(result, slices, histories or {}, relaxed_weights, how_made or HowMade())
+    page = render_report(result, slices, histories or {}, relaxed_weights, how_made or HowMade(), pictures)
     return html.write_page(path, page)
 
 
@@ -128,6 +129,7 @@ def render_report(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     relaxed_weights: Sequence[RelaxedWeights],
     how_made: HowMade,
+    pictures: Sequence[Picture] = (),
 ) -> str:
     """The page as text: it asks for nothing outside itself, and equal arguments give equal bytes.
 
@@ -137,6 +139,7 @@ def render_report(
         histories: network -> lines of its ``history.jsonl``.
         relaxed_weights: one entry per relaxed network.
         how_made: configuration, versions, seeds, checksums and command.
+        pictures: others, to stand first.
     """
     looks, single, home = model_looks(result.models), result.single, result.home
     planes = [_slices(plane, result, looks) for plane in slices]
@@ -154,7 +157,7 @@ def render_report(
             for sentence in findings.verdict(result)
         ],
         facts=_facts(result) if single else _study_facts(result),
-        first_plane=planes[:1],
+        first_plane=[*pictures, *planes[:1]],
         ranking=None if single else _ranking(result, looks),
         blocks=[experiment_block(result, looks)] if single else _study_blocks(result, looks),
         heads=[Head.of(metric) for metric in result.metrics.values()],

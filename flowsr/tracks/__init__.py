@@ -9,6 +9,8 @@ the field in between.
 
 - :func:`open_tracks` reads files of tracks, :class:`Cloud` is one instant of them;
 - :data:`METHODS` are called as ``method(cloud, places)`` and give velocity and, most of them, its gradient;
+- ``METHODS["network"]`` is a trained network's correction of ``solenoidal`` (:mod:`flowsr.tracks.network`),
+  :func:`flowsr.tracks.training.train_network` trains one;
 - :class:`Truth` and :func:`seed_particles` make clouds from a simulated field, whose truth is known.
 
 Everything is told about the mean of the cloud and in no unit of its own: a uniform wind, other units, a rotation of the
@@ -19,6 +21,7 @@ from flowsr.tracks.classical import METHODS, Estimate, vorticity
 from flowsr.tracks.cloud import Cloud
 from flowsr.tracks.files import TracksManifest, clouds, open_tracks
 from flowsr.tracks.job import tracks_to_field
+from flowsr.tracks.learned import load_network, network
 from flowsr.tracks.particles import Truth, grid_points, seed_particles
 
 __all__ = [
@@ -29,6 +32,8 @@ __all__ = [
     "Truth",
     "clouds",
     "grid_points",
+    "load_network",
+    "network",
     "open_tracks",
     "seed_particles",
     "tracks_to_field",

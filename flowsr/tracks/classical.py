@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy.interpolate import LinearNDInterpolator, RBFInterpolator
@@ -79,10 +79,8 @@ def nearest(cloud: Cloud, points: np.ndarray) -> Estimate:
 @METHODS.register("linear")
 def linear(cloud: Cloud, points: np.ndarray) -> Estimate:
     """Linear on the tetrahedra of a Delaunay mesh; beyond the outermost particles the nearest one's velocity."""
-    positions, owner = cloud.images(3 * cloud.spacing)
+    mesh, values = _meshed(cloud)
     points = cloud.wrapped(points)
-    values = cloud.velocities[owner]
-    mesh = LinearNDInterpolator(positions, values)
     velocity, gradient = mesh(points), np.zeros((len(points), 3, 3))
     simplex = mesh.tri.find_simplex(points)
     inside = simplex >= 0
@@ -94,6 +92,14 @@ def linear(cloud: Cloud, points: np.ndarray) -> Estimate:
     lost = ~np.isfinite(velocity).all(1) | ~np.isfinite(gradient).all((1, 2))
     velocity[lost], gradient[lost] = nearest(cloud, points[lost]).velocity, 0.0
     return Estimate(velocity, gradient)
+
+
+@lru_cache(maxsize=1)
+def _meshed(cloud: Cloud) -> tuple[LinearNDInterpolator, np.ndarray]:
+    """The mesh and the velocities of its corners, kept from one batch of points to the next."""
+    positions, owner = cloud.images(3 * cloud.spacing)
+    values = cloud.velocities[owner]
+    return LinearNDInterpolator(positions, values), values
 
 
 @METHODS.register("rbf")
@@ -199,6 +205,16 @@ def solenoidal(
 
 
 def _kriged(cloud: Cloud, points: np.ndarray, neighbours: int, p: float, noise: float) -> Estimate:
+    reach, offsets, whole, right = _kriging_system(cloud, points, neighbours, p)
+    if noise:
+        values = 3 * offsets.shape[1]
+        diagonal = np.arange(values)
+        whole[:, diagonal, diagonal] += _noise_share(whole, right, values, noise, sign=1 if p < 2 else -1)[:, None]
+    return _kriged_field(offsets, reach, np.linalg.solve(whole, right)[..., 0], p)
+
+
+def _kriging_system(cloud: Cloud, points: np.ndarray, neighbours: int, p: float) -> tuple[np.ndarray, ...]:
+    """For each point: how far it sees (points, 1, 1), its neighbours' offsets in that, and the equations' two sides."""
     distances, indices = cloud.nearest(points, neighbours)
     reach = distances[:, -1][:, None, None]
     offsets = cloud.displacement(cloud.wrapped(cloud.positions)[indices] - cloud.wrapped(points)[:, None]) / reach
@@ -214,16 +230,43 @@ def _kriged(cloud: Cloud, points: np.ndarray, neighbours: int, p: float, noise: 
     whole[:, 3 * seen :, : 3 * seen] = np.swapaxes(fields, 1, 2)
     right = np.zeros((count, unknowns, 1))
     right[:, : 3 * seen, 0] = velocities.reshape(count, -1)
-    if noise:
-        diagonal = np.arange(3 * seen)
-        whole[:, diagonal, diagonal] += _noise_share(whole, right, 3 * seen, noise, sign=1 if p < 2 else -1)[:, None]
-    found = np.linalg.solve(whole, right)[..., 0]
+    return reach, offsets, whole, right
+
+
+def _kriged_field(offsets: np.ndarray, reach: np.ndarray, found: np.ndarray, p: float) -> Estimate:
+    """The field at the points, of the solution (points, unknowns)."""
+    count, seen = offsets.shape[:2]
     amplitudes, weights = found[:, : 3 * seen].reshape(count, seen, 3), found[:, 3 * seen :]
     velocity = np.einsum("pnij,pnj->pi", _structure(-offsets, p), amplitudes) + weights[:, :3]
     gradient = _structure_slopes(-offsets, amplitudes, p).sum(1)
     if p > _LINEAR_FROM:
         gradient += np.einsum("pf,fij->pij", weights[:, 3:], _TRACELESS)
     return Estimate(velocity, gradient / reach)
+
+
+def left_out(cloud: Cloud, neighbours: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`solenoidal` misses of each particle that it is not told of, and its gradient where it is.
+
+    Both come of one solution: the miss is the particle's amplitude over its block of the inverse (Dubrule,
+    Mathematical Geology 15, 687, 1983).
+
+    Args:
+        cloud: particles.
+        neighbours: that a particle sees, itself among them.
+
+    Returns:
+        (particles, 3) measured velocity less the one of the others, and (particles, 3, 3) the gradient.
+    """
+    misses, gradients = [], []
+    for start in range(0, len(cloud), 1000):
+        points = cloud.positions[start : start + 1000]
+        reach, offsets, whole, right = _kriging_system(cloud, points, neighbours, EXPONENT)
+        own = np.zeros((len(points), whole.shape[1], 3))
+        own[:, :3] = np.eye(3)  # the nearest particle of a particle is itself
+        found = np.linalg.solve(whole, np.concatenate([right, own], -1))
+        misses.append(np.linalg.solve(found[:, :3, 1:], found[:, :3, :1])[..., 0])
+        gradients.append(_kriged_field(offsets, reach, found[..., 0], EXPONENT).gradient)
+    return np.concatenate(misses), np.concatenate(gradients)
 
 
 def _noise_share(whole: np.ndarray, right: np.ndarray, values: int, noise: float, sign: int) -> np.ndarray:
@@ -315,6 +358,22 @@ def bspline(
         roughness: weight of the mean squared second derivatives, likewise.
         tolerance: of the conjugate gradients' residual.
     """
+    grid, coefficients, mean = _fitted(cloud, cells_per_particle, divergence, roughness, tolerance)
+
+    def evaluate(batch: np.ndarray) -> Estimate:
+        batch = cloud.wrapped(batch)
+        velocity = (grid.matrix(batch) @ coefficients.T) + mean
+        slopes = [grid.matrix(batch, tuple(unit)) @ coefficients.T for unit in np.eye(3, dtype=int)]
+        return Estimate(velocity, np.stack(slopes, -1))
+
+    return _in_batches(evaluate, points)
+
+
+@lru_cache(maxsize=1)
+def _fitted(
+    cloud: Cloud, cells_per_particle: float, divergence: float, roughness: float, tolerance: float
+) -> tuple[SplineGrid, np.ndarray, np.ndarray]:
+    """Grid, coefficients (3, splines) about the mean, and the mean; kept from one batch of points to the next."""
     side = cloud.spacing / cells_per_particle ** (1 / 3)
     cells = tuple(max(4, int(np.ceil(length / side - 1e-6))) for length in cloud.lengths)
     grid = SplineGrid(np.array(cloud.lower), cloud.lengths / cells, cells, cloud.periodic)
@@ -351,12 +410,4 @@ def bspline(
     size = 3 * int(np.prod(grid.shape))
     right = np.concatenate([data.T @ each for each in (cloud.velocities - mean).T])
     found, _ = cg(LinearOperator((size, size), matvec=normal, dtype=np.float64), right, rtol=tolerance, maxiter=400)
-    coefficients = found.reshape(3, -1)
-
-    def evaluate(batch: np.ndarray) -> Estimate:
-        batch = cloud.wrapped(batch)
-        velocity = (grid.matrix(batch) @ coefficients.T) + mean
-        slopes = [grid.matrix(batch, tuple(unit)) @ coefficients.T for unit in units]
-        return Estimate(velocity, np.stack(slopes, -1))
-
-    return _in_batches(evaluate, points)
+    return grid, found.reshape(3, -1), mean

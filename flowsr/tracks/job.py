@@ -13,11 +13,13 @@ import xarray as xr
 from flowsr.data.field import SPACE, VECTOR_DIMS, field_template, tensor_irreps
 from flowsr.data.store import create_store
 from flowsr.errors import FlowsrError
+from flowsr.files import file_checksum
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
 from flowsr.tracks.classical import METHODS, vorticity
 from flowsr.tracks.cloud import Cloud
 from flowsr.tracks.files import clouds
+from flowsr.tracks.learned import WEIGHTS
 from flowsr.tracks.particles import grid_points
 
 #: Points of the grid that are done between two reports of progress.
@@ -108,7 +110,10 @@ def _template(
     points: xr.Dataset, grid: Grid, times: Sequence[float], has_gradient: bool, method: str, options: Mapping[str, Any]
 ) -> xr.Dataset:
     speed, length = points.velocity.attrs.get("units", "1"), points.attrs.get("length_units", "1")
-    made = {**points.attrs.get("provenance", {}), "method": method, "options": dict(options)}
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    made = {**points.attrs.get("provenance", {}), "method": method, "options": options}
+    if "model" in options:
+        made["model_sha256"] = file_checksum(Path(options["model"]) / WEIGHTS)
     attrs = {"length_units": length, "provenance": made}
     template = field_template(grid, times, units=speed, attrs=attrs)
     if has_gradient:

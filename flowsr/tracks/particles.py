@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter
@@ -16,6 +17,77 @@ from flowsr.grid import Grid
 from flowsr.tracks.cloud import Cloud
 
 ORDER, REFINE = 5, 2
+
+
+@dataclass(frozen=True)
+class Seeding:
+    """Clouds of particles in simulated flows: how dense, how noisy, how many."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    cells: int = 16
+    """Cells of the field that is wanted along the box's shortest side; densities and noise are told in them."""
+    per_cell: tuple[float, ...] = (1.0,)
+    """Particles per cell; one condition of the test each."""
+    noise: tuple[float, ...] = (0.0,)
+    """Standard deviation of a measured position, in cells; one condition of the test each."""
+    dropped: float = 0.0
+    """Share of the particles that are lost."""
+    accelerations: bool = False
+    """Whether accelerations are measured as well."""
+    clouds: int = 8
+    """Clouds to train on, per condition, of snapshots evenly spread over all runs but the last."""
+    points: int = 1000
+    """Places in each at which the flow is known: to train on, and to be tested at."""
+    tested: int = 6
+    """Snapshots of the last run that are tested, evenly spread, one cloud each per condition."""
+
+    def __post_init__(self) -> None:
+        for name in ("cells", "clouds", "points", "tested"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.per_cell or min(self.per_cell) <= 0 or not self.noise or min(self.noise) < 0:
+            raise ValueError("per_cell must be above 0 and noise not below, one of each at least")
+        if not 0 <= self.dropped < 1:
+            raise ValueError(f"dropped is from 0 to below 1, got {self.dropped}")
+
+    @property
+    def conditions(self) -> dict[str, Condition]:
+        """By name, the densities in order, without noise first."""
+        every = [Condition(density, noise) for noise in self.noise for density in self.per_cell]
+        return {condition.name: condition for condition in every}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How clouds of particles are seen.
+
+    Args:
+        per_cell: particles per cell of the field that is wanted.
+        noise: standard deviation of a measured position, in cells.
+    """
+
+    per_cell: float
+    noise: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As folders have it."""
+        return f"density_{self.per_cell:g}" + (f"_noise_{self.noise:g}" if self.noise else "")
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.per_cell:g} per cell" + (f", noise {self.noise:g} cell" if self.noise else "")
+
+    def cloud(
+        self, truth: Truth, seeding: Seeding, rng: np.random.Generator, acceleration: Truth | None = None
+    ) -> Cloud:
+        """Particles in a flow."""
+        cell = min(truth.grid.lengths) / seeding.cells
+        count = max(8, round(self.per_cell * float(np.prod(truth.grid.lengths)) / cell**3))
+        noise = self.noise * cell / truth.grid.spacing[0]
+        return seed_particles(truth, count, rng, noise=noise, dropped=seeding.dropped, acceleration=acceleration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +158,13 @@ class Truth:
 
 
 def seed_particles(
-    truth: Truth, count: int, rng: np.random.Generator, *, noise: float = 0.0, dropped: float = 0.0
+    truth: Truth,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    noise: float = 0.0,
+    dropped: float = 0.0,
+    acceleration: Truth | None = None,
 ) -> Cloud:
     """Particles at random places of the box, with the velocity that the flow has there.
 
@@ -96,6 +174,7 @@ def seed_particles(
         rng: decides the places.
         noise: standard deviation of the measured position about the true one, per axis, in grid cells.
         dropped: share of the particles that are lost.
+        acceleration: the field of the particles' accelerations, where they are measured.
     """
     if not 0 <= dropped < 1:
         raise ValueError(f"the share dropped is from 0 to below 1, got {dropped}")
@@ -106,7 +185,8 @@ def seed_particles(
     true = true[kept]
     measured = true + noise * np.array(grid.spacing) * rng.normal(size=true.shape)
     measured = lower + np.mod(measured - lower, grid.lengths)
-    return Cloud(measured, truth.velocity_at(true), tuple(lower), tuple(upper), grid.boundary)
+    felt = None if acceleration is None else acceleration.velocity_at(true)
+    return Cloud(measured, truth.velocity_at(true), tuple(lower), tuple(upper), grid.boundary, felt)
 
 
 def grid_points(grid: Grid) -> np.ndarray:

@@ -7,13 +7,15 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from flowsr.data.scales import FieldScales, normalized, scales_of
@@ -52,14 +54,16 @@ class PatchPair:
         fine_grid: grid of a fine patch, where it is not that of the scored coarse cells, split equally.
         normalized: whether every pair is in the scales of the field it is cut from; otherwise a model that takes its
             units from the field takes them from the patch.
+        loss: of a model and a batch, instead of the schedule's, where what is learned from is no patches of a grid.
     """
 
     train: Dataset
     validation: Dataset
-    grid: Grid
-    halo: tuple[int, int, int]
+    grid: Grid | None = None
+    halo: tuple[int, int, int] = (0, 0, 0)
     fine_grid: Grid | None = None
     normalized: bool = False
+    loss: Callable[[nn.Module, Any], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,18 +180,21 @@ class _Regression(L.LightningModule):
     def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int):
         super().__init__()
         self.model, self.patches, self.schedule, self.steps = model, patches, schedule, steps
-        edges = [h * model.factor for h in patches.halo]
-        self.core = (..., *(slice(e, -e if e else None) for e in edges))
-        scored = tuple(n - 2 * h for n, h in zip(patches.grid.shape, patches.halo))
-        fine_grid = patches.fine_grid or replace(patches.grid, shape=scored).refined(model.factor)
-        self.objective = Objective(schedule.loss, fine_grid, model.irreps)
+        if patches.loss is None:
+            edges = [h * model.factor for h in patches.halo]
+            self.core = (..., *(slice(e, -e if e else None) for e in edges))
+            scored = tuple(n - 2 * h for n, h in zip(patches.grid.shape, patches.halo))
+            fine_grid = patches.fine_grid or replace(patches.grid, shape=scored).refined(model.factor)
+            self.objective = Objective(schedule.loss, fine_grid, model.irreps)
         self.budget = None if schedule.seconds is None else _Budget(schedule.seconds)
         known = breaking_power(model)
         for name in schedule.penalty:
             message, expected = "no such irrep in this network's group", ", ".join([*known, "all"])
             require(name in known or name == "all", message, variable="train.penalty", expected=expected, found=name)
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
+        if self.patches.loss is not None:
+            return self.patches.loss(self.model, batch)
         coarse, fine = batch
         if not self.model.needs_scales:
             return self.objective(self.model(coarse, self.patches.grid)[self.core], fine, self.model.scale)

@@ -8,6 +8,8 @@ from flowsr.tracks.classical import SplineGrid
 
 #: A fit by iteration is as exact as it is told to be, and takes longer.
 EXACT = {"bspline": {"tolerance": 1e-6, "cells_per_particle": 0.5}}
+#: The network needs a model, and has tests of its own.
+CLASSICAL = [name for name in METHODS if name != "network"]
 GRADIENTS = {"linear", "local_fit", "solenoidal", "bspline"}
 BOX = {"lower": (0.0, 0.0, 0.0), "upper": (1.0, 1.5, 0.8), "boundary": ("open", "wall", "open")}
 STRAIN = np.array([[0.7, -1.2, 0.3], [0.4, -0.2, 2.0], [0.0, 0.9, -0.5]])  # no trace
@@ -35,7 +37,7 @@ def test_a_linear_flow_is_met_exactly(name):
         np.testing.assert_allclose(found.vorticity[0], [0.9 - 2.0, 0.3, 0.4 + 1.2], atol=100 * close)
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_a_uniform_stream_changes_nothing_but_itself(name):
     wind = np.array([50.0, -20.0, 10.0])
     at_rest = cloud_of(lambda x: np.sin(4 * x[:, [1, 2, 0]]))
@@ -47,7 +49,7 @@ def test_a_uniform_stream_changes_nothing_but_itself(name):
         np.testing.assert_allclose(other.gradient, one.gradient, atol=100 * close)
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_other_units_are_the_same_flow(name):
     length, speed = 1000.0, 0.01
     small = cloud_of(lambda x: np.sin(4 * x[:, [1, 2, 0]]))
@@ -69,7 +71,7 @@ def any_rotation(seed, improper):
 
 
 @pytest.mark.parametrize("improper", [False, True])
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "bspline"])
+@pytest.mark.parametrize("name", [name for name in CLASSICAL if name != "bspline"])
 def test_rotations_and_reflections_turn_the_field(name, improper):
     """Random elements of O(3) about the origin, shifted; every method but the one with a grid."""
     matrix, shift = any_rotation(3, improper), (5.0, -2.0, 1.0)
@@ -81,7 +83,7 @@ def test_rotations_and_reflections_turn_the_field(name, improper):
         np.testing.assert_allclose(turned.gradient, matrix @ straight.gradient @ matrix.T, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_the_order_of_the_particles_and_whole_periods_do_not_matter(name):
     def flow(x):
         return np.sin(2 * np.pi * x[:, [1, 2, 0]])

@@ -1,0 +1,131 @@
+"""Trained networks on particles: kept in a folder, and called as the other methods are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowsr.errors import FlowsrError
+from flowsr.files import read_regular, write_bytes_atomic, write_json_atomic
+from flowsr.tracks.classical import METHODS, Estimate, solenoidal
+from flowsr.tracks.cloud import Cloud
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flowsr.tracks.network import Nodes, TracksNetwork
+
+WEIGHTS, CARD = "tracks.safetensors", "tracks.json"
+#: Points that a network is asked for at once: some 60 kB each.
+BATCH = 1000
+
+
+def save_network(folder: Path, network: TracksNetwork, training: Mapping[str, Any]) -> None:
+    """Write weights and card into a folder; each appears whole or not at all.
+
+    Args:
+        training: what is to be known of it: data, seed, settings, losses.
+    """
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes_atomic(folder / WEIGHTS, save(tensors))
+    write_json_atomic(folder / CARD, {"options": asdict(network.options), "training": dict(training)})
+
+
+def load_network(folder: str | Path) -> TracksNetwork:
+    """The network of a folder.
+
+    Raises:
+        FlowsrError: no such folder, or files that are not those of a network.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from flowsr.tracks.network import NetworkOptions, TracksNetwork
+
+    folder = Path(folder)
+    try:
+        options = NetworkOptions(**json.loads(read_regular(folder / CARD))["options"])
+        with torch.random.fork_rng(devices=[]):
+            network = TracksNetwork(options)
+        network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+    except OSError as error:
+        found = error.strerror or str(error)
+        expected = f"a folder with {CARD} and {WEIGHTS}"
+        raise FlowsrError("cannot read the network", file=folder, expected=expected, found=found) from None
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FlowsrError("not a network on particles", file=folder, found=found) from None
+    return network.eval()
+
+
+@METHODS.register("network")
+def network(cloud: Cloud, points: np.ndarray, model: str | Path | TracksNetwork = "") -> Estimate:
+    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`.
+
+    Args:
+        cloud, points: particles, and where the field is asked for, (points, 3).
+        model: folder of the trained network, or the network itself.
+
+    Raises:
+        FlowsrError: no network, one that cannot be read, or one that takes accelerations where none were measured.
+    """
+    if not model:
+        hint = "--model FOLDER, of a network that was trained (docs: tracks)"
+        raise FlowsrError("which network?", variable="model", hint=hint)
+    known = _loaded(str(Path(model).resolve())) if isinstance(model, (str, Path)) else model
+    return correct(cloud, points, solenoidal(cloud, points), known)
+
+
+def correct(
+    cloud: Cloud, points: np.ndarray, classical: Estimate, known: TracksNetwork, nodes: Nodes | None = None
+) -> Estimate:
+    """A classical estimate at some points (:func:`solenoidal`'s) with the network's correction added.
+
+    Args:
+        nodes: of :func:`flowsr.tracks.network.nodes_of` the cloud, where they are known.
+    """
+    import torch
+
+    from flowsr.tracks.network import neighbourhood
+
+    if nodes is None:
+        nodes, features = _heard(cloud, known)
+    else:
+        with torch.no_grad():
+            features = known.particles(nodes)
+    indices, ways = neighbourhood(cloud, points, known.options.neighbours, nodes.spacing)
+    velocities, gradients = [], []
+    for start in range(0, len(points), BATCH):
+        part = slice(start, start + BATCH)
+        velocity, gradient = known.gradient_at(features[indices[part]], ways[part].to(features.dtype))
+        velocities.append(velocity.double().numpy())
+        gradients.append(gradient.double().numpy())
+    velocity = classical.velocity + nodes.miss * np.concatenate(velocities)
+    return Estimate(velocity, classical.gradient + nodes.miss / nodes.spacing * np.concatenate(gradients))
+
+
+@lru_cache(maxsize=4)
+def _loaded(folder: str) -> TracksNetwork:
+    return load_network(folder)
+
+
+@lru_cache(maxsize=1)
+def _heard(cloud: Cloud, known: TracksNetwork) -> tuple[Nodes, Tensor]:
+    """Nodes and features of a cloud's particles, kept from one batch of points to the next."""
+    import torch
+
+    from flowsr.tracks.network import nodes_of
+
+    nodes = nodes_of(cloud, known.options, next(known.parameters()).dtype)
+    with torch.no_grad():
+        return nodes, known.particles(nodes)

@@ -29,7 +29,6 @@ from flowsr.metrics.scales import flow_statistics
 from flowsr.pipeline import work
 from flowsr.pipeline.stages import Outcome
 from flowsr.pipeline.steps import Done, Step, do
-from flowsr.pipeline.workers import Job, Pool, worker_pool
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 from flowsr.report import write_report
@@ -44,6 +43,7 @@ from flowsr.tracks.network import NetworkOptions, nodes_of
 from flowsr.tracks.particles import Condition, Seeding
 from flowsr.tracks.training import Example, example_of, load_examples, save_examples, train_network
 from flowsr.train.settings import Schedule
+from flowsr.workers import Job, Pool, worker_pool
 
 METRICS = {
     "velocity_error": Metric("Velocity error", better="lower", source="RMS of the error over the RMS of the flow"),

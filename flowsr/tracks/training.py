@@ -21,7 +21,8 @@ from flowsr.tracks.cloud import Cloud
 from flowsr.tracks.learned import save_network
 from flowsr.tracks.network import NetworkOptions, Nodes, TracksNetwork, neighbourhood, nodes_of
 from flowsr.tracks.particles import Truth
-from flowsr.train.fit import Fitted, PatchPair, discard_checkpoints, fit
+from flowsr.train.checkpoints import discard_checkpoints
+from flowsr.train.fit import Fitted, PatchPair, fit
 from flowsr.train.settings import Schedule
 
 #: Distance over which the network's slope is taken in training, in the particles' spacing: half to either side.

@@ -52,7 +52,12 @@ METRICS = {
 }
 NO_CURVES = {"curve": [], "x": [], "y": []}
 #: Points along a side of the plane that is drawn.
-PLANE = 64
+PLANE = 48
+HEADING = (
+    "From particles to fields",
+    "Particles in simulated turbulence, and the field between them as methods and networks make it of them, measured "
+    "against the truth in a run that none of them has seen.",
+)
 FIELDS = "fields"
 
 
@@ -374,7 +379,7 @@ def _finish(
     write_tables(result, study.output / "compare", progress.share(0.0, 0.3))
     picture = _pictured(plan, progress.share(0.3, 0.9))
     how_made = study_how_made(result, study.model_dump(mode="json"))
-    page = write_report(study.output / "report.html", result, how_made=how_made, pictures=[picture])
+    page = write_report(study.output / "report.html", result, how_made=how_made, pictures=[picture], heading=HEADING)
     progress(1.0, "done")
     return Outcome(result, page, done)
 

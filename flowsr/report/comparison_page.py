@@ -117,9 +117,10 @@ def write_report(
     relaxed_weights: Sequence[RelaxedWeights] = (),
     how_made: HowMade | None = None,
     pictures: Sequence[Picture] = (),
+    heading: tuple[str, str] | None = None,
 ) -> Path:
     """Write the page, whole or not at all; arguments as in :func:`render_report`, the path in return."""
-    page = render_report(result, slices, histories or {}, relaxed_weights, how_made or HowMade(), pictures)
+    page = render_report(result, slices, histories or {}, relaxed_weights, how_made or HowMade(), pictures, heading)
     return html.write_page(path, page)
 
 
@@ -130,6 +131,7 @@ def render_report(
     relaxed_weights: Sequence[RelaxedWeights],
     how_made: HowMade,
     pictures: Sequence[Picture] = (),
+    heading: tuple[str, str] | None = None,
 ) -> str:
     """The page as text: it asks for nothing outside itself, and equal arguments give equal bytes.
 
@@ -140,6 +142,7 @@ def render_report(
         relaxed_weights: one entry per relaxed network.
         how_made: configuration, versions, seeds, checksums and command.
         pictures: others, to stand first.
+        heading: and a sentence under it, instead of those of a comparison on grids.
     """
     looks, single, home = model_looks(result.models), result.single, result.home
     planes = [_slices(plane, result, looks) for plane in slices]
@@ -151,6 +154,7 @@ def render_report(
         headline=_headline(result),
         files=_files(result),
         budget=_budget(result),
+        heading=heading,
         # Escaped, leads and lags in bold.
         verdict=[
             Markup(re.sub(r"(\d+ % (?:ahead|behind))", r"<b>\1</b>", str(escape(sentence))))

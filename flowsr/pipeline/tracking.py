@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from flowsr.config.tracks import TracksStudy, dump_tracks
 from flowsr.data import grid_of, open_field
 from flowsr.data.independence import turnover_time
 from flowsr.devices import resolve_device
-from flowsr.files import plain, write_json_atomic, write_text_atomic
+from flowsr.files import plain, write_bytes_atomic, write_json_atomic, write_text_atomic
 from flowsr.metrics.scales import flow_statistics
 from flowsr.pipeline import work
 from flowsr.pipeline.stages import Outcome
@@ -34,6 +35,7 @@ from flowsr.provenance import versions
 from flowsr.report import write_report
 from flowsr.report.comparison_page import study_how_made
 from flowsr.report.figures.particles import ParticlePlane, particles_picture
+from flowsr.report.html import Picture
 from flowsr.simulate.settings import Simulation
 from flowsr.simulate.tracers import acceleration_of
 from flowsr.tracks import METHODS, Truth, open_tracks, tracks_to_field, vorticity
@@ -43,7 +45,7 @@ from flowsr.tracks.network import NetworkOptions, nodes_of
 from flowsr.tracks.particles import Condition, Seeding
 from flowsr.tracks.training import Example, example_of, load_examples, save_examples, train_network
 from flowsr.train.settings import Schedule
-from flowsr.workers import Job, Pool, worker_pool
+from flowsr.workers import Job, worker_pool
 
 METRICS = {
     "velocity_error": Metric("Velocity error", better="lower", source="RMS of the error over the RMS of the flow"),
@@ -58,7 +60,6 @@ HEADING = (
     "Particles in simulated turbulence, and the field between them as methods and networks make it of them, measured "
     "against the truth in a run that none of them has seen.",
 )
-FIELDS = "fields"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ class Tracking:
     def folder(self, name: str, size: int, seed: int) -> Path:
         whole = size == self.study.particles.clouds
         return self.study.output / "train" / (name if whole else f"{name}_{size}") / f"seed_{seed}"
+
+    @property
+    def plane(self) -> Path:
+        return self.study.output / "fields" / "plane.npz"
 
     @property
     def trainings(self) -> list[tuple[str, int, int]]:
@@ -178,6 +183,14 @@ class Tracking:
             found.append((row, Step(title, record, (file,), settings, inputs, self.about, (), measure, arguments)))
         return found
 
+    def fields(self, clouds: dict[str, str], networks: dict[str, str]) -> Step:
+        made = [self.plane, self.plane.with_name("particles.csv"), self.plane.with_name("solenoidal.zarr")]
+        made += [self.plane.with_name(f"{name}.zarr") for name in list(self.study.networks)[-1:]]
+        inputs = {**clouds, **{str(Path(of).relative_to(self.study.output)): sha for of, sha in networks.items()}}
+        settings = {"methods": self.study.methods, "networks": list(self.study.networks), "plane": PLANE}
+        record = self.plane.with_name("run.json")
+        return Step("fields", record, tuple(made), settings, inputs, self.about, (), fields, (self,))
+
 
 def run(study: TracksStudy, *, fresh: bool = False, verify: bool = False, progress: Progress = SILENT) -> Outcome:
     """All steps in order; what is finished is reused unless ``fresh``; arguments as of :func:`stages.run`."""
@@ -200,8 +213,9 @@ def run(study: TracksStudy, *, fresh: bool = False, verify: bool = False, progre
         networks = {str(one.step.record.parent): one.checksums[WEIGHTS] for one in trained}
         rows = plan.measure(clouds, networks)
         all_of("measure", [step for _, step in rows])
-        measured = [work.read_row(step.outputs[0]) for _, step in rows]
-        return _finish(plan, measured, done, progress.part("compare"), pool)
+        all_of("fields", [plan.fields(clouds, networks)])
+    measured = [work.read_row(step.outputs[0]) for _, step in rows]
+    return _finish(plan, measured, done, progress.part("compare"))
 
 
 # -- what steps do: plain arguments in and files out -------------------------------------------------------------------
@@ -328,9 +342,7 @@ def _drawn(seeding: Seeding) -> dict[str, Any]:
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
-def _finish(
-    plan: Tracking, measured: Sequence[MeasuredRow], done: list[Done], progress: Progress, pool: Pool
-) -> Outcome:
+def _finish(plan: Tracking, measured: Sequence[MeasuredRow], done: list[Done], progress: Progress) -> Outcome:
     study, home = plan.study, next(iter(plan.conditions))
     tested = plan.store(study.simulate.seeds[-1])
     dataset = open_field(tested)
@@ -376,17 +388,17 @@ def _finish(
         seeds=tuple(study.seeds),
         versions=versions(),
     )
-    write_tables(result, study.output / "compare", progress.share(0.0, 0.3))
-    picture = _pictured(plan, progress.share(0.3, 0.9))
+    write_tables(result, study.output / "compare", progress.share(0.0, 0.9))
+    picture = _pictured(plan)
     how_made = study_how_made(result, study.model_dump(mode="json"))
     page = write_report(study.output / "report.html", result, how_made=how_made, pictures=[picture], heading=HEADING)
     progress(1.0, "done")
     return Outcome(result, page, done)
 
 
-def _pictured(plan: Tracking, progress: Progress):
-    """The last test cloud of the first condition: its particles, and the field of it on a plane and on a grid."""
-    study, (name, condition) = plan.study, next(iter(plan.conditions.items()))
+def fields(plan: Tracking, *, progress: Progress) -> None:
+    """The last test cloud of the first condition: the field of it on a plane, for the picture, and on a grid."""
+    study, name = plan.study, next(iter(plan.conditions))
     example = load_examples(plan.examples(name, "test"))[-1]
     cloud = example.cloud
     store = plan.store(study.simulate.seeds[-1])
@@ -406,15 +418,25 @@ def _pictured(plan: Tracking, progress: Progress):
         progress(0.5 * (number + 1) / (len(study.methods) + len(networks)), method)
     _write_fields(plan, cloud, networks, progress.share(0.5, 1.0))
     near = np.abs(cloud.positions[:, 2] - height) < cloud.spacing / 2
-    sizes = {key: np.linalg.norm(of, axis=1).reshape(PLANE, PLANE) for key, of in panels.items()}
-    extent = (cloud.lower[0], cloud.upper[0], cloud.lower[1], cloud.upper[1])
-    drawn = ParticlePlane(condition.label, extent, cloud.positions[near, :2], cloud.velocities[near, :2], sizes)
-    return particles_picture(drawn)
+    seen = {"positions": cloud.positions[near, :2], "velocities": cloud.velocities[near, :2]}
+    seen["extent"] = np.array([cloud.lower[0], cloud.upper[0], cloud.lower[1], cloud.upper[1]])
+    sizes = {f"of_{key}": np.linalg.norm(of, axis=1).reshape(PLANE, PLANE) for key, of in panels.items()}
+    buffer = BytesIO()
+    np.savez(buffer, **seen, **sizes)
+    write_bytes_atomic(plan.plane, buffer.getvalue())
+
+
+def _pictured(plan: Tracking) -> Picture:
+    with np.load(plan.plane, allow_pickle=False) as file:
+        panels = {key.removeprefix("of_"): file[key] for key in file if key.startswith("of_")}
+        seen = (tuple(file["extent"]), file["positions"], file["velocities"])
+    label = next(iter(plan.conditions.values())).label
+    return particles_picture(ParticlePlane(label, *seen, panels))
 
 
 def _write_fields(plan: Tracking, cloud, networks: dict[str, Path], progress: Progress) -> None:
     """The cloud as a table, as a stranger would have it, and the fields of it on a grid."""
-    folder = plan.study.output / FIELDS
+    folder = plan.plane.parent
     names = ["x", "y", "z", "u", "v", "w"] + ["ax", "ay", "az"] * (cloud.accelerations is not None)
     parts = [cloud.positions, cloud.velocities, *([] if cloud.accelerations is None else [cloud.accelerations])]
     lines = [",".join(names), *(",".join(map(repr, line)) for line in np.concatenate(parts, 1).tolist())]

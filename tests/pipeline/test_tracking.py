@@ -9,6 +9,7 @@ from flowsr.compare.result import Row
 from flowsr.config.tracks import is_tracks, load_tracks
 from flowsr.data import open_field
 from flowsr.errors import FlowsrError
+from flowsr.pipeline import tracking
 from flowsr.pipeline.tracking import run
 from flowsr.tracks import load_network
 
@@ -41,7 +42,8 @@ def config(tmp_path):
     return path
 
 
-def test_a_file_becomes_a_comparison_with_fields_and_pictures_once(config, tmp_path, capsys):
+def test_a_file_becomes_a_comparison_with_fields_and_pictures_once(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tracking, "PLANE", 12)
     assert is_tracks(config) and main(["config", str(config)]) == 0
     outcome = run(load_tracks(config))
     assert not any(one.reused for one in outcome.steps)
@@ -64,10 +66,10 @@ def test_a_file_becomes_a_comparison_with_fields_and_pictures_once(config, tmp_p
         assert open_field(tmp_path / "run" / "fields" / f"{name}.zarr").velocity.shape == (1, 3, 5, 5, 5)
     page = outcome.report.read_text()
     assert "From particles to fields" in page and "data:image/png" in page and "particles near a plane" in page
+    assert "cells" in capsys.readouterr().out
     assert main(["compare", str(config)]) == 0
     assert "1 per cell" in capsys.readouterr().out
-    again = run(load_tracks(config))
-    assert all(one.reused for one in again.steps)
+    assert all(one.reused for one in run(load_tracks(config)).steps)
 
 
 @pytest.mark.parametrize(

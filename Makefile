@@ -13,8 +13,9 @@ demo: $(READY)
 	$(BIN)/flowsr run configs/demo.yaml $(ARGS)
 	@echo "next: . $(BIN)/activate, then flowsr --help (or $(BIN)/flowsr, without activating)"
 
+# Three processes on two cores: one of them mostly waits for servers and for processes that it has killed.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(ARGS)

@@ -32,9 +32,11 @@ def check(rows, steps):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is made for Linux only")
-@pytest.mark.skipif(sys.platform != "linux", reason="Triton is made for Linux only")
-def test_the_whole_rehearsal(tmp_path):
-    check(rehearse(tmp_path), [step.name for step in gpu.STEPS])
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["without kernels", "whole"])
+def test_the_rehearsal(whole, tmp_path):
+    """Kernels alone take as long as all else: interpreted they have tests of their own."""
+    chosen = [step.name for step in gpu.STEPS if whole or step.name != "kernel"]
+    check(rehearse(tmp_path, "--only", *chosen), chosen)
 
 
 def steps(*runs, sizes=("large", "small"), seconds=20):

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from flowsr.cli import main
 from flowsr.data import open_field
 from flowsr.files import read_json, tree_checksum
 from tests.experiments import write_tiny
+from tests.processes import FlowsrProcess
 
 pytestmark = pytest.mark.xdist_group("killed")
 
@@ -27,8 +26,7 @@ RECORDS = {
 
 
 def start(config):
-    command = [sys.executable, "-m", "flowsr", "run", str(config)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return FlowsrProcess("run", str(config))
 
 
 def killed_at(config, stage):
@@ -140,9 +138,7 @@ def test_killed_in_every_stage_it_ends_in_the_same_metrics(whole, tmp_path):
         for _ in range(5):
             if killed_at(config, stage):
                 break
-            (
-                tmp_path / "run" / record
-            ).unlink()  # a busy machine was too slow with the kill: the stage is to be done again
+            (tmp_path / "run" / record).unlink()  # a busy machine was too slow with the kill: it is to be done again
         else:
             pytest.fail(f"{stage} was over every time before it could be killed")
         assert not (tmp_path / "run" / "report.html").exists()

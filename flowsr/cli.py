@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,7 +131,22 @@ app = App(
 )
 
 
+def _by_the_first(command: Callable[..., None]) -> Callable[..., None]:
+    """Of several processes that torchrun or Slurm started, the first does a command; the others train with it."""
+
+    @functools.wraps(command)
+    def once(*args, **kwargs) -> None:
+        from flowsr.train.ranks import company
+
+        with company() as leads:
+            if leads:
+                command(*args, **kwargs)
+
+    return once
+
+
 @app.command
+@_by_the_first
 def run(
     config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False, verify: Verify = False
 ):
@@ -162,6 +179,7 @@ def ingest(config: Config, *, set: Overrides = None, fresh: Fresh = False):
 
 
 @app.command
+@_by_the_first
 def train(config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False):
     """Fit the experiment's networks; started again after a kill, it resumes.
 
@@ -398,6 +416,7 @@ def evaluate(
 
 
 @app.command
+@_by_the_first
 def compare(
     config: Annotated[Path, Parameter(help="A study or an experiment, a YAML file: configs/compare_small.yaml.")],
     *,

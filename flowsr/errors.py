@@ -42,7 +42,14 @@ class FlowsrError(Exception):
             parts.append(str(hint))
         line = "; ".join(parts)
         super().__init__(printable(f"{file}: {line}" if file is not None else line))
-        self.file, self.variable, self.expected, self.found, self.hint = file, variable, expected, found, hint
+        self.message, self.file, self.variable, self.expected, self.found, self.hint = (
+            str(message),
+            file,
+            variable,
+            expected,
+            found,
+            hint,
+        )
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would put its line in quotes

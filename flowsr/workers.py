@@ -22,6 +22,10 @@ _LOOK = 0.2
 _LAST_SECONDS = 5.0
 
 
+class Killed(FlowsrError):
+    """A worker process that something else ended."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A piece of work.
@@ -59,7 +63,8 @@ class Pool:
             ending: says of a result how its job ended; with it, every job is shown as a piece of work of its own.
 
         Raises:
-            FlowsrError: the first that a job raised, as soon as it did (jobs at work are ended); or a worker that died.
+            FlowsrError: the first that a job raised, as soon as it did (jobs at work are ended).
+            Killed: a worker that died.
         """
         if not jobs:
             return []
@@ -74,7 +79,7 @@ class Pool:
         try:
             self._watch(futures, tally)
         except BrokenProcessPool:
-            raise FlowsrError(
+            raise Killed(
                 "a worker process was killed, by the system if memory ran out",
                 variable="workers",
                 found=self.workers,

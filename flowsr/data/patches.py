@@ -119,9 +119,9 @@ class PatchPairs(Dataset):
         expected, whole = f"multiples of {self.box.shape}", len(factors) == 1 and min(factors).is_integer()
         require(whole, "coarse and fine do not match", file=first, expected=expected, found=fine.shape)
         self.factor = int(min(factors))
-        self.patch, self.halo = _fit_patch(self.box, patch, int(halo), first)
-        self.grid = _patch_grid(self.box, self.patch, self.halo)
-        self.fine_grid = _patch_grid(fine, [p * self.factor for p in self.patch], (0, 0, 0))
+        self.patch, self.halo = fit_patch(self.box, patch, int(halo), first)
+        self.grid = patch_grid(self.box, self.patch, self.halo)
+        self.fine_grid = patch_grid(fine, [p * self.factor for p in self.patch])
         if shift is not None:
             whole = self.patch == self.box.shape and frames == 1
             whole = whole and not any(carries_missing(coarse) for coarse, _ in pairs)
@@ -348,7 +348,14 @@ def _same_cells(one: Grid, other: Grid) -> bool:
     return all(np.abs((a - a[0]) - (b - b[0])).max() < 1e-5 * len(a) * d for a, b, d in ends)
 
 
-def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def fit_patch(
+    box: Grid, patch, halo: int, store: Path | None = None
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Coarse cells of a patch and of its halo along x, y, z, in a box.
+
+    Raises:
+        FlowsrError: a patch or halo that does not fit.
+    """
     wanted = box.shape if patch is None else (patch,) * 3 if np.ndim(patch) == 0 else tuple(patch)
     wanted = tuple(int(p) for p in wanted)
     require(halo >= 0, "a halo is not negative", variable="patch_halo", found=halo)
@@ -368,7 +375,8 @@ def _fit_patch(box: Grid, patch, halo: int, store: Path) -> tuple[tuple[int, int
     return wanted, tuple(0 if length == side else halo for length, side in zip(wanted, box.shape))
 
 
-def _patch_grid(box: Grid, patch, halo) -> Grid:
+def patch_grid(box: Grid, patch, halo=(0, 0, 0)) -> Grid:
+    """The grid of a patch and its halo, cut out of a box."""
     return replace(
         box,
         shape=tuple(p + 2 * h for p, h in zip(patch, halo)),

@@ -14,35 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from flowsr.compare.budget import matched_widths
-from flowsr.compare.findings import BEST_INTERPOLATION
 from flowsr.compare.measure import rank_by
 from flowsr.compare.result import Row, Rules
 from flowsr.compare.subset import write_subset
-from flowsr.config.study import DEFAULT_REFERENCES, Experiment, Study
+from flowsr.config.study import Experiment, Study
 from flowsr.data import grid_of, open_field
 from flowsr.data.content import Content
-from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
 from flowsr.devices import cores, resolve_device
-from flowsr.errors import FlowsrError, missing_file, require
+from flowsr.errors import FlowsrError, missing_file
 from flowsr.files import read_json
 from flowsr.grid import Grid
-from flowsr.metrics import METRICS, chosen_metrics
-from flowsr.models import MODELS, ModelCard, options_of
+from flowsr.metrics import chosen_metrics
+from flowsr.models import MODELS, ModelCard
 from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.pipeline import work
+from flowsr.pipeline.check import DISCOVERED, check_names, check_simulated, check_training
 from flowsr.pipeline.steps import Step
 from flowsr.provenance import versions
-from flowsr.registry import suggestion
 from flowsr.simulate import Simulation
 from flowsr.symmetry.result import Discovery
 from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
-from flowsr.train.losses import LOSSES
+from flowsr.train.settings import CIRCUMSTANCES
 from flowsr.windows import Window
-
-#: The option ``group`` of a network that is built on what is found in its training data.
-DISCOVERED = "discovered"
 
 #: Time of a row without training, relative to one with.
 UNTRAINED_WEIGHT = 0.05
@@ -156,12 +151,20 @@ class Plan:
         return max(1, cores() // self.workers)
 
     def check(self) -> None:
-        """Look up every name that is registered somewhere or refers to another: before the first hour, not after it.
+        """Refuse what the settings decide alone; see :mod:`flowsr.pipeline.check`.
 
         Raises:
-            FlowsrError: the first that is unknown (with a suggestion), in the wrong place, or used twice.
+            FlowsrError: the first name or number that cannot be.
         """
-        _check_experiment(self.settings) if self.single else _check_study(self.settings)
+        check_names(self.settings)
+        networks = {name: (network, self.training(name)) for name, network in self.networks.items()}
+        for _, training in networks.values():
+            check_training(training, self.settings.device)
+        for source in self.sources.values():
+            one_factor = isinstance(source.ingest.factor, int)
+            if source.ingest.inputs is None and one_factor:  # of three factors there is something else to say
+                trained = networks if source in self.trained else {}
+                check_simulated(source.simulate, source.ingest, trained, f"data.{source.name}." if source.title else "")
 
     def check_factor(self) -> None:
         """Refuse, before anything is computed, pairs that no model takes."""
@@ -377,7 +380,8 @@ class Plan:
             whole = row.size == source.whole
             card, shared = asdict(self.card(row.model, row.data)), asdict(training)
             card = {name: card[name] for name in ("model", "task", "options")}
-            kept = {name: value for name, value in shared.items() if name not in ("models", "frames", "target_frame")}
+            beside = {"models", "frames", "target_frame", *CIRCUMSTANCES}
+            kept = {name: value for name, value in shared.items() if name not in beside}
             pairs, notes = self._part(source, row.size).pairs, {}
             if row.model in self.discovering:
                 found = self.discovery(source)
@@ -388,7 +392,7 @@ class Plan:
                     title=f"train {row.model}" if self.single else _title(row, source),
                     record=folder / "run.json",
                     outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
-                    scratch=(folder / "checkpoints",),
+                    scratch=(folder / "checkpoints", (folder / HISTORY).with_suffix(".csv")),
                     settings={**card, "augment": network.augment, "seed": row.seed, **kept, **notes},
                     inputs=self.finished["ingest"][row.data] if whole else self.finished["subsets"][row.data, row.size],
                     about=self.about,
@@ -552,72 +556,8 @@ def _title(row: Row, source: Source) -> str:
     return f"{row.model} on {source.name}{size}, seed {row.seed}"
 
 
-# -- names that must be registered somewhere, or refer to another -----------------------------------------------------
-
-
-def _check_experiment(experiment: Experiment) -> None:
-    DEGRADE_OPERATORS[experiment.ingest.operator]
-    for loss in experiment.train.loss:
-        LOSSES[loss]
-    baselines = experiment.compare.baselines
-    for name, entry in experiment.train.models.items():
-        variable, message = f"train.models.{name}", f"model '{entry.model}' has nothing to train"
-        require(MODELS[entry.model].trainable, message, variable=variable, hint="list it in compare.baselines")
-        message = "a network is called like a baseline"
-        require(name not in baselines, message, variable=variable, hint="call it otherwise")
-        _check_network(entry, f"{variable}.options")
-    for baseline in baselines:
-        message, hint = f"model '{baseline}' needs training", "list it in train.models"
-        require(not MODELS[baseline].trainable, message, variable="compare.baselines", hint=hint)
-    chosen_metrics(experiment.compare.metrics)
-
-
-def _check_study(study: Study) -> None:
-    trained = {name for name, entry in study.models.items() if MODELS[entry.model].trainable}
-    for name, entry in study.models.items():
-        _check_network(entry, f"models.{name}.options")
-        if name in trained:
-            for loss in study.training_of(name).loss:
-                LOSSES[loss]
-        elif entry.train:
-            raise FlowsrError(f"model '{entry.model}' has nothing to train", variable=f"models.{name}.train")
-    for name, data in study.data.items():
-        DEGRADE_OPERATORS[data.ingest.operator]
-        for path in [Input.of(one).path for one in data.ingest.inputs or ()]:
-            if not path.exists():
-                raise missing_file(path, variable=f"data.{name}.ingest.inputs")
-    curve, budget = study.learning_curve, study.budget
-    for where, names in (
-        ("learning_curve.models", (curve and curve.models) or ()),
-        ("budget.like", [budget.like] if budget and budget.like else ()),
-        ("budget.free", budget.free if budget else ()),
-    ):
-        for name in names:
-            message, expected = f"model '{name}' has nothing to train", ", ".join(sorted(trained))
-            require(name in trained, message, variable=where, expected=expected)
-    asked, expected = study.compare, "best_interpolation or one of " + ", ".join(study.models)
-    for reference in asked.references:
-        known = reference in (BEST_INTERPOLATION, *study.models, *DEFAULT_REFERENCES)
-        message = f"no model '{reference}' to compare with"
-        require(known, message, variable="compare.references", expected=expected)
-    measured = [key for name in chosen_metrics(asked.metrics) for key in METRICS[name].scalars]
-    message, hint = f"no scalar '{asked.rank_by}' is measured", suggestion(asked.rank_by, measured)
-    expected = "one of " + ", ".join(measured)
-    require(asked.rank_by in measured, message, variable="compare.rank_by", expected=expected, hint=hint)
-
-
 def _reading(source: Source) -> dict[str, Any]:
     """How inputs are read, of those that are not read as they come."""
     inputs = map(Input.of, source.ingest.inputs or ())
     read = {str(one.path): declared for one in inputs if (declared := one.declared())}
     return {"read": read} if read else {}
-
-
-def _check_network(entry: Network, variable: str) -> None:
-    """Look up names of a registered model's options, and refuse those that the data decide."""
-    decided = sorted({"factor", "irreps", "scale"} & entry.options.keys())
-    require(not decided, "these options follow from the data", variable=variable, found=", ".join(decided))
-    known = [*options_of(entry.model), "frames", "target_frame"]
-    for option in entry.options:
-        message, expected = f"model '{entry.model}' has no option '{option}'", "one of " + ", ".join(known)
-        require(option in known, message, variable=variable, expected=expected, hint=suggestion(option, known))

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ from flowsr.simulate.flows import scalars_of, solver_of
 from flowsr.simulate.settings import Simulation
 from flowsr.simulate.solver import BoxSolver
 from flowsr.simulate.spectral import PeriodicBox, resample
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +96,7 @@ def simulate(
     if settings.channel is not None and len(seeds) > 1:
         raise FlowsrError("channels are not stepped together", variable="seeds", expected="one seed", found=seeds)
     company = seeds if len(seeds) > 1 else None
-    templates = [_template(settings, seed, company) for seed in seeds]
+    templates = [template_of(settings, seed, company) for seed in seeds]
     with ExitStack() as opened:
         stores = [opened.enter_context(create_store(*each)) for each in zip(outputs, templates)]
         if not all(store.published for store in stores):
@@ -344,7 +348,7 @@ def _fraction_done(times: list[OutputTime], time: float) -> float:
     return done / total if total else 1.0
 
 
-def _template(settings: Simulation, seed: int, company: list[int] | None):
+def template_of(settings: Simulation, seed: int, company: list[int] | None = None) -> xr.Dataset:
     """The store to be, without its data; ``company``: the seeds it is stepped together with, if any."""
     from flowsr.data.field import field_template
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -9,12 +10,16 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -36,10 +41,13 @@ from flowsr.train.checkpoints import (
     write_checkpoint,
 )
 from flowsr.train.losses import Objective
+from flowsr.train.ranks import of_first, shares, this_rank
 from flowsr.train.rates import groups_by_fan_in
 from flowsr.train.settings import Schedule
 
 log = logging.getLogger(__name__)
+#: Processes that read ahead on CUDA where the data exceed the cache, unless the schedule says how many.
+READERS = 2
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,10 @@ def fit(
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
     The loss is that of the schedule, the mean absolute error over the field's scale by default. ``folder`` receives
-    ``history.jsonl``, one line per epoch, and while the fit runs a checkpoint per epoch: called again after a kill, it
-    resumes from the last whole epoch and ends with the same weights as if nothing had happened. A damaged checkpoint is
-    one warning, see :func:`flowsr.train.checkpoints.resume_from`.
+    ``history.jsonl``, one line per epoch, the same as ``history.csv``, and while the fit runs a checkpoint per epoch:
+    called again after a kill, it resumes from the last whole epoch and ends with the same weights as if nothing had
+    happened. A damaged checkpoint is one warning, see :func:`flowsr.train.checkpoints.resume_from`. Processes that have
+    joined (:mod:`flowsr.train.ranks`) share every batch; the first writes the files.
 
     Args:
         model: a trainable up-scaler, freshly initialised.
@@ -109,14 +118,18 @@ def fit(
         progress: told the fraction done and the losses after each epoch.
 
     Raises:
-        FlowsrError: a loss that is unknown or that such patches do not have, or a fit that diverged.
+        FlowsrError: a loss that is unknown or that such patches do not have, a logger that is not installed, or a fit
+            that diverged.
     """
     _quiet_lightning()
-    checkpoints, last = folder / "checkpoints", resume_from(folder)
+    check_loggers(schedule)
+    rank = this_rank()
+    checkpoints, last = folder / "checkpoints", of_first(lambda: resume_from(folder))
     folder.mkdir(parents=True, exist_ok=True)
     steps = schedule.max_epochs * math.ceil(len(patches.train) / schedule.batch_size)
-    task = _Regression(model, patches, schedule, steps)
-    best = _Best(checkpoints / BEST)
+    readers = _readers(patches, schedule, device)
+    task = _Regression(model, patches, schedule, steps, readers, device != "cpu" and torch.cuda.is_available())
+    best = _Best(checkpoints / BEST, averages=schedule.ema is not None)
     patience = EarlyStopping("validation_loss", patience=schedule.patience, check_on_train_epoch_end=True)
     every_epoch = ModelCheckpoint(
         dirpath=checkpoints,
@@ -125,31 +138,39 @@ def fit(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    # before the average, whose weights are validated and go back to their place thereafter
+    averaged = [] if schedule.ema is None else [EMAWeightAveraging(decay=schedule.ema, use_buffers=False)]
     history_lines = _History(folder / HISTORY, progress, task.budget)
+    company: dict[str, Any] = {"devices": 1, "plugins": [Checkpoints()]}
+    if rank.size > 1:
+        # unused ones are looked for so that the order of summation is the same from the first step on, and on resuming
+        company = {"devices": schedule.devices, "num_nodes": schedule.nodes, "use_distributed_sampler": False}
+        company["strategy"] = DDPStrategy(find_unused_parameters=True)
+        company["plugins"] = [Checkpoints(), TorchElasticEnvironment()]
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-        devices=1,
         precision=resolve_precision(schedule.precision, device),
         max_epochs=schedule.max_epochs if task.budget is None else -1,
-        callbacks=[*([task.budget] if task.budget else []), history_lines, best, patience, every_epoch],
-        plugins=[Checkpoints()],
+        callbacks=[*([task.budget] if task.budget else []), history_lines, best, *averaged, patience, every_epoch],
+        gradient_clip_val=schedule.clip,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        logger=False,
+        logger=[LOGGERS[name](folder) for name in schedule.loggers],
         enable_progress_bar=False,
         enable_model_summary=False,
+        **company,
     )
-    if last is None or not _has_ended(folder / HISTORY, last, schedule):
-        trainer.fit(task, ckpt_path=None if last is None else str(last), weights_only=True)
-    history = read_history(folder / HISTORY)
-    if not best.path.exists():
-        message = "training diverged: no epoch had a finite validation loss"
-        raise FlowsrError(message, file=folder / HISTORY, hint="lower train.learning_rate")
-    kept = read_checkpoint(best.path)
-    model.load_state_dict(kept["weights"])
+    if last is None or not of_first(lambda: _has_ended(folder / HISTORY, last, schedule)):
+        try:
+            trainer.fit(task, ckpt_path=None if last is None else str(last), weights_only=True)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            found = str(error).strip().split("\n")[0]
+            message, hint = "torch.compile cannot compile this network here", "leave train.compile out"
+            raise FlowsrError(message, variable="train.compile", found=found, hint=hint) from None
+    fitted, weights = of_first(lambda: _outcome(folder, best.path))
+    model.load_state_dict(weights)
     model.cpu().eval()
-    fitted = Fitted(kept["epoch"], kept["loss"], history)
-    if fitted.diverged_epoch is not None:
+    if rank.leads and fitted.diverged_epoch is not None:
         message = (
             "training diverged: epoch %d has a loss that is NaN or infinite; the weights of epoch %d are kept (%s)"
         )
@@ -166,6 +187,51 @@ def mean_loss(model: Upscaler, patches: PatchPair, schedule: Schedule, split: st
     return sum(count * loss for count, loss in losses) / sum(count for count, _ in losses)
 
 
+def _outcome(folder: Path, best: Path) -> tuple[Fitted, dict[str, Tensor]]:
+    if not best.exists():
+        message = "training diverged: no epoch had a finite validation loss"
+        raise FlowsrError(message, file=folder / HISTORY, hint="lower train.learning_rate")
+    kept = read_checkpoint(best)
+    return Fitted(kept["epoch"], kept["loss"], read_history(folder / HISTORY)), kept["weights"]
+
+
+def check_loggers(schedule: Schedule) -> None:
+    """Refuse loggers whose package is not installed."""
+    for name in schedule.loggers:
+        hint = f"pip install {name}, or leave it out of train.loggers: history.csv is always written"
+        require(find_spec(name), f"{name} is not installed", variable="train.loggers", found=name, hint=hint)
+
+
+def check_penalty(model: Upscaler, schedule: Schedule) -> None:
+    """Refuse a penalty on an irrep that is none of the network's group."""
+    known = breaking_power(model) if schedule.penalty else {}
+    for name in schedule.penalty:
+        message, expected = "no such irrep in this network's group", ", ".join([*known, "all"])
+        require(name in known or name == "all", message, variable="train.penalty", expected=expected, found=name)
+
+
+def _tensorboard(folder: Path):
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder, name="tensorboard", version="")
+
+
+def _mlflow(folder: Path):
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    return MLFlowLogger("flowsr", run_name=folder.name, save_dir=str(folder / "mlruns"))
+
+
+def _wandb(folder: Path):
+    from lightning.pytorch.loggers import WandbLogger
+
+    return WandbLogger(name=folder.name, project="flowsr", save_dir=folder)
+
+
+#: Loggers by name, of a folder.
+LOGGERS: dict[str, Callable[[Path], Any]] = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+
+
 def resolve_precision(precision: str, device: str) -> str:
     """``auto`` made concrete for a device."""
     if precision != "auto":
@@ -177,9 +243,14 @@ def resolve_precision(precision: str, device: str) -> str:
 class _Regression(L.LightningModule):
     """The loss over the scored core of each patch; loaders are made anew at each epoch, whose draws know its number."""
 
-    def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int):
+    def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int, readers: int, pinned: bool):
         super().__init__()
         self.model, self.patches, self.schedule, self.steps = model, patches, schedule, steps
+        self.predict = torch.compile(model.__call__) if schedule.compile else model.__call__
+        self.reading = {"num_workers": readers, "pin_memory": pinned and readers > 0}
+        if readers:
+            self.reading |= {"persistent_workers": True, "multiprocessing_context": "spawn"}
+        self.loaders: dict[str, DataLoader] = {}
         if patches.loss is None:
             edges = [h * model.factor for h in patches.halo]
             self.core = (..., *(slice(e, -e if e else None) for e in edges))
@@ -187,41 +258,49 @@ class _Regression(L.LightningModule):
             fine_grid = patches.fine_grid or replace(patches.grid, shape=scored).refined(model.factor)
             self.objective = Objective(schedule.loss, fine_grid, model.irreps)
         self.budget = None if schedule.seconds is None else _Budget(schedule.seconds)
-        known = breaking_power(model)
-        for name in schedule.penalty:
-            message, expected = "no such irrep in this network's group", ", ".join([*known, "all"])
-            require(name in known or name == "all", message, variable="train.penalty", expected=expected, found=name)
+        check_penalty(model, schedule)
 
     def loss(self, batch: Any) -> Tensor:
         if self.patches.loss is not None:
             return self.patches.loss(self.model, batch)
         coarse, fine = batch
         if not self.model.needs_scales:
-            return self.objective(self.model(coarse, self.patches.grid)[self.core], fine, self.model.scale)
+            return self.objective(self.predict(coarse, self.patches.grid)[self.core], fine, self.model.scale)
         if not self.patches.normalized:
             scales = scales_of(coarse, self.patches.grid, self.model.irreps)
             coarse, fine = (normalized(field, *scales) for field in (coarse, fine))
         unit = FieldScales.unit(self.model.components)
-        prediction = self.model(coarse, self.patches.grid, unit)[self.core]
+        prediction = self.predict(coarse, self.patches.grid, unit)[self.core]
         return self.objective(prediction, fine, prediction.new_ones(()))
 
     def training_step(self, batch, index):
         loss = self.loss(batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         if self.schedule.penalty:
             powers, weights = breaking_power(self.model), self.schedule.penalty
             loss = loss + sum(weights.get(name, weights.get("all", 0.0)) * power for name, power in powers.items())
         return loss
 
     def validation_step(self, batch, index):
-        self.log("validation_loss", self.loss(batch), batch_size=len(batch[0]))
+        self.log("validation_loss", self.loss(batch), batch_size=len(batch[0]), sync_dist=True)
 
     def train_dataloader(self):
         self.patches.train.set_epoch(self.trainer.current_epoch)
-        return DataLoader(self.patches.train, batch_size=self.schedule.batch_size)
+        return self._loader("train", shares(len(self.patches.train), self.schedule.batch_size, this_rank()))
 
     def val_dataloader(self):
-        return DataLoader(self.patches.validation, batch_size=self.schedule.batch_size)
+        rank, size, count = this_rank(), self.schedule.batch_size, len(self.patches.validation)
+        own = range(count)[rank.number :: rank.size] if count >= rank.size else range(count)
+        return self._loader("validation", [list(own[first : first + size]) for first in range(0, len(own), size)])
+
+    def _loader(self, of: str, batches: list[list[int]]) -> DataLoader:
+        """One that reads ahead is kept: its processes hear of a new epoch."""
+        if of in self.loaders:
+            return self.loaders[of]
+        loader = DataLoader(getattr(self.patches, of), batch_sampler=batches, **self.reading)
+        if self.reading["num_workers"]:
+            self.loaders[of] = loader
+        return loader
 
     def configure_optimizers(self):
         rate = self.schedule.learning_rate
@@ -254,7 +333,10 @@ class _Budget(Callback):
         self.started = self._now(trainer)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        self.spent += self._now(trainer) - self.started
+        taken = self._now(trainer) - self.started
+        if trainer.world_size > 1:  # of the slowest, so that all agree
+            taken = float(trainer.strategy.reduce(torch.tensor(taken, device=module.device), reduce_op="max"))
+        self.spent += taken
         if self.spent >= self.seconds:
             trainer.should_stop = True
 
@@ -266,7 +348,7 @@ class _Budget(Callback):
 
 
 class _History(Callback):
-    """One JSON line per epoch; lines of an epoch that a kill cut short are dropped on resuming."""
+    """One line per epoch, as JSON and as CSV; lines of an epoch that a kill cut short are dropped on resuming."""
 
     def __init__(self, path: Path, progress: Progress, budget: _Budget | None = None):
         self.path, self.progress, self.budget = path, progress, budget
@@ -288,7 +370,14 @@ class _History(Callback):
         if self.budget is not None:
             line["training_seconds"] = round(self.budget.spent, 3)
         self.lines.append(line)
+        if not trainer.is_global_zero:
+            return
         write_text_atomic(self.path, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in self.lines))
+        table = StringIO()
+        rows = csv.DictWriter(table, list(line), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(self.lines)
+        write_text_atomic(self.path.with_suffix(".csv"), table.getvalue())
         budget = self.budget
         done = min(1.0, budget.spent / budget.seconds) if budget else (trainer.current_epoch + 1) / trainer.max_epochs
         loss = line["validation_loss"]
@@ -303,17 +392,32 @@ def _finite(loss: float) -> float | None:
 class _Best(Callback):
     """The weights of the epoch with the lowest validation loss, in a file that says which epoch and what loss."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, averages: bool):
+        self.path, self.averages = path, averages
+
+    def _weights(self, module) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
+
+    def on_validation_epoch_end(self, trainer, module):
+        if self.averages:
+            self.validated = {name: tensor.clone() for name, tensor in self._weights(module).items()}
 
     def on_train_epoch_end(self, trainer, module):
         loss = float(trainer.callback_metrics["validation_loss"])
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or not trainer.is_global_zero:
             return
         earlier = read_checkpoint(self.path) if self.path.exists() else None
         if earlier is None or loss < earlier["loss"] or trainer.current_epoch <= earlier["epoch"]:
-            weights = {name: tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
+            weights = self.validated if self.averages else self._weights(module)
             write_checkpoint(self.path, {"epoch": trainer.current_epoch, "loss": loss, "weights": weights})
+
+
+def _readers(patches: PatchPair, schedule: Schedule, device: str) -> int:
+    """Processes that read ahead."""
+    if schedule.loader_workers is not None:
+        return schedule.loader_workers
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    return READERS if on_cuda and not getattr(patches.train, "cached_whole", True) else 0
 
 
 def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:

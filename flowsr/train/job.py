@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -29,6 +29,7 @@ from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
 from flowsr.train.checkpoints import discard_checkpoints
 from flowsr.train.fit import Fitted, PatchPair, fit
+from flowsr.train.ranks import in_company, of_first, this_rank
 from flowsr.train.settings import Network, Schedule
 from flowsr.train.solve import shifting, solve, solve_estimate
 from flowsr.windows import Window
@@ -38,19 +39,33 @@ ONE_FRAME = Window()
 HOME_SNAPSHOTS = 64
 
 
-def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> ModelCard:
+class Pairing(Protocol):
+    """What a network has to know of pairs; the statistics of an ingest say it."""
+
+    @property
+    def factor(self) -> int: ...
+    @property
+    def irreps(self) -> str: ...
+    @property
+    def operator(self) -> str: ...
+    @property
+    def weight(self) -> str | None: ...
+
+
+def card_for(network: Network, pairs: Path | Pairing, window: Window = ONE_FRAME) -> ModelCard:
     """A model for the data of some pairs: they set its task, and the degrade operator where an option is to know it.
 
     Args:
         network: registered name and options; ``frames`` and ``target_frame`` among them go before ``window``.
-        pairs: folder of the ingest stage; its statistics give factor, field type and operator.
+        pairs: factor, field type and operator, or the folder of the ingest stage whose statistics say them.
         window: frames of the model.
 
     Raises:
         FlowsrError: an unknown model, frames that cannot be, or data consistency for weighted means, which do not
             follow from the fine field alone.
     """
-    statistics, options = read_statistics(pairs), dict(network.options)
+    folder = pairs if isinstance(pairs, (str, PathLike)) else None
+    statistics, options = pairs if folder is None else read_statistics(folder), dict(network.options)
     try:
         window = Window(options.pop("frames", window.frames), options.pop("target_frame", window.target))
     except (TypeError, ValueError) as error:
@@ -73,7 +88,7 @@ def card_for(network: Network, pairs: Path, window: Window = ONE_FRAME) -> Model
                 "data_consistency is for means without a weight",
                 f"means weighted with {statistics.weight}",
             )
-            raise FlowsrError(message, file=pairs, variable="constraints", found=found)
+            raise FlowsrError(message, file=folder, variable="constraints", found=found)
         options["constraints"]["data_consistency"] = {"operator": statistics.operator}
     return ModelCard(network.model, task, options)
 
@@ -133,10 +148,31 @@ def train_model(
         augment: transform every training patch by a random element of this group (those that keep its grid); None: not.
         device: ``auto``, ``cpu`` or ``cuda``.
         notes: what else the card is to say of the training.
+        progress: told the fraction done and the losses after each epoch.
+
+    Several ``devices`` of the schedule are as many processes, started afresh: a script that calls this has its main
+    part under ``if __name__ == "__main__"``.
 
     Raises:
-        FlowsrError: options, patches or losses that do not go with the model or the data, or a fit that diverged.
+        FlowsrError: options, patches or losses that do not go with the model or the data, a fit that diverged, or one
+            of several processes that was killed.
     """
+    arguments = (card, pairs, folder, schedule, seed, augment, device, notes)
+    return in_company(schedule.devices, schedule.nodes, _train, arguments, progress)
+
+
+def _train(
+    card: ModelCard,
+    pairs: Path | Sequence[Path],
+    folder: Path,
+    schedule: Schedule,
+    seed: int,
+    augment: str | None,
+    device: str,
+    notes: Mapping[str, Any] | None,
+    *,
+    progress: Progress,
+) -> Fitted:
     device = resolve_device(device)
     _check_operators(card, pairs)
     torch.manual_seed(seed)
@@ -147,12 +183,14 @@ def train_model(
     _check_suits(model, patches.train)
     model.frame_spacing = patches.train.frame_spacing
     if model.solved:
-        fitted = solve(model, _folders(pairs), patches, schedule, folder)
+        fitted = of_first(lambda: solve(model, _folders(pairs), patches, schedule, folder))
     else:
         if (base := getattr(model, "base", None)) is not None:
             solve_estimate(base, _folders(pairs), schedule)
         with as_trained(model):
             fitted = fit(model, patches, schedule, folder, device=device, progress=progress)
+    if not this_rank().leads:
+        return fitted
     training: dict[str, Any] = {
         "parameters": model.parameter_count,
         "best_epoch": fitted.best_epoch,

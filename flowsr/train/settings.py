@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal
 from flowsr.group import point_group
 from flowsr.windows import Window
 
+#: Settings of a schedule that say where and beside what a network is trained: they decide no result.
+CIRCUMSTANCES = frozenset({"devices", "nodes", "loader_workers", "loggers"})
 #: What the name of a network may be: it names a folder as well.
 NETWORK_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
@@ -78,6 +80,20 @@ class Schedule:
     """Instead of max_epochs: seconds of training steps, of CPU time on a CPU; the learning rate falls over them."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
     """auto: bf16 mixed precision on a device that has it, float32 elsewhere."""
+    clip: float | None = None
+    """Largest norm of a step's gradient, of all weights together; default: as it comes."""
+    ema: float | None = None
+    """Decay of a moving average of the weights, 0.999 say: it is what is validated and kept; default: no average."""
+    compile: bool = False
+    """Let torch.compile make one program of the network; it takes a minute first."""
+    devices: int = 1
+    """Processes on a machine, a device each, that share every batch: CUDA devices, or processes on a CPU."""
+    nodes: int = 1
+    """Machines that share every batch; started by torchrun or srun (see docs/models.md)."""
+    loader_workers: int | None = None
+    """Processes that read patches ahead, pinned on CUDA; default: none on a CPU, 2 on CUDA where the data are large."""
+    loggers: list[Literal["tensorboard", "mlflow", "wandb"]] = field(default_factory=list)
+    """Where losses are logged beside history.csv, by packages that are installed: tensorboard, mlflow, wandb."""
 
     def __post_init__(self) -> None:
         if not any(self.loss.values()):
@@ -85,14 +101,27 @@ class Schedule:
         for name, weight in self.loss.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"loss.{name} must be 0 or more, got {weight}")
-        for name in ("patch", "samples_per_epoch", "batch_size", "max_epochs", "patience", "learning_rate", "seconds"):
+        counts = ("patch", "samples_per_epoch", "batch_size", "max_epochs", "patience", "devices", "nodes")
+        for name in (*counts, "learning_rate", "seconds", "clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         if not all(math.isfinite(weight) and weight >= 0 for weight in self.penalty.values()):
             raise ValueError(f"penalty must be 0 or more, got {dict(self.penalty)}")
-        if self.patch_halo < 0:
-            raise ValueError(f"patch_halo must not be negative, got {self.patch_halo}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must be between 0 and 1, got {self.ema}")
+        for name in ("patch_halo", "loader_workers"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("batch_size", "samples_per_epoch"):
+            if getattr(self, name) % self.processes:
+                shared = f"devices x nodes = {self.processes}, which share it equally"
+                raise ValueError(f"{name} must be a multiple of {shared}, got {getattr(self, name)}")
+
+    @property
+    def processes(self) -> int:
+        """Processes that share every batch."""
+        return self.devices * self.nodes
 
 
 def _default_networks() -> dict[str, Network]:

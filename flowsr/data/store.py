@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -247,8 +248,11 @@ class FieldStore:
             self._partial.mark(*piece, done=Sum.of(file))
             self._whole.add(piece)
 
-    def publish(self) -> Path:
+    def publish(self, attrs: Mapping[str, Any] | None = None) -> Path:
         """Check that every shard is there and as it was written, and give the store its name.
+
+        Args:
+            attrs: further attributes of the store: what was not known before it was full.
 
         Returns:
             The target.
@@ -264,6 +268,8 @@ class FieldStore:
             message = "the metadata or coordinates changed on the disk before this store was whole"
             raise FlowsrError(message, file=self.target, hint="check the disk, then run again")
         sums, fields = self._verified(), _fields(store)
+        if attrs:
+            _describe(store, attrs)
         for path in files_in(store):
             name = path.relative_to(store).as_posix()
             if name in sums:
@@ -459,6 +465,17 @@ def _lay_down(folder: Path, plan: dict, fingerprint: str) -> None:
     for path in (folder, *folder.rglob("*")):
         (fsync_folder if path.is_dir() else fsync_file)(path)
     fsync_folder(folder.parent)
+
+
+def _describe(store: Path, attrs: Mapping[str, Any]) -> None:
+    """Add attributes to a store that has been laid down."""
+    import zarr
+
+    root = zarr.open_group(str(store), mode="r+", zarr_format=3, use_consolidated=False)
+    root.attrs.update(_as_json(attrs))
+    _consolidate(store, [name for name, _ in root.groups()])
+    for path in store.rglob("zarr.json"):
+        fsync_file(path)
 
 
 def _consolidate(folder: Path, groups: Iterable[str]) -> None:

@@ -210,6 +210,8 @@ def _facts(result: ComparisonResult) -> list[tuple[Markup | str, str]]:
         value = data.flow[key]
         if value is not None:
             text = f"{value:.3g}" if isinstance(value, int | float) else str(value)
+            if key == "kmax_eta" and value < 1:
+                text += ", below 1: the smallest scales are not resolved"
             facts.append((_FLOW.get(key, key.replace("_", " ").capitalize()), text))
     return facts
 

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 DIAGNOSTIC_STEPS = 10  # a row of diagnostics every so many steps, and at every snapshot
 RESTART_SECONDS = 15.0  # between restart files, besides one at every output time
+ROUNDING = 1e-9
 FRAME_SHARE = 0.65  # of the bulk velocity: half of the fastest, and near the speed of the eddies at the walls
 
 
@@ -144,6 +145,10 @@ class _Run(ABC):
     def _described(self, row: dict[str, float]) -> str:
         """A row of diagnostics in a few words."""
 
+    def _remark(self, rows: np.ndarray) -> str:
+        """What a user of the fields has to know of how they were resolved; nothing where all is well."""
+        return ""
+
     def _change_grid(self, shape: tuple[int, int, int]) -> None:
         raise NotImplementedError("one grid from the start to the end")
 
@@ -173,10 +178,12 @@ class _Run(ABC):
             self._write_tables()  # they show how it went wrong
             raise
         self._write_tables()
-        for store in self.stores:
+        remarks = [self._remark(np.array(rows)) for rows in self.rows]
+        for store, remark in zip(self.stores, remarks):
             if not store.published:
-                store.publish()
-        self.progress(1.0, f"{len(self.settings.snapshot_times)} snapshots")
+                store.publish({"resolution": remark} if remark else None)
+        said = [f"{len(self.settings.snapshot_times)} snapshots", *dict.fromkeys(filter(None, remarks))]
+        self.progress(1.0, ", ".join(said))
 
     def _resume(self) -> int:
         """Set the solver up, from the restart file where it is good; the index of the output time to go for."""
@@ -226,7 +233,8 @@ class _Run(ABC):
         self._sample()
         first = diagnoses[0]
         phase = "spin-up" if first["time"] < self.first_snapshot else "run"
-        message = f"{phase} t={first['time']:.2f} {self._described(first)}"
+        poor = " (below 1: under-resolved)" if phase == "run" and first.get("kmax_eta", 1.0) < 1 else ""
+        message = f"{phase} t={first['time']:.2f} {self._described(first)}{poor}"
         self.progress(_fraction_done(self.times, first["time"]), message)
 
     def _write_snapshot(self, snapshot: int) -> None:
@@ -276,6 +284,11 @@ class _BoxRun(_Run):
             {"velocity": solver.field(), **{name: solver.scalar_field(i) for i, name in enumerate(names)}}
             for solver in self._members()
         ]
+
+    def _remark(self, rows) -> str:
+        late = rows[:, self.columns.index("time")] >= self.first_snapshot * (1 - ROUNDING)
+        reached = float(rows[late, self.columns.index("kmax_eta")].mean())
+        return f"under-resolved: kmax*eta={reached:.2f}, below 1" if reached < 1 else ""
 
     def _described(self, row) -> str:
         words = [f"Re_lambda={row['reynolds_lambda']:.0f}", f"kmax*eta={row['kmax_eta']:.2f}"]

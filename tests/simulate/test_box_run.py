@@ -11,11 +11,13 @@ import torch
 import xarray as xr
 
 from flowsr.data import open_field
+from flowsr.data.store import damage_in
 from flowsr.files import partial_path
+from flowsr.progress import Progress
 from flowsr.simulate import BandPower, BoxSolver, random_solenoidal, resample
 from flowsr.simulate.flows import STEADY_ENERGY
 from tests.simulate.boxes import cube
-from tests.simulate.runs import BOX, MEDIA, read, run
+from tests.simulate.runs import BOX, MEDIA, SHORT, read, run
 
 
 def table(store):
@@ -136,3 +138,18 @@ def test_a_given_spectrum_decays(tmp_path):
     shells = 0.2 + 0.2 * 2 ** (math.log(0.5) / math.log(3)) + 0.1
     assert energy[0] == pytest.approx(shells, rel=1e-5) and np.all(np.diff(energy) < 0)
     assert variance[0] == pytest.approx(1.0, rel=1e-5) and np.all(np.diff(variance) < 0)
+
+
+@pytest.mark.parametrize(("viscosity", "poor"), [(0.02, True), (0.06, False)])
+def test_a_run_that_does_not_resolve_its_smallest_scales_says_so(tmp_path, viscosity, poor):
+    told = []
+    store = tmp_path / "seed_000.zarr"
+    run(store, {**SHORT, "viscosity": viscosity}, progress=Progress(lambda title, done, text: told.append(text)))
+    late = [row["kmax_eta"] for row in table(store) if row["time"] > 1.2 - 1e-9]
+    assert (np.mean(late) < 1) == poor
+    remark = f"under-resolved: kmax*eta={np.mean(late):.2f}, below 1"
+    assert open_field(store).attrs.get("resolution") == (remark if poor else None)
+    assert told[-1] == "4 snapshots" + (f", {remark}" if poor else "")
+    assert any("below 1" in line for line in told if line.startswith("run t=")) is poor
+    assert not any("below 1" in line for line in told if line.startswith("spin-up")), "that is on half the grid"
+    assert damage_in(store) == [] and xr.open_zarr(store).attrs.get("resolution") == (remark if poor else None)

@@ -89,9 +89,9 @@ def check_simulated(
     with _named(f"{where}ingest.split"):
         split = split_times(times, known, rule)
     irreps = fine[ingest.variable].attrs["irreps"]
-    pairing = _Pairing(ingest.factor, irreps, ingest.operator, ingest.weight)
+    pairing = _Pairing(ingest.factor, irreps, ingest.operator, ingest.weight, coarse)
     for name, (network, training) in networks.items():
-        _check_fit(name, network, training, pairing, coarse)
+        _check_fit(name, network, training, pairing)
         fewest = min(len(snapshots) for snapshots in split.values())
         message, expected = "a split has fewer snapshots than a network has frames", f"at most {fewest}"
         require(training.frames <= fewest, message, variable="train.frames", expected=expected, found=training.frames)
@@ -105,9 +105,11 @@ class _Pairing:
     irreps: str
     operator: str
     weight: str | None
+    box: Grid
 
 
-def _check_fit(name: str, network: Network, training: Training, pairing: _Pairing, box: Grid) -> None:
+def _check_fit(name: str, network: Network, training: Training, pairing: _Pairing) -> None:
+    box = pairing.box
     with _named("train.patch", patch=True):
         patch, halo = fit_patch(box, training.patch, training.patch_halo)
     with _named(f"train.models.{name}"):

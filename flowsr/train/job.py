@@ -19,6 +19,7 @@ from flowsr.data.store import refuse_damaged
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
+from flowsr.grid import Grid
 from flowsr.models import MODELS, ModelCard, Task, Upscaler, options_of, save_model
 from flowsr.models.averaged import as_trained
 from flowsr.models.budget import matching_width, width_option
@@ -40,7 +41,7 @@ HOME_SNAPSHOTS = 64
 
 
 class Pairing(Protocol):
-    """What a network has to know of pairs; the statistics of an ingest say it."""
+    """What a network has to know of pairs that are not there yet."""
 
     @property
     def factor(self) -> int: ...
@@ -50,6 +51,8 @@ class Pairing(Protocol):
     def operator(self) -> str: ...
     @property
     def weight(self) -> str | None: ...
+    @property
+    def box(self) -> Grid: ...
 
 
 def card_for(network: Network, pairs: Path | Pairing, window: Window = ONE_FRAME) -> ModelCard:
@@ -57,15 +60,18 @@ def card_for(network: Network, pairs: Path | Pairing, window: Window = ONE_FRAME
 
     Args:
         network: registered name and options; ``frames`` and ``target_frame`` among them go before ``window``.
-        pairs: factor, field type and operator, or the folder of the ingest stage whose statistics say them.
+        pairs: the folder of the ingest stage, or factor, field type, operator and coarse grid of one to come.
         window: frames of the model.
 
     Raises:
         FlowsrError: an unknown model, frames that cannot be, or data consistency for weighted means, which do not
             follow from the fine field alone.
     """
-    folder = pairs if isinstance(pairs, (str, PathLike)) else None
-    statistics, options = pairs if folder is None else read_statistics(folder), dict(network.options)
+    if isinstance(pairs, (str, PathLike)):
+        folder, statistics = Path(pairs), read_statistics(Path(pairs))
+    else:
+        folder, statistics = None, pairs
+    options = dict(network.options)
     try:
         window = Window(options.pop("frames", window.frames), options.pop("target_frame", window.target))
     except (TypeError, ValueError) as error:
@@ -93,9 +99,11 @@ def card_for(network: Network, pairs: Path | Pairing, window: Window = ONE_FRAME
     return ModelCard(network.model, task, options)
 
 
-def _planes(pairs: Path) -> tuple[int, int, int]:
+def _planes(pairs: Path | Pairing) -> tuple[int, int, int]:
     """The planes that have weights of their own in an estimate for some pairs."""
-    return planes_of(grid_of(open_field(pair_stores(pairs, "train")[0], group="coarse")))
+    if not isinstance(pairs, (str, PathLike)):
+        return planes_of(pairs.box)
+    return planes_of(grid_of(open_field(pair_stores(Path(pairs), "train")[0], group="coarse")))
 
 
 def resolve_networks(networks: Mapping[str, Network], pairs: Path, window: Window = ONE_FRAME) -> dict[str, ModelCard]:

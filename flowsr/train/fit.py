@@ -243,7 +243,15 @@ def resolve_precision(precision: str, device: str) -> str:
 class _Regression(L.LightningModule):
     """The loss over the scored core of each patch; loaders are made anew at each epoch, whose draws know its number."""
 
-    def __init__(self, model: Upscaler, patches: PatchPair, schedule: Schedule, steps: int, readers: int, pinned: bool):
+    def __init__(
+        self,
+        model: Upscaler,
+        patches: PatchPair,
+        schedule: Schedule,
+        steps: int,
+        readers: int = 0,
+        pinned: bool = False,
+    ):
         super().__init__()
         self.model, self.patches, self.schedule, self.steps = model, patches, schedule, steps
         self.predict = torch.compile(model.__call__) if schedule.compile else model.__call__

@@ -681,6 +681,7 @@ def tracks(
     boundary: Annotated[
         tuple[str, str, str] | None, Parameter(help="periodic, wall or open along x, y, z; default: open.")
     ] = None,
+    pressure: Annotated[bool, Parameter(negative=(), help="Pressure over density as well; in periodic boxes.")] = False,
     fresh: Fresh = False,
 ):
     """From particle tracks to a field: velocity, its gradient and vorticity on a grid, one snapshot per instant.
@@ -698,7 +699,8 @@ def tracks(
     method = method or ("solenoidal" if model is None else "network")
     with shown() as progress:
         part = progress.part(f"tracks {file.name}")
-        tracks_to_field(points, output, method=method, options=options, cells=cells, fresh=fresh, progress=part)
+        how = {"method": method, "options": options, "cells": cells, "pressure": pressure, "fresh": fresh}
+        tracks_to_field(points, output, **how, progress=part)
     _say(f"field of {points.sizes['point']} particles: {output}")
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -124,9 +125,9 @@ class Tracking:
             "validation": [(run, snapshots - 1) for run in trained][:2],
             "test": [(tested, at) for at in _evenly(snapshots, study.particles.tested)],
         }
-        for number, (name, condition) in enumerate(self.conditions.items()):
+        for name, condition in self.conditions.items():
             for split, wanted in splits.items():
-                file, seed = self.examples(name, split), (number, list(splits).index(split))
+                file, seed = self.examples(name, split), (crc32(name.encode()), list(splits).index(split))
                 settings = {"condition": asdict(condition), "particles": _drawn(study.particles), "seed": seed}
                 settings["snapshots"] = [(run.name, at) for run, at in wanted]
                 found.append(
@@ -149,13 +150,12 @@ class Tracking:
         files = {split: [self.examples(name, split) for name in self.conditions] for split in ("train", "validation")}
         for name, size, seed in self.trainings:
             folder, options = self.folder(name, size, seed), study.networks[name]
-            schedule = {key: value for key, value in asdict(study.train).items()}
             found.append(
                 Step(
                     f"train {name}, {size} clouds, seed {seed}",
                     folder / "run.json",
                     (folder / WEIGHTS, folder / CARD),
-                    {"options": asdict(options), "train": plain(schedule), "size": size, "seed": seed},
+                    {"options": asdict(options), "train": plain(asdict(study.train)), "size": size, "seed": seed},
                     {key: value for key, value in clouds.items() if not key.endswith("test.npz")},
                     self.about,
                     scratch=(folder / "checkpoints", folder / "history.jsonl"),

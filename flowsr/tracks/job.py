@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from flowsr.data.field import SPACE, VECTOR_DIMS, field_template, tensor_irreps
+from flowsr.data.field import SCALAR_DIMS, SPACE, VECTOR_DIMS, field_template, tensor_irreps
 from flowsr.data.store import create_store
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
@@ -45,6 +45,7 @@ def tracks_to_field(
     method: str = "solenoidal",
     options: Mapping[str, Any] | None = None,
     cells: Sequence[int] | None = None,
+    pressure: bool = False,
     fresh: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
@@ -57,6 +58,8 @@ def tracks_to_field(
         method: one of :data:`flowsr.tracks.METHODS`.
         options: of the method: ``neighbours``, ``noise`` ...
         cells: along x, y, z; default: cubes, eight a particle.
+        pressure: write ``pressure`` (0e, over the density, without mean) too: the solution of Poisson's equation for
+            the gradient that the method gives. Periodic boxes only.
         fresh: replace a store that was made of something else.
         progress: told the fraction of the points done.
 
@@ -64,7 +67,8 @@ def tracks_to_field(
         ``target``; it appears whole or not at all, and a run that was killed resumes with the next snapshot.
 
     Raises:
-        FlowsrError: an unknown method or option, or too few particles for the method.
+        FlowsrError: an unknown method or option, too few particles for the method, or a pressure without a gradient
+            or a periodic box.
     """
     call, options, target = METHODS[method], dict(options or {}), Path(target)
     known = [name for name in signature(call).parameters if name not in ("cloud", "points")]
@@ -79,7 +83,17 @@ def tracks_to_field(
     grid = grid_for(instants[0][1], cells)
     places = grid_points(grid)
     has_gradient = call(instants[0][1], places[:1], **options).gradient is not None
+    if pressure and not (has_gradient and grid.periodic):
+        expected = "a periodic box, and a method with a gradient"
+        raise FlowsrError("no pressure can be had", variable="pressure", expected=expected, found=method)
     template = _template(points, grid, [time for time, _ in instants], has_gradient, method, options)
+    if pressure:
+        kind = {
+            "irreps": "0e",
+            "units": _squared(template.velocity.attrs["units"]),
+            "long_name": "pressure over density",
+        }
+        template["pressure"] = (SCALAR_DIMS, np.broadcast_to(np.float32(np.nan), (len(instants), *grid.shape)), kind)
     to_irreps = tensor_irreps("none")[1]
     content = points.attrs.get("provenance", {}).get("source_sha256", "")
     with create_store(target, template, content=content, fresh=fresh) as store:
@@ -101,9 +115,29 @@ def tracks_to_field(
                 gradient = np.concatenate([each.gradient for each in estimates])
                 fields["velocity_gradient"] = gradient.reshape(-1, 9) @ to_irreps.T
                 fields["vorticity"] = vorticity(gradient)
+            if pressure:
+                store.write("pressure", pressure_of(gradient, grid).astype("float32"), time=number)
             for name, values in fields.items():
                 store.write(name, np.moveaxis(values.reshape(*grid.shape, -1), -1, 0).astype("float32"), time=number)
         return store.publish()
+
+
+def pressure_of(gradient: np.ndarray, grid: Grid) -> np.ndarray:
+    """Pressure over density, without mean, of a velocity gradient (cells, 3, 3) on a periodic grid: (x, y, z).
+
+    Source: laplacian p = -d_i u_j d_j u_i (Pope, Turbulent Flows, 2000, equation 2.42), solved in Fourier space.
+    """
+    source = -np.einsum("pij,pji->p", gradient, gradient).reshape(grid.shape)
+    waves = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(grid.shape, grid.spacing)]
+    squared = sum(k**2 for k in np.meshgrid(*waves, indexing="ij", sparse=True))
+    modes = np.fft.fftn(source)
+    modes[0, 0, 0] = 0.0
+    squared[0, 0, 0] = 1.0
+    return np.fft.ifftn(-modes / squared).real
+
+
+def _squared(unit: str) -> str:
+    return "1" if unit == "1" else f"({unit})^2"
 
 
 def _template(

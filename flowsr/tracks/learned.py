@@ -65,7 +65,7 @@ def load_network(folder: str | Path) -> TracksNetwork:
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FlowsrError("not a network on particles", file=folder, found=found) from None
-    return network.eval()
+    return network.eval().requires_grad_(False)
 
 
 @METHODS.register("network")

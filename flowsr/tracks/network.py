@@ -305,16 +305,16 @@ class TracksNetwork(nn.Module):
         with torch.enable_grad():
             moved = ways.new_zeros(len(ways), 3).requires_grad_()
             velocity = self.at(heard, ways, moved)
-            return velocity.detach(), _jacobian(velocity, moved).detach()
+            return velocity.detach(), _jacobian(velocity, moved, differentiable=False)
 
     def _listen(self, heard: Tensor, ways: Tensor) -> Tensor:
         features = self.concludes(self.listens(self.waves(ways), heard))
         return self.head(_gated(self.last_gate, features))
 
 
-def _jacobian(values: Tensor, by: Tensor) -> Tensor:
-    columns = [torch.autograd.grad(values[:, i].sum(), by, create_graph=True)[0] for i in range(3)]
-    return torch.stack(columns, 1)
+def _jacobian(values: Tensor, by: Tensor, differentiable: bool = True) -> Tensor:
+    how = {"create_graph": differentiable, "retain_graph": True}
+    return torch.stack([torch.autograd.grad(values[:, i].sum(), by, **how)[0] for i in range(3)], 1)
 
 
 def _curl(slope: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from flowsr.data.field import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.tracks import METHODS, Truth, grid_points, open_tracks, seed_particles, tracks_to_field, vorticity
+from flowsr.tracks.job import pressure_of
 
 GRID = Grid((16, 16, 16), (2 * np.pi / 16,) * 3, origin=(0.5, 0.0, -1.0))
 
@@ -93,3 +94,21 @@ def test_options_and_methods_that_are_not_there_are_one_line(abc, tmp_path, caps
     few = points.isel(point=slice(0, 3))
     with pytest.raises(FlowsrError, match="too few"):
         tracks_to_field(few, tmp_path / "f.zarr")
+
+
+def test_pressure_is_that_of_the_gradient_and_is_written_where_asked(abc, tmp_path, capsys):
+    """A Beltrami flow's pressure is -|u|^2 / 2, but for a constant."""
+    fine = grid_points(GRID)
+    exact = -(beltrami(fine) ** 2).sum(1).reshape(GRID.shape) / 2
+    np.testing.assert_allclose(pressure_of(abc.gradient_at(fine), GRID), exact - exact.mean(), atol=1e-3)
+    cloud = seed_particles(abc, 300, np.random.default_rng(3))
+    np.savetxt(tmp_path / "t.dat", np.column_stack([cloud.positions, cloud.velocities]))
+    box = ["--lower", *map(str, cloud.lower), "--upper", *map(str, cloud.upper)]
+    asked = ["tracks", str(tmp_path / "t.dat"), str(tmp_path / "f.zarr"), "--cells", "8", "8", "8", "--pressure", *box]
+    assert main(asked) == 2  # open sides
+    assert "periodic" in capsys.readouterr().err and not (tmp_path / "f.zarr").exists()
+    assert main([*asked, "--boundary", "periodic", "periodic", "periodic"]) == 0
+    found = open_field(tmp_path / "f.zarr").pressure
+    coarse = -(beltrami(grid_points(Grid((8, 8, 8), (2 * np.pi / 8,) * 3, origin=GRID.origin))) ** 2).sum(1) / 2
+    assert found.irreps == "0e"
+    assert np.corrcoef(found.values.ravel(), coarse)[0, 1] > 0.9

@@ -4,11 +4,12 @@
     python benchmarks/io.py large --folder /tmp/large --gigabytes 20
     python benchmarks/io.py checked
 
-`patches` writes coarse / fine pairs, then times three things in turn, several rounds: random patches through
-`flowsr.data.patches.PatchPairs`, the same boxes of the same arrays straight through zarr, and through h5py from a
-contiguous copy. `large` writes a store of the given size, then inspects it, degrades it into a coarse store and draws
-patches, each in a process of its own whose peak memory is reported. `checked` says what it costs that a stranger's file
-is met in a disposable process, and its chunks unpacked within bounds.
+`patches` writes coarse / fine pairs, then times four things in turn, several rounds: random patches through
+`flowsr.data.patches.PatchPairs`, the same with 64 neighbours from every region (`train.neighbours`) and memory for half
+a snapshot, the boxes of the first straight through zarr, and through h5py from a contiguous copy. `large` writes a
+store of the given size, then inspects it, degrades it into a coarse store and draws patches, each in a process of its
+own whose peak memory is reported. `checked` says what it costs that a stranger's file is met in a disposable process,
+and its chunks unpacked within bounds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ import numpy as np
 FACTOR = 4
 PATCH = 8
 HALO = 4
+NEIGHBOURS = 64
 
 
 def write_fine(path: Path, shape: tuple[int, int, int], chunk: int = 64, shard: int = 256) -> None:
@@ -84,7 +86,7 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
     import h5py
     import zarr
 
-    from flowsr.data.patches import PatchPairs
+    from flowsr.data.patches import REGIONS, PatchPairs
 
     path = folder / "pairs.zarr"
     write_fine(path, (side,) * 3)
@@ -110,7 +112,16 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
                 count += _wrapped(array, lows, length * s, side // FACTOR * s).nbytes
         return count
 
-    ways = {"PatchPairs": through_flowsr, "zarr": lambda: straight(arrays)}
+    group = NEIGHBOURS * REGIONS
+    memory = _bytes_of(arrays[1])  # half of it is for whole snapshots
+    near = PatchPairs([path], patch=PATCH, halo=HALO, samples=group, seed=0, cache_bytes=memory, neighbours=NEIGHBOURS)
+    epochs = count()
+
+    def near_each_other() -> int:
+        near.set_epoch(next(epochs))  # other regions: nothing is in memory
+        return sum(part.numpy().nbytes for index in range(group) for part in near[index])
+
+    ways = {"PatchPairs": through_flowsr, "neighbours": near_each_other, "zarr": lambda: straight(arrays)}
     with h5py.File(folder / "pairs.h5") as file:
         contiguous = [file["coarse"], file["fine"]]
         ways["h5py, contiguous copy"] = lambda: straight(contiguous)
@@ -122,8 +133,14 @@ def patches(side: int, draws: int, rounds: int, folder: Path) -> dict:
                 rates[name].append(size / (time.perf_counter() - begin) / 1e6)
     rates = {name: values[1:] for name, values in rates.items()}  # the first round warms up
     ratio = statistics.median(a / b for a, b in zip(rates["PatchPairs"], rates["zarr"]))
+    faster = statistics.median(a / b for a, b in zip(rates["neighbours"], rates["PatchPairs"]))
     typical = {name: round(statistics.median(values), 1) for name, values in rates.items()}
-    return {"megabytes_per_second": typical, "of_zarr": round(ratio, 3)}
+    return {"megabytes_per_second": typical, "of_zarr": round(ratio, 3), "neighbours_faster": round(faster, 1)}
+
+
+def _bytes_of(array) -> int:
+    """Bytes of the numbers of an array."""
+    return int(np.prod(array.shape)) * array.dtype.itemsize
 
 
 def _wrapped(array, lows: list[int], length: int, side: int) -> np.ndarray:

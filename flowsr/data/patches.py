@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -31,6 +33,10 @@ COARSE, FINE = 0, 1
 TRIES = 64
 #: Coarse planes that are looked at for missing values at once.
 PLANES = 16
+#: Regions that patches are drawn from in turn, where several are drawn from each; they are kept in memory together.
+REGIONS = 8
+#: Fine cells along the sides of a region: those of a chunk in flowsr's stores.
+REGION_CELLS = 64
 Augmentation = Callable[[Tensor, Tensor, Grid, np.random.Generator], tuple[Tensor, Tensor]]
 
 
@@ -46,6 +52,10 @@ class PatchPairs(Dataset):
     snapshot is drawn equally often, up to one draw. Where stores carry missing values (``missing: nan`` of an ingest),
     a patch is drawn from the places at which it and its halo have none, all of them equally often.
 
+    Snapshots that do not fit into memory are read for each patch, many times what it holds: a store unpacks whole
+    chunks. With ``neighbours`` of 2 and more as many patches are drawn from each of ``REGIONS`` regions of about a
+    chunk, in random order, before the next ones are read. Every place is drawn as often as it would be without.
+
     Args:
         stores: stores with the groups ``coarse`` and ``fine``, as :func:`flowsr.data.pairs.ingest` writes them.
         patch: coarse cells along a patch's sides, halo not counted; one number, three, or ``None`` for the whole box.
@@ -56,7 +66,8 @@ class PatchPairs(Dataset):
         target_frame: which of them the fine patch belongs to; by default the last.
         variable: field variable of the stores; default: their only one.
         cache_bytes: keep snapshots in memory up to this many bytes per process; what does not fit is read patch by
-            patch.
+            patch, or region by region in half of these bytes.
+        neighbours: patches that are drawn from a region.
         augment: called as ``augment(coarse, fine, grid, generator)`` with each pair, and returns a pair.
         shift: the operator that made the coarse fields, to draw pairs between cells too: the fine field is rolled by
             less than a coarse cell along every periodic axis, and degraded again. For whole boxes and one frame.
@@ -91,6 +102,7 @@ class PatchPairs(Dataset):
         target_frame: int = -1,
         variable: str | None = None,
         cache_bytes: int = 1 << 30,
+        neighbours: int = 1,
         augment: Augmentation | None = None,
         shift: DegradeOperator | None = None,
         normalize: bool = False,
@@ -98,6 +110,7 @@ class PatchPairs(Dataset):
         self.stores = [Path(store) for store in stores]
         self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
         self.normalize, self.shift, self._scales = normalize, shift, {}
+        self.neighbours, self._read = int(neighbours), OrderedDict()
         self.seed = int(seed) % (1 << 64)
         self.window = Window(int(frames), int(target_frame))
         self._process, self._opened, self._cache, self._cached_bytes = None, {}, {}, 0
@@ -160,11 +173,13 @@ class PatchPairs(Dataset):
             raise IndexError(index)
         epoch, (store, time) = int(self._epoch[0]), self.snapshots[self.snapshot_of(index)]
         generator = np.random.default_rng([self.seed, epoch, index])
-        start = self._start(store, time, generator)
-        seen = [(o - h, p + 2 * h) for o, p, h in zip(start, self.patch, self.halo)]
-        scored = [(o * self.factor, p * self.factor) for o, p in zip(start, self.patch)]
-        coarse = [_cut(self._field(store, frame, COARSE), seen) for frame in self.window.around(time)]
-        fine = _cut(self._field(store, time, FINE), scored)
+        region = None
+        if self.neighbours > 1:
+            drawn = np.random.default_rng([self.seed, epoch, self._region_of(index), 1])
+            region = self._around(self._start(store, time, drawn, self._ends()))
+        start = self._start(store, time, generator, region or self._ends())
+        coarse = [self._patch(store, frame, COARSE, start, region) for frame in self.window.around(time)]
+        fine = self._patch(store, time, FINE, start, region)
         if self.shift is not None:
             for axis, kind in enumerate(self.box.boundary, start=1):
                 fine = np.roll(fine, int(generator.integers(self.factor)) if kind == "periodic" else 0, axis)
@@ -182,19 +197,74 @@ class PatchPairs(Dataset):
 
     def snapshot_of(self, index: int) -> int:
         """Which of ``snapshots`` a draw of this epoch is of: all in a random order, then all in another one."""
-        lap, place = divmod(int(self._epoch[0]) * self.samples + index, len(self.snapshots))
+        epoch, group = int(self._epoch[0]), REGIONS * self.neighbours
+        an_epoch = self.samples if self.neighbours == 1 else -(-self.samples // group) * REGIONS
+        lap, place = divmod(epoch * an_epoch + self._region_of(index), len(self.snapshots))
         order = np.random.default_rng([self.seed, lap, 0, 0, 1]).permutation(len(self.snapshots))
         return int(order[place])
 
-    def _start(self, store: int, time: int, generator: np.random.Generator) -> list[int]:
+    def _region_of(self, index: int) -> int:
+        """Number in the epoch of the region that a draw is from; every draw has its own where it has no neighbours."""
+        if self.neighbours == 1:
+            return index
+        group, member = divmod(index, REGIONS * self.neighbours)
+        order = np.random.default_rng([self.seed, int(self._epoch[0]), group, 0, 2]).permutation(
+            REGIONS * self.neighbours
+        )
+        return group * REGIONS + int(order[member]) % REGIONS
+
+    def _around(self, start: Sequence[int]) -> list[tuple[int, int]]:
+        """The region that a core begins in: along each axis its first coarse cell, and one past the last."""
+        side, region = max(1, REGION_CELLS // self.factor), []
+        for cell, (first, end) in zip(start, self._ends()):
+            low = first + (cell - first) // side * side
+            region.append((low, min(low + side, end)))
+        return region
+
+    def _patch(self, store: int, time: int, which: int, start: Sequence[int], region) -> np.ndarray:
+        """The box of a patch, with its halo in the coarse field, from memory, from the region it is in, or read."""
+        size, halo = (self.factor, (0, 0, 0)) if which == FINE else (1, self.halo)
+        spans = [((o - h) * size, (p + 2 * h) * size) for o, p, h in zip(start, self.patch, halo)]
+        field = self._field(store, time, which)
+        if region is None or isinstance(field, np.ndarray):
+            return _cut(field, spans)
+        corners = [(low - h) * size for (low, _), h in zip(region, halo)]
+        key = store, time, which, *corners
+        if key in self._read:
+            self._read.move_to_end(key)
+        else:
+            longest = [(high - 1 - low) * size + length for (low, high), (_, length) in zip(region, spans)]
+            self._read[key] = _cut(field, list(zip(corners, longest)))
+            while len(self._read) > 1 and sum(one.nbytes for one in self._read.values()) > self.cache_bytes // 2:
+                self._read.popitem(last=False)
+        return _cut(self._read[key], [(o - corner, length) for (o, length), corner in zip(spans, corners)])
+
+    def _start(
+        self, store: int, time: int, generator: np.random.Generator, where: Sequence[tuple[int, int]]
+    ) -> list[int]:
         """First coarse cell of the core of a patch, drawn from where there is room for it and all values are there."""
         free = self._places.get((store, time))
         for _ in range(TRIES if free is not None else 1):
-            start = [int(generator.integers(*ends)) for ends in self._ends()]
+            start = [int(generator.integers(*ends)) for ends in where]
             if free is None or _bit(free, np.ravel_multi_index(start, self.box.shape)):
                 return start
-        places = np.flatnonzero(np.unpackbits(free, count=int(np.prod(self.box.shape))))
+        inside = np.zeros(self.box.shape, dtype=bool)
+        inside[tuple(slice(*ends) for ends in where)] = True
+        places = np.flatnonzero(np.unpackbits(free, count=inside.size).astype(bool) & inside.ravel())
         return [int(n) for n in np.unravel_index(places[generator.integers(len(places))], self.box.shape)]
+
+    @property
+    def cached_whole(self) -> bool:
+        """Whether all snapshots are kept in memory."""
+        cells = math.prod(self.box.shape) * (1 + self.factor**3)
+        field = self._pair(0)[COARSE][self.variable]
+        components = math.prod(field.shape[1:-3])
+        return len(self.snapshots) * cells * components * field.dtype.itemsize <= self._kept_bytes
+
+    @property
+    def _kept_bytes(self) -> int:
+        """Bytes for whole snapshots."""
+        return self.cache_bytes if self.neighbours == 1 else self.cache_bytes // 2
 
     def _ends(self) -> list[tuple[int, int]]:
         """Along each axis, the first coarse cell that a core may begin at, and one past the last."""
@@ -248,7 +318,8 @@ class PatchPairs(Dataset):
         return self._scales[store, time]
 
     def __getstate__(self):
-        return {**self.__dict__, "_process": None, "_opened": {}, "_cache": {}, "_cached_bytes": 0}
+        own = {"_process": None, "_opened": {}, "_cache": {}, "_cached_bytes": 0, "_read": OrderedDict()}
+        return {**self.__dict__, **own}
 
     def _field(self, store: int, time: int, which: int):
         """One field at one time: an array where it is in memory or may be, a lazy one where it is too large."""
@@ -256,7 +327,7 @@ class PatchPairs(Dataset):
         if (store, time, which) in self._cache:
             return self._cache[store, time, which]
         lazy = self._pair(store)[which][self.variable].isel(time=time)
-        if self._cached_bytes + lazy.nbytes > self.cache_bytes:
+        if self._cached_bytes + lazy.nbytes > self._kept_bytes:
             return lazy
         self._cached_bytes += lazy.nbytes
         self._cache[store, time, which] = lazy.values

@@ -259,7 +259,7 @@ def patch_pair(
     """
 
     shape = dict(patch=schedule.patch, halo=schedule.patch_halo, frames=window.frames, target_frame=window.target)
-    shape["normalize"] = normalize
+    shape |= {"normalize": normalize, "neighbours": schedule.neighbours}
     shift = shifting(_folders(pairs), schedule)
 
     def drawn(split: str, samples: int, **changed: Any) -> PatchPairs:

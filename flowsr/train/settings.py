@@ -90,6 +90,8 @@ class Schedule:
     """Processes on a machine, a device each, that share every batch: CUDA devices, or processes on a CPU."""
     nodes: int = 1
     """Machines that share every batch; started by torchrun or srun (see docs/models.md)."""
+    neighbours: int = 1
+    """Patches drawn from each region of about a chunk; of data that exceed the memory, 32 and more are read fast."""
     loader_workers: int | None = None
     """Processes that read patches ahead, pinned on CUDA; default: none on a CPU, 2 on CUDA where the data are large."""
     loggers: list[Literal["tensorboard", "mlflow", "wandb"]] = field(default_factory=list)
@@ -101,7 +103,16 @@ class Schedule:
         for name, weight in self.loss.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"loss.{name} must be 0 or more, got {weight}")
-        counts = ("patch", "samples_per_epoch", "batch_size", "max_epochs", "patience", "devices", "nodes")
+        counts = (
+            "patch",
+            "samples_per_epoch",
+            "batch_size",
+            "max_epochs",
+            "patience",
+            "devices",
+            "nodes",
+            "neighbours",
+        )
         for name in (*counts, "learning_rate", "seconds", "clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from flowsr.data import create_store
+from flowsr.data import create_store, patches
 from flowsr.data.degrade import degrade
 from flowsr.data.patches import OctahedralAugmentation, PatchPairs
 from flowsr.errors import FlowsrError
@@ -235,3 +235,53 @@ def test_a_halo_longer_than_the_box_is_refused(periodic):
     for patch in (None, 2):
         with pytest.raises(FlowsrError, match=r"a halo longer than the box along .; variable: patch_halo; .*found: 99"):
             PatchPairs(stores, patch=patch, halo=99, samples=1, seed=0)
+
+
+@pytest.fixture
+def small_regions(monkeypatch):
+    monkeypatch.setattr(patches, "REGION_CELLS", 3 * FACTOR)
+
+
+@pytest.mark.parametrize("boundary", [("periodic",) * 3, ("open", "periodic", "open")])
+def test_neighbours_are_drawn_from_regions_read_once(tmp_path, monkeypatch, small_regions, boundary):
+    path, coarse, fine = pair(tmp_path / "pairs.zarr", boundary)
+    reads, cut = [], patches._cut
+    monkeypatch.setattr(patches, "_cut", lambda field, spans: reads.append(type(field)) or cut(field, spans))
+    group = patches.REGIONS * 5
+    drawn = PatchPairs([path], patch=3, halo=1, samples=2 * group, seed=1, neighbours=5, cache_bytes=400_000)
+    monkeypatch.setattr(PatchPairs, "_kept_bytes", 0)  # no whole snapshot
+    places = [find(drawn[index][1].numpy(), [fine]) for index in range(2 * group)]
+    read = sum(kind is not np.ndarray for kind in reads)
+    for index in (0, 7, group):
+        whole = np.roll(coarse[places[index][1]], [1 - o // FACTOR for o in places[index][2]], (1, 2, 3))
+        np.testing.assert_array_equal(drawn[index][0].numpy(), whole[:, :5, :5, :5])
+    lows = [low for low, _ in drawn._ends()]
+    regions = [(time, *((o // FACTOR - low) // 3 for o, low in zip(at, lows))) for _, time, at in places]
+    assert read == 2 * len(set(regions)) <= 2 * 2 * patches.REGIONS, "each once in either field"
+    counts = [regions[:group].count(region) for region in set(regions[:group])]
+    assert all(count % 5 == 0 for count in counts) and len(counts) > 4
+    assert len(set(regions[:8])) > 3, "a batch has several regions"
+
+
+def test_neighbours_do_not_depend_on_memory_or_workers(periodic, small_regions):
+    def draws(**how):
+        return PatchPairs([p for p, *_ in periodic], patch=3, halo=1, samples=48, seed=1, neighbours=3, **how)
+
+    expected = [draws()[index] for index in range(48)]
+    for found in (draws(cache_bytes=0), draws(cache_bytes=30_000), pickle.loads(pickle.dumps(draws(cache_bytes=0)))):
+        for index in (47, 3, 11):
+            assert all(torch.equal(a, b) for a, b in zip(found[index], expected[index]))
+
+
+def test_every_place_is_drawn_as_often_with_neighbours(periodic, small_regions):
+    drawn, counts = PatchPairs([periodic[0][0]], patch=3, samples=48_000, seed=1, neighbours=2), np.zeros(SIDES)
+    drawn._patch = lambda store, time, which, start, region: (
+        counts.__setitem__(tuple(start), counts[tuple(start)] + (which == patches.FINE))
+        or np.zeros((3, 1, 1, 1), "float32")
+    )
+    for index in range(0, 48_000, 4):
+        drawn[index]
+    assert counts.sum() == 12_000 and counts.min() > 0
+    for axis in range(3):
+        along = counts.sum(axis=tuple({0, 1, 2} - {axis}))
+        assert np.abs(along / along.mean() - 1).max() < 0.1

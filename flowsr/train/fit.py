@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,9 @@ class _Regression(L.LightningModule):
         self.predict = torch.compile(model.__call__) if schedule.compile else model.__call__
         self.reading = {"num_workers": readers, "pin_memory": pinned and readers > 0}
         if readers:
-            self.reading |= {"persistent_workers": True, "multiprocessing_context": "spawn"}
+            clean = get_context("forkserver")  # has imported what they need, and nothing of this process
+            clean.set_forkserver_preload(["flowsr.data.patches"])
+            self.reading |= {"persistent_workers": True, "multiprocessing_context": clean}
         self.loaders: dict[str, DataLoader] = {}
         if patches.loss is None:
             edges = [h * model.factor for h in patches.halo]
@@ -449,5 +452,7 @@ def _quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*did not find any unused parameters.*")
     warnings.filterwarnings("ignore", message=".*The dirpath has changed from.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")

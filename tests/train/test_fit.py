@@ -1,11 +1,13 @@
 """Fitting: the best epoch is kept, a cut fit ends as if it had not been cut, every epoch leaves a line."""
 
+import csv
 import math
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import Dataset
 
 from flowsr.data.scales import scales_of
@@ -13,8 +15,9 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model
 from flowsr.models.octahedral import breaking_power
+from flowsr.train import fit as fitting
 from flowsr.train.checkpoints import BEFORE, BEST, HISTORY, LAST, discard_checkpoints, read_checkpoint, read_history
-from flowsr.train.fit import PatchPair, Schedule, fit, resolve_precision
+from flowsr.train.fit import PatchPair, Schedule, fit, mean_loss, resolve_precision
 
 CELLS = 4
 
@@ -271,6 +274,75 @@ def test_a_budget_of_seconds_ends_the_fit_and_takes_the_step_size_to_zero(tmp_pa
     spent = [line["training_seconds"] for line in resumed]
     assert len(before) == 3 and spent[:2] == before[:2] and spent == sorted(spent) and 0.4 <= spent[-1] < 1.0
     assert fit(network(1), patches(), schedule, tmp_path / "cut", device="cpu").history == resumed
+
+
+def test_an_average_of_the_weights_is_what_is_validated_and_kept(tmp_path):
+    schedule, averaged = replace(SCHEDULE, ema=0.7), network()
+    fitted = fit(averaged, patches(), schedule, tmp_path / "whole", device="cpu")
+    kept, _ = mean_loss(averaged, patches(), schedule, "validation"), fit(network(), patches(), SCHEDULE, tmp_path)
+    assert kept == pytest.approx(fitted.best_validation_loss, rel=1e-6)
+    assert fitted.best_validation_loss != read_history(tmp_path / HISTORY)[fitted.best_epoch]["validation_loss"]
+    with pytest.raises(Cut):
+        fit(network(), patches(), schedule, tmp_path / "cut", device="cpu", progress=cut_after(3))
+    resumed = network()
+    fit(resumed, patches(), schedule, tmp_path / "cut", device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(averaged.state_dict().values(), resumed.state_dict().values()))
+
+
+def test_a_gradient_is_clipped_where_it_is_longer(tmp_path):
+    found = {}
+    for clip in (None, 1e9, 1e-9):  # Adam's own constant is 1e-8: a gradient that short is a short step
+        found[clip] = network()
+        fit(found[clip], patches(), replace(SCHEDULE, clip=clip), tmp_path / str(clip), device="cpu")
+    start, free, loose, tight = (model.tail.convolution.weight for model in (network(), *found.values()))
+    assert torch.equal(free, loose) and (tight - start).abs().max() < 0.2 * (free - start).abs().max()
+
+
+class SharedDraws(Draws):
+    """Processes that are running hear of a new epoch."""
+
+    def __init__(self, samples, offset=0):
+        super().__init__(samples, offset)
+        self.number = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch):
+        self.number[0] = epoch
+
+    def __getitem__(self, index):
+        self.epoch = int(self.number)
+        return super().__getitem__(index)
+
+
+def test_patches_read_ahead_by_another_process_are_the_same(tmp_path):
+    here, ahead = network(), network()
+    pair = PatchPair(SharedDraws(6), SharedDraws(2, offset=9), Grid((CELLS,) * 3), (0, 0, 0))
+    schedule = replace(SCHEDULE, max_epochs=3)
+    expected = fit(here, patches(), schedule, tmp_path / "here", device="cpu")
+    fitted = fit(ahead, pair, replace(schedule, loader_workers=1), tmp_path / "ahead", device="cpu")
+    assert [line["train_loss"] for line in fitted.history] == [line["train_loss"] for line in expected.history]
+    assert all(torch.equal(a, b) for a, b in zip(here.state_dict().values(), ahead.state_dict().values()))
+
+
+def test_losses_go_to_the_loggers_that_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "find_spec", lambda name: True)
+    monkeypatch.setitem(fitting.LOGGERS, "mlflow", lambda folder: CSVLogger(folder, name="", version="logged"))
+    schedule = replace(SCHEDULE, loggers=["mlflow"], max_epochs=2)
+    fitted = fit(network(), patches(), schedule, tmp_path, device="cpu")
+    with open(tmp_path / "logged" / "metrics.csv") as file:
+        logged = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
+    with open(tmp_path / "history.csv") as file:
+        lines = list(csv.DictReader(file))
+    losses = [line["validation_loss"] for line in fitted.history]
+    assert logged == pytest.approx(losses) and [float(line["validation_loss"]) for line in lines] == losses
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(tmp_path):
+    plain, compiled = network(), network()
+    expected = fit(plain, patches(), SCHEDULE, tmp_path / "plain", device="cpu")
+    fitted = fit(compiled, patches(), replace(SCHEDULE, compile=True), tmp_path / "compiled", device="cpu")
+    losses = [line["validation_loss"] for line in expected.history]
+    assert [line["validation_loss"] for line in fitted.history] == pytest.approx(losses, rel=1e-3)
 
 
 def test_a_penalty_keeps_relaxed_weights_together(tmp_path):

@@ -403,19 +403,22 @@ def pair_stores(output: Path, split: str) -> list[Path]:
 
 
 def runs_to_ingest(inputs: Sequence[Path | Input]) -> list[Source]:
-    """Every run of the inputs, with the split that its manifest gives it.
+    """Every run of the inputs, with the split that its manifest gives it; one of several of a file is named after both.
 
     Raises:
         FlowsrError: no inputs, two runs of one name, a run that its manifest's splits leave out, or no run for one of
             the splits.
     """
     sources: dict[str, Source] = {}
-    for given in map(Input.of, inputs):
+    listed = [Input.of(given) for given in inputs]
+    for given in listed:
         path = given.path
         manifest, runs = read_manifest(path) if is_manifest(path) else None, given.runs()
         for one in runs:
             run = one.run
-            name = f"{path.stem}_{run}".replace("/", "_") if len(runs) > 1 else path.stem
+            several = len(runs) > 1 or sum(other.path == path for other in listed) > 1
+            parts = [run, *(f"{axis}_{number}" for axis, number in given.select.items())] if several else []
+            name = "_".join(filter(None, [path.stem, *parts])).replace("/", "_")
             if name in sources:
                 found = sources[name].path
                 raise FlowsrError("two inputs of the same name", file=path, variable="inputs", found=found)

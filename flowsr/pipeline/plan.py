@@ -558,6 +558,8 @@ def _title(row: Row, source: Source) -> str:
 
 def _reading(source: Source) -> dict[str, Any]:
     """How inputs are read, of those that are not read as they come."""
-    inputs = map(Input.of, source.ingest.inputs or ())
-    read = {str(one.path): declared for one in inputs if (declared := one.declared())}
-    return {"read": read} if read else {}
+    read: dict[str, list] = {}
+    for one in map(Input.of, source.ingest.inputs or ()):
+        if declared := one.declared():
+            read.setdefault(str(one.path), []).append(declared)
+    return {"read": {path: each[0] if len(each) == 1 else each for path, each in read.items()}} if read else {}

@@ -15,7 +15,8 @@ from flowsr.data import ReadOptions, grid_of, open_field
 from flowsr.data.convert import convert
 from flowsr.data.independence import Split
 from flowsr.data.inspect import inspect
-from flowsr.data.pairs import Ingest, Input, ingest
+from flowsr.data.open import Input
+from flowsr.data.pairs import Ingest, ingest, runs_to_ingest
 from flowsr.data.readers.names import axis_of, velocity_among
 from flowsr.data.readers.units import conversion
 from flowsr.data.suggest import BLANK, suggested_manifest
@@ -225,6 +226,8 @@ def test_spacings_of_the_file_make_coordinates(tmp_path):
 def test_one_entry_of_an_axis_that_flowsr_does_not_know(tmp_path, way):
     samples = xr.concat([les() * factor for factor in (1, 2, 3)], "sample")
     path = saved(samples, tmp_path)
+    both = [Input(path=path, select={"sample": number}) for number in (1, 2)]
+    assert [source.name for source in runs_to_ingest(both)] == ["a_sample_1", "a_sample_2"]
     with pytest.raises(FlowsrError, match=r"--select sample=0") as caught:
         open_field(path)
     assert caught.value.variable == "u" and caught.value.found == "sample"

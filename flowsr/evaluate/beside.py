@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,17 @@ import numpy as np
 
 from flowsr.data.open import ReadOptions
 from flowsr.evaluate.evaluate import Evaluation, Field, Write, held_against, planes_of
-from flowsr.evaluate.measure import FieldMeasure
+from flowsr.evaluate.measure import Box, FieldMeasure
 from flowsr.evaluate.result import chosen_measures, write_dataset
 
 if TYPE_CHECKING:
     from flowsr.data import FieldStore
     from flowsr.upscale.blocks import Piece
     from flowsr.upscale.plan import UpscalePlan
+
+
+#: A result of no more bytes is kept while this process makes it, for its spectra; a larger one is read again for them.
+KEPT = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class MetricsBeside:
     truth_group: str | None = None
     write: Write = write_dataset
     name: str = "metrics"
+    _kept: dict[int, _Snapshot] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_kept": {}}
 
     def evaluation(self, plan: UpscalePlan) -> Evaluation:
         """What is measured.
@@ -61,6 +70,7 @@ class MetricsBeside:
     def check(self, plan: UpscalePlan) -> None:
         """Refuse a truth or an input that does not go with the result."""
         self.evaluation(plan)
+        self._kept.clear()  # of a result that failed
 
     def observe(self, plan: UpscalePlan, piece: Piece) -> Mapping[str, np.ndarray]:
         """The block's state."""
@@ -68,7 +78,11 @@ class MetricsBeside:
         components = len(plan.components or (0,))
         first = plan.window.before * components
         coarse = piece.coarse[(slice(first, first + components), *own)]
-        return self.evaluation(plan).observe(piece.block.time, piece.fine, piece.block.box, coarse)
+        evaluation, time = self.evaluation(plan), piece.block.time
+        if evaluation.output.fits and plan.bytes <= KEPT:
+            shape = (components, *plan.fine_grid.shape)
+            self._kept.setdefault(time, _Snapshot(np.empty(shape, plan.dtype))).put(piece.block.box, piece.fine)
+        return evaluation.observe(time, piece.fine, piece.block.box, coarse)
 
     def finish(self, plan: UpscalePlan, states: Sequence[Mapping[str, np.ndarray]], store: FieldStore) -> None:
         """Write the metrics into the store, before it is published."""
@@ -76,11 +90,26 @@ class MetricsBeside:
         count, snapshots = len(evaluation.output.boxes), []
         for time in range(len(plan.times)):
             own = _Part(states, time * count, count)
-            snapshots.append(evaluation.finish(time, own, lambda time=time: store.read(plan.variable, time)))
+            kept = self._kept.pop(time, None)
+            whole = kept is not None and len(kept.boxes) == count
+            read = partial(store.read, plan.variable, time) if not whole else partial(np.asarray, kept.values)
+            snapshots.append(evaluation.finish(time, own, read))
         last = len(plan.times) - 1
         planes = planes_of(evaluation, lambda box: store.read(plan.variable, last, box), last)
         dataset = evaluation.dataset(snapshots, plan.units, plan.attrs.get("length_units", "1"))
         self.write(store.folder, dataset, planes)
+
+
+@dataclass
+class _Snapshot:
+    """One of the result, of which some blocks are there."""
+
+    values: np.ndarray
+    boxes: set[tuple[int, ...]] = field(default_factory=set)
+
+    def put(self, box: Box, values: np.ndarray) -> None:
+        self.values[(slice(None), *box)] = values
+        self.boxes.add(tuple(part.start for part in box))
 
 
 class _Part(Sequence[Mapping[str, np.ndarray]]):

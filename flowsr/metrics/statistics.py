@@ -175,24 +175,21 @@ def with_neighbours(
     some = next(iter(own.values()))
     values = np.zeros((len(some), *(len(cut.cells) for cut in cuts)), dtype=some.dtype)
     for axis, cut in enumerate(cuts):
-        for number, cell in enumerate(cut.cells):
-            within = cut.start <= cell < cut.stop
-            if len(cut.cells) == cut.stop - cut.start or (within and _is_deep(cell, cut)):
-                continue
-            neighbour, layer = own, cell - cut.start
-            edges = divisions[axis]
-            if not within:
-                wrapped = int(cell) % grid.shape[axis]
-                at = int(np.searchsorted(edges, wrapped, side="right")) - 1
-                neighbour = faces((*place[:axis], at, *place[axis + 1 :]))
-                layer, size = wrapped - edges[at], edges[at + 1] - edges[at]
-            else:
-                size = cut.stop - cut.start
-            low, high = neighbour[f"{axis}.low"], neighbour[f"{axis}.high"]
-            thick = low.shape[1 + axis]
-            face, index = (low, layer) if layer < thick else (high, layer - size + thick)
-            target = (slice(None), *(number if other == axis else inside[other] for other in range(3)))
-            values[target] = np.take(face, int(index), axis=1 + axis)
+        edges, length = divisions[axis], grid.shape[axis]
+        if len(cut.cells) == cut.stop - cut.start:
+            continue
+        for first, stop, at, layer in _layers(cut, edges, length):
+            face, size = faces((*place[:axis], at, *place[axis + 1 :])), edges[at + 1] - edges[at]
+            thick = min(2 * HALO, size)
+            # deeper layers are of the high face; where the block is thin both faces have some, and the low one is taken
+            parts = (("low", 0, thick, 0), ("high", max(thick, size - thick), size, size - thick))
+            for side, begin, end, before in parts:
+                low, high = max(layer, begin), min(layer + stop - first, end)
+                if low < high:
+                    target, source = [slice(None), *inside], [slice(None)] * 4
+                    target[1 + axis] = slice(first + low - layer, first + high - layer)
+                    source[1 + axis] = slice(low - before, high - before)
+                    values[tuple(target)] = face[f"{axis}.{side}"][tuple(source)]
     return values, (cuts[0], cuts[1], cuts[2])
 
 
@@ -375,8 +372,8 @@ def cell_volumes(grid: Grid, cuts: Cuts) -> np.ndarray:
     return _volumes_of(grid.widths(), [(cut.start, cut.stop) for cut in cuts])
 
 
-def _spans(start: int, stop: int) -> list[tuple[int, int]]:
-    return [(first, min(first + _SIDE, stop)) for first in range(start, stop, _SIDE)]
+def _spans(start: int, stop: int, side: int = _SIDE) -> list[tuple[int, int]]:
+    return [(first, min(first + side, stop)) for first in range(start, stop, side)]
 
 
 def _wrapped(values: np.ndarray, bad: np.ndarray | None, grid: Grid, cuts: Cuts):
@@ -392,25 +389,44 @@ def _wrapped(values: np.ndarray, bad: np.ndarray | None, grid: Grid, cuts: Cuts)
     return values, bad, tuple(around)
 
 
-def _is_deep(cell: int, cut: Cut) -> bool:
-    """Whether a cell of a block is none of its outermost ones."""
-    return cut.start + 2 * HALO <= cell < cut.stop - 2 * HALO
+def _layers(cut: Cut, edges: Sequence[int], length: int) -> list[tuple[int, int, int, int]]:
+    """The cells of a block with its halo, in runs that are neighbours in one and the same block of the axis.
+
+    Returns:
+        for each run the first of the halo's cells and one past its last, which block, and its first layer there.
+    """
+    runs: list[tuple[int, int, int, int]] = []
+    for number, cell in enumerate(cut.cells):
+        wrapped = int(cell) % length
+        at = int(np.searchsorted(edges, wrapped, side="right")) - 1
+        layer = wrapped - edges[at]
+        if runs and runs[-1][2] == at and layer == runs[-1][3] + number - runs[-1][0]:
+            runs[-1] = (runs[-1][0], number + 1, at, runs[-1][3])
+        else:
+            runs.append((number, number + 1, at, layer))
+    return runs
 
 
 def _boxes(grid: Grid, cuts: Cuts, part: str) -> list[tuple[tuple[int, int], ...]]:
     """Boxes of a block's cells as intervals: all, those whose derivatives stay inside the block, or the rest."""
     if part == "all":
         return [tuple((cut.start, cut.stop) for cut in cuts)]
-    per_axis = []
+    inside = []
     for cut, length, kind in zip(cuts, grid.shape, grid.boundary, strict=True):
         cut_low = cut.stop - cut.start < length and (kind == "periodic" or cut.start > 0)
         cut_high = cut.stop - cut.start < length and (kind == "periodic" or cut.stop < length)
         low = min(cut.start + HALO * cut_low, cut.stop)
-        high = max(cut.stop - HALO * cut_high, low)
-        per_axis.append(((True, low, high), (False, cut.start, low), (False, high, cut.stop)))
-    wanted = [box for box in product(*per_axis) if all(one[0] for one in box) == (part == "inside")]
-    boxes = [tuple((start, stop) for _, start, stop in box) for box in wanted]
-    return [box for box in boxes if all(start < stop for start, stop in box)]
+        inside.append((low, max(cut.stop - HALO * cut_high, low)))
+    if part == "inside":
+        return [tuple(inside)] if all(low < high for low, high in inside) else []
+    boxes, left = [], [(cut.start, cut.stop) for cut in cuts]
+    for axis, (low, high) in enumerate(inside):  # slabs off both ends, then off both ends of what is left
+        ends = ((left[axis][0], low), (high, left[axis][1]))
+        boxes += [(*left[:axis], end, *left[axis + 1 :]) for end in ends if end[0] < end[1]]
+        left[axis] = (low, high)
+        if low >= high:
+            break
+    return boxes
 
 
 def _own(cuts: Cuts, spans) -> tuple[slice, ...]:
@@ -454,7 +470,8 @@ def _gradients(values, bad, grid: Grid, cuts: Cuts, boxes, widths, scale: float)
     differences = [difference_rows(grid, axis) for axis in range(3)]
     gram, counts = 0.0, {"longitudinal": 0.0, "transverse": 0.0}
     for box in boxes:
-        intervals = [_spans(*interval) for interval in box]
+        thin = min(stop - start for start, stop in box) <= 2 * HALO  # of such a slab more is taken at once
+        intervals = [_spans(*interval, side=2 * _SIDE if thin else _SIDE) for interval in box]
         matrices = [
             {span: _matrix(*differences[axis], *span) for span in intervals[axis]} for axis in range(3)
         ]  # of every span: the first cell that it looks at, and the weights

@@ -182,11 +182,14 @@ def timed(parts: dict[str, Callable[[], object]]):
 
 
 def memory(args, folder: Path) -> None:
+    smallest = None
     for side in args.fine:
         source, saved = lay_out(folder, side // FACTOR, args.model)
         command = [sys.executable, __file__, "child", str(source), str(saved), str(folder / "fine.zarr")]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        print(f"{side:>5}^3: peak {found['peak'] / 2**20:6.0f} MiB, {found['seconds']:.0f} s", flush=True)
+        smallest = smallest or found["peak"]
+        told = f"{side:>5}^3: peak {found['peak'] / 2**20:6.0f} MiB, {found['peak'] / smallest:.2f} of the first"
+        print(f"{told}, {found['seconds']:.0f} s", flush=True)
         for left in (folder / "fine.zarr", source):
             shutil.rmtree(left)
 

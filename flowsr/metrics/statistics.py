@@ -98,7 +98,7 @@ def block_totals(
     cuts: Cuts,
     *,
     gradient: bool = False,
-    part: Literal["all", "inside", "edges"] = "all",
+    part: Part = "all",
 ) -> Totals:
     """Sums over a block of a field: volume, first and second moments, and those of the velocity's gradient.
 

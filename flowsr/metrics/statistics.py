@@ -92,14 +92,7 @@ class Totals:
         return sum(parts, cls({}))
 
 
-def block_totals(
-    values: np.ndarray,
-    grid: Grid,
-    cuts: Cuts,
-    *,
-    gradient: bool = False,
-    part: Part = "all",
-) -> Totals:
+def block_totals(values: np.ndarray, grid: Grid, cuts: Cuts, *, gradient: bool = False, part: Part = "all") -> Totals:
     """Sums over a block of a field: volume, first and second moments, and those of the velocity's gradient.
 
     A block without a halo gives its sums in two parts: ``inside``, all but the gradient of the cells that look beyond

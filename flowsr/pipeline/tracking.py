@@ -122,7 +122,7 @@ class Tracking:
         *trained, tested = map(self.store, study.simulate.seeds)
         splits = {
             "train": _spread([(run, at) for run in trained for at in range(snapshots - 1)], study.particles.clouds),
-            "validation": [(run, snapshots - 1) for run in trained][:2],
+            "validation": [(trained[-1], snapshots - 1)],
             "test": [(tested, at) for at in _evenly(snapshots, study.particles.tested)],
         }
         for name, condition in self.conditions.items():

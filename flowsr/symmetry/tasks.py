@@ -289,8 +289,13 @@ def _read(given: Input, settings: SampleSettings) -> _Run:
         notes = {key: given.attrs[key] for key in ("degrade_operator", "degrade_factor") if key in given.attrs}
     inputs = given[settings.variable]
     length = _block_length(source, settings, path)
+    read = (inputs.values,) if settings.task == "dynamics" else (inputs.values, wanted.values)
+    for array, values in zip((inputs, wanted), read):
+        bad, expected = values.size - int(np.isfinite(values).sum()), "finite values"
+        where = {"file": path, "variable": str(array.name), "hint": "cut a box without them out of it first"}
+        require(not bad, "NaN, infinite or missing values", **where, expected=expected, found=f"{bad} of {values.size}")
     return _Run(
-        fields=(inputs.values,) if settings.task == "dynamics" else (inputs.values, wanted.values),
+        fields=read,
         irreps=(str(inputs.attrs["irreps"]), str(wanted.attrs["irreps"])),
         grid=grid_of(given, path),
         times=source["time"].values,

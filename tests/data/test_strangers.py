@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from flowsr.data import open_field
+from flowsr.data import Input, ReadOptions, open_field
 from flowsr.data.convert import convert
 from flowsr.data.degrade import degrade
+from flowsr.data.independence import Split
 from flowsr.data.inspect import inspect
 from flowsr.data.pairs import Ingest, ingest
 from flowsr.errors import FlowsrError
@@ -344,3 +345,36 @@ def test_equal_ends_of_even_fields_are_no_end_stored_twice(tmp_path, shape):
 def test_samples_of_a_small_field_are_counted_once(tmp_path):
     report = inspect(save(box(), tmp_path, "netcdf4")).variables[0]
     assert report.sampled == 3 * 16**3
+
+
+def test_what_a_file_says_reaches_every_way_to_use_it(tmp_path):
+    """Labels out of order, a flipped axis, another unit, packed numbers, no word on type and sides: all at once."""
+    from flowsr.evaluate import evaluate_field
+    from flowsr.upscale import upscale_store
+    from tests.flows.fields import save_small_model
+
+    written = box(times=tuple(map(float, range(6))), side=8)
+    written.to_netcdf(tmp_path / "plain.nc", engine="h5netcdf")
+    other = (written * 100).isel(component=[2, 0, 1], x=slice(None, None, -1)).rename(velocity="U").drop_attrs()
+    other.U.attrs["units"] = "cm/s"
+    packed = {"U": {"dtype": "i4", "scale_factor": 1e-6, "_FillValue": np.int32(-1)}}
+    other.to_netcdf(tmp_path / "other.nc", engine="h5netcdf", encoding=packed)
+    model, options = save_small_model(tmp_path / "model"), {"boundary": ("periodic",) * 3, "units": {"velocity": "m/s"}}
+    found = []
+    for name, said in (("plain", {}), ("other", options)):
+        path, read, folder = tmp_path / f"{name}.nc", ReadOptions(**said), tmp_path / name
+        field = open_field(path, read)
+        ingest([Input(path=path, **said)], folder / "pairs", Ingest(factor=2, split=Split(turnover_time=0.4)))
+        pairs = [open_field(store, group="coarse").velocity for store in sorted((folder / "pairs").glob("*/*.zarr"))]
+        ways = {
+            "open": field.velocity,
+            "degrade": degrade(field, "block_mean", 2).velocity,
+            "convert": open_field(convert(path, folder / "a.zarr", read)).velocity,
+            "ingest": xr.concat(pairs, "time").sortby("time"),
+            "upscale": open_field(upscale_store(path, model, folder / "fine.zarr", device="cpu", **said)).velocity,
+            "evaluate": evaluate_field(path, metrics=["energy", "spectra"], options=read).to_array(),
+        }
+        found.append(ways)
+    for way, expected in found[0].items():
+        np.testing.assert_allclose(found[1][way].values, expected.values, rtol=1e-5, atol=1e-5, err_msg=way)
+        assert "component" not in expected.coords or list(found[1][way].component) == ["u", "v", "w"], way

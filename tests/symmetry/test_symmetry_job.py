@@ -10,7 +10,7 @@ import yaml
 
 from flowsr.cli import main
 from flowsr.config.symmetry import load_symmetry, parse_symmetry
-from flowsr.data import degrade, open_field
+from flowsr.data import Input, degrade, open_field
 from flowsr.errors import FlowsrError
 from flowsr.group import octahedral_group
 from flowsr.pipeline.discovering import discover_symmetry
@@ -248,6 +248,11 @@ def test_a_strangers_file_is_read_as_the_options_say(tmp_path, smooth, capsys, m
     samples = read_samples(kept.inputs, kept)
     assert samples.grid.boundary == ("periodic",) * 3
     np.testing.assert_array_equal(samples.inputs, field.velocity.values[2:14])
+    with pytest.raises(FlowsrError, match="missing values") as refused:
+        dataset = xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf")
+        dataset.where(dataset.x > dataset.x[1]).to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
+        read_samples([Input(path=tmp_path / "b.nc", missing="nan")], kept)
+    assert refused.value.file == tmp_path / "b.nc" and refused.value.variable == "velocity"
     assert main(["symmetry", "a.yaml", "--time=3"]) == 2
     assert "--time" in capsys.readouterr().err
 

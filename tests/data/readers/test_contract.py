@@ -235,7 +235,7 @@ UNLABELLED = [s for s in SAYINGS if s != "labels"]
         pytest.param(vtk("vti"), ["fill", "f8", "big endian"], {}, id="vtk"),
         pytest.param(vtk("vti"), ["files"], {"layout": times}, id="vtk_series"),
         pytest.param(vtk("vtk"), ["fill", "f8"], {}, id="vtk_legacy"),
-        pytest.param(xdmf, [*FOREIGN, "scale", "big endian"], {}, id="xdmf"),
+        pytest.param(xdmf, [*FOREIGN, "scale", "big endian", "flips"], {}, id="xdmf"),
         pytest.param(openfoam, ["units", "times", "files"], {}, id="openfoam"),
         pytest.param(blastnet, ["units"], {"field": cube((0.0,), 0.125, 0.25, "open")}, id="blastnet"),
         pytest.param(jhtdb_zarr, ["fill", "times", "f8", "big endian"], {"field": cube()}, id="jhtdb_zarr"),

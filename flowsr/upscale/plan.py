@@ -41,7 +41,7 @@ from flowsr.grid import Grid, triple
 from flowsr.models import ModelCard, Upscaler, load_model, read_card
 from flowsr.models.checkpoint import CARD, WEIGHTS, pretrained
 from flowsr.models.checkpoint import model_folder as folder_of
-from flowsr.models.home import Verdict, already_fine, compare_with_home, traits_of
+from flowsr.models.home import Finding, Verdict, already_fine, compare_with_home, traits_of
 from flowsr.models.pretrained import choose, no_model
 from flowsr.spread import batches_of
 from flowsr.upscale.tiles import Box, Span, Tile, scales_for, spans_in, tiles_in
@@ -485,6 +485,10 @@ def home_verdict(
     elif attrs.get("viscosity"):
         traits = traits_of(array, grid, model.irreps, attrs["viscosity"], targets[:1])
         verdict = replace(verdict, findings=tuple(already_fine(traits)), snapshots=1)
+    made = attrs.get("provenance")
+    if isinstance(made, Mapping) and {"model", "factor"} <= made.keys():
+        line = f"the field is itself what '{made['model']}' made of a coarser one; is this the coarse one?"
+        verdict = replace(verdict, findings=(*verdict.findings, Finding("resolved", line)))
     if model.trainable and not model.needs_scales:
         lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
         verdict = replace(verdict, unknown=(*verdict.unknown, lacking))

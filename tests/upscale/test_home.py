@@ -81,6 +81,14 @@ def test_another_field_is_said_a_line_each_and_refused_when_strict(tmp_path, cap
     assert "spectral_cutoff" in told.value.found and not (tmp_path / "other.zarr").exists()
 
 
+def test_a_field_that_is_a_result_of_upscaling_is_told_so(tmp_path, caplog):
+    source, model = stored(tmp_path / "coarse.zarr"), saved(tmp_path / "model")
+    fine = upscale_store(source, model, tmp_path / "fine.zarr")
+    assert "itself" not in caplog.text
+    upscale_store(fine, model, tmp_path / "finer.zarr")
+    assert "fine.zarr: not at home: the field is itself what 'cnn' made of a coarser one" in caplog.text
+
+
 def test_walls_are_refused_by_a_model_that_saw_none_unless_forced(tmp_path):
     model = saved(tmp_path / "model", home_of(stored(tmp_path / "box.zarr")))
     source = stored(tmp_path / "walls.zarr", WALLS)

@@ -51,6 +51,7 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
         self._reports: Any = None
         self._others: list[Any] = []  # children of this process that are not the pool's
+        self._idle = True
 
     def run(
         self, jobs: Sequence[Job], progress: Progress = SILENT, ending: Callable[[Any], str] | None = None
@@ -75,6 +76,7 @@ class Pool:
             use_threads(self.threads)
             return [tally.ended(job, job.call(*job.arguments, progress=tally.reporter(job.name))) for job in jobs]
         self._start()
+        self._idle = False
         futures = {self._executor.submit(_work, job): job for job in jobs}
         try:
             self._watch(futures, tally)
@@ -85,6 +87,7 @@ class Pool:
                 found=self.workers,
                 hint="start the same command again to resume, with fewer workers if need be",
             ) from None
+        self._idle = True
         return [future.result() for future in futures]
 
     def close(self) -> None:
@@ -93,6 +96,8 @@ class Pool:
             workers = [process for process in active_children() if process not in self._others]
             self._executor.shutdown(wait=False, cancel_futures=True)
             for process in workers:
+                if self._idle:
+                    process.join(_LAST_SECONDS)  # it ends by itself, and clears up
                 process.terminate()
             for process in workers:
                 process.join(_LAST_SECONDS)  # one that is waiting inside a library does not hear SIGTERM

@@ -104,6 +104,7 @@ def in_company(devices: int, nodes: int, call: Callable[..., T], arguments: Sequ
         return call(*arguments, progress=progress)
     hint = "start the command with torchrun or srun on every one, see docs/models.md"
     require(nodes == 1, "several machines need a launcher", variable="train.nodes", found=nodes, hint=hint)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns that no parameter is unused, as it should be
     threads = max(1, min(cores(), torch.get_num_threads()) // devices)
     try:
         with tempfile.TemporaryDirectory(prefix="flowsr-") as folder, worker_pool(devices, threads) as pool:

@@ -26,6 +26,8 @@ EXTENT = re.compile(rb"\bExtent\s*=\s*[\"']([-\d\s]+)[\"']")
 NODES_OF_PIECE = re.compile(rb"<(Coordinates|Points)\b")
 TIME_NAMES = ("TimeValue", "TIME", "time")
 HEAD = 4096
+LABELLED = re.compile(rb"<DataArray\b[^<>]{0,4000}\bComponentName0\b[^<>]{0,4000}>")
+ATTRIBUTE = re.compile(rb"(\w+)\s*=\s*[\"']([^\"']*)[\"']")
 #: Kind of grid, as a file names it, to VTK's reader.
 KINDS = {
     "ImageData": vtkIOXML.vtkXMLImageDataReader,
@@ -52,7 +54,7 @@ def describe(path: str, kind: str) -> dict:
         ``extent``: first and last node along x, y, z, and ``lines``, the coordinates of the nodes; ``times``: that of
         the snapshot, 0 where the file does not say; ``words``: the text that flowsr wrote for itself, or None;
         ``arrays``: ``name``, ``place`` (cells or nodes), ``count`` of components, ``dtype`` and, of a legacy file,
-        ``values`` (component, x, y, z) of each.
+        ``values`` (component, x, y, z) of each; ``labels``: name of a vector to those of its components, if any.
     """
     if kind.isupper():
         return _describe_legacy(Path(path), kind)
@@ -72,7 +74,8 @@ def describe(path: str, kind: str) -> dict:
         # An image's grid is in its header: one cell of it is enough to read.
         reader.UpdateExtent(extent if kind != "ImageData" else [e for low in extent[::2] for e in (low, low + 1)])
         output = reader.GetOutput()
-        return {"extent": extent, "lines": _lines(output, extent, path), "arrays": arrays, **_field_data(output)}
+        found = {"extent": extent, "lines": _lines(output, extent, path), "arrays": arrays, **_field_data(output)}
+    return {**found, "labels": _labels(Path(path))}
 
 
 def values(path: str, kind: str, name: str, place: str, extent: list[int], box: list[list[int]] | None) -> np.ndarray:
@@ -102,7 +105,22 @@ def _describe_legacy(path: Path, kind: str) -> dict:
             _check_all_there(path, kind, whole, arrays)
     for array in arrays:
         array["values"] = _values_of(whole, array["name"], array["place"], extent, path)
-    return {"extent": extent, "lines": _lines(whole, extent, path), "arrays": arrays, **_field_data(whole)}
+    vectors = [_data_of(whole, a["place"]).GetArray(a["name"]) for a in arrays if a["count"] == 3]
+    labels = {v.GetName(): [v.GetComponentName(i) or "" for i in range(3)] for v in vectors if v.HasAComponentName()}
+    found = {"extent": extent, "lines": _lines(whole, extent, path), "arrays": arrays, **_field_data(whole)}
+    return {**found, "labels": labels}
+
+
+def _labels(path: Path) -> dict[str, list[str]]:
+    """Name of each array of three components whose components an XML file names, to these names."""
+    found = {}
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = content.find(b"<AppendedData")
+        for tag in LABELLED.finditer(content, 0, end if end >= 0 else len(content)):
+            said = {k.decode(): v.decode("utf-8", "replace") for k, v in ATTRIBUTE.findall(tag[0])}
+            if said.get("NumberOfComponents") == "3":
+                found[said.get("Name", "")] = [said.get(f"ComponentName{i}", "") for i in range(3)]
+    return found
 
 
 def _check_xml(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,12 @@ def _order(dataset: xr.Dataset, file: Path) -> list[int] | None:
     if len(set(labels)) < 3:
         where = {"file": file, "variable": "component", "expected": "three labels, such as u, v, w"}
         raise FlowsrError("two components of one name", **where, found=", ".join(labels))
+    return places(labels)
+
+
+def places(labels: Sequence[str]) -> list[int] | None:
+    """Which of three labels is along x, y, z, or None where they do not say."""
+    labels = [label.strip().lower() for label in labels]
     if len({label[:-1] for label in labels}) > 1:
         return None
     ends = [label[-1:] for label in labels]

@@ -22,6 +22,7 @@ from flowsr.data.field import SPACE, six_component_irreps, tensor_irreps
 from flowsr.data.readers.base import READERS, Reader, Request, assume
 from flowsr.data.readers.lazy import Join, LazyArray, Mixed, Stack, View
 from flowsr.data.readers.names import velocity_among
+from flowsr.data.readers.order import places
 from flowsr.data.readers.words import meant
 from flowsr.errors import FlowsrError, require
 from flowsr.quarantine import CELLS, OWN_WORDS, check_installed, first_look, place_of
@@ -235,8 +236,8 @@ def structured_dataset(
 
     Args:
         found: ``lines``, the coordinates of the nodes along x, y, z; ``place`` of the values, half-way between the
-            nodes where it is cells; ``times``; ``left_out``: what is no field here, with the reason; ``units`` by the
-            name in the file, where it states some.
+            nodes where it is cells; ``times``; ``left_out``: what is no field here, with the reason; ``units``, and
+            ``labels`` of components, by the name in the file, where it states some.
         arrays: (time, component, x, y, z) by the name in the file.
         layout: what a manifest says; see :data:`DECLARED`.
         notes: further attributes.
@@ -257,15 +258,21 @@ def structured_dataset(
         if found["place"] == CELLS:
             values, attrs = (values[1:] + values[:-1]) / 2, {"extent": [float(values[0]), float(values[-1])]}
         dataset[name] = xr.Variable((name,), values, attrs)
-    known = found.get("units", {})
+    known, labels = found.get("units", {}), []
     for name, array, stored in _chosen(arrays, layout, left_out, path):
         dataset[name] = _variable(name, array, stored)
+        labels += [found.get("labels", {}).get(stored)] if array.shape[1] == len(SPACE) else []
         units = {known.get(part) for part in ([stored] if stored in known else stored.split(", "))}
         require(len(units) == 1, "components in different units", file=path, variable=name, found=units)
         if None not in units:
             dataset[name].attrs["units"] = units.pop()
     if "component" in dataset.sizes:
         dataset["component"] = ["u", "v", "w"]
+        orders = [places(one) if one else None for one in labels]
+        if any(order not in (None, [0, 1, 2]) for order in orders):
+            where = {"file": path, "variable": "component", "found": labels}
+            require(all(order == orders[0] for order in orders), "vectors in different orders", **where)
+            dataset["component"] = list(labels[0])
     dataset.attrs = {"values_at": CELLS if found["place"] == CELLS else NODES_NOTE, **(notes or {})}
     if left_out:
         dataset.attrs["left_out"] = ", ".join(left_out)

@@ -105,6 +105,8 @@ def vtk(suffix):
         for name, array in arrays.items():
             stored = numpy_to_vtk(array, deep=True)
             stored.SetName(name)
+            for number, label in enumerate(dataset.component.values if name == "velocity" else ()):
+                stored.SetComponentName(number, str(label))
             image.GetCellData().AddArray(stored)
         writer = vtkXMLImageDataWriter() if suffix == "vti" else vtkStructuredPointsWriter()
         if suffix == "vti" and values.dtype.byteorder == ">":
@@ -232,9 +234,9 @@ UNLABELLED = [s for s in SAYINGS if s != "labels"]
         pytest.param(converted("jhtdb", "h5"), FOREIGN, {}, id="jhtdb"),
         pytest.param(converted("well", "hdf5"), FOREIGN, {}, id="well"),
         pytest.param(converted("vtk", "vti"), ["units", "f8"], {}, id="vtk_of_ours"),
-        pytest.param(vtk("vti"), ["fill", "f8", "big endian"], {}, id="vtk"),
+        pytest.param(vtk("vti"), ["fill", "labels", "f8", "big endian"], {}, id="vtk"),
         pytest.param(vtk("vti"), ["files"], {"layout": times}, id="vtk_series"),
-        pytest.param(vtk("vtk"), ["fill", "f8"], {}, id="vtk_legacy"),
+        pytest.param(vtk("vtk"), ["fill", "labels", "f8"], {}, id="vtk_legacy"),
         pytest.param(xdmf, [*FOREIGN, "scale", "big endian", "flips"], {}, id="xdmf"),
         pytest.param(openfoam, ["units", "times", "files"], {}, id="openfoam"),
         pytest.param(blastnet, ["units"], {"field": cube((0.0,), 0.125, 0.25, "open")}, id="blastnet"),

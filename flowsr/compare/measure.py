@@ -53,7 +53,7 @@ from flowsr.metrics import (
     physical_unit,
     shared_work,
 )
-from flowsr.models.base import Upscaler
+from flowsr.models.base import Upscaler, state_viscosity
 from flowsr.models.missing import around_missing
 from flowsr.progress import SILENT, Progress
 from flowsr.provenance import versions
@@ -339,6 +339,7 @@ def _predictions(entry: Entry, held_out: HeldOut) -> Iterator[tuple[Tensor, Held
     for place, run in enumerate(held_out.runs):
         store = None if entry.stores is None else entry.stores[place]
         upscaled = None if store is None else open_upscaled(store, run)
+        state_viscosity(entry.model, run.viscosity)
         for number in range(run.snapshots):
             if upscaled is not None:
                 yield read_snapshot(upscaled, run.variable, number, store), run, number

@@ -73,6 +73,7 @@ class PatchPairs(Dataset):
             less than a coarse cell along every periodic axis, and degraded again. For whole boxes and one frame.
         normalize: give both fields of a pair in the scales of the whole coarse field that the patch is of, all frames
             of a window together: as a model sees it that takes its units and its frame from the field.
+        viscosity: give the kinematic viscosity as well, in the same scales, 0 where it is not known.
 
     Attributes:
         grid: the grid of a coarse patch, halo included; its boundary says how a model continues it.
@@ -106,10 +107,11 @@ class PatchPairs(Dataset):
         augment: Augmentation | None = None,
         shift: DegradeOperator | None = None,
         normalize: bool = False,
+        viscosity: bool = False,
     ):
         self.stores = [Path(store) for store in stores]
         self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
-        self.normalize, self.shift, self._scales = normalize, shift, {}
+        self.normalize, self.shift, self.viscosity, self._scales = normalize, shift, viscosity, {}
         self.neighbours, self._read = int(neighbours), OrderedDict()
         self.seed = int(seed) % (1 << 64)
         self.window = Window(int(frames), int(target_frame))
@@ -159,12 +161,12 @@ class PatchPairs(Dataset):
         """Draw for this epoch from now on; workers that are running hear of it too."""
         self._epoch[0] = int(epoch)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Draw number ``index`` of the epoch.
 
         Returns:
             coarse (k C, p + 2 h, ...) and fine (C, s p, ...): k the frames, the oldest first, p the patch, h the halo
-            along the axis, s the factor.
+            along the axis, s the factor; and the viscosity (), where it is asked for.
 
         Raises:
             IndexError: an index that is not in 0 .. samples - 1.
@@ -184,7 +186,7 @@ class PatchPairs(Dataset):
             for axis, kind in enumerate(self.box.boundary, start=1):
                 fine = np.roll(fine, int(generator.integers(self.factor)) if kind == "periodic" else 0, axis)
             coarse = [self.shift(fine, self.factor, grid=self.fine_grid)]
-        pair = torch.from_numpy(np.concatenate(coarse)), torch.from_numpy(fine)
+        pair, size = (torch.from_numpy(np.concatenate(coarse)), torch.from_numpy(fine)), torch.ones(1)
         if self.normalize:
             if self.shift is None:
                 mean, size = self.scales(store, time).tensors(pair[0])
@@ -193,7 +195,11 @@ class PatchPairs(Dataset):
                     pair[0][None], self.box, self._pair(store)[COARSE][self.variable].attrs["irreps"]
                 )
             pair = tuple(normalized(field[None], mean, size)[0] for field in pair)
-        return pair if self.augment is None else self.augment(*pair, self.grid, generator)
+        pair = pair if self.augment is None else self.augment(*pair, self.grid, generator)
+        if not self.viscosity:
+            return pair
+        known = float(self._pair(store)[COARSE].attrs.get("viscosity") or 0.0)
+        return (*pair, torch.tensor(known / float(size) if size > 0 else 0.0))
 
     def snapshot_of(self, index: int) -> int:
         """Which of ``snapshots`` a draw of this epoch is of: all in a random order, then all in another one."""

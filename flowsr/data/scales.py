@@ -30,10 +30,13 @@ class FieldScales:
     Args:
         mean: of every component, over the volume; 0 where no constant may be added (:func:`free_components`).
         fluctuation: RMS over the volume of the length of what is left.
+        viscosity: kinematic, for a model that takes the cell Reynolds number (one number, or one a sample, 0 where it
+            is not known); None: not known, or of no account.
     """
 
     mean: tuple[float, ...]
     fluctuation: float
+    viscosity: float | Tensor | None = None
 
     @classmethod
     def unit(cls, components: int) -> FieldScales:

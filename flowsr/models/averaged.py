@@ -51,7 +51,7 @@ class GroupAverage(Upscaler):
         self.model, self.group = model, point_group(group)
         self.halo, self.frame_spacing, self.trainable = model.halo, model.frame_spacing, model.trainable
         self.needs_periodic, self.needs_scales = model.needs_periodic, model.needs_scales
-        self.in_double, self.solved = model.in_double, model.solved
+        self.in_double, self.solved, self.takes_viscosity = model.in_double, model.solved, model.takes_viscosity
 
     def __getattr__(self, name: str) -> Any:
         try:

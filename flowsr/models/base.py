@@ -70,6 +70,8 @@ class Upscaler(nn.Module):
         needs_periodic: whether it is for periodic boxes only.
         needs_scales: whether its result depends on the scales of the whole field, which a tile has to be told.
         in_double: whether it can compute in double precision, its weights converted.
+        takes_viscosity: whether it makes use of the kinematic viscosity, where that is known.
+        viscosity: of the fields that it is called with, where scales do not say it; see :func:`state_viscosity`.
         card: what is saved beside its weights, where it was loaded.
     """
 
@@ -80,6 +82,8 @@ class Upscaler(nn.Module):
     needs_periodic: bool = False
     needs_scales: bool = False
     in_double: bool = True
+    takes_viscosity: bool = False
+    viscosity: float | None = None
     card: ModelCard | None = None
 
     def __init__(self, task: Task):
@@ -133,6 +137,40 @@ class Upscaler(nn.Module):
     def parameter_count(self) -> int:
         """Trainable scalars, a complex one counted as two."""
         return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters() if p.requires_grad)
+
+
+def state_viscosity(model: nn.Module, viscosity: float | None) -> None:
+    """Say to a model, and all models in it, the kinematic viscosity of the fields to come; None: not known."""
+    for module in model.modules():
+        if isinstance(module, Upscaler):
+            module.viscosity = viscosity
+
+
+def cell_reynolds(velocity: Tensor, grid: Grid, number: Tensor) -> Tensor:
+    """Delta^2 |S| / nu of every cell, S by central differences, |S|^2 = 2 S_ij S_ij, Delta a cell's shortest side.
+
+    The same for all 48 orientations, in any units and any frame (arXiv 2603.05325 gives it to a network so).
+
+    Args:
+        velocity: (batch, 3, x, y, z), non-dimensional.
+        grid: its grid.
+        number: (batch or 1,), Delta u / nu with the velocity u that makes it so.
+
+    Returns:
+        (batch, 1, x, y, z).
+    """
+    shortest, around = min(grid.spacing), pad(velocity, 1, paddings(grid.boundary))
+    slopes = []
+    for axis in range(3):
+        ends = [[slice(1, -1)] * 3 for _ in range(2)]
+        ends[0][axis], ends[1][axis] = slice(2, None), slice(None, -2)
+        change = around[(..., *ends[0])] - around[(..., *ends[1])]
+        slopes.append(change * (shortest / (2 * grid.spacing[axis])))
+    square = velocity.new_zeros(())
+    for i in range(3):
+        for j in range(3):
+            square = square + (slopes[j][:, i] + slopes[i][:, j]).square() / 2
+    return number.to(velocity).view(-1, 1, 1, 1, 1) * (square + 1e-24).sqrt()[:, None]
 
 
 def trilinear(coarse: Tensor, factor: int, boundary: tuple[str, str, str]) -> Tensor:
@@ -210,12 +248,21 @@ class LearnedUpscaler(Upscaler):
         given = coarse.to(self.precision)
         mean, size = self._scales(given, grid, scales)
         values = normalized(given, mean, size).to(self.precision)
-        correction = self.correction(values, grid)
+        correction = self.correction(values, grid, **self._numbers(size, grid, scales))
         if self.base is not None:
             correction = correction + self.base.correction(values, grid).to(correction.dtype)
         base = trilinear(self.target(values), self.factor, grid.boundary)
         fine = restored(base.to(correction.dtype) + correction, mean, size)
         return fine if coarse.dtype == values.dtype else fine.to(coarse.dtype)
+
+    def _numbers(self, size: Tensor, grid: Grid, scales: FieldScales | None) -> dict[str, Tensor]:
+        """``reynolds``, Delta u / nu (batch or 1,) with the field's own u, for a model that takes it; 0: not known."""
+        if not self.takes_viscosity:
+            return {}
+        known = self.viscosity if scales is None else scales.viscosity
+        viscosity = torch.as_tensor(0.0 if known is None else known, dtype=size.dtype, device=size.device)
+        number = min(grid.spacing) * size / torch.where(viscosity > 0, viscosity, 1.0)
+        return {"reynolds": torch.where(viscosity > 0, number, 0.0)}
 
     @property
     def precision(self) -> torch.dtype:

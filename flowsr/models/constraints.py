@@ -73,7 +73,7 @@ class Constrained(Upscaler):
             raise ValueError(f"data_consistency is for the operators {', '.join(OPERATORS)}, got {operator}")
         self.model, self.solenoidal, self.operator = model, solenoidal, operator
         self.frame_spacing, self.trainable = model.frame_spacing, model.trainable
-        self.needs_scales = model.needs_scales
+        self.needs_scales, self.takes_viscosity = model.needs_scales, model.takes_viscosity
         self.in_double, self.solved = model.in_double, model.solved
         self.needs_periodic = (
             model.needs_periodic or operator == "spectral_cutoff" or (solenoidal and operator is not None)

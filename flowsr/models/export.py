@@ -138,6 +138,7 @@ def export_model(
         FlowsrError: a model that has no such graph, that cannot be traced or compiled, or whose graph gives other
             numbers than it.
     """
+    require(not model.takes_viscosity, "a network that takes the cell Reynolds number is not exported")
     fault = conv3d_fault(device, PRECISIONS.get(precision, torch.float32))
     require(fault is None, "convolutions cannot be trusted here", variable="device", found=fault)
     require(precision in PRECISIONS, "no such precision", variable="precision", expected=list(PRECISIONS))

@@ -69,7 +69,7 @@ def around_missing(model: Upscaler, coarse: Tensor, grid: Grid, scales: FieldSca
         return torch.full((len(coarse), model.components, *fine), torch.nan, dtype=coarse.dtype, device=coarse.device)
     if scales is None:
         mean, fluctuation = scales_of(coarse, grid, model.irreps)
-        scales = FieldScales(tuple(mean[0].tolist()), float(fluctuation[0]))
+        scales = FieldScales(tuple(mean[0].tolist()), float(fluctuation[0]), model.viscosity)
     fill = torch.tensor(scales.mean * model.frames, dtype=coarse.dtype, device=coarse.device)
     filled = torch.where(missing, fill[:, None, None, None], coarse)
     made = model(filled, grid, **({"scales": scales} if model.needs_scales else {}))

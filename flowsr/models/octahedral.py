@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flowsr.grid import Grid
 from flowsr.group import point_group, split_by_irrep
-from flowsr.models.base import MODELS, LearnedUpscaler, Task
+from flowsr.models.base import MODELS, LearnedUpscaler, Task, cell_reynolds
 from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
 from flowsr.nn.layer import RelaxedLayer, right_cosets
 from flowsr.nn.pointwise import WallWeights, wall_functions
@@ -31,6 +31,8 @@ class OctahedralNetwork(LearnedUpscaler):
             and ends with this at the least.
         wall_functions: functions of the distance to the nearest wall that the relaxed weights depend on as well, the
             same for all elements in a strict network; 0 for none. More than 0 needs whole fields.
+        reynolds: whether the cell Reynolds number, Delta^2 |S| / nu, is a scalar of the input beside the velocity. Of a
+            field whose viscosity is not known it is 0, which adds nothing.
         wall_padding: how features are continued beyond sides that are not periodic: ``replicate``, ``reflect`` or
             ``zero``.
 
@@ -50,6 +52,7 @@ class OctahedralNetwork(LearnedUpscaler):
         wall_padding: str = "replicate",
         relaxed_to: str | None = None,
         wall_functions: int = 0,
+        reynolds: bool = False,
     ):
         super().__init__(task)
         self.check_size(blocks, channels=channels, filter_banks=filter_banks)
@@ -64,18 +67,26 @@ class OctahedralNetwork(LearnedUpscaler):
         self.blocks = Chain(
             ResidualBlock(lambda: GroupConv(self.group, channels, channels, **shared)) for _ in range(blocks)
         )
+        self.takes_viscosity, self.reynolds_lifting = reynolds, None
+        if reynolds:
+            if self.irreps not in ("1o", "1x1o") or not self.needs_scales:
+                raise ValueError("reynolds is for one velocity in its own units, 1o")
+            self.reynolds_lifting = LiftingConv(self.group, "0e", 1, channels, bias=False, **shared)
         self.projection = Projection(self.group, channels, self.irreps, upsample=self.factor, **shared)
         nn.init.zeros_(self.projection.filters)  # training starts from the interpolation
         self.activation = nn.GELU()
-        self.wall_functions, self.halo = wall_functions, 2 + 2 * blocks
+        self.wall_functions, self.halo = wall_functions, 2 + 2 * blocks + reynolds
         if wall_functions:
             numbers = torch.zeros(self.group.order, dtype=torch.int64)
             if self.relaxed:
                 numbers = torch.arange(len(numbers)) if kept is None else torch.tensor(right_cosets(self.group, kept))
             self.walls, self.halo = nn.ModuleList(WallWeights(numbers, wall_functions) for _ in range(blocks + 1)), None
 
-    def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
+    def correction(self, coarse: Tensor, grid: Grid, reynolds: Tensor | None = None) -> Tensor:
         features = self.lifting(coarse, grid.boundary)
+        if self.reynolds_lifting is not None:
+            number = torch.log1p(cell_reynolds(self.target(coarse), grid, reynolds))
+            features = features + self.reynolds_lifting(number.to(features.dtype), grid.boundary)
         if self.wall_functions:
             phi = wall_functions(grid, self.wall_functions).to(features.device)
             for walls, block in zip(self.walls, self.blocks, strict=False):

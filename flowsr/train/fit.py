@@ -274,13 +274,15 @@ class _Regression(L.LightningModule):
     def loss(self, batch: Any) -> Tensor:
         if self.patches.loss is not None:
             return self.patches.loss(self.model, batch)
-        coarse, fine = batch
+        coarse, fine, *viscosity = batch
         if not self.model.needs_scales:
             return self.objective(self.predict(coarse, self.patches.grid)[self.core], fine, self.model.scale)
         if not self.patches.normalized:
             scales = scales_of(coarse, self.patches.grid, self.model.irreps)
             coarse, fine = (normalized(field, *scales) for field in (coarse, fine))
+            viscosity = [each / scales[1].clamp_min(1e-300) for each in viscosity]
         unit = FieldScales.unit(self.model.components)
+        unit = replace(unit, viscosity=viscosity[0]) if viscosity else unit
         prediction = self.predict(coarse, self.patches.grid, unit)[self.core]
         return self.objective(prediction, fine, prediction.new_ones(()))
 

@@ -187,6 +187,7 @@ def _train(
     model = card.build()
     augmentation = None if augment is None else OctahedralAugmentation(augment, model.irreps)
     how = dict(window=model.window, augment=augmentation, normalize=model.needs_scales)
+    how["viscosity"] = model.takes_viscosity
     patches = patch_pair(pairs, schedule, seed=seed, **how)
     _check_suits(model, patches.train)
     model.frame_spacing = patches.train.frame_spacing
@@ -243,6 +244,7 @@ def patch_pair(
     window: Window = ONE_FRAME,
     augment: Augmentation | None = None,
     normalize: bool = True,
+    viscosity: bool = False,
 ) -> PatchPair:
     """Patches of the splits ``train`` and ``validation`` under ``pairs``.
 
@@ -256,10 +258,11 @@ def patch_pair(
         window: frames of a coarse patch.
         augment: what transforms the training patches; those of the validation stay as they are.
         normalize: give every pair in the scales of the snapshot it is from.
+        viscosity: and the viscosity, for a model that takes it.
     """
 
     shape = dict(patch=schedule.patch, halo=schedule.patch_halo, frames=window.frames, target_frame=window.target)
-    shape |= {"normalize": normalize, "neighbours": schedule.neighbours}
+    shape |= {"normalize": normalize, "neighbours": schedule.neighbours, "viscosity": viscosity}
     shift = shifting(_folders(pairs), schedule)
 
     def drawn(split: str, samples: int, **changed: Any) -> PatchPairs:

@@ -78,7 +78,7 @@ def upscale_dataset(
     targets = targets_of(model, dataset.time.values, IN_MEMORY)
     verdict = home_verdict(model, card, array, grid, dataset.attrs, targets)
     check_verdict(verdict, IN_MEMORY, variable, force=force, strict=strict)
-    fine = _Fine(model, array, grid, tuple(targets), tile, carries_missing(dataset))
+    fine = _Fine(model, array, grid, tuple(targets), tile, carries_missing(dataset), dataset.attrs.get("viscosity"))
     values = fine.as_variable(array.dims, dict(array.attrs))
     provenance = {
         "source_provenance": dataset.attrs.get("provenance"),
@@ -104,10 +104,20 @@ def _said_of(card: ModelCard) -> dict[str, Any]:
 class _Fine(LazyArray):
     """The fine field, of which a part is computed when it is read."""
 
-    def __init__(self, model: Upscaler, array: xr.DataArray, grid, targets: tuple[int, ...], tile: int, missing: bool):
+    def __init__(
+        self,
+        model: Upscaler,
+        array: xr.DataArray,
+        grid,
+        targets: tuple[int, ...],
+        tile: int,
+        missing: bool,
+        viscosity: float | None,
+    ):
         shape = (len(targets), *array.shape[1:-3], *(n * model.factor for n in grid.shape))
         super().__init__(shape, array.dtype, IN_MEMORY, str(array.name))
         self.model, self.array, self.grid, self.targets, self.missing = model, array, grid, targets, missing
+        self.viscosity = viscosity
         self.sides = tuple(n if model.halo is None else min(tile, n) for n in grid.shape)
         self._scales: dict[int, Any] = {}
 
@@ -158,5 +168,5 @@ class _Fine(LazyArray):
     def _scale(self, target: int):
         if target not in self._scales:
             frames = [self.array.isel(time=time) for time in self.model.window.around(target)]
-            self._scales[target] = scales_for(self.model, frames, self.grid)
+            self._scales[target] = scales_for(self.model, frames, self.grid, self.viscosity)
         return self._scales[target]

@@ -456,9 +456,11 @@ def survey_field(plan: UpscalePlan) -> UpscalePlan:
     array, scales = dataset[plan.variable], []
     if model.needs_scales:
         frames = [[array.isel(time=time) for time in plan.window.around(target)] for target in plan.targets]
-        scales = [scales_for(model, window, plan.grid) for window in frames]
+        viscosity = dataset.attrs.get("viscosity")
+        scales = [scales_for(model, window, plan.grid, viscosity) for window in frames]
     verdict = home_verdict(model, card, array, plan.grid, dataset.attrs, plan.targets)
-    known = {"scales": [asdict(each) for each in scales], "home": asdict(verdict)}
+    measured = [{k: v for k, v in asdict(each).items() if v is not None} for each in scales]
+    known = {"scales": measured, "home": asdict(verdict)}
     attrs = {**plan.attrs, "provenance": {**plan.attrs["provenance"], **known}}
     return replace(plan, scales=tuple(scales), verdict=verdict, attrs=attrs)
 
@@ -489,6 +491,9 @@ def home_verdict(
     if isinstance(made, Mapping) and {"model", "factor"} <= made.keys():
         line = f"the field is itself what '{made['model']}' made of a coarser one; is this the coarse one?"
         verdict = replace(verdict, findings=(*verdict.findings, Finding("resolved", line)))
+    if model.takes_viscosity and attrs.get("viscosity") is None:
+        lacking = "cell Reynolds number: the field does not say its viscosity, and the network does without"
+        verdict = replace(verdict, unknown=(*verdict.unknown, lacking))
     if model.trainable and not model.needs_scales:
         lacking = "units and frame: the model is an older one, which knows those of its training alone; train it again"
         verdict = replace(verdict, unknown=(*verdict.unknown, lacking))

@@ -7,7 +7,7 @@ whose reach is not and is cut at a halo of 14 cells, to single precision. `spect
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -144,13 +144,17 @@ def upscale_tile(
     return host
 
 
-def scales_for(model: Upscaler, frames: Sequence[Any], grid: Grid) -> FieldScales | None:
+def scales_for(
+    model: Upscaler, frames: Sequence[Any], grid: Grid, viscosity: float | None = None
+) -> FieldScales | None:
     """The scales that every tile of a field shares, in one pass over it; None for a model that needs none.
 
     Args:
         frames: the whole coarse field, (component, x, y, z) each, arrays or lazy ones.
+        viscosity: kinematic, where it is known.
     """
-    return measure_scales(frames, grid, model.irreps) if model.needs_scales else None
+    found = measure_scales(frames, grid, model.irreps) if model.needs_scales else None
+    return replace(found, viscosity=viscosity) if found is not None and model.takes_viscosity else found
 
 
 def tile_grid(grid: Grid, tile: Tile) -> Grid:

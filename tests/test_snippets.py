@@ -16,10 +16,10 @@ import yaml
 
 from flowsr.cli import app, main
 from flowsr.config.study import load_experiment, load_study
-from flowsr.data import convert, degrade, read_manifest, write_hdf5
+from flowsr.data import convert, create_store, degrade, read_manifest, write_hdf5
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
-from tests.data.fields import random_field, store_field
+from tests.data.fields import random_field
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
@@ -146,7 +146,10 @@ def files(tmp_path_factory):
     for name, options in {"relaxed": {}, "strict": {}, "cnn": {"width": 2}}.items():
         saved_model(demo / "train" / name, name, **options)
     shutil.copytree(demo / "train" / "cnn", folder / "model")
-    store_field(coarse, demo / "ingest" / "test" / "seed_000.zarr" / "coarse")
+    with create_store(demo / "ingest" / "test" / "seed_000.zarr", {"coarse": coarse}) as store:
+        for time in range(2):
+            store.write("velocity", coarse["velocity"][time].values, time=time, group="coarse")
+        store.publish()
     noise = np.random.default_rng(0)
     places, speeds = noise.uniform(0, 1, (200, 3)), noise.normal(size=(200, 3))
     np.savetxt(folder / "tracks.dat", np.column_stack([places, speeds, np.arange(200)]))

@@ -18,6 +18,7 @@ for one size. What is written was compared with the model itself, on sizes that 
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
 import tempfile
@@ -166,7 +167,8 @@ def export_model(
 
     dtype = PRECISIONS[precision]
     require(model.in_double or dtype != torch.float64, "this model computes in single precision only")
-    model = copy.deepcopy(model).to(device, dtype).eval().requires_grad_(False)
+    model = copy.deepcopy(model).to(device)
+    model = (model.double() if dtype == torch.float64 else model.float()).eval().requires_grad_(False)
     margin = 2 * model.halo if graph == "tile" else 0
     sizes = [whole.shape] if size else [(9 + margin, 6 + margin, 7 + margin), (5 + margin, 8 + margin, 10 + margin)]
     if size and margin:
@@ -257,7 +259,9 @@ def _compiled(program: Any, path: Path, said: dict[str, str], target: Path) -> A
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
     hint = "without a compiler: --program, a graph that Python runs"
     require(compiler, "no C++ compiler to make machine code with", file=target, hint=hint)
+    before = logging.root.manager.disable
     try:
+        logging.disable(logging.WARNING)  # what it cannot do best, and nobody here can mend
         with _unknown_ranges():
             aoti_compile_and_package(
                 program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {**said}}
@@ -265,6 +269,8 @@ def _compiled(program: Any, path: Path, said: dict[str, str], target: Path) -> A
         return aoti_load_package(str(path))
     except Exception as error:  # a compiler, and all that it runs, can raise anything
         raise FlowsrError("this model cannot be compiled", file=target, found=_first_line(error), hint=hint) from error
+    finally:
+        logging.disable(before)
 
 
 def _saved(program: Any, path: Path, said: dict[str, str], target: Path) -> Any:

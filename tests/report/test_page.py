@@ -221,6 +221,15 @@ def test_a_bare_comparison_makes_a_page():
     assert_self_contained(text)
 
 
+@pytest.mark.parametrize(("resolution", "said"), [(0.83, True), (1.4, False)])
+def test_a_flow_whose_smallest_scales_are_not_resolved_is_shown_as_one(resolution, said):
+    compared = synthetic.comparison()
+    flow = {**compared.data["flow"].flow, "kmax_eta": resolution}
+    compared = replace(compared, data={"flow": replace(compared.data["flow"], flow=flow)})
+    text = Page(render_report(compared, [], {}, [], HowMade())).text
+    assert (f"{resolution}, below 1: the smallest scales are not resolved" in text) is said
+
+
 def test_empty_histories_and_weights_are_left_out():
     histories = {"relaxed": [], "unknown": synthetic.histories()["cnn"]}
     text = render_report(synthetic.comparison(), [], histories, [RelaxedWeights("relaxed", "O", {})], HowMade())

@@ -36,6 +36,7 @@ from flowsr.provenance import versions
 from flowsr.simulate import Simulation
 from flowsr.symmetry.result import Discovery
 from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
+from flowsr.train.ranks import launched
 from flowsr.train.settings import CIRCUMSTANCES
 from flowsr.windows import Window
 
@@ -137,7 +138,12 @@ class Plan:
 
     @property
     def workers(self) -> int:
-        """Processes: as set, else one where there is CUDA, else one per core that this process may use."""
+        """Processes: as set, else one where there is CUDA, else one per core that this process may use.
+
+        One where torchrun or Slurm started several, which train together.
+        """
+        if launched() is not None:
+            return 1
         if self.settings.workers is not None:
             return self.settings.workers
         one = resolve_device(self.settings.device) == "cuda"

@@ -65,4 +65,8 @@ def test_the_cores_are_shared_by_the_workers(tmp_path, monkeypatch):
     experiment = load_experiment(write_tiny(tmp_path), ["threads=null"])
     threads = {n: Plan(experiment.model_copy(update={"workers": n})).threads for n in (1, 3, 16)}
     assert threads == {1: None, 3: 2, 16: 1}
-    assert Plan(load_experiment(write_tiny(tmp_path), ["workers=3", "threads=5"])).threads == 5
+    three = Plan(load_experiment(write_tiny(tmp_path), ["workers=3", "threads=5"]))
+    assert (three.workers, three.threads) == (3, 5)
+    for name, value in (("PROCID", "0"), ("STEP_NUM_TASKS", "4"), ("LOCALID", "0")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert three.workers == 1, "all that srun started train one network together"

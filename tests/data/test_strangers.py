@@ -315,6 +315,21 @@ def test_a_manifest_silent_on_units_takes_the_files(tmp_path, layout):
     assert open_field(tmp_path / "m.yaml").velocity.attrs["units"] == "m/s"
 
 
+@pytest.mark.parametrize("stated", [STATED, STATED.replace(", path: velocity, axes: [time, component, x, y, z]", "")])
+def test_units_of_times_and_coordinates_that_a_manifest_names_are_the_files(tmp_path, stated):
+    dataset = box(times=(0.0, 2.0)).assign_coords(x=("x", (np.arange(16) + 0.5) / 16000, {"units": "km"}))
+    dataset.time.attrs["units"] = "hours since 2001-01-01"
+    for axis in "yz":
+        dataset[axis].attrs["units"] = "m"
+    path = save(dataset, tmp_path, "netcdf4")
+    (tmp_path / "m.yaml").write_text(f"{MANIFEST}files: {{a: {path.name}}}\n{stated}")
+    for way in (path, tmp_path / "m.yaml"):
+        found = open_field(way)
+        np.testing.assert_allclose(found.x, box().x)
+        assert found.time.values.tolist() == [0.0, 7200.0]
+        assert found.time.attrs["units"] == "seconds since 2001-01-01"
+
+
 def with_end(dataset, axis):
     """The dataset with the first plane once more behind the last one."""
     step = float(dataset[axis][1] - dataset[axis][0])

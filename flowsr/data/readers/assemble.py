@@ -345,7 +345,7 @@ class _Assembly:
         """The coordinate of an axis at the centres of cells, or None where nothing tells it."""
         given = self.request.coordinates.get(axis)
         if given is not None:
-            return xr.Variable((axis,), np.asarray(given, dtype=float))
+            return given.astype(float)
         one = next(p for p in fields if p.grid[SPACE.index(axis)] == dim)
         found = self._coordinate(axis, dim, one)
         if found is not None:
@@ -418,7 +418,7 @@ class _Assembly:
         """Times; of one snapshot whose file has none, zero. None where several snapshots have none."""
         given = self.request.coordinates.get("time")
         if given is not None:
-            return xr.Variable(("time",), np.asarray(given, dtype=float))
+            return given.astype(float)
         if "time" in self.coords:
             return self._own({"time"})["time"]
         along = [p for p in fields if "time" in p.axes]

@@ -104,11 +104,11 @@ class Request(ReadOptions):
 
     Args:
         layout: what a manifest says of a file that does not describe itself; see :mod:`flowsr.data.readers.described`.
-        coordinates: numbers along time, x, y, z that a manifest states in place of the file.
+        coordinates: along time, x, y, z, that a manifest states in place of the file.
     """
 
     layout: Mapping[str, Any] | None = None
-    coordinates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    coordinates: Mapping[str, xr.Variable] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: ReadOptions, **more: Any) -> Request:

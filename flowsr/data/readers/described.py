@@ -86,7 +86,7 @@ class _Described:
 
     def _assembled(self) -> xr.Dataset:
         """The dataset as the file has it, with the coordinates and times that the manifest states."""
-        given = {name: axis.values for name in SPACE if (axis := self._stated_axis(name)) is not None}
+        given = {name: axis for name in SPACE if (axis := self._stated_axis(name)) is not None}
         times = self._times()
         given |= {} if times is None else {"time": times}
         found, attrs = contents_of(self.path, self.request.group)
@@ -98,8 +98,8 @@ class _Described:
         coords, times = {name: self._axis(name) for name in SPACE}, self._times()
         lengths = {name: axis.size for name, axis in coords.items()}
         if times is not None:
-            lengths["time"] = len(times)
-        coords = {"time": ("time", np.zeros(1) if times is None else times), **coords}
+            lengths["time"] = times.size
+        coords = {"time": ("time", np.zeros(1)) if times is None else times, **coords}
         dataset = xr.Dataset(coords=coords, attrs=self._stated("", OWN))
         for name, declared in self.layout["variables"].items():
             dataset[name] = self._variable(name, declared, dict(lengths))
@@ -276,7 +276,7 @@ class _Described:
         stored = name if name in named else named[0] if len(named) == 1 else None
         if stored is None:
             return None
-        attrs = {key: value for key, value in self.found[stored].attrs.items() if key in ("units", "extent")}
+        attrs = {k: v for k, v in self.found[stored].attrs.items() if k in ("units", "extent", "calendar")}
         return xr.Variable((name,), read_coordinate(stored, self.found[stored].array, self.path), attrs)
 
     @staticmethod
@@ -303,14 +303,16 @@ class _Described:
                 return self._array(paths if isinstance(paths, str) else paths[0]).shape[axes.index(name)]
         return None
 
-    def _times(self) -> np.ndarray | None:
+    def _times(self) -> xr.Variable | None:
+        """Times that the manifest states or, where it is silent, the file, which may say what they are since."""
         declared = self.layout.get("times")
         if isinstance(declared, str):
-            return read_coordinate("time", self._array(declared), self.path)
+            attrs = attributes_in(self.path, (self.prefix + declared).strip("/"))
+            kept = {key: value for key, value in attrs.items() if key in ("units", "calendar")}
+            return xr.Variable(("time",), read_coordinate("time", self._array(declared), self.path), kept)
         if declared is not None:
-            return np.array(declared, dtype=float)
-        own = self._own_axis("time")
-        return None if own is None else own.values
+            return xr.Variable(("time",), np.array(declared, dtype=float))
+        return self._own_axis("time")
 
 
 def contents_of(path: Path, group: str | None) -> tuple[dict[str, Found], dict[str, Any]]:

@@ -31,22 +31,28 @@ done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(done.returncode)
 """
-DEGRADE = """
-import sys
-from flowsr.data import create_store, degrade, open_field
-coarse = degrade(open_field(sys.argv[1]), "block_mean", 2)
-with create_store(sys.argv[2], coarse) as store:
-    for box in store.boxes("velocity"):
-        store.write("velocity", coarse["velocity"][(0, ..., *box)].values, time=0, box=box)
-    store.publish()
+#: Of three snapshots the first is noise; the others lie in a file and take no room there.
+INGEST = """
+name: memory
+description: peak memory
+output: {folder}
+threads: 1
+simulate: {{}}
+ingest:
+  inputs: [{fine}]
+  factor: 2
+  operator: {operator}
+  split: {{decorrelation_turnovers: 0.0}}
 """
 
 
-def write_noise(path: Path, side: int) -> None:
-    """A velocity in flowsr's layout of HDF5, planes of noise in some order."""
+def write_noise(path: Path, side: int, times: int = 1) -> None:
+    """A velocity in flowsr's layout of HDF5, planes of noise in some order, in its first snapshot."""
     planes = np.random.default_rng(0).normal(size=(3, 16, side, side)).astype("float32")
     with h5py.File(path, "w") as file:
-        write_header(file, field_template(Grid((side,) * 3, (2 * np.pi / side,) * 3), [0.0]))
+        write_header(
+            file, field_template(Grid((side,) * 3, (2 * np.pi / side,) * 3), [float(time) for time in range(times)])
+        )
         for start in range(0, side, 16):
             file["velocity"][0, :, start : start + 16] = np.roll(planes, start * 7, axis=-1)
 
@@ -69,6 +75,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[128, 256, 512])
     parser.add_argument("--folder", type=Path, required=True, help="for the fields; removed at the end")
     parser.add_argument("--memory", default="2GB", help="of flowsr upscale")
+    parser.add_argument("--only", nargs="+", default=[""], help="commands whose name begins so")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True)
@@ -79,20 +86,29 @@ def main() -> None:
         fine, coarse = folder / "fine.h5", folder / "coarse.h5"
         write_noise(fine, side)
         write_noise(coarse, side // 2)
+        series = folder / "series.h5"
+        write_noise(series, side, times=3)
+        ingests = {}
+        for operator in ("block_mean", "spectral_cutoff"):
+            config = folder / f"{operator}.yaml"
+            config.write_text(INGEST.format(folder=folder / operator, fine=series, operator=operator))
+            ingests[f"ingest to half the side, {operator}"] = [*flowsr, "ingest", config]
         commands = {
             "inspect": [*flowsr, "inspect", fine],
             "convert to Zarr": [*flowsr, "convert", fine, folder / "a.zarr"],
             "convert to HDF5": [*flowsr, "convert", folder / "a.zarr", folder / "a.h5"],
             "verify": [*flowsr, "verify", folder / "a.zarr"],
-            "degrade to half the side": [sys.executable, "-c", DEGRADE, fine, folder / "b.zarr"],
             f"upscale from half the side, --memory {arguments.memory}": [
                 *flowsr,
                 *("upscale", "--input", coarse, "--model", folder / "model", "--output", folder / "c.zarr"),
                 *("--memory", arguments.memory),
             ],
             "evaluate": [*flowsr, "evaluate", folder / "a.zarr"],
+            **ingests,
         }
         for name, command in commands.items():
+            if not name.startswith(tuple(arguments.only)):
+                continue
             megabytes, seconds = peak([str(word) for word in command])
             rows.setdefault(name, []).append(f"{megabytes:,.0f}")
             print(f"{side}^3 {name}: {megabytes:,.0f} MB, {seconds:.1f} s", flush=True)

@@ -167,26 +167,28 @@ def run(
 
 
 @app.command
-def simulate(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+def simulate(config: Config, *, set: Overrides = None, fresh: Fresh = False, verify: Verify = False):
     """Make turbulence: direct numerical simulation in a periodic box, one run per seed."""
-    _stage("simulate", config, set, fresh)
+    _stage("simulate", config, set, fresh, verify)
 
 
 @app.command
-def ingest(config: Config, *, set: Overrides = None, fresh: Fresh = False):
+def ingest(config: Config, *, set: Overrides = None, fresh: Fresh = False, verify: Verify = False):
     """Validate fields, degrade them by a named operator, split them in time, write coarse / fine pairs."""
-    _stage("ingest", config, set, fresh)
+    _stage("ingest", config, set, fresh, verify)
 
 
 @app.command
 @_by_the_first
-def train(config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False):
+def train(
+    config: Config, *, set: Overrides = None, workers: SideBySide = None, fresh: Fresh = False, verify: Verify = False
+):
     """Fit the experiment's networks; started again after a kill, it resumes.
 
     `--workers 2` fits two of them at a time, each with its share of the cores; `--set train.devices=2` fits each on two
     devices. On several machines: see docs/models.md.
     """
-    _stage("train", config, _beside(set, workers), fresh)
+    _stage("train", config, _beside(set, workers), fresh, verify)
 
 
 @app.command
@@ -199,6 +201,7 @@ def upscale(
     *,
     set: Overrides = None,
     fresh: Fresh = False,
+    verify: Verify = False,
     input: Annotated[
         list[Path] | None,
         Parameter(
@@ -276,7 +279,7 @@ def upscale(
         named = {**choices, **asdict(read), **places, "metrics": metrics, "truth": truth, "truth-group": truth_group}
         options = {f"--{name}": value for name, value in {**named, **{k: v or None for k, v in flags.items()}}.items()}
         _refuse_given({**paths, **options}, "CONFIG")
-        _stage("upscale", config, set, fresh)
+        _stage("upscale", config, set, fresh, verify)
         return
     for option, value in paths.items():
         if value is None and option != "--model":
@@ -294,7 +297,7 @@ def upscale(
     given = {name: value for name, value in choices.items() if value is not None}
     given |= {"overwrite": fresh, "force": force, "strict": strict}
     observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
-    how = UpscaleOptions(read=read.options(), memory=read_size(memory), observers=observers, **given)
+    how = UpscaleOptions(read=read.options(), memory=read_size(memory), observers=observers, verify=verify, **given)
     jobs = jobs_for(input, output, served_model(model), how)
     if plan:
         for job in jobs:
@@ -493,6 +496,7 @@ def symmetry(
     *,
     set: Overrides = None,
     fresh: Fresh = False,
+    verify: Verify = False,
     input: Annotated[
         list[Path] | None,
         Parameter(negative=(), help="A field of your own, instead of CONFIG. May be repeated; each run by itself."),
@@ -526,7 +530,7 @@ def symmetry(
         settings = parse_symmetry(apply_overrides(stated, set or ()))
     _logs()
     with shown() as progress:
-        found = discover_symmetry(settings, fresh=fresh, progress=progress)
+        found = discover_symmetry(settings, fresh=fresh, verify=verify, progress=progress)
     _say(*found.sentences, f"To build a network on it: {found.discovery.config_line}")
     for what, path in (("numbers", found.path), ("report", found.path.with_name("report.html"))):
         if path.exists():
@@ -618,6 +622,7 @@ def convert(
     shard: Annotated[int, Parameter(help="Cells along the sides of a Zarr shard, which is one file.")] = 256,
     lossy: Annotated[bool, Parameter(negative=(), help="Leave out what the layout cannot hold.")] = False,
     fresh: Fresh = False,
+    verify: Verify = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ):
@@ -633,6 +638,7 @@ def convert(
     from flowsr.pipeline.cluster import crew_of
 
     _logs()
+    _verify_store(target, verify and not fresh)
     with crew_of(workers, None, scheduler) as crew, shown() as progress:
         copy(
             source,
@@ -683,6 +689,7 @@ def tracks(
     ] = None,
     pressure: Annotated[bool, Parameter(negative=(), help="Pressure over density as well; in periodic boxes.")] = False,
     fresh: Fresh = False,
+    verify: Verify = False,
 ):
     """From particle tracks to a field: velocity, its gradient and vorticity on a grid, one snapshot per instant.
 
@@ -693,6 +700,7 @@ def tracks(
     from flowsr.tracks import open_tracks, tracks_to_field
 
     _logs()
+    _verify_store(output, verify and not fresh)
     named = [name for each in columns or () for name in each.split(",")]
     points = open_tracks(file, columns=named or None, lower=lower, upper=upper, boundary=boundary)
     options = {name: value for name, value in (("noise", noise), ("model", model)) if value is not None}
@@ -953,12 +961,20 @@ def _refuse_given(options: dict[str, object], beside: str, hint: str = BOTH_WAYS
         raise FlowsrError(f"{', '.join(given)} cannot be given with {beside}", hint=hint)
 
 
-def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool) -> None:
+def _verify_store(target: Path, wanted: bool) -> None:
+    """Compare the checksums of a store that is there already, before it is used again."""
+    from flowsr.data.store import is_store, refuse_damaged
+
+    if wanted and is_store(target):
+        refuse_damaged(target, deep=True)
+
+
+def _stage(name: str, config: Path, overrides: list[str] | None, fresh: bool, verify: bool) -> None:
     from flowsr.pipeline import stages
 
     experiment = _prepare(config, overrides)
     with shown() as progress:
-        stages.STAGES[name](experiment, fresh=fresh, progress=progress)
+        stages.STAGES[name](experiment, fresh=fresh, verify=verify, progress=progress)
     _say(f"{name}: {experiment.output / name}")
 
 

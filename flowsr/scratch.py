@@ -38,6 +38,21 @@ def pencils(shape: Sequence[int]) -> list[Box]:
     return [(x, y, slice(0, nz)) for x, y in product(*ends)]
 
 
+def check_room(size: int, folder: Path | None = None) -> Path:
+    """The folder for so many bytes that are worked on; see :class:`Scratch`.
+
+    Raises:
+        FlowsrError: the disk has no room for them.
+    """
+    folder = Path(folder or tempfile.gettempdir()).absolute()
+    folder = next(each for each in (folder, *folder.parents) if each.is_dir())
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        where = {"file": folder, "expected": f"{size / 1e9:.3g} GB free", "found": f"{free / 1e9:.3g} GB"}
+        raise FlowsrError("no room for a field that is worked on through the disk", **where)
+    return folder
+
+
 class Scratch:
     """An array in a file without a name, which is gone with its last user, however that ends.
 
@@ -52,12 +67,7 @@ class Scratch:
 
     def __init__(self, shape: Sequence[int], dtype, folder: Path | None = None):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        folder = Path(folder or tempfile.gettempdir()).absolute()
-        self.folder = next(each for each in (folder, *folder.parents) if each.is_dir())
-        needed, free = self.dtype.itemsize * math.prod(self.shape), shutil.disk_usage(self.folder).free
-        if needed > free:
-            where = {"file": self.folder, "expected": f"{needed / 1e9:.3g} GB free", "found": f"{free / 1e9:.3g} GB"}
-            raise FlowsrError("no room for a field that is worked on through the disk", **where)
+        self.folder = check_room(self.dtype.itemsize * math.prod(self.shape), folder)
         with naming(self.folder):
             self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-BATCH = 250
+BATCH = 500
 #: Seconds that one file may take.
 PATIENCE = 20
 #: Whole numbers that readers get wrong.
@@ -245,9 +245,9 @@ def run(first: int, count: int) -> dict:
     Returns:
         ``read``, ``refused``: numbers of files; ``bad``: (seed, format, what) of those that crashed the process that
         read them, hung, or raised something else than one line; ``slowest``: seconds; ``memory``: megabytes, the most
-        that a process took.
+        that a process took; ``largest``: the file at which it had taken them.
     """
-    endings, bad, slowest, memory = Counter(), [], 0.0, 0
+    endings, bad, slowest, memory, largest = Counter(), [], 0.0, 0, ""
     next_one, end = first, first + count
     while next_one < end:
         root = Path(tempfile.mkdtemp(prefix="flowsr-mutated-"))
@@ -275,7 +275,9 @@ def run(first: int, count: int) -> dict:
         lines = output.splitlines()
         for began, ended in zip(lines[::2], lines[1::2]):
             seconds, used, what = ended.split(" ", 3)[1:]
-            slowest, memory = max(slowest, float(seconds)), max(memory, int(used) // 1024)
+            if int(used) // 1024 > memory:
+                memory, largest = int(used) // 1024, began
+            slowest = max(slowest, float(seconds))
             endings[what if what in ("read", "refused") else "other"] += 1
             if what not in ("read", "refused") or float(seconds) > PATIENCE:
                 bad.append((*began.split(), what))
@@ -285,7 +287,7 @@ def run(first: int, count: int) -> dict:
             next_one = int(lines[-1].split()[0]) + 1
         elif process.returncode:
             raise RuntimeError(errors)
-    return {**endings, "bad": bad, "slowest": slowest, "memory": memory}
+    return {**endings, "bad": bad, "slowest": slowest, "memory": memory, "largest": largest}
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowsr.data.manifest import files_of, is_manifest, read_manifest
-from flowsr.errors import FlowsrError
+from flowsr.errors import BadValue
 from flowsr.files import files_in, tree_checksum
 
 #: Names of the files that an XDMF file's numbers are in, as it has them: ``fields.h5:/velocity``.
@@ -45,7 +45,7 @@ class Content:
         """See that the source is what it was; its bytes are read again only where the file system says that it changed.
 
         Raises:
-            FlowsrError: its content is another, or it is gone.
+            BadValue: its content is another, or it is gone.
         """
         for path, state, checksum in zip(self.paths, self._states, self.checksums):
             if _state(path) == state:
@@ -53,7 +53,7 @@ class Content:
             found = tree_checksum(path) if path.exists() else "no such file"
             if found != checksum:
                 message, hint = "the source changed while it was read", "run again when nothing writes to it"
-                raise FlowsrError(message, file=path, expected=f"sha256 {checksum}", found=found, hint=hint)
+                raise BadValue(message, file=path, expected=f"sha256 {checksum}", found=found, hint=hint)
 
 
 def _paths(source: Path, group: str | None, run: str | None) -> Iterator[Path]:

@@ -33,7 +33,7 @@ from flowsr.errors import FlowsrError, contradiction, missing_variable, require
 from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
-from flowsr.scratch import Box, pencils
+from flowsr.scratch import Box, check_room, pencils
 from flowsr.spread import Spread, batches_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 STATISTICS = "statistics.json"
 HOW_TO_CARRY = "to carry missing values as NaN: --set ingest.missing=nan"
 
+# Bytes on the disk that a velocity's spectrum takes a cell while it is worked on; a filtered field takes less.
+SPECTRUM = 24
 # Share of the job's progress that the first look at the inputs takes.
 SURVEY_SHARE = 0.3
 
@@ -316,6 +318,8 @@ def survey_run(
     grid, missing = grid_of(dataset, path), "nan" if carries_missing(dataset) else settings.missing
     # the velocity's scales split the run, whichever of its variables is learned
     watched = list(dict.fromkeys(v for v in (*settings.needed, "velocity") if v in dataset.data_vars))
+    if "velocity" in watched and grid.periodic and len(pencils(grid.shape)) > 1:
+        check_room(SPECTRUM * math.prod(grid.shape), scratch)  # before hours of reading
     refuse_doubled(dataset, watched, grid.boundary, path)
     settings.degraded(dataset[settings.needed])  # refuses what cannot be degraded before all is read
     bad = {name: BadValues(dataset[name]) for name in watched}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Literal
 
 import numpy as np
@@ -124,6 +125,8 @@ def check_finite(dataset: xr.Dataset, file=None, variables: list[str] | None = N
 
 # The planes next to the ends differ by this share of their size, or the field is the same forwards and backwards.
 TELLING = 1e-3
+# Cells along the sides of a part of a plane that is looked at at once.
+PLANE = 1024
 
 
 def doubled_axes(dataset: xr.Dataset, variables: list[str], boundary: tuple[str, ...]) -> list[str]:
@@ -140,22 +143,32 @@ def doubled_axes(dataset: xr.Dataset, variables: list[str], boundary: tuple[str,
         for time in sorted({0, times // 2, times - 1}):
             snapshot = dataset[name].isel(time=time)
             for axis in list(telling):
-                ends = _ends(snapshot, axis)
-                if ends is None:
+                differ = _neighbours_differ(snapshot, axis)
+                if differ is None:
                     del telling[axis]
                 else:
-                    telling[axis] |= bool(np.abs(ends[0] - ends[1]).max() > TELLING * np.abs(ends).max())
+                    telling[axis] |= differ
     return [axis for axis, tells in telling.items() if tells]
 
 
-def _ends(snapshot: xr.DataArray, axis: str) -> np.ndarray | None:
-    """The second plane and the one before the last, where the first and the last are equal; else None."""
-    side = snapshot.sizes[axis]
-    corner = snapshot.isel({other: slice(0, 8) for other in SPACE if other != axis})  # little to read, nearly always
-    for part in (corner, snapshot):
-        if side < 4 or not np.array_equal(*(part.isel({axis: end}).values for end in (0, side - 1)), equal_nan=True):
+def _neighbours_differ(snapshot: xr.DataArray, axis: str) -> bool | None:
+    """Whether the second plane and the last but one differ, where the first and the last are equal; else None."""
+    side, across = snapshot.sizes[axis], [other for other in SPACE if other != axis]
+    if side < 4:
+        return None
+    corner = {other: slice(0, 8) for other in across}  # little to read, nearly always
+    parts = product(*([slice(at, at + PLANE) for at in range(0, snapshot.sizes[other], PLANE)] for other in across))
+    differ = largest = 0.0
+    for part in chain([corner], (dict(zip(across, each)) for each in parts)):
+        first, second, last_but_one, last = (
+            snapshot.isel({axis: place, **part}).values for place in (0, 1, side - 2, side - 1)
+        )
+        if not np.array_equal(first, last, equal_nan=True):
             return None
-    return np.nan_to_num(np.stack([snapshot.isel({axis: place}).values for place in (1, side - 2)]))
+        inner = np.nan_to_num(np.stack([second, last_but_one]))
+        differ = max(differ, float(np.abs(inner[0] - inner[1]).max()))
+        largest = max(largest, float(np.abs(inner).max()))
+    return differ > TELLING * largest
 
 
 def refuse_doubled(dataset: xr.Dataset, variables: list[str], boundary: tuple[str, ...], file) -> None:

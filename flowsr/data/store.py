@@ -137,13 +137,13 @@ def damage_in(store: Path, *, deep: bool = True, progress: Progress = SILENT) ->
     return damaged
 
 
-def refuse_damaged(store: Path, hint: str = "use --fresh to make it again") -> None:
-    """Look at a published store's names, sizes and metadata before it is used again.
+def refuse_damaged(store: Path, hint: str = "use --fresh to make it again", *, deep: bool = False) -> None:
+    """Look at a published store's names, sizes and metadata before it is used again; if ``deep``, at every byte.
 
     Raises:
         FlowsrError: files that are not as they were written.
     """
-    if damaged := damage_in(store, deep=False):
+    if damaged := damage_in(store, deep=deep):
         first = damaged[0]
         found = f"{len(damaged)} that are not, the first {first.file.relative_to(store)}: {first.found}"
         message = "this store is damaged"
@@ -188,6 +188,11 @@ class FieldStore:
         """Let go of the lock; what was written stays, for a later run to resume."""
         self._arrays.clear()
         self._partial.release()
+
+    def discard(self) -> None:
+        """Remove what was begun: nobody could go on from it."""
+        self._arrays.clear()
+        self._partial.discard()
 
     @property
     def folder(self) -> Path:

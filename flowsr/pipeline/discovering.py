@@ -64,11 +64,16 @@ class Discovered:
         return self.discovery.sentences
 
 
-def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, progress: Progress = SILENT) -> Discovered:
-    """All of a discovery, to ``<output>/symmetry/``; finished steps are reused unless ``fresh``."""
+def discover_symmetry(
+    settings: SymmetrySettings, *, fresh: bool = False, verify: bool = False, progress: Progress = SILENT
+) -> Discovered:
+    """All of a discovery, to ``<output>/symmetry/``; finished steps are reused unless ``fresh``.
+
+    With ``verify`` the checksums of what is reused are compared, not only names and sizes.
+    """
     DEGRADE_OPERATORS[settings.operator]
     folder = settings.output / FOLDER
-    given, steps = _inputs(settings, fresh, progress)
+    given, steps = _inputs(settings, fresh, verify, progress)
     use_threads(settings.threads)
     whole = settings.as_json()
     write_text_atomic(folder / "config.yaml", yaml.safe_dump(whole, sort_keys=False))
@@ -77,7 +82,7 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, progre
     inputs = {path: one.checksum for path, one in contents.items()}
     if any(read := [one.declared() for one in given]):
         whole["read"] = read
-    networks = [_network_step(job, folder, seed, whole, inputs, fresh, progress) for seed in settings.seeds]
+    networks = [_network_step(job, folder, seed, whole, inputs, fresh, verify, progress) for seed in settings.seeds]
     trained = {name: checksum for done in networks for name, checksum in done.checksums.items()}
     beside = ("output", "device", "threads", "simulate", "inputs")
     step = Step(
@@ -98,7 +103,7 @@ def discover_symmetry(settings: SymmetrySettings, *, fresh: bool = False, progre
         write_json_atomic(folder / FOUND, found.to_json())
         write_symmetry_report(folder / PAGE, found, _how_made(found, settings, inputs), settings.name)
 
-    done = perform(step, work, fresh=fresh)
+    done = perform(step, work, fresh=fresh, verify=verify)
     _tell(progress, done)
     found = Discovery.from_json(json.loads((folder / FOUND).read_text(encoding="utf-8")))
     return Discovered(found, folder / FOUND, [*steps, *networks, done])
@@ -120,7 +125,14 @@ class _Job:
 
 
 def _network_step(
-    job: _Job, folder: Path, seed: int, settings: dict, inputs: dict[str, str], fresh: bool, progress: Progress
+    job: _Job,
+    folder: Path,
+    seed: int,
+    settings: dict,
+    inputs: dict[str, str],
+    fresh: bool,
+    verify: bool,
+    progress: Progress,
 ) -> Done:
     step = Step(
         title=f"network {seed}",
@@ -131,12 +143,17 @@ def _network_step(
         about={"device": settings["device"], "threads": settings["threads"]},
     )
     part = progress.part(step.title)
-    done = perform(step, lambda: train_one(job.samples, seed, job.settings, part).save(step.outputs[0]), fresh=fresh)
+    save = step.outputs[0]
+    done = perform(
+        step, lambda: train_one(job.samples, seed, job.settings, part).save(save), fresh=fresh, verify=verify
+    )
     _tell(progress, done)
     return done
 
 
-def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tuple[list[Input], list[Done]]:
+def _inputs(
+    settings: SymmetrySettings, fresh: bool, verify: bool, progress: Progress
+) -> tuple[list[Input], list[Done]]:
     """Files, and the steps that made them."""
     if settings.inputs is not None:
         given = [Input.of(each) for each in settings.inputs]
@@ -151,7 +168,7 @@ def _inputs(settings: SymmetrySettings, fresh: bool, progress: Progress) -> tupl
         threads=settings.threads,
         simulate=settings.simulate,
     )
-    done = stages.simulate(experiment, fresh=fresh, progress=progress)
+    done = stages.simulate(experiment, fresh=fresh, verify=verify, progress=progress)
     return [Input.of(each.step.outputs[0]) for each in done], done
 
 

@@ -2,7 +2,7 @@
 
 :func:`first_look` runs a named function there and hands back what it found: plain values, and arrays that are mapped
 from the disk. The modules beside this one are such functions; they import nothing of flowsr but its error, so that the
-process starts in half a second, once; it forks for each look.
+process starts in a quarter of a second, once, in which this one may import what it needs too; it forks for each look.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def first_look(
     seconds: float | None = None,
     memory: int | None = None,
     processor: float | None = None,
+    needed_here: bool = False,
 ) -> Any:
     """Run a function on a file in a disposable process with limits, and return what it returns.
 
@@ -61,6 +63,7 @@ def first_look(
         seconds: that it may take, on the clock; default: 20, and more for a large file.
         processor: seconds that it may take of the processor; default: as many.
         memory: bytes of address space it may take; default: 4 GiB and eight times the file.
+        needed_here: whether this process will need the function's module too: it imports it while it waits.
 
     Returns:
         Numbers, texts, None, lists, dicts with text as keys, and numpy arrays, read-only where they are large: their
@@ -86,7 +89,8 @@ def first_look(
                 "seconds": seconds,
                 "memory": memory,
                 "processor": processor or seconds,
-            }
+            },
+            function.partition(":")[0] if needed_here else None,
         )
         if code is None:
             raise unreadable("no process to look at it in", path)
@@ -156,12 +160,19 @@ class _Process:
         self.lock = threading.Lock()
         atexit.register(self.close)
 
-    def ask(self, request: dict) -> int | None:
-        """How the look ended: 0, an exit status, minus a signal; None where the process itself is gone."""
+    def ask(self, request: dict, meanwhile: str | None = None) -> int | None:
+        """How the look ended: 0, an exit status, minus a signal; None where the process itself is gone.
+
+        Args:
+            meanwhile: a module to import here while the process imports it too.
+        """
         with self.lock:
             try:
                 self.popen.stdin.write(json.dumps(request).encode() + b"\n")
                 self.popen.stdin.flush()
+                if meanwhile is not None:
+                    with suppress(Exception):  # told where it is needed
+                        import_module(meanwhile)
                 return json.loads(self.popen.stdout.readline())
             except (OSError, ValueError):  # it was ended from outside; the next look has a new one
                 _forget()

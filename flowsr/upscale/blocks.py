@@ -28,7 +28,7 @@ from flowsr.data import open_field
 from flowsr.data.quality import BadValues, Missing
 from flowsr.data.store import FieldStore
 from flowsr.devices import cores, resolve_device
-from flowsr.errors import FlowsrError
+from flowsr.errors import BadValue, FlowsrError
 from flowsr.files import partial_path, replace_bytes
 from flowsr.models import Upscaler
 from flowsr.models.base import repeat_cells
@@ -252,7 +252,7 @@ def _not_finite(bad: np.ndarray, box, time: int, plan: UpscalePlan) -> FlowsrErr
     found = f"{np.count_nonzero(bad)} in this tile, the first at time {time}, {place} of the fine field"
     message, hint = "NaN or infinite values from finite ones", "look at the weights, and at the size of the values"
     message = f"{message}: {plan.attrs['provenance']['model']}"
-    return FlowsrError(message, file=plan.source, variable=plan.variable, expected="0", found=found, hint=hint)
+    return BadValue(message, file=plan.source, variable=plan.variable, expected="0", found=found, hint=hint)
 
 
 def read_cells(
@@ -290,7 +290,7 @@ def read_cells(
                 if np.isinf(values).any()
                 else "to carry missing values as NaN: --missing nan, or the dataset's attribute missing"
             )
-            raise FlowsrError("NaN, infinite or missing values", **where, hint=hint)
+            raise BadValue("NaN, infinite or missing values", **where, hint=hint)
         return values if values.ndim == 4 else values[None]
 
     values = np.concatenate([read_frame(time) for time in frames])

@@ -79,6 +79,7 @@ class UpscaleOptions:
             does not depend on how many processes there are, so neither does the result.
         device: ``auto``, ``cpu`` or ``cuda``, of whichever process computes.
         overwrite: replace a store of another source or model.
+        verify: compare the checksums of a store that is there already before it is used again.
         force: upscale also what the model cannot be right for: walls, say, where it saw none.
         strict: refuse every field that is not like those that the model was trained on.
         observers: see each block as it is finished (:class:`flowsr.upscale.blocks.Observer`).
@@ -92,6 +93,7 @@ class UpscaleOptions:
     memory: int | None = None
     device: str = "auto"
     overwrite: bool = False
+    verify: bool = False
     force: bool = False
     strict: bool = False
     observers: Sequence[Observer] = ()

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flowsr.data.store import create_store
+from flowsr.data.store import create_store, is_store, refuse_damaged
 from flowsr.devices import resolve_device
+from flowsr.errors import BadValue
 from flowsr.models.home import Verdict
 from flowsr.progress import SILENT, Progress
 from flowsr.spread import Spread
@@ -60,7 +61,10 @@ def do_upscale(
     progress: Progress = SILENT,
     **given: Any,
 ) -> Path:
-    """Do what was planned; see :func:`upscale_store`. A field that was not looked at yet is, first."""
+    """Do what was planned; see :func:`upscale_store`. A field that was not looked at yet is, first.
+
+    Where values are refused on the way, nothing is left: with another source or model none of it would be of use.
+    """
     how = (how or UpscaleOptions()).having(**given)
     if spread is None:
         resolve_device(plan.device)  # workers may have one that is not here
@@ -71,14 +75,21 @@ def do_upscale(
     plan.check_one_writer(batches)
     for observer in how.observers:
         observer.check(plan)
+    if how.verify and not how.overwrite and is_store(plan.target):
+        refuse_damaged(plan.target, deep=True)
     with create_store(plan.target, plan.template, shard=plan.shard, fresh=how.overwrite) as store:
         if store.published:
             return plan.target
-        if spread is None:
-            upscale_blocks(plan, batches[0], how.observers, progress=progress)
-        else:
-            spread(partial(upscale_blocks, plan, observers=how.observers, threads=1), batches, progress)
-        for observer in how.observers:
-            observer.finish(plan, States(plan, observer), store)
-        plan.content.refuse_changed()
+        try:
+            if spread is None:
+                upscale_blocks(plan, batches[0], how.observers, progress=progress)
+            else:
+                spread(partial(upscale_blocks, plan, observers=how.observers, threads=1), batches, progress)
+            for observer in how.observers:
+                observer.finish(plan, States(plan, observer), store)
+            plan.content.refuse_changed()
+        except BadValue:
+            if spread is None:  # other processes may be writing still
+                store.discard()
+            raise
         return store.publish()

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from flowsr.data import create_store, grid_of, open_field, store_checksum, write_hdf5
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.data.independence import SPLITS, Split
-from flowsr.data.pairs import Ingest, ingest, pair_store, pair_stores, read_statistics
+from flowsr.data.pairs import Ingest, Input, Source, ingest, pair_store, pair_stores, read_statistics, survey_run
 from flowsr.data.readers.lazy import LazyArray
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
@@ -298,3 +299,12 @@ def test_missing_values_of_a_large_field_are_counted_over_all_of_it(tmp_path, mo
             ingest([source], tmp_path / "pairs", SMALL)
         lines.append(str(refused.value))
     assert lines[0] == lines[1] and "3 of 11520, the first at time 3, component 1, x 2, y 3, z 11" in lines[1]
+
+
+def test_a_disk_without_room_for_spectra_is_told_before_anything_is_read(tmp_path, monkeypatch):
+    (source,) = runs(tmp_path, count=1)
+    monkeypatch.setattr("flowsr.scratch.WHOLE", 0)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=9000))
+    monkeypatch.setattr(LazyArray, "read", lambda self, index=None: pytest.fail("a value was read"))
+    with pytest.raises(FlowsrError, match=r"no room .* expected: 9.22e-06 GB free; found: 9e-06 GB"):
+        survey_run(Source("run", Input(path=source)), SMALL)

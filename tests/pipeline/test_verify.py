@@ -7,9 +7,9 @@ import torch
 
 from flowsr.cli import main
 from flowsr.errors import FlowsrError
-from flowsr.files import file_checksum
+from flowsr.files import CHECKSUMS, SMALL, Sum, file_checksum, read_sums, write_sums
 from flowsr.grid import Grid
-from flowsr.models import ModelCard, Task, save_model
+from flowsr.models import ModelCard, Task, build_model, save_model
 from flowsr.pipeline.steps import Step, perform
 from flowsr.pipeline.verify import verify
 from tests.data.fields import random_field, store_field
@@ -104,3 +104,35 @@ def test_a_flipped_bit_is_noticed_by_a_step_that_is_asked_to_look(run):
 
 def test_no_lock_is_left_behind(run):
     assert not [path for path in run[0].rglob("*.lock")]
+
+
+def test_a_store_is_looked_at_before_it_is_used_again_where_that_is_asked_for(tmp_path, capsys):
+    store_field(FIELD, tmp_path / "a.zarr")
+    save_model(tmp_path / "model", build_model("trilinear", Task(2)), ModelCard("trilinear", Task(2)))
+    commands = {
+        "b.zarr": ["convert", "a.zarr", "b.zarr"],
+        "c.zarr": ["upscale", "--input", "a.zarr", "--model", "model", "--output", "c.zarr", "--no-metrics"],
+    }
+    for name, command in commands.items():
+        command = [str(tmp_path / word) if (tmp_path / word).exists() or word == name else word for word in command]
+        assert main(command) == 0
+        file = next(path for path in (tmp_path / name / "velocity" / "c").rglob("*") if path.is_file())
+        whole = bytearray(bytes(SMALL) + file.read_bytes())  # as large as one that is not read without being asked
+        sums = next((tmp_path / name).rglob(CHECKSUMS))
+        written = read_sums(sums)
+        key = file.relative_to(tmp_path / name).as_posix()
+        file.write_bytes(whole)
+        write_sums(sums, {**written, key: Sum.of(file)})
+        assert main([*command, "--verify"]) == 0
+        whole[0] ^= 1
+        file.write_bytes(whole)
+        assert main(command) == 0
+        capsys.readouterr()
+        assert main([*command, "--verify"]) == 2
+        assert "this store is damaged" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["run", "simulate", "ingest", "train", "upscale", "compare", "symmetry", "tracks"])
+def test_every_command_that_uses_results_again_can_be_asked_to_look(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert "--verify" in capsys.readouterr().out

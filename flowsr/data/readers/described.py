@@ -494,7 +494,7 @@ def _header(file, path):
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
-    except (ValueError, EOFError, SyntaxError, OSError) as error:
+    except Exception as error:  # what Python's parser trips over: recursion, memory, its own counting
         found = " ".join(str(error).split())[:120]
         raise FlowsrError("not a numpy array", file=path, expected="an npy header", found=found) from None
     require(not dtype.hasobject, "Python objects are not unpickled", file=path, expected="numbers", found=dtype)

@@ -45,7 +45,8 @@ def meet(path: Path) -> None:
     if key in _met:
         return
     if not _known(key):
-        first_look(path, f"flowsr.quarantine.{kind}:meet", seconds=PATIENCE, processor=PROCESSOR, memory=MEMORY)
+        limits = {"seconds": PATIENCE, "processor": PROCESSOR, "memory": MEMORY}
+        first_look(path, f"flowsr.quarantine.{kind}:meet", **limits, needed_here=True)
         _remember(key)
     _met.add(key)
 

@@ -24,6 +24,8 @@ from flowsr.data.independence import block_sums, independent_blocks
 from flowsr.files import plain, typed, write_bytes_atomic, write_json_atomic, write_text_atomic
 
 TRUTH = "truth"
+#: What is said instead of a degrade operator where the field is to be made of particles.
+PARTICLES = "particles"
 TIDY, CURVES, RECORDS = "tidy.csv", "curves.csv", "records.json"
 
 #: Which row a line of a frame is of. Where nothing was trained, ``data``, ``size`` and ``seed`` are missing.
@@ -325,7 +327,9 @@ class ComparisonResult:
 
     @property
     def single(self) -> bool:
-        """Whether this is an experiment's: one data set, one training of each network."""
+        """Whether this is an experiment's: one data set of fields on grids, one training of each network."""
+        if any(data.operator == PARTICLES for data in self.data.values()):
+            return False
         return len(self.data) == 1 and all(len(model.fits) < 2 and model.rows < 2 for model in self.models.values())
 
     def rows(self, tested_on: str) -> list[Row]:

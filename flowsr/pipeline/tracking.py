@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from flowsr.compare import ComparisonResult, write_tables
-from flowsr.compare.result import DataSet, Measured, MeasuredRow, Metric, Row, Rules, rounded
+from flowsr.compare.result import PARTICLES, DataSet, Measured, MeasuredRow, Metric, Row, Rules, rounded
 from flowsr.config.tracks import TracksStudy, dump_tracks
 from flowsr.data import grid_of, open_field
 from flowsr.data.independence import turnover_time
@@ -364,7 +364,7 @@ def _finish(plan: Tracking, measured: Sequence[MeasuredRow], done: list[Done], p
         clouds = study.particles.clouds if study.networks else 0
         more = {"training_snapshots": clouds, "turnover_time": rounded(turnover)}
         data[name] = DataSet(
-            f"{condition.label} ({apart:.1f} η apart)", role, "velocity", 1, "particles", shape, grid.shape, (), **more
+            f"{condition.label} ({apart:.1f} η apart)", role, "velocity", 1, PARTICLES, shape, grid.shape, (), **more
         )
     compared = study.compare
     rules = Rules(

@@ -180,7 +180,11 @@ class Interaction(nn.Module):
 
 
 class Square(nn.Module):
-    """Every copy of the features multiplied with its own other types, mixed, and added: three and four bodies."""
+    """Every copy of the features multiplied with its own other types, mixed, and added: three and four bodies.
+
+    What is multiplied is scaled to be of order one where it is large, by an invariant: layers of squares of squares
+    would otherwise grow without bound on a cloud unlike those of the training.
+    """
 
     def __init__(self, irreps: Irreps):
         super().__init__()
@@ -195,7 +199,8 @@ class Square(nn.Module):
         self.mix = Linear(Irreps(products), irreps)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.mix(self.product(features, features))
+        scaled = features / (1 + features.square().mean(-1, keepdim=True)).sqrt()
+        return features + self.mix(self.product(scaled, scaled))
 
 
 class Update(nn.Module):

@@ -1,5 +1,7 @@
 """A comparison on particles from its file: simulated, seen, trained, measured, shown, and not done twice."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -56,6 +58,7 @@ def test_a_file_becomes_a_comparison_with_fields_and_pictures_once(config, tmp_p
     for data in result.data:
         for row in result.rows(data):
             assert 0 < result.mean(row, data, "velocity_error") < 2
+    assert not result.single and not replace(result, data={"density_1": result.data["density_1"]}).single
     # a method without a gradient has no vorticity; kriging has no divergence
     assert result.metrics_of(Row("nearest"), "density_1") == ["velocity_error"]
     assert result.mean(Row("solenoidal"), "density_1", "divergence") < 1e-10

@@ -103,6 +103,17 @@ def test_a_linear_flow_is_met_exactly_whatever_the_weights():
     np.testing.assert_allclose(found.gradient, np.broadcast_to(strain, (8, 3, 3)), atol=1e-5)
 
 
+def test_layers_do_not_grow_without_bound_where_a_cloud_is_unlike_any_before():
+    network, cloud = network_of(layers=3), cloud_of()
+    nodes = nodes_of(cloud, network.options, torch.float64)
+
+    def size(factor):
+        features = network.particles(replace(nodes, features=factor * nodes.features))
+        return float(network.at(features[nodes.indices], nodes.ways).detach().abs().max())
+
+    assert size(100.0) < 1000 * (1 + size(1.0))
+
+
 def test_what_is_left_out_is_what_the_others_miss():
     cloud = cloud_of(count=80)
     misses, gradients = left_out(cloud)

@@ -28,6 +28,7 @@ from flowsr.report.symmetry_page import write_symmetry_report
 from flowsr.symmetry.discover import check_enough, conclude, train_one
 from flowsr.symmetry.equivariant import FieldNetwork
 from flowsr.symmetry.invariance import data_symmetry
+from flowsr.symmetry.isotropy import return_to_isotropy
 from flowsr.symmetry.order_parameter import Fitting, order_parameter
 from flowsr.symmetry.randomization import least_blocks
 from flowsr.symmetry.result import Discovery, GroupName, OrderFinding, Trained
@@ -175,7 +176,8 @@ def _inputs(
 def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, inputs: dict[str, str]) -> Discovery:
     """The discovery with what the data say without a network, where they are velocities on a cube with several
     blocks."""
-    significance, blocks, data, reversal, translation = settings.significance, samples.blocks, None, None, None
+    significance, blocks, translation = settings.significance, samples.blocks, None
+    data = reversal = isotropy = None
     if len(samples.block_numbers) > 1:
         translation = homogeneity(
             samples.inputs, samples.targets, samples.grid, blocks=blocks, significance=significance
@@ -185,6 +187,8 @@ def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, i
                 blocks = samples.runs
             how = {"blocks": blocks, "significance": significance}
             data = data_symmetry(samples.inputs, samples.grid, **how)
+            if samples.grid.periodic and np.ptp(samples.grid.spacing) < 1e-9 * max(samples.grid.spacing):
+                isotropy = return_to_isotropy(samples.inputs, samples.grid, **how)
             if samples.task == "dynamics":
                 later = samples.inputs + samples.targets
                 both = sorted({*data.kept} & {*found.surviving.elements})
@@ -192,9 +196,10 @@ def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, i
                 reversal = time_reversal(samples.inputs, later, samples.grid, kept, **how)
     provenance = {**found.provenance, "name": settings.name, "inputs": inputs}
     order = _order_parameter(samples, settings) if settings.order_parameters else None
-    more = tuple(each.sentence for each in (order, reversal) if each is not None)
+    more = tuple(each.sentence for each in (order, isotropy, reversal) if each is not None)
     said = (*found.sentences[:-1], *more, found.sentences[-1])
-    beside = {"data": data, "reversal": reversal, "translation": translation, "order": order}
+    beside = {"data": data, "reversal": reversal, "isotropy": isotropy}
+    beside |= {"translation": translation, "order": order}
     return replace(found, **beside, provenance=provenance, sentences=said)
 
 

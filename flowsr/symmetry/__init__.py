@@ -16,6 +16,7 @@ weights are let go, and what they become says which symmetry the data do not hav
 from flowsr.symmetry.discover import Method, discover, discover_samples
 from flowsr.symmetry.equivariant import FieldNetwork, PointNetwork
 from flowsr.symmetry.invariance import DataSymmetry, data_symmetry
+from flowsr.symmetry.isotropy import ReturnToIsotropy, return_to_isotropy
 from flowsr.symmetry.network import NetworkShape, Training
 from flowsr.symmetry.order_parameter import Fitting, OrderParameter, order_parameter
 from flowsr.symmetry.randomization import Significance
@@ -41,6 +42,7 @@ __all__ = [
     "NetworkShape",
     "OrderParameter",
     "PointNetwork",
+    "ReturnToIsotropy",
     "SampleSettings",
     "Samples",
     "Significance",
@@ -54,6 +56,7 @@ __all__ = [
     "order_parameter",
     "pair_samples",
     "read_samples",
+    "return_to_isotropy",
     "superres_samples",
     "time_reversal",
 ]

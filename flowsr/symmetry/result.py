@@ -16,6 +16,7 @@ from flowsr import files
 from flowsr.errors import FlowsrError
 from flowsr.group import Subgroup, octahedral_group
 from flowsr.symmetry.invariance import DataSymmetry
+from flowsr.symmetry.isotropy import ReturnToIsotropy
 from flowsr.symmetry.reversal import TimeReversal
 from flowsr.symmetry.translation import AxisHomogeneity
 from flowsr.symmetry.weights import Scores
@@ -229,6 +230,7 @@ class Discovery:
         exact: whether the data were taken to be free of noise, so that anything above rounding counts.
         data: statistics of the data itself under the 48 elements, without a network.
         reversal: whether the flow may as well be run backwards, of pairs of snapshots (task ``dynamics``).
+        isotropy: the share of anisotropy by scale; None off a periodic cube.
         translation: homogeneity along each axis.
         order: what an equivariant network lacks (Curie's principle); None where it was not asked.
         provenance: settings, checksums, versions.
@@ -250,6 +252,7 @@ class Discovery:
     exact: bool
     data: DataSymmetry | None = None
     reversal: TimeReversal | None = None
+    isotropy: ReturnToIsotropy | None = None
     translation: Mapping[str, AxisHomogeneity] | None = None
     order: OrderFinding | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -21,8 +21,9 @@ grid to Lynch, Rice & Thomas, Numer. Math. 6, 185 (1964).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import Context
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -41,8 +42,11 @@ from flowsr.models.base import Upscaler, repeat_cells
 #: Operators whose degraded output can be made to equal the input.
 OPERATORS = ("block_mean", "gaussian_block_mean", "spectral_cutoff")
 
-#: Constraints, and the options of each.
+#: Constraints, and the options of each; those of stretched pairs know the fine cells' ``centers`` as well.
 CONSTRAINTS: dict[str, tuple[str, ...]] = {"data_consistency": ("operator",), "solenoidal": ()}
+
+#: Cells are those that centres were stated for, where coarse centres agree to this share of the axis.
+SAME_CELLS = 1e-4
 
 #: Singular values below this share of the largest are zero: what is left of a null space by rounding in float64.
 NULL = 1e-10
@@ -60,12 +64,21 @@ class Constrained(Upscaler):
         solenoidal: whether the output has no divergence.
         operator: what degrades the output to the input: ``block_mean``, ``gaussian_block_mean`` or
             ``spectral_cutoff``; None: nothing need. With ``solenoidal`` as well on periodic boxes only.
+        centers: along x, y, z of the pairs that it is for, the fine cells' centres as shares of a stretched axis, None
+            along others. Fields in these cells, or in some of them, get their true means back; in other stretched cells
+            means are those over equal parts of each.
 
     Raises:
         ValueError: another operator, or ``solenoidal`` of something else than one vector field.
     """
 
-    def __init__(self, model: Upscaler, solenoidal: bool = False, operator: str | None = None):
+    def __init__(
+        self,
+        model: Upscaler,
+        solenoidal: bool = False,
+        operator: str | None = None,
+        centers: Sequence[Sequence[float] | None] | None = None,
+    ):
         super().__init__(model.task)
         if solenoidal and model.irreps not in VECTORS:
             raise ValueError(f"a solenoidal field is one vector field, 1o or 1e, got {model.irreps}")
@@ -78,6 +91,7 @@ class Constrained(Upscaler):
         self.needs_periodic = (
             model.needs_periodic or operator == "spectral_cutoff" or (solenoidal and operator is not None)
         )
+        self.centers = [one for one in centers or () if one is not None]
         local = operator == "block_mean" and not solenoidal and model.halo is not None
         self.halo = max(model.halo, 1) if local else None  # a face between stretched cells lies where both sizes say
 
@@ -97,7 +111,7 @@ class Constrained(Upscaler):
             ValueError: a box that the constraint is not for.
         """
         known = {"scales": scales} if self.needs_scales else {}
-        fine, fine_grid = self.model(coarse, grid, **known), grid.refined(self.factor)
+        fine, fine_grid = self.model(coarse, grid, **known), self._refined(grid)
         dtype = torch.promote_types(torch.promote_types(fine.dtype, coarse.dtype), torch.float32)
         with torch.autocast(fine.device.type, enabled=False):
             fine, target = fine.to(dtype), self.target(coarse).to(dtype)
@@ -105,6 +119,31 @@ class Constrained(Upscaler):
                 return solenoidal_part(fine, fine_grid)
             nearest = solenoidal_consistent_field if self.solenoidal else consistent_field
             return nearest(fine, target, fine_grid, self.operator)
+
+    def _refined(self, grid: Grid) -> Grid:
+        """The fine grid: a stretched axis in the cells that were stated, where its coarse ones are among theirs."""
+        fine = grid.refined(self.factor)
+        centers = list(fine.centers)
+        for axis, coarse in enumerate(grid.centers):
+            if coarse is not None:
+                found = (_placed(np.array(stated), np.array(coarse), self.factor) for stated in self.centers)
+                centers[axis] = next((one for one in found if one is not None), centers[axis])
+        return replace(fine, centers=tuple(centers))
+
+
+def _placed(stated: np.ndarray, coarse: np.ndarray, factor: int) -> tuple[float, ...] | None:
+    """Stated fine centres, or a stretch of them, moved to where coarse ones lie; None where these are not theirs."""
+    count = len(coarse)
+    for shares in (stated, 1 - stated[::-1]):
+        line = Grid((len(shares), 1, 1), (1 / len(shares), 1, 1), ("open",) * 3, centers=(tuple(shares), None, None))
+        theirs = np.array(line.coarsened((factor, 1, 1)).centers[0] or ())
+        for first in range(len(theirs) - count + 1 if count > 2 else 0):
+            part = theirs[first : first + count]
+            size = (coarse[-1] - coarse[0]) / (part[-1] - part[0])
+            if np.abs(coarse[0] + size * (part - part[0]) - coarse).max() < SAME_CELLS * (coarse[-1] - coarse[0]):
+                fine = shares[first * factor : (first + count) * factor]
+                return tuple((coarse[0] + size * (fine - part[0])).tolist())
+    return None
 
 
 def constrained(model: Upscaler, constraints: Mapping[str, Mapping[str, Any]]) -> Upscaler:
@@ -122,12 +161,13 @@ def constrained(model: Upscaler, constraints: Mapping[str, Mapping[str, Any]]) -
     for name, given in constraints.items():
         if name not in CONSTRAINTS:
             raise ValueError(f"unknown constraint '{name}', expected one of {', '.join(CONSTRAINTS)}")
-        if tuple(given) != CONSTRAINTS[name]:
+        if tuple(key for key in given if (name, key) != ("data_consistency", "centers")) != CONSTRAINTS[name]:
             raise ValueError(f"constraint '{name}' takes the options {[*CONSTRAINTS[name]]}, got {[*given]}")
     if not constraints:
         return model
-    operator = str(constraints["data_consistency"]["operator"]) if "data_consistency" in constraints else None
-    return Constrained(model, "solenoidal" in constraints, operator)
+    consistency = constraints.get("data_consistency")
+    operator = None if consistency is None else str(consistency["operator"])
+    return Constrained(model, "solenoidal" in constraints, operator, (consistency or {}).get("centers"))
 
 
 def solenoidal_part(field: Tensor, grid: Grid) -> Tensor:

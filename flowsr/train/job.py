@@ -95,8 +95,20 @@ def card_for(network: Network, pairs: Path | Pairing, window: Window = ONE_FRAME
                 f"means weighted with {statistics.weight}",
             )
             raise FlowsrError(message, file=folder, variable="constraints", found=found)
-        options["constraints"]["data_consistency"] = {"operator": statistics.operator}
+        options["constraints"]["data_consistency"] = {"operator": statistics.operator, **_stretched_centers(pairs)}
     return ModelCard(network.model, task, options)
+
+
+def _stretched_centers(pairs: Path | Pairing) -> dict[str, list[list[float] | None]]:
+    """The fine cells of some pairs along stretched axes, for a constraint that is to know them; empty without one."""
+    if not isinstance(pairs, (str, PathLike)):
+        return {}
+    fine = grid_of(open_field(pair_stores(Path(pairs), "train")[0], group="fine"))
+    if not any(fine.stretched):
+        return {}
+    axes = zip(fine.centers, fine.origin, fine.lengths, strict=True)
+    shares = [None if one is None else [(c - start) / length for c in one] for one, start, length in axes]
+    return {"centers": shares}
 
 
 def _planes(pairs: Path | Pairing) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """Constraints: obeyed to round-off on any box, the least change that does it, blind to the orientation of the axes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -271,3 +272,34 @@ def test_the_card_restores_the_constraint(tmp_path):
 def test_constraints_that_cannot_be_are_refused(constraints, irreps, says):
     with pytest.raises(ValueError, match=says):
         constrained(build_model("trilinear", Task(2, irreps=irreps)), constraints)
+
+
+def test_between_walls_means_are_those_over_the_true_cells():
+    """Chebyshev cells, whole, upside down, and a stretch of them: R u = c in the cells that the pairs were made in."""
+    places = (1 - np.cos(np.pi * (np.arange(16) + 0.5) / 16)) / 2
+    fine_grid = Grid(
+        (4, 16, 4), (0.5, 1 / 8, 0.5), ("periodic", "wall", "periodic"), centers=(None, tuple(2 * places), None)
+    )
+    fine = torch.randn(2, 3, 4, 16, 4, dtype=torch.float64)
+    coarse = torch.from_numpy(DEGRADE_OPERATORS["block_mean"]()(fine.numpy(), 2, grid=fine_grid))
+    consistency = {"operator": "block_mean", "centers": [None, places.tolist(), None]}
+    model = build_model("trilinear", Task(2), constraints={"data_consistency": consistency})
+    grid = fine_grid.coarsened(2)
+    for values, where in ((coarse, grid), (coarse.flip(3), grid.transformed((0, 1, 2), (1,)))):
+        made = model(values, where).numpy()
+        again = DEGRADE_OPERATORS["block_mean"]()(made, 2, grid=fine_grid)
+        assert np.abs(again - values.numpy()).max() < 1e-13
+    unaware = build_model("trilinear", Task(2), constraints={"data_consistency": {"operator": "block_mean"}})
+    wrong = DEGRADE_OPERATORS["block_mean"]()(unaware(coarse, grid).numpy(), 2, grid=fine_grid)
+    assert np.abs(wrong - coarse.numpy()).max() > 1e-3
+    faces = grid.faces()[1]
+    part = replace(
+        grid,
+        shape=(4, 5, 4),
+        spacing=(grid.spacing[0], (faces[5] - faces[0]) / 5, grid.spacing[2]),
+        boundary=("periodic", "open", "periodic"),
+        centers=(None, grid.centers[1][:5], None),
+    )
+    torch.testing.assert_close(
+        model(coarse[:, :, :, :5], part)[:, :, :, :8], model(coarse, grid)[:, :, :, :8], rtol=0, atol=1e-12
+    )

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from flowsr.grid import Grid
-from flowsr.group import point_group
+from flowsr.group import octahedral_group, point_group
 from flowsr.group.fields import transform_field
+from flowsr.metrics import EquivarianceError
 from flowsr.models import Task, build_model
 from flowsr.models.averaged import as_trained
 from flowsr.models.base import trilinear
@@ -110,6 +111,22 @@ def test_an_average_over_a_group_is_exact_and_never_worse():
         turned = [(transform_field(coarse, g, "1o", group), transform_field(wanted, g, "1o", group)) for g in range(4)]
         losses[name] = sum(float((one(c, CHANNEL) - f).square().mean().detach()) for c, f in turned)
     assert losses["average"] < losses["plain"]
+
+
+def test_elements_that_move_the_walls_are_left_out_of_its_equivariance_error():
+    """Sixteen elements of O_h keep the channel's walls; of these it keeps four."""
+    torch.manual_seed(0)
+    model = build_model("linear", Task(2), group=MIRRORS, planes=planes_of(CHANNEL)).double()
+    with torch.no_grad():
+        weights, constants = model._split(torch.randn(1, 6, 1, model.seen + 1, model.made).double())
+        model.weights.copy_(weights)
+        model.constants.copy_(constants)
+    found = EquivarianceError()(model, torch.randn(2, 3, *CHANNEL.shape, dtype=torch.float64), CHANNEL)
+    errors = found["equivariance_error_per_element"].y
+    group = octahedral_group("Oh")
+    kept = [group.index(matrix) for matrix in point_group(MIRRORS).matrices]
+    assert int(errors.isfinite().sum()) == 16 and float(errors[kept].max()) < 1e-12
+    assert float(found["equivariance_error"]) == pytest.approx(float(errors.nanmean()))
 
 
 def test_what_cannot_be_is_refused():

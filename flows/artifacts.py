@@ -69,6 +69,8 @@ def study_rows(result: ComparisonResult) -> list[dict[str, Any]]:
     for name in ranked(result):
         model, row = result.models[name], result.row(name, home)
         found = score(result, row, home, metric)
+        if found is None:
+            continue  # it does not have what the ranking is by
         line = {"model": model.label, "parameters": model.parameters, "multiply-adds": model.multiply_adds}
         line |= {result.metrics[metric].label: found.interval.estimate, "deviation": found.deviation}
         for reference in shown_references(result):

@@ -82,7 +82,7 @@ class Study:
         if flow == "forced_isotropic":
             times = {"duration": self.size.duration, "snapshot_interval": 2.0}
         else:  # past the peak of dissipation, where it is turbulence
-            times = {"duration": 16.0, "snapshot_interval": 1.0}
+            times = {"duration": 36.0, "snapshot_interval": 1.0}
         for number, store in enumerate(stores):
             if not store.exists():
                 flowsr.simulate(store, seed=number, flow=flow, cells=self.size.cells, viscosity=viscosity, **times)

@@ -35,6 +35,8 @@ from flowsr.train.ranks import launched
 
 #: The option ``group`` of a network that is built on what is found in its training data.
 DISCOVERED = "discovered"
+#: A run of more is taken to be long enough to be split: all divisions of it are many.
+MANY_SNAPSHOTS = 2000
 
 
 def check_names(settings: Experiment | Study) -> None:
@@ -86,13 +88,14 @@ def check_simulated(
         coarse = grid_of(ingest.degraded(fine))
     rule, times = ingest.split, simulate.snapshot_times
     known = rule.turnover_time or 0.0  # otherwise the gaps are known when it is measured
-    with _named(f"{where}ingest.split"):
-        split = split_times(times, known, rule)
+    fewest = len(times)
+    if fewest <= MANY_SNAPSHOTS:
+        with _named(f"{where}ingest.split"):
+            fewest = min(len(snapshots) for snapshots in split_times(times, known, rule).values())
     irreps = fine[ingest.variable].attrs["irreps"]
     pairing = _Pairing(ingest.factor, irreps, ingest.operator, ingest.weight, coarse)
     for name, (network, training) in networks.items():
         _check_fit(name, network, training, pairing)
-        fewest = min(len(snapshots) for snapshots in split.values())
         message, expected = "a split has fewer snapshots than a network has frames", f"at most {fewest}"
         require(training.frames <= fewest, message, variable="train.frames", expected=expected, found=training.frames)
 

@@ -279,15 +279,15 @@ def _read(given: Input, settings: SampleSettings) -> _Run:
     for name in (settings.variable, *([settings.target] if settings.target else [])):
         if name not in source.data_vars:
             raise missing_variable(name, source.data_vars, file=path)
-    given, wanted, notes = source, source[settings.target or settings.variable], {}
+    seen, wanted, notes = source, source[settings.target or settings.variable], {}
     if superres:
         with warnings.catch_warnings():  # an operator that breaks the symmetry is named in the findings
             warnings.simplefilter("ignore", SymmetryWarning)
-            given = (
+            seen = (
                 open_field(path, given, group=COARSE) if both else degrade(source, settings.operator, settings.factor)
             )
-        notes = {key: given.attrs[key] for key in ("degrade_operator", "degrade_factor") if key in given.attrs}
-    inputs = given[settings.variable]
+        notes = {key: seen.attrs[key] for key in ("degrade_operator", "degrade_factor") if key in seen.attrs}
+    inputs = seen[settings.variable]
     length = _block_length(source, settings, path)
     read = (inputs.values,) if settings.task == "dynamics" else (inputs.values, wanted.values)
     for array, values in zip((inputs, wanted), read):
@@ -297,7 +297,7 @@ def _read(given: Input, settings: SampleSettings) -> _Run:
     return _Run(
         fields=read,
         irreps=(str(inputs.attrs["irreps"]), str(wanted.attrs["irreps"])),
-        grid=grid_of(given, path),
+        grid=grid_of(seen, path),
         times=source["time"].values,
         block_length=length,
         notes={**notes, **({"block_length": length} if length else {})},

@@ -136,6 +136,8 @@ def written(dataset, encoding, kind, folder):
         for how in clean.values():
             if how.get("dtype") in ("u1", "u2"):
                 return None
+        if any(a.dtype.str in (">u2", ">u4", ">u8", ">i8") for a in plain.variables.values()):
+            return None  # xarray makes do for native integers alone
         plain.to_netcdf(path, engine="scipy", encoding=clean)
     else:
         dataset.to_netcdf(path, engine="h5netcdf", encoding=clean)

@@ -189,7 +189,7 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
 def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny.model_dump(mode="json")))
-    command = [sys.executable, "-m", "flowsr.flows.experiment", "simulate", str(config), "--set", "simulate.duration=1"]
+    command = [sys.executable, "-m", "flowsr.flows.experiment", "simulate", str(config), "--set", "simulate.duration=4"]
     blocked = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
     done = subprocess.run(
         command,

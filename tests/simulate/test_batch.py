@@ -96,10 +96,10 @@ def test_killed_between_two_publications_it_publishes_the_rest(finished, tmp_pat
 
     publish, again = FieldStore.publish, stores(tmp_path)
 
-    def first_only(self):
+    def first_only(self, *options):
         if self.target != again[0]:
             raise Interrupted
-        publish(self)
+        publish(self, *options)
 
     with monkeypatch.context() as patch:
         patch.setattr(FieldStore, "publish", first_only)

@@ -89,7 +89,7 @@ def test_patches_depend_on_the_seed(pairs):
 def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_path):
     wanted = resolve_networks({"a": Network("cnn", {"width": 3})}, pairs)["a"]
     fitted = train_model(wanted, pairs, tmp_path, SCHEDULE, seed=4, device="cpu")
-    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl", "history.csv"}
     card = read_card(tmp_path)
     assert replace(card, training={}, home=None) == wanted
     assert card.home.snapshots == 3 and card.home.ranges.keys() >= {"slope", "skewness", "divergence"}

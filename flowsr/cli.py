@@ -887,7 +887,7 @@ def export(
     from flowsr.models.export import export_model
 
     sides = None if boundary is None else tuple(part.strip() for part in boundary.split(","))
-    with shown() as report:
+    with shown() as progress:
         found = export_model(
             load_model(model),
             target,
@@ -898,7 +898,7 @@ def export(
             precision=precision,
             compiled=not program,
             device=device,
-            progress=report.part(f"export {model.name}"),
+            progress=progress.part(f"export {model.name}"),
         )
     fits = "any size" if found.size is None else " x ".join(map(str, found.size)) + " cells"
     _say(f"exported: {found.path}, {found.graph} graph, {fits}; differs from the model by {found.error:.1g}")

@@ -276,6 +276,9 @@ def _compiled(program: Any, path: Path, said: dict[str, str], target: Path) -> A
 def _saved(program: Any, path: Path, said: dict[str, str], target: Path) -> Any:
     import json
 
+    for name, table in program.constants.items():  # torch 2.13 cannot write tables of other strides than C order's
+        if isinstance(table, torch.Tensor):
+            program.constants[name] = table.contiguous().clone()
     torch.export.save(program, path, extra_files={"flowsr.json": json.dumps(said)})
     return torch.export.load(path).module()
 

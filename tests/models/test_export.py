@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowsr.cli import main
 from flowsr.data.scales import measure_scales
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
@@ -137,3 +138,10 @@ def test_programs_in_cpp_c_and_fortran_give_what_python_gives(network, tmp_path)
         assert np.abs(fine - exact).max() < 1e-13 * scale
     missing = subprocess.run([build / "upscale_c", tmp_path / "no.pt2", "x", "1", "1", "1", "y"], capture_output=True)
     assert missing.returncode == 2 and len(missing.stderr.decode().strip().splitlines()) == 1
+
+
+def test_the_graph_of_a_model_that_comes_with_flowsr_is_written_by_the_command(tmp_path, capsys):
+    """Its tables for O_h lie in memory in another order than C's."""
+    target = tmp_path / "hit-x2.pt2"
+    assert main(["export", "hit-x2", str(target), "--program"]) == 0
+    assert target.exists() and "differs from the model by" in capsys.readouterr().out

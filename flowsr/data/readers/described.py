@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -412,50 +413,60 @@ def _zarr_array(path: Path, inner: str) -> LazyArray:
     return checked_array(path, inner, opened)
 
 
+class NumpyHeader(NamedTuple):
+    """What stands before the numbers of an npy file; ``size`` in bytes."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    order: str
+    size: int
+
+
 class RawArray(LazyArray):
-    """Numbers in C order in a file without a header; only what is asked for is read.
+    """Numbers in a file that hold no more than that, but for a head; only what is asked for is read.
 
     Args:
         dtype: numpy dtype with its byte order, such as ``<f4``.
+        head: bytes before the first number.
+        order: ``C`` or ``F``, of the axes in the file.
 
     Raises:
         FlowsrError: a file of another size.
     """
 
-    def __init__(self, path: Path, shape, dtype):
+    def __init__(self, path: Path, shape, dtype, head: int = 0, order: str = "C"):
         super().__init__(shape, dtype, path, path.name)
-        self.stored = np.dtype(dtype)
-        _check_size(path, 0, self.shape, self.stored)
+        self.stored, self.head, self.order = np.dtype(dtype), head, order
+        _check_size(path, head, self.shape, self.stored)
 
     def load(self, index):
-        return np.array(np.memmap(self.file, self.stored, "r", 0, self.shape)[index])
-
-
-class NpyArray(LazyArray):
-    """The array of an npy file; only what is asked for is read."""
-
-    def load(self, index):
-        return np.array(np.load(self.file, mmap_mode="r", allow_pickle=False)[index])
+        return np.array(np.memmap(self.file, self.stored, "r", self.head, self.shape, self.order)[index])
 
 
 class NpzArray(LazyArray):
     """A member of an npz archive; the member is unpacked for every read, so read whole snapshots."""
 
+    def __init__(self, path: Path, name: str, header: NumpyHeader):
+        super().__init__(header.shape, header.dtype, path, name)
+        self.header = header
+
     def load(self, index):
-        with np.load(self.file, allow_pickle=False) as archive:
-            return archive[self.variable][index]
+        # Not through np.load: it parses the header again, which under Python 3.11 fails at times in several threads.
+        with zipfile.ZipFile(self.file) as archive, archive.open(f"{self.variable}.npy") as member:
+            member.read(self.header.size)
+            values = np.frombuffer(member.read(), self.header.dtype)
+        return values.reshape(self.shape, order=self.header.order)[index].copy()
 
 
-def npy_array(path: Path) -> NpyArray:
+def npy_array(path: Path) -> RawArray:
     """The array of an npy file, unread.
 
     Raises:
         FlowsrError: not an npy file, one that holds Python objects (they are never unpickled), or one cut short.
     """
     with open(path, "rb") as file:
-        shape, dtype = _header(file, path)
-        _check_size(path, file.tell(), shape, dtype)
-    return NpyArray(shape, dtype, path, path.name)
+        header = _header(file, path)
+    return RawArray(path, header.shape, header.dtype, header.size, header.order)
 
 
 def _check_size(path: Path, head: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -480,22 +491,26 @@ def npz_arrays(path: Path) -> dict[str, LazyArray]:
             message = "unpacks to absurdly more than its size"
             require(possible, message, **where, expected=expected, found=member.file_size)
             with archive.open(member) as file:
-                shape, dtype = _header(file, path)
-                size = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
-            require(size == member.file_size, "size and shape disagree", **where, found=shape)
-            found[name] = NpzArray(shape, dtype, path, name)
+                header = _header(file, path)
+            size = header.size + header.dtype.itemsize * int(np.prod(header.shape, dtype=object))
+            require(size == member.file_size, "size and shape disagree", **where, found=header.shape)
+            found[name] = NpzArray(path, name, header)
     return found
 
 
-def _header(file, path):
+_ONE_PARSER = Lock()  # Python 3.11 loses count where two threads parse at once (its issue 106905)
+
+
+def _header(file, path) -> NumpyHeader:
     from numpy.lib import format as npy
 
     try:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(file)
+        with _ONE_PARSER:
+            shape, fortran, dtype = read(file)
     except Exception as error:  # what Python's parser trips over: recursion, memory, its own counting
         found = " ".join(str(error).split())[:120]
         raise FlowsrError("not a numpy array", file=path, expected="an npy header", found=found) from None
     require(not dtype.hasobject, "Python objects are not unpickled", file=path, expected="numbers", found=dtype)
-    return shape, dtype
+    return NumpyHeader(shape, dtype, "F" if fortran else "C", file.tell())

@@ -14,21 +14,21 @@ GROUPS = ("coarse", "fine")
 
 
 def shares(size: int, available: dict[str, int]) -> dict[str, int]:
-    """How many training snapshots each run gives: as equally as the runs allow, earlier runs first.
+    """How many training snapshots each run gives: as equally as the runs allow, earlier runs first; maybe none.
 
     Args:
         size: snapshots wanted.
         available: run -> training snapshots that it has.
 
     Raises:
-        FlowsrError: more than there are, or fewer than one a run.
+        FlowsrError: more than there are, or none.
     """
     total = sum(available.values())
-    if not len(available) <= size <= total:
+    if not 1 <= size <= total:
         raise FlowsrError(
             "not a number of training snapshots of this data",
             variable="learning_curve.sizes",
-            expected=f"{len(available)} (one a run) to {total}",
+            expected=f"1 to {total}",
             found=size,
         )
     given = dict.fromkeys(available, 0)
@@ -62,7 +62,8 @@ def write_subset(pairs: Path, output: Path, size: int, progress: Progress = SILE
             if not link.is_symlink():
                 link.symlink_to(os.path.relpath(store, link.parent), target_is_directory=True)
     for number, (run, count) in enumerate(parts.items()):
-        _copy_first(pair_store(pairs, "train", run), pair_store(output, "train", run), count)
+        if count:
+            _copy_first(pair_store(pairs, "train", run), pair_store(output, "train", run), count)
         entry = statistics.runs[run]
         entry.snapshots["train"], entry.times["train"] = count, entry.times["train"][:count]
         progress((number + 1) / len(parts), run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from flowsr.data.scales import FieldScales
 from flowsr.grid import Grid
 from flowsr.group import point_group
 from flowsr.group.fields import representation, transform_field, transform_grid
-from flowsr.models.base import Upscaler
+from flowsr.models.base import Upscaler, Wrapper
 
 
 @contextmanager
@@ -30,7 +29,7 @@ def as_trained(model: Upscaler) -> Iterator[None]:
             average.plain = False
 
 
-class GroupAverage(Upscaler):
+class GroupAverage(Wrapper):
     """M(u) = mean over g of g^-1 m(g u) when it is used; m itself while it is trained, validation included.
 
     Commutes with the group exactly, at as many times m's cost as the group has elements. For a convex loss it is never
@@ -46,18 +45,8 @@ class GroupAverage(Upscaler):
     """
 
     def __init__(self, model: Upscaler, group: str):
-        super().__init__(model.task)
-        self.plain = False
-        self.model, self.group = model, point_group(group)
-        self.halo, self.frame_spacing, self.trainable = model.halo, model.frame_spacing, model.trainable
-        self.needs_periodic, self.needs_scales = model.needs_periodic, model.needs_scales
-        self.in_double, self.solved, self.takes_viscosity = model.in_double, model.solved, model.takes_viscosity
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("model"), name)
+        super().__init__(model)
+        self.plain, self.group = False, point_group(group)
 
     def extra_repr(self) -> str:
         return f"group={self.group.name}"
@@ -65,7 +54,7 @@ class GroupAverage(Upscaler):
     def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """:meth:`Upscaler.forward`."""
         if self.plain:
-            return self._made(coarse, grid, scales)
+            return self.inside(coarse, grid, scales)
         sum_, frames = None, coarse.unflatten(1, (self.frames, -1))
         for element in range(self.group.order):
             inverse = int(self.group.inverse[element])
@@ -75,10 +64,7 @@ class GroupAverage(Upscaler):
                 known = replace(scales, mean=tuple(float(value) for value in turned))
             else:
                 known = None
-            made = self._made(moved, transform_grid(grid, element, self.group), known)
+            made = self.inside(moved, transform_grid(grid, element, self.group), known)
             back = transform_field(made, inverse, self.irreps, self.group)
             sum_ = back if sum_ is None else sum_ + back
         return torch.as_tensor(sum_) / self.group.order
-
-    def _made(self, coarse: Tensor, grid: Grid, scales: FieldScales | None) -> Tensor:
-        return self.model(coarse, grid, scales) if self.needs_scales else self.model(coarse, grid)

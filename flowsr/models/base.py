@@ -139,6 +139,31 @@ class Upscaler(nn.Module):
         return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters() if p.requires_grad)
 
 
+class Wrapper(Upscaler):
+    """A model inside another one, which answers all else that is asked of it: group, base, weights.
+
+    Args:
+        model: any up-scaler.
+    """
+
+    def __init__(self, model: Upscaler):
+        super().__init__(model.task)
+        self.model, self.halo, self.frame_spacing = model, model.halo, model.frame_spacing
+        self.trainable, self.solved, self.in_double = model.trainable, model.solved, model.in_double
+        self.needs_periodic, self.needs_scales = model.needs_periodic, model.needs_scales
+        self.takes_viscosity = model.takes_viscosity
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    def inside(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
+        """What the model inside makes, told the scales if it needs them."""
+        return self.model(coarse, grid, scales) if self.needs_scales else self.model(coarse, grid)
+
+
 def state_viscosity(model: nn.Module, viscosity: float | None) -> None:
     """Say to a model, and all models in it, the kinematic viscosity of the fields to come; None: not known."""
     for module in model.modules():

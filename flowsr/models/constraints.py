@@ -37,7 +37,7 @@ from flowsr.data.scales import FieldScales
 from flowsr.grid import Grid
 from flowsr.group.fields import VECTORS
 from flowsr.metrics.derivatives import derivative
-from flowsr.models.base import Upscaler, repeat_cells
+from flowsr.models.base import Upscaler, Wrapper, repeat_cells
 
 #: Operators whose degraded output can be made to equal the input.
 OPERATORS = ("block_mean", "gaussian_block_mean", "spectral_cutoff")
@@ -52,12 +52,12 @@ SAME_CELLS = 1e-4
 NULL = 1e-10
 
 
-class Constrained(Upscaler):
+class Constrained(Wrapper):
     """A model, and the nearest field to its output that obeys.
 
-    What else is asked of it (group, scale, weights) the model inside answers. Consistency with block means needs no
-    more halo than the model; all else reaches everywhere. On a stretched axis the fine cells are those of
-    :meth:`flowsr.grid.Grid.refined`. A coarse Nyquist mode, which a spectral cut-off drops, stays dropped.
+    Consistency with block means needs no more halo than the model; all else reaches everywhere. On a stretched axis the
+    fine cells are those of :meth:`flowsr.grid.Grid.refined`. A coarse Nyquist mode, which a spectral cut-off drops,
+    stays dropped.
 
     Args:
         model: any up-scaler.
@@ -79,27 +79,18 @@ class Constrained(Upscaler):
         operator: str | None = None,
         centers: Sequence[Sequence[float] | None] | None = None,
     ):
-        super().__init__(model.task)
+        super().__init__(model)
         if solenoidal and model.irreps not in VECTORS:
             raise ValueError(f"a solenoidal field is one vector field, 1o or 1e, got {model.irreps}")
         if operator not in (None, *OPERATORS):
             raise ValueError(f"data_consistency is for the operators {', '.join(OPERATORS)}, got {operator}")
-        self.model, self.solenoidal, self.operator = model, solenoidal, operator
-        self.frame_spacing, self.trainable = model.frame_spacing, model.trainable
-        self.needs_scales, self.takes_viscosity = model.needs_scales, model.takes_viscosity
-        self.in_double, self.solved = model.in_double, model.solved
+        self.solenoidal, self.operator = solenoidal, operator
         self.needs_periodic = (
             model.needs_periodic or operator == "spectral_cutoff" or (solenoidal and operator is not None)
         )
         self.centers = [one for one in centers or () if one is not None]
         local = operator == "block_mean" and not solenoidal and model.halo is not None
         self.halo = max(model.halo, 1) if local else None  # a face between stretched cells lies where both sizes say
-
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("model"), name)
 
     def extra_repr(self) -> str:
         return f"solenoidal={self.solenoidal}, operator={self.operator}"
@@ -110,8 +101,7 @@ class Constrained(Upscaler):
         Raises:
             ValueError: a box that the constraint is not for.
         """
-        known = {"scales": scales} if self.needs_scales else {}
-        fine, fine_grid = self.model(coarse, grid, **known), self._refined(grid)
+        fine, fine_grid = self.inside(coarse, grid, scales), self._refined(grid)
         dtype = torch.promote_types(torch.promote_types(fine.dtype, coarse.dtype), torch.float32)
         with torch.autocast(fine.device.type, enabled=False):
             fine, target = fine.to(dtype), self.target(coarse).to(dtype)

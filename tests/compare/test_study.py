@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from flowsr.cli import main
+from flowsr.compare.subset import write_subset
 from flowsr.config.study import load_study
 from flowsr.data import open_field
+from flowsr.data.pairs import pair_stores, read_statistics
 from flowsr.files import file_checksum, tree_checksum
 from flowsr.metrics import nrmse
 from flowsr.models import load_model
@@ -132,6 +134,14 @@ def test_small_training_sets_share_validation_and_test(done):
         assert small.sizes["time"] == 2
         np.testing.assert_array_equal(small.velocity.values, large.velocity.values[:2])
         assert (part / f"test/{run}.zarr").resolve() == (whole / f"test/{run}.zarr").resolve()
+
+
+def test_a_training_set_smaller_than_the_number_of_runs_is_of_the_first_ones(done, tmp_path):
+    write_subset(done[0] / "data/isotropic/ingest", tmp_path, 1)
+    statistics = read_statistics(tmp_path)
+    assert [run.snapshots["train"] for run in statistics.runs.values()] == [1, 0]
+    (store,) = pair_stores(tmp_path, "train")
+    assert open_field(store, group="coarse").sizes["time"] == 1 and len(pair_stores(tmp_path, "test")) == 2
 
 
 def test_a_card_lies_beside_the_weights_and_names_them(done):
@@ -252,7 +262,10 @@ def test_mistakes_are_one_line_before_any_work(tmp_path, capsys, changes, told):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("learning_curve.sizes=[1]", "not a number of training snapshots of this data; variable: learning_curve.sizes"),
+        (
+            "learning_curve.sizes=[1000]",
+            "not a number of training snapshots of this data; variable: learning_curve.sizes",
+        ),
         ("models.cnn.options.width=3", "both given and set by the budget"),
         ("budget={like: null, amount: 3}", "comes near the budget"),
     ],

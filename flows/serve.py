@@ -78,7 +78,7 @@ def shipped_configs() -> Path:
 
 
 def serve(folder: Path, *, port: int = 4200, notify: str | None = None, say: Callable[[str], None] = print) -> None:
-    """Server, deployments and worker for a folder with a ``prefect.yaml``, until it is interrupted.
+    """Server, deployments and worker for a folder with a ``prefect.yaml``, until it is interrupted or terminated.
 
     A server that ``PREFECT_API_URL`` names is used; else one is started on this machine.
 
@@ -106,6 +106,10 @@ def serve(folder: Path, *, port: int = 4200, notify: str | None = None, say: Cal
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
             raise FlowsrError(what, file=folder / "prefect.yaml", found=lines[-1])
 
+    def leave(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)  # which would end this process alone
     try:
         if "PREFECT_API_URL" not in settings:
             settings |= {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_API_PORT": str(port)}
@@ -130,6 +134,7 @@ def serve(folder: Path, *, port: int = 4200, notify: str | None = None, say: Cal
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait_for(address: str, started: list[subprocess.Popen]) -> None:

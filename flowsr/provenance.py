@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -27,8 +29,14 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape a result, those that extend flowsr included."""
-    found = {"python": platform.python_version()}
-    extensions = {entry.dist.name for group in GROUPS for entry in entry_points(group=group) if entry.dist is not None}
+    return dict(_versions(tuple(sys.path)))
+
+
+@lru_cache(maxsize=1)
+def _versions(path: tuple[str, ...]) -> dict[str, str]:
+    """Of what is installed on a path: hundreds of small files are read for it, and it is told with every step."""
+    found, there = {"python": platform.python_version()}, entry_points()
+    extensions = {e.dist.name for group in GROUPS for e in there.select(group=group) if e.dist is not None}
     for package in (*PACKAGES, *sorted(extensions - set(PACKAGES))):
         try:
             found[package] = version(package)

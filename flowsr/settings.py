@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import is_dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -38,11 +39,17 @@ def read_settings(kind: type[T], path: str | PathLike) -> T:
     """
     values = read_yaml(Path(path))
     try:
-        return TypeAdapter(kind).validate_python(values)
+        return adapter(kind).validate_python(values)
     except ValidationError as error:
         raise first_problem(error, kind, path) from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # keys that are no text, and the like
         raise FlowsrError("not settings", file=path, found=" ".join(str(error).split())[:200]) from None
+
+
+@cache
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """What reads values as a kind; made once, since pydantic reads the docstrings of all its attributes, 0.1 s."""
+    return TypeAdapter(kind)
 
 
 def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from flowsr.data import open_field
@@ -29,6 +28,7 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.group import PointGroup, octahedral_group, point_group
 from flowsr.group.fields import transform_field, transform_grid, transform_regular
+from flowsr.group.o3 import Irreps
 from flowsr.metrics import Curve, FieldMetric, finite_differences, measure_in_tiles
 from flowsr.metrics.tiles import cut_axes
 from flowsr.models import Upscaler

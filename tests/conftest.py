@@ -5,9 +5,21 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 # What the tests meet is noted in a place of their own.
 if "FLOWSR_CACHE" not in os.environ:
     os.environ["FLOWSR_CACHE"] = tempfile.mkdtemp(prefix="flowsr-tests-")
     atexit.register(shutil.rmtree, os.environ["FLOWSR_CACHE"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share what their module makes once are run by one process: each other one would make it again."""
+    for item in items:
+        made = [definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values()]
+        shared = any(one.scope == "module" and one.func.__module__ == item.module.__name__ for one in made)
+        if shared and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))

@@ -12,7 +12,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["flowsr.cli", "flowsr.pipeline.stages"])
+FORKS.set_forkserver_preload(
+    ["flowsr.cli", "flowsr.pipeline.stages", "flowsr.report", "flowsr.train.job", "pint", "zarr"]
+)
 
 
 def _main(pipe: Connection, environment: dict[str, str], arguments: tuple[str, ...]) -> None:

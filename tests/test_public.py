@@ -41,9 +41,9 @@ def test_importing_it_imports_nothing_heavy():
     assert run(f"import flowsr, sys; print([name for name in {HEAVY} if name in sys.modules])") == "[]\n"
 
 
-def test_no_domain_package_needs_the_pipelines_packages():
+def test_no_domain_package_needs_the_pipelines_packages_or_a_test_runner():
     packages = "group kernels nn models metrics data simulate train upscale compare symmetry report testing public"
-    lines = [f"import sys; sys.modules.update(dict.fromkeys({PIPELINE}))"]
+    lines = [f"import sys; sys.modules.update(dict.fromkeys({(*PIPELINE, 'pytest')}))"]
     lines += [f"import flowsr.{package}" for package in packages.split()]
     run("\n".join(lines))
 
@@ -75,7 +75,8 @@ except TypeError as error:
 
 def test_a_job_is_a_function_and_a_package_in_any_order():
     """Each order in a process that has imported nothing of flowsr, forked from one that has what flowsr imports."""
-    programs = [ANY_ORDER.format(job=job, before=before.format(job=job).strip()) for job in JOBS for before in ORDERS]
+    pairs = [(job, before) for job in JOBS for before in ORDERS if job == "train" or before in ORDERS[:2]]
+    programs = [ANY_ORDER.format(job=job, before=before.format(job=job).strip()) for job, before in pairs]
     program = """
 import os, sys, warnings
 import e3nn.o3, h5py, lightning, pandas, torch, torchmetrics, xarray
@@ -95,7 +96,7 @@ for program in PROGRAMS:
         sys.exit("failed")
     print("held")
 """
-    assert run(program.replace("PROGRAMS", repr(programs))) == "held\n" * len(JOBS) * len(ORDERS)
+    assert run(program.replace("PROGRAMS", repr(programs))) == "held\n" * len(programs)
 
 
 def test_the_jobs_do_what_the_commands_of_their_names_do(tmp_path, monkeypatch):

@@ -13,20 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
-from flowsr.settings import apply_overrides, first_problem, read_yaml
+from flowsr.settings import adapter, apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
 from flowsr.symmetry.discover import Discovering
 from flowsr.train.settings import Network, Training
@@ -232,7 +223,7 @@ class Study(Settings):
         if "models" in own:
             raise ValueError(f"models.{model}.train sets `models`")
         try:
-            return TypeAdapter(Training).validate_python({**asdict(self.train), **own})
+            return adapter(Training).validate_python({**asdict(self.train), **own})
         except ValidationError as error:
             raise ValueError(f"models.{model}.train: {first_problem(error, Training, None)}") from None
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from flowsr.data.open import Input
-from flowsr.settings import apply_overrides, first_problem, read_yaml
+from flowsr.settings import adapter, apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
 from flowsr.symmetry.discover import SEEDS, Method
 from flowsr.symmetry.tasks import SampleSettings
@@ -48,7 +48,7 @@ class SymmetrySettings(Method, SampleSettings):
         return _SETTINGS.dump_python(self, mode="json")
 
 
-_SETTINGS = TypeAdapter(SymmetrySettings)
+_SETTINGS = adapter(SymmetrySettings)
 
 
 def load_symmetry(path: str | Path, overrides: Sequence[str] = ()) -> SymmetrySettings:

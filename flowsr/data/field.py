@@ -156,7 +156,7 @@ def irreps_dimension(irreps: str) -> int:
     terms = [IRREP.fullmatch(term.strip()) for term in str(irreps).split("+")]
     if all(terms):
         return sum(int(term[1] or 1) * (2 * int(term[2]) + 1) for term in terms)
-    from e3nn.o3 import Irreps
+    from flowsr.group.o3 import Irreps
 
     return Irreps(irreps).dim
 
@@ -168,7 +168,7 @@ def tensor_irreps(symmetry: str) -> tuple[str, np.ndarray]:
     Args:
         symmetry: ``none``, ``symmetric`` or ``antisymmetric``.
     """
-    from e3nn.o3 import ReducedTensorProducts
+    from flowsr.group.o3 import ReducedTensorProducts
 
     indices = {"i": "1o", "j": "1o"} if symmetry == "none" else {"i": "1o"}
     products = ReducedTensorProducts(FORMULAS[symmetry], **indices)

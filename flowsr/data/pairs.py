@@ -508,7 +508,7 @@ def _in_units_of(first: Survey, dataset: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def _check_alike(surveys: list[Survey], variable: str) -> None:
-    from e3nn.o3 import Irreps
+    from flowsr.group.o3 import Irreps
 
     first = surveys[0]
     field_type = first.fine[variable].attrs["irreps"]

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from e3nn.o3 import Irreps
 from torch import Tensor
 
 from flowsr.grid import Grid
+from flowsr.group.o3 import Irreps
 
 #: Cells along the sides of what is read at once on a pass over a field: whole chunks of most stores.
 SIDE = 128

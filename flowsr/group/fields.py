@@ -22,7 +22,7 @@ from flowsr.grid import Grid, triple
 from flowsr.group.octahedral import PointGroup
 
 if TYPE_CHECKING:
-    from e3nn.o3 import Irreps
+    from flowsr.group.o3 import Irreps
 
 #: How the irreps of one vector field, polar or axial, may be written.
 VECTORS = ("1o", "1e", "1x1o", "1x1e")
@@ -62,7 +62,7 @@ def representation(irreps: str, group: PointGroup) -> np.ndarray:
 
 def _parsed(irreps: str) -> Irreps:
     """The string as ``e3nn.o3.Irreps``."""
-    from e3nn.o3 import Irreps  # three seconds to import, and only needed here
+    from flowsr.group.o3 import Irreps  # half a second to import, and only needed here
 
     try:
         parsed = Irreps(irreps)

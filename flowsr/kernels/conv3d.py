@@ -8,7 +8,9 @@ as numbers. What stands in is a sum of two-dimensional convolutions, one for eac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +19,16 @@ from torch import Tensor
 BAD_CUDNN = range(90800, 91500)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-3, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # TF32 counts
 HALVES = (torch.bfloat16, torch.float16)
+Marked = TypeVar("Marked", bound=Callable[..., Any])
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a traced graph takes the answer as it is
+def constant_when_traced(function: Marked) -> Marked:
+    """What ``torch.compiler.assume_constant_result`` does, without importing the compiler: a second or more."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_when_traced  # a traced graph takes the answer as it is
 def conv3d_fault(device: str, dtype: torch.dtype) -> str | None:
     """What is wrong with conv3d on a kind of device in a precision, or None; found out at the first call."""
     if device != "cuda" or not torch.cuda.is_available():

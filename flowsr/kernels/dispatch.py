@@ -21,7 +21,7 @@ from torch import Tensor
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import triple
-from flowsr.kernels.conv3d import conv3d_fault
+from flowsr.kernels.conv3d import constant_when_traced, conv3d_fault
 from flowsr.kernels.dense import FilterCache, convolution_dtype
 from flowsr.kernels.tables import ConvolutionTables
 from flowsr.registry import Registry
@@ -191,12 +191,12 @@ def explain(case: Case, kernel: str | None = None) -> Choice:
     return Choice(best, reason, costs, refusals, fault)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # imports, which a traced graph could not follow
+@constant_when_traced  # imports, which a traced graph could not follow
 def _load_outside_kernels() -> None:
     KERNELS.load()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # nothing that a traced graph could ask for itself
+@constant_when_traced  # nothing that a traced graph could ask for itself
 def _torch_threads() -> int:
     return torch.get_num_threads()
 

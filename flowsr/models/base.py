@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from flowsr.data.scales import FieldScales, normalized, restored, scales_of
 from flowsr.grid import Grid
+from flowsr.group.o3 import Irreps
 from flowsr.kernels.padding import pad, paddings
 from flowsr.nn.upsample import subvoxels_to_space
 from flowsr.registry import Registry

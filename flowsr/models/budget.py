@@ -10,10 +10,10 @@ from itertools import chain
 from operator import attrgetter
 
 import torch
-from e3nn.o3 import Irreps
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowsr.grid import Grid
+from flowsr.group.o3 import Irreps
 from flowsr.kernels import use_kernel
 from flowsr.models.base import Upscaler
 from flowsr.models.build import options_of

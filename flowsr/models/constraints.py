@@ -36,7 +36,6 @@ from flowsr.data.degrade import DEGRADE_OPERATORS, Cells
 from flowsr.data.scales import FieldScales
 from flowsr.grid import Grid
 from flowsr.group.fields import VECTORS
-from flowsr.metrics.derivatives import derivative
 from flowsr.models.base import Upscaler, Wrapper, repeat_cells
 
 #: Operators whose degraded output can be made to equal the input.
@@ -346,6 +345,8 @@ class _Differencing(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _differencing(grid: Grid, axis: int, device: torch.device) -> _Differencing:
+    from flowsr.metrics.derivatives import derivative  # torchmetrics, which no other model needs
+
     cells, boundary = grid.shape[axis], (grid.boundary[axis], "open", "open")
     origin, centers = (grid.origin[axis], 0.0, 0.0), (grid.centers[axis], None, None)
     line = Grid((cells, 1, 1), (grid.spacing[axis], 1.0, 1.0), boundary, origin, centers)

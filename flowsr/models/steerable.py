@@ -20,11 +20,10 @@ from functools import lru_cache
 from itertools import product
 
 import torch
-from e3nn.math import soft_one_hot_linspace
-from e3nn.o3 import Irrep, Irreps, spherical_harmonics, wigner_3j
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
+from flowsr.group.o3 import Irrep, Irreps, soft_one_hot_linspace, spherical_harmonics, wigner_3j
 from flowsr.kernels.conv3d import conv3d
 from flowsr.kernels.padding import Boundary, pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task

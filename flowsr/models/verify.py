@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from e3nn.o3 import Irreps
 from torch import Tensor
 
 from flowsr.data.scales import free_components
 from flowsr.files import file_checksum
 from flowsr.grid import Grid
-from flowsr.metrics.equivariance import equivariance_error
+from flowsr.group.o3 import Irreps
 from flowsr.models.base import Upscaler
 from flowsr.models.checkpoint import WEIGHTS, load_model, model_folder, read_card
 
@@ -68,6 +67,8 @@ def verify_model(folder: Path) -> Iterator[Check]:
     Raises:
         FlowsrError: a folder that is no model.
     """
+    from flowsr.metrics.equivariance import equivariance_error  # torchmetrics, which no other use of a model needs
+
     card, model = read_card(folder), load_model(folder).double()
     found, expected = file_checksum(model_folder(folder) / WEIGHTS), card.training.get("weights_sha256")
     yield Check("weights", f"sha256 {found}", None if expected is None else found == expected)

@@ -23,7 +23,7 @@ from flowsr.models.budget import multiply_adds
 from flowsr.progress import Progress
 from flowsr.simulate import Simulation
 from flowsr.symmetry.discover import Discovering, discover_in_pairs
-from flowsr.train import HISTORY, Training, read_history, train_model
+from flowsr.train import Training
 from flowsr.windows import Window
 
 #: What a discovery leaves.
@@ -65,6 +65,8 @@ def train(
     progress: Progress,
 ) -> None:
     """One network."""
+    from flowsr.train import train_model  # Lightning, a second that upscaling does without
+
     card, how = ModelCard.from_dict({**card, "training": {}}), {"augment": augment, "device": device, "notes": notes}
     train_model(card, pairs, folder, training, seed=seed, **how, progress=progress)
 
@@ -193,6 +195,8 @@ def read_row(file: Path) -> MeasuredRow:
 
 def fit_of(folder: Path, row: Row) -> Fit:
     """The training of a row, from its folder's history."""
+    from flowsr.train import HISTORY, read_history
+
     history = read_history(folder / HISTORY)
     finite = [line for line in history if line["validation_loss"] is not None]
     best = min(finite, key=lambda line: line["validation_loss"])

@@ -59,7 +59,7 @@ class PointNetwork(nn.Module):
 
     def __init__(self, reach: float, *, copies: int = 2, radial: int = 4, seed: int = 0):
         super().__init__()
-        from e3nn.o3 import FullyConnectedTensorProduct, Irreps
+        from flowsr.group.o3 import FullyConnectedTensorProduct, Irreps
 
         self.reach, self.radial = float(reach), radial
         hidden = _features(copies)
@@ -73,7 +73,7 @@ class PointNetwork(nn.Module):
 
     def forward(self, points: Tensor, parameter: Tensor) -> Tensor:
         """The moved points, (batch, n, 3), of points like them, float64, and a parameter (batch, 18) for each set."""
-        from e3nn.o3 import spherical_harmonics
+        from flowsr.group.o3 import spherical_harmonics
 
         batch, n, _ = points.shape
         towards = points[:, None, :, :] - points[:, :, None, :]  # [b, i, j] from i to j
@@ -118,7 +118,8 @@ class FieldNetwork(nn.Module):
     ):
         super().__init__()
         from e3nn.nn.models.v2104.voxel_convolution import Convolution
-        from e3nn.o3 import FullyConnectedTensorProduct, Irreps, Linear
+
+        from flowsr.group.o3 import FullyConnectedTensorProduct, Irreps, Linear
 
         hidden = _features(copies)
         self.predicts_change = Irreps(irreps_in) == Irreps(irreps_out)

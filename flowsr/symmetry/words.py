@@ -275,7 +275,7 @@ def tensor_of(vector: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _harmonic_tensors() -> np.ndarray:
     """(5, 3, 3): the quadratic forms of e3nn's five harmonics, by polarization."""
-    from e3nn.o3 import spherical_harmonics
+    from flowsr.group.o3 import spherical_harmonics
 
     def values(points: np.ndarray) -> np.ndarray:
         given = torch.from_numpy(points.reshape(-1, 3))

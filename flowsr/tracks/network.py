@@ -20,11 +20,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from e3nn.o3 import Irrep, Irreps, Linear, TensorProduct, spherical_harmonics, wigner_3j
 from torch import Tensor, nn
 
 from flowsr.data.field import tensor_irreps
 from flowsr.errors import FlowsrError
+from flowsr.group.o3 import Irrep, Irreps, Linear, TensorProduct, spherical_harmonics, wigner_3j
 from flowsr.models.steerable import InvariantGate, hidden_types
 from flowsr.tracks.classical import left_out, vorticity
 from flowsr.tracks.cloud import Cloud

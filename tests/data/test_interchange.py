@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from flowsr.data import convert, open_field, write_hdf5
 
 FORMATS = ("netcdf4", "netcdf3", "zarr2", "zarr3")
-QUICK, ALL = 25, 500
+QUICK, ALL = 16, 500
 DIMS = ("time", "component", "x", "y", "z")
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)

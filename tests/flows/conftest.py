@@ -62,7 +62,7 @@ class Background:
     def __exit__(self, *_):
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
+            self.process.wait(30)  # a command that ends others waits for them
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from flowsr.flows.child import run_module
 from flowsr.flows.experiment import TASKS, ingest, pipeline, train
+from flowsr.flows.launch import launch
 from flowsr.flows.runtime import in_order
 from flowsr.flows.upscale_inbox import upscale_new_files
 from prefect import flow
@@ -20,7 +21,7 @@ from prefect.logging.handlers import APILogHandler
 from flowsr.data import open_field, write_hdf5
 from flowsr.errors import FlowsrError
 from flowsr.pipeline import stages
-from tests.flows.conftest import HOME, REPOSITORY, environment
+from tests.flows.conftest import HOME, environment
 from tests.flows.fields import coarse_field, save_small_model
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("prefect")]
@@ -186,7 +187,7 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
         os.kill(int(pids[0]), 0)
 
 
-def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny):
+def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny.model_dump(mode="json")))
     command = [sys.executable, "-m", "flowsr.flows.experiment", "simulate", str(config), "--set", "simulate.duration=4"]
@@ -203,7 +204,7 @@ def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny):
     assert done.stdout.strip() == f"results in {tiny.output}"
     assert "Starting temporary server on http://127.0.0.1" in done.stderr and "telemetry" not in done.stderr
     assert (tiny.output / "simulate" / "seed_000.zarr").exists()
-    command += ["--set", "sed=1"]
-    bad = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=60)
-    assert bad.returncode == 2
-    assert bad.stderr.strip() == f"error: {config}: unknown key 'sed'; did you mean 'seed'?"
+    with pytest.raises(SystemExit) as ending:
+        launch(pipeline, ingest, arguments=["ingest", str(config), "--set", "sed=1"])
+    assert ending.value.code == 2
+    assert capsys.readouterr().err.strip() == f"error: {config}: unknown key 'sed'; did you mean 'seed'?"

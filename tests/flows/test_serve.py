@@ -1,10 +1,13 @@
 """Schedules without the clone: a folder to begin with, one command that serves it, and failures that are told."""
 
 import json
+import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
@@ -34,6 +37,14 @@ def test_a_folder_without_deployments_is_told(tmp_path):
         serve(tmp_path)
 
 
+def living_in(folder):
+    """Processes whose working directory is a folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(process / "cwd") == str(folder):
+                yield (process / "cmdline").read_bytes().replace(b"\0", b" ")
+
+
 @pytest.mark.server
 @pytest.mark.xdist_group("prefect")
 def test_one_command_deploys_and_works(server, tmp_path):
@@ -46,6 +57,10 @@ def test_one_command_deploys_and_works(server, tmp_path):
             return [worker for worker in workers if worker["status"] == "ONLINE"]
 
         started.wait_for(working, 150, "a worker is there")
+    deadline = time.monotonic() + 30
+    while (left := list(living_in(tmp_path))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left, "what it started ends with it"
     deployments = {one["name"]: one for one in ask(server, "/deployments/filter")}
     watched = deployments["watched-folder"]
     told = yaml.safe_load((tmp_path / "prefect.yaml").read_text())["deployments"][1]

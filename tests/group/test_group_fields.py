@@ -336,3 +336,29 @@ def test_import_is_light():
     code = f"import flowsr.group, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_torch_s_decorators_say_is_said_without_its_compiler():
+    from flowsr.group.o3 import _skipped_when_traced
+    from flowsr.kernels.conv3d import constant_when_traced
+
+    def one(x):
+        return x + 1
+
+    def other(x):
+        return x + 1
+
+    assert constant_when_traced(one).__dict__ == torch.compiler.assume_constant_result(other).__dict__ != {}
+    skipped, seen = _skipped_when_traced(other), []
+
+    def backend(graph, _):
+        seen.extend(node.target.__name__ for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    def between(x):
+        y = skipped(2 * x)
+        return y * 3
+
+    torch._dynamo.reset()
+    assert torch.compile(between, backend=backend)(torch.ones(1)).item() == 9
+    assert "mul" in seen and "add" not in seen

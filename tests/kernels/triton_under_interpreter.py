@@ -80,9 +80,9 @@ class TestForward:
     @pytest.mark.parametrize(
         "name, banks, k, cells, padding",
         [
-            ("O", 2, 3, (2, 3, 4), PERIODIC),
+            pytest.param("O", 2, 3, (2, 3, 4), PERIODIC, marks=pytest.mark.slow),
             ("Oh", 1, 3, (2, 3, 4), WALLS),
-            ("O", 1, 3, (3, 2, 1), ("reflect", "periodic", "replicate")),
+            ("O", 2, 3, (3, 2, 1), ("reflect", "periodic", "replicate")),
             ("O", 1, 1, (2, 1, 1), WALLS),
             ("Oh", 2, 1, (1, 2, 3), PERIODIC),
             ("O", 1, 3, (1, 1, 1), ("periodic", "zero", "replicate")),
@@ -112,12 +112,12 @@ class TestForward:
             assert torch.equal(convolve([other, *others], tables, WALLS, "triton"), expected)
 
     def test_many_small_boxes_give_what_one_gives(self, monkeypatch):
-        values, tables = operands("O", cells=(3, 2, 1), batch=2)
+        values, tables = operands("O", cells=(2, 1, 1), batch=2)
         whole = convolve(values, tables, ("periodic", "replicate", "zero"), "triton")
         taken = small_boxes(monkeypatch, lines=16)
         found = convolve(values, tables, ("periodic", "replicate", "zero"), "triton")
         assert float((found - whole).norm() / whole.norm()) < 1e-6
-        assert [len(boxes) for boxes in taken] == [4]
+        assert [len(boxes) for boxes in taken] == [2]
 
     def test_an_impossible_padding_is_refused(self):
         values, tables = operands("O", cells=(1, 2, 2))
@@ -136,7 +136,7 @@ class TestGradients:
     @pytest.mark.parametrize(
         "name, banks, k, cells, padding, activation",
         [
-            ("O", 1, 3, (2, 2, 1), PERIODIC, None),
+            pytest.param("O", 1, 3, (2, 2, 1), PERIODIC, None, marks=pytest.mark.slow),
             ("O", 2, 1, (2, 1, 3), WALLS, "gelu"),
             ("Oh", 1, 1, (1, 2, 1), PERIODIC, "silu"),
             ("O", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu"),
@@ -171,7 +171,7 @@ class TestGradients:
     def test_columns_in_two_parts(self):
         """36 columns are worked on as 32 and 16."""
         assert launch.Blocks.of(torch.float32, torch.device("cpu")).parts(36) == (32, 16)
-        values, tables = operands("O", channels=(6, 6), cells=(2, 1, 1), k=1)
+        values, tables = operands("C3 [111]", channels=(12, 12), cells=(2, 1, 1), k=1)
         assert max(errors(values, tables, PERIODIC, "relu")) < 3e-6
 
     def test_relaxed_weights_too_small_to_divide_by(self):
@@ -210,7 +210,14 @@ class TestGradients:
 
 
 class TestPrecisions:
-    @pytest.mark.parametrize("k, dtype, tolerance", [(3, torch.bfloat16, 1e-2), (1, torch.float16, 2e-3)])
+    @pytest.mark.parametrize(
+        "k, dtype, tolerance",
+        [
+            pytest.param(3, torch.bfloat16, 1e-2, marks=pytest.mark.slow),
+            (1, torch.bfloat16, 1e-2),
+            (1, torch.float16, 2e-3),
+        ],
+    )
     def test_sixteen_bit_features(self, k, dtype, tolerance):
         values, tables = operands("O", channels=(2, 1), cells=(2, 2, 2), k=k)
         values[0] = values[0].to(dtype)

@@ -202,15 +202,18 @@ def test_hostile_names_are_shown_and_not_obeyed():
     assert HOSTILE in " ".join(Page(text).words)
 
 
+def without_curves(compared):
+    """A comparison of which there is little to draw."""
+    return replace(compared, curves=compared.curves[:0], curve_kinds={})
+
+
 def test_a_bare_comparison_makes_a_page():
-    compared = synthetic.comparison()
+    compared = without_curves(synthetic.comparison())
     bare = [name for name, model in compared.models.items() if not model.trained]
     compared = replace(
         compared,
         models={name: compared.models[name] for name in bare},
         values=compared.values[compared.values.model.isin(bare)],
-        curves=compared.curves[:0],
-        curve_kinds={},
         data={"flow": replace(compared.data["flow"], flow={}, cutoff_wavenumber=None, runs=())},
     )
     text = render_report(compared, [], {}, [], HowMade())
@@ -223,7 +226,7 @@ def test_a_bare_comparison_makes_a_page():
 
 @pytest.mark.parametrize(("resolution", "said"), [(0.83, True), (1.4, False)])
 def test_a_flow_whose_smallest_scales_are_not_resolved_is_shown_as_one(resolution, said):
-    compared = synthetic.comparison()
+    compared = without_curves(synthetic.comparison())
     flow = {**compared.data["flow"].flow, "kmax_eta": resolution}
     compared = replace(compared, data={"flow": replace(compared.data["flow"], flow=flow)})
     text = Page(render_report(compared, [], {}, [], HowMade())).text
@@ -232,7 +235,8 @@ def test_a_flow_whose_smallest_scales_are_not_resolved_is_shown_as_one(resolutio
 
 def test_empty_histories_and_weights_are_left_out():
     histories = {"relaxed": [], "unknown": synthetic.histories()["cnn"]}
-    text = render_report(synthetic.comparison(), [], histories, [RelaxedWeights("relaxed", "O", {})], HowMade())
+    compared = without_curves(synthetic.comparison())
+    text = render_report(compared, [], histories, [RelaxedWeights("relaxed", "O", {})], HowMade())
     page = Page(text)
     assert "Learning curves" not in text and "Relaxed octahedral has no relaxed weights." in page.text
 

@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from flowsr.kernels.conv3d import constant_when_traced
 from flowsr.kernels.dispatch import KERNELS, Case, Kernel
 from flowsr.kernels.triton_kernel.launch import interpreted
 from flowsr.kernels.triton_kernel.operator import triton_convolution
@@ -64,7 +65,7 @@ def _products(case: Case) -> float:
     return steps * (CLOCKS_PER_STEP + CLOCKS_PER_COLUMN * columns_out / blocks) / CLOCK_RATE
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # nothing that a traced graph could ask for itself
+@constant_when_traced  # nothing that a traced graph could ask for itself
 def _tf32() -> bool:
     return torch.get_float32_matmul_precision() != "highest"
 

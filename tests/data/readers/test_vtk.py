@@ -303,7 +303,8 @@ def test_files_that_are_no_field(tmp_path, change, line):
 
 
 @pytest.mark.parametrize("depth", [99_999, pytest.param(2_000_000, marks=pytest.mark.slow)])
-def test_elements_deep_in_one_another_end_no_more_than_a_process_of_their_own(tmp_path, depth):
+def test_elements_deep_in_one_another_end_no_more_than_a_process_of_their_own(tmp_path, depth, monkeypatch):
+    monkeypatch.setattr("flowsr.quarantine.PATIENCE", 1)
     path = changed(xml(tmp_path / "a.vti"), b"<CellData>", b"<A>" * depth + b"</A>" * depth + b"<CellData>")
     try:
         assert_same(open_field(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -45,6 +46,8 @@ SideBySide = Annotated[
 ]
 Scheduler = Annotated[str | None, Parameter(help="Address, or scheduler file, of a Dask cluster that shares the work.")]
 Named = list[str] | None
+#: From so many particles and cells on another process is worth the seconds that it takes to start.
+MANY_PARTICLES = 50_000
 
 
 @Parameter(name="*", group="How the file is read, where it does not say it itself")
@@ -661,7 +664,10 @@ def tracks(
         Path,
         Parameter(help="Particles with velocities: columns of text, CSV, Parquet, flowtracks, ptv_is, a manifest."),
     ],
-    output: Annotated[Path, Parameter(help="Zarr store to write.")],
+    output: Annotated[
+        Path,
+        Parameter(help="Zarr store to write; .dat, .txt or .csv: columns, with the store of that name beside them."),
+    ],
     *,
     method: Annotated[
         str | None,
@@ -673,7 +679,10 @@ def tracks(
         Path | None, Parameter(help="Folder of a network trained on particles, which corrects solenoidal.")
     ] = None,
     noise: Annotated[
-        float | None, Parameter(help="Standard deviation of a measured velocity, in its unit; of solenoidal.")
+        float | None,
+        Parameter(
+            help="Standard deviation of a measured velocity, in its unit; of solenoidal; default: the file's, or 0."
+        ),
     ] = None,
     cells: Annotated[
         tuple[int, int, int] | None, Parameter(help="Cells along x, y, z; default: cubes, eight a particle.")
@@ -688,27 +697,42 @@ def tracks(
         tuple[str, str, str] | None, Parameter(help="periodic, wall or open along x, y, z; default: open.")
     ] = None,
     pressure: Annotated[bool, Parameter(negative=(), help="Pressure over density as well; in periodic boxes.")] = False,
+    uncertainty: Annotated[
+        bool, Parameter(negative=(), help="The velocity's standard deviation as well; of solenoidal.")
+    ] = False,
+    interval: Annotated[float, Parameter(help="Time between two frames, where a folder numbers them.")] = 1.0,
+    workers: Annotated[
+        int | None, Parameter(help="Processes that share the points; default: one per core where there are many.")
+    ] = None,
     fresh: Fresh = False,
     verify: Verify = False,
 ):
     """From particle tracks to a field: velocity, its gradient and vorticity on a grid, one snapshot per instant.
 
     flowsr tracks tracks.dat field.zarr
+    flowsr tracks frames/snapshot_0025.dat field.dat --interval 0.001
     flowsr tracks tracks.csv field.zarr --cells 64 64 64 --lower 0 0 0 --upper 1 1 1 --method bspline
     flowsr tracks tracks.dat field.zarr --model runs/tracks_demo/train/l_max_1
     """
-    from flowsr.tracks import open_tracks, tracks_to_field
+    from flowsr.tracks import open_tracks, tracks_to_field, write_columns
 
     _logs()
-    _verify_store(output, verify and not fresh)
+    store = output.with_suffix(".zarr") if output.suffix in (".dat", ".txt", ".csv") else output
+    _verify_store(store, verify and not fresh)
     named = [name for each in columns or () for name in each.split(",")]
-    points = open_tracks(file, columns=named or None, lower=lower, upper=upper, boundary=boundary)
+    box = {"lower": lower, "upper": upper, "boundary": boundary}
+    points = open_tracks(file, columns=named or None, interval=interval, **box)
     options = {name: value for name, value in (("noise", noise), ("model", model)) if value is not None}
     method = method or ("solenoidal" if model is None else "network")
+    if workers is None:
+        asked = points.sizes["point"] + math.prod(cells or (0,))
+        workers = len(os.sched_getaffinity(0)) if asked > MANY_PARTICLES else 1
     with shown() as progress:
         part = progress.part(f"tracks {file.name}")
-        how = {"method": method, "options": options, "cells": cells, "pressure": pressure, "fresh": fresh}
-        tracks_to_field(points, output, **how, progress=part)
+        how = {"cells": cells, "pressure": pressure, "uncertainty": uncertainty, "workers": workers, "fresh": fresh}
+        tracks_to_field(points, store, method=method, options=options, **how, progress=part)
+    if store != output:
+        write_columns(store, output)
     _say(f"field of {points.sizes['point']} particles: {output}")
 
 

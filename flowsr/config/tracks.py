@@ -57,9 +57,7 @@ class TracksStudy(Settings):
                 raise ValueError(f"methods names '{name}', which is none of {', '.join(METHODS)} without training")
         if shared := set(self.methods) & set(self.networks):
             raise ValueError(f"networks and methods share the name {', '.join(sorted(shared))}")
-        if self.simulate.channel is not None:
-            raise ValueError("simulate.channel: the truth between cells is known in periodic boxes only")
-        if len(self.simulate.seeds) < 2:
+        if self.networks and len(self.simulate.seeds) < 2:
             raise ValueError("simulate.seeds names 2 runs or more: the last is for the test")
         if any(network.accelerations for network in self.networks.values()) and not self.particles.accelerations:
             raise ValueError("a network takes accelerations: particles.accelerations must be true")

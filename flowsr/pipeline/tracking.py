@@ -27,6 +27,8 @@ from flowsr.data import grid_of, open_field
 from flowsr.data.independence import turnover_time
 from flowsr.devices import resolve_device
 from flowsr.files import plain, write_bytes_atomic, write_json_atomic, write_text_atomic
+from flowsr.grid import Grid
+from flowsr.metrics.coherence import LEAST_COHERENCE, Coherence
 from flowsr.metrics.scales import flow_statistics
 from flowsr.pipeline import work
 from flowsr.pipeline.stages import Outcome
@@ -39,11 +41,11 @@ from flowsr.report.figures.particles import ParticlePlane, particles_picture
 from flowsr.report.html import Picture
 from flowsr.simulate.settings import Simulation
 from flowsr.simulate.tracers import acceleration_of
-from flowsr.tracks import METHODS, Truth, open_tracks, tracks_to_field, vorticity
+from flowsr.tracks import METHODS, Truth, grid_points, open_tracks, tracks_to_field, vorticity
 from flowsr.tracks.classical import Estimate
-from flowsr.tracks.learned import CARD, WEIGHTS, correct, load_network
-from flowsr.tracks.network import NetworkOptions, nodes_of
-from flowsr.tracks.particles import Condition, Seeding
+from flowsr.tracks.learned import CARD, WEIGHTS, correct, hear, load_network
+from flowsr.tracks.network import NetworkOptions
+from flowsr.tracks.particles import Condition, Seeding, known_everywhere, lattice_of, pressure_of
 from flowsr.tracks.training import Example, example_of, load_examples, save_examples, train_network
 from flowsr.train.settings import Schedule
 from flowsr.workers import Job, worker_pool
@@ -51,8 +53,19 @@ from flowsr.workers import Job, worker_pool
 METRICS = {
     "velocity_error": Metric("Velocity error", better="lower", source="RMS of the error over the RMS of the flow"),
     "vorticity_error": Metric("Vorticity error", better="lower", source="RMS of the error over the RMS of the flow"),
+    "pressure_correlation": Metric(
+        "Pressure correlation", better="higher", source="with the true one, of Poisson's equation on the test's lattice"
+    ),
+    "resolved_wavenumber": Metric(
+        "Coherent up to k", better="higher", source=f"coherence with the truth >= {LEAST_COHERENCE} up to there"
+    ),
     "divergence": Metric("Divergence", better="lower", source="RMS of the divergence over that of the true gradient"),
 }
+OF_TRUTH = {"velocity_error": 0.0, "vorticity_error": 0.0, "divergence": 0.0}
+#: The order decides the draws of a cloud.
+SPLITS = ("train", "validation", "test")
+#: Of a channel's eddies, in half heights over friction velocity; as the study between walls has it.
+WALL_TURNOVER = 0.5
 NO_CURVES = {"curve": [], "x": [], "y": []}
 #: Points along a side of the plane that is drawn.
 PLANE = 48
@@ -120,15 +133,18 @@ class Tracking:
         study, found = self.study, []
         snapshots = len(study.simulate.snapshot_times)
         *trained, tested = map(self.store, study.simulate.seeds)
-        splits = {
-            "train": _spread([(run, at) for run in trained for at in range(snapshots - 1)], study.particles.clouds),
-            "validation": [(trained[-1], snapshots - 1)],
-            "test": [(tested, at) for at in _evenly(snapshots, study.particles.tested)],
-        }
+        splits = {"test": [(tested, at) for at in _evenly(snapshots, study.particles.tested)]}
+        if study.networks:
+            every = [(run, at) for run in trained for at in range(snapshots - 1)]
+            splits = {
+                "train": _spread(every, study.particles.clouds),
+                "validation": [(trained[-1], snapshots - 1)],
+            } | splits
         for name, condition in self.conditions.items():
             for split, wanted in splits.items():
-                file, seed = self.examples(name, split), (crc32(name.encode()), list(splits).index(split))
-                settings = {"condition": asdict(condition), "particles": _drawn(study.particles), "seed": seed}
+                file, seed = self.examples(name, split), (crc32(name.encode()), SPLITS.index(split))
+                drawn = _drawn(study.particles, test=split == "test")
+                settings = {"condition": asdict(condition), "particles": drawn, "seed": seed}
                 settings["snapshots"] = [(run.name, at) for run, at in wanted]
                 found.append(
                     Step(
@@ -170,6 +186,9 @@ class Tracking:
         rows = {Row(name): None for name in self.study.methods}
         rows |= {Row(name, home, size, seed): self.folder(name, size, seed) for name, size, seed in self.trainings}
         found, tests = [], {name: self.examples(name, "test") for name in self.conditions}
+        lattice = lattice_of(
+            grid_of(open_field(self.store(self.study.simulate.seeds[-1]))), self.study.particles.lattice
+        )
         for row, folder in rows.items():
             name = "_".join(str(part) for part in (row.model, row.size, row.seed) if part is not None)
             file = self.study.output / "compare" / "rows" / f"{name}.json"
@@ -177,7 +196,7 @@ class Tracking:
             if folder is not None:
                 inputs["network"] = networks[str(folder)]
             title = f"measure {name}"
-            arguments = (file, row, folder, tests)
+            arguments = (file, row, folder, tests, lattice)
             settings = {"row": asdict(row)}
             record = file.with_suffix(".run.json")
             found.append((row, Step(title, record, (file,), settings, inputs, self.about, (), measure, arguments)))
@@ -237,11 +256,16 @@ def see(
         truth, acceleration = truth_of(store, at, settings if seeding.accelerations else None)
         rng = np.random.default_rng((*seed, number))
         cloud = condition.cloud(truth, seeding, rng, acceleration)
-        # to train on: close to one another where there are many particles, so that few others need to be known
-        share = 1.0 if file.stem == "test" else min(1.0, seeding.points / len(cloud)) ** (1 / 3)
-        corner = rng.uniform(cloud.lower, cloud.upper)
-        points = cloud.wrapped(corner + share * cloud.lengths * rng.uniform(size=(seeding.points, 3)))
-        found.append(example_of(truth, cloud, points))
+        if test := file.stem == "test":  # a lattice, moved along periodic sides
+            points = grid_points(lattice_of(truth.grid, seeding.lattice))
+            points = cloud.wrapped(points + np.where(cloud.periodic, cloud.lengths * rng.uniform(size=3), 0.0))
+        else:  # close to one another where there are many particles, so that few others need to be known
+            share = min(1.0, seeding.points / len(cloud)) ** (1 / 3)
+            corner = rng.uniform(
+                cloud.lower, np.where(cloud.periodic, cloud.upper, cloud.upper - share * cloud.lengths)
+            )
+            points = cloud.wrapped(corner + share * cloud.lengths * rng.uniform(size=(seeding.points, 3)))
+        found.append(example_of(truth, cloud, points, pressure=test))
         progress((number + 1) / len(wanted), f"{len(cloud)} particles")
     save_examples(file, found)
 
@@ -250,7 +274,8 @@ def truth_of(store: Path, at: int, settings: Simulation | None = None) -> tuple[
     """A snapshot known everywhere and, where a run's settings are given, its particles' accelerations."""
     dataset = open_field(store)
     velocity, grid = dataset["velocity"].isel(time=at).values, grid_of(dataset)
-    return Truth(velocity, grid), None if settings is None else Truth(acceleration_of(settings, velocity), grid)
+    felt = None if settings is None else known_everywhere(acceleration_of(settings, velocity), grid)
+    return known_everywhere(velocity, grid), felt
 
 
 def train(
@@ -273,14 +298,19 @@ def train(
     train_network(options, examples, fixed, folder, schedule, seed=seed, device=device, notes=notes, progress=progress)
 
 
-def measure(file: Path, row: Row, folder: Path | None, tests: dict[str, Path], *, progress: Progress) -> None:
-    """A method, or a network, on the test clouds of all conditions."""
+def measure(
+    file: Path, row: Row, folder: Path | None, tests: dict[str, Path], lattice: Grid, *, progress: Progress
+) -> None:
+    """A method, or a network, on the test clouds of all conditions, whose points are a lattice."""
     network = None if folder is None else load_network(folder)
     found = {}
     for number, (condition, path) in enumerate(tests.items()):
         lines, examples = [], load_examples(path)
         for place, example in enumerate(examples):
-            for metric, value in errors_of(estimate_of(row.model, example, network), example.truth).items():
+            estimate = estimate_of(row.model, example, network)
+            values = errors_of(estimate, example.truth)
+            values |= on_the_lattice(estimate, example, lattice)
+            for metric, value in values.items():
                 lines.append({"snapshot": place, "metric": metric, "value": value})
         places = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["settings"]["snapshots"]
         seconds = None if number else _seconds(row.model, examples[0], network)
@@ -297,8 +327,8 @@ def measure(file: Path, row: Row, folder: Path | None, tests: dict[str, Path], *
 def estimate_of(name: str, example: Example, network: Any = None) -> Estimate:
     """What a method, or a network, makes of an example's cloud at its points."""
     if network is not None:
-        nodes = nodes_of(example.cloud, network.options, left=example.left)
-        return correct(example.cloud, example.points, example.classical, network, nodes)
+        heard = hear(example.cloud, network, example.left)
+        return correct(example.cloud, example.points, example.classical, network, heard)
     return example.classical if name == "solenoidal" else METHODS[name](example.cloud, example.points)
 
 
@@ -309,6 +339,18 @@ def errors_of(found: Estimate, truth: Estimate) -> dict[str, float]:
         values["vorticity_error"] = _rms(found.vorticity - truth.vorticity) / _rms(truth.vorticity)
         divergence = np.trace(found.gradient, axis1=1, axis2=2)
         values["divergence"] = _rms(divergence) / (3 * _rms(truth.gradient))
+    return values
+
+
+def on_the_lattice(found: Estimate, example: Example, lattice: Grid) -> dict[str, float]:
+    """What asks for a whole field, where the box is periodic and the method has it."""
+    if not lattice.periodic:
+        return {}
+    fields = (torch.from_numpy(of.velocity.T.reshape(1, 3, *lattice.shape)) for of in (found, example.truth))
+    values = {"resolved_wavenumber": float(Coherence().each(*fields, lattice)["good_up_to_coherence"][0])}
+    if found.gradient is not None and example.pressure is not None:
+        pressure = pressure_of(found.gradient, lattice).ravel()
+        values["pressure_correlation"] = float(np.corrcoef(pressure, example.pressure)[0, 1])
     return values
 
 
@@ -334,9 +376,11 @@ def _spread(every: Sequence[Any], wanted: int) -> list[Any]:
     return [chosen[i] for i in np.random.default_rng(0).permutation(wanted)]
 
 
-def _drawn(seeding: Seeding) -> dict[str, Any]:
+def _drawn(seeding: Seeding, test: bool) -> dict[str, Any]:
     """What of the seeding decides a cloud, not how many conditions and clouds there are."""
-    return {name: getattr(seeding, name) for name in ("cells", "dropped", "accelerations", "points")}
+    return {
+        name: getattr(seeding, name) for name in ("cells", "dropped", "accelerations", "lattice" if test else "points")
+    }
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
@@ -348,19 +392,21 @@ def _finish(plan: Tracking, measured: Sequence[MeasuredRow], done: list[Done], p
     dataset = open_field(tested)
     grid, snapshots = grid_of(dataset), _evenly(dataset.sizes["time"], study.particles.tested)
     interval = float(np.diff(dataset.time.values).mean()) if dataset.sizes["time"] > 1 else 1.0
-    turnover = turnover_time(dataset["velocity"], grid)
+    channel = study.simulate.channel
+    turnover = turnover_time(dataset["velocity"], grid) if channel is None else WALL_TURNOVER
+    viscosity = study.simulate.viscosity if channel is None else channel.viscosity
     velocity = torch.from_numpy(dataset["velocity"].isel(time=snapshots).values)
-    flow = {
-        key: rounded(float(of.mean())) for key, of in flow_statistics(velocity, grid, study.simulate.viscosity).items()
-    }
+    flow = {key: rounded(float(of.mean())) for key, of in flow_statistics(velocity, grid, viscosity).items()}
     truths, data = {}, {}
     for name, condition in plan.conditions.items():
-        zeros = [{"snapshot": i, "metric": key, "value": 0.0} for i in range(len(snapshots)) for key in METRICS]
+        zeros = [
+            {"snapshot": i, "metric": key, "value": aim} for i in range(len(snapshots)) for key, aim in OF_TRUTH.items()
+        ]
         apart = (min(grid.lengths) / study.particles.cells) / condition.per_cell ** (1 / 3) / flow["kolmogorov_length"]
         seen = {**flow, "particle_spacing_over_eta": rounded(apart)}
         truths[name] = Measured([(tested.name, float(at)) for at in snapshots], zeros, NO_CURVES, flow=seen)
         role = "train_and_test" if name == home else "test_only"
-        shape = tuple(round(n * study.particles.cells / min(grid.shape)) for n in grid.shape)
+        shape = tuple(round(length * study.particles.cells / min(grid.lengths)) for length in grid.lengths)
         clouds = study.particles.clouds if study.networks else 0
         more = {"training_snapshots": clouds, "turnover_time": rounded(turnover)}
         data[name] = DataSet(

@@ -20,7 +20,7 @@ axes or another order of the particles change nothing but themselves (``bspline`
 from flowsr.tracks.classical import METHODS, Estimate, vorticity
 from flowsr.tracks.cloud import Cloud
 from flowsr.tracks.files import TracksManifest, clouds, open_tracks
-from flowsr.tracks.job import tracks_to_field
+from flowsr.tracks.job import tracks_to_field, write_columns
 from flowsr.tracks.learned import load_network, network
 from flowsr.tracks.particles import Truth, grid_points, seed_particles
 
@@ -38,4 +38,5 @@ __all__ = [
     "seed_particles",
     "tracks_to_field",
     "vorticity",
+    "write_columns",
 ]

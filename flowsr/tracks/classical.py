@@ -16,8 +16,8 @@ of the cloud, so that a uniform wind changes nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -42,10 +42,12 @@ class Estimate:
     Args:
         velocity: (points, 3).
         gradient: (points, 3, 3), derivative of component i along axis j at [i, j]; None where a method has none.
+        uncertainty: (points,) standard deviation of a velocity's component, in the mean of the three; None: not known.
     """
 
     velocity: np.ndarray
     gradient: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
 
     @property
     def vorticity(self) -> np.ndarray | None:
@@ -65,9 +67,17 @@ METHODS: Registry[Method] = Registry("method for particles")
 
 def _in_batches(evaluate: Callable[[np.ndarray], Estimate], points: np.ndarray, size: int = BATCH) -> Estimate:
     parts = [evaluate(points[start : start + size]) for start in range(0, len(points), size)]
-    gradients = [part.gradient for part in parts]
-    joined = None if gradients[0] is None else np.concatenate(gradients)
-    return Estimate(np.concatenate([part.velocity for part in parts]), joined)
+    return joined(parts)
+
+
+def joined(parts: Sequence[Estimate]) -> Estimate:
+    """Estimates of several batches of points as one."""
+
+    def of(name: str) -> np.ndarray | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    return Estimate(of("velocity"), of("gradient"), of("uncertainty"))
 
 
 @METHODS.register("nearest")
@@ -185,7 +195,12 @@ _TRACELESS = _traceless()
 
 @METHODS.register("solenoidal")
 def solenoidal(
-    cloud: Cloud, points: np.ndarray, neighbours: int = NEIGHBOURS, exponent: float = EXPONENT, noise: float = 0.0
+    cloud: Cloud,
+    points: np.ndarray,
+    neighbours: int = NEIGHBOURS,
+    exponent: float = EXPONENT,
+    noise: float | None = None,
+    uncertainty: bool = False,
 ) -> Estimate:
     """Kriging from the nearest particles with the structure function of isotropic turbulence, D_LL = r^p.
 
@@ -196,49 +211,95 @@ def solenoidal(
         cloud, points: particles, and where the field is asked for, (points, 3).
         neighbours: particles that a point sees.
         exponent: p, from 0 to 4 but not 2: 2/3 in the inertial range; where a flow is smooth between particles, higher.
-        noise: standard deviation of a measured velocity about that of the flow, in its unit.
+        noise: standard deviation of a measured velocity about that of the flow, in its unit; default: what is known of
+            each particle, or none.
+        uncertainty: give the estimate's standard deviation too, with the strength of the structure function that the
+            neighbours' velocities have.
 
     Raises:
         ValueError: an exponent outside its range.
     """
     if not 0 < exponent < 4 or exponent == 2:
         raise ValueError(f"the exponent is from 0 to 4 and not 2, got {exponent}")
-    return _in_batches(partial(_kriged, cloud, neighbours=neighbours, p=exponent, noise=noise), points, KRIGED)
+    if noise is not None:
+        cloud = replace(cloud, uncertainty=np.full(len(cloud), float(noise)))
+    options = {"neighbours": neighbours, "p": exponent, "uncertainty": uncertainty}
+    return _in_batches(partial(_kriged, cloud, **options), points, KRIGED)
 
 
-def _kriged(cloud: Cloud, points: np.ndarray, neighbours: int, p: float, noise: float) -> Estimate:
-    reach, offsets, whole, right = _kriging_system(cloud, points, neighbours, p)
-    if noise:
-        values = 3 * offsets.shape[1]
+def _kriged(cloud: Cloud, points: np.ndarray, neighbours: int, p: float, uncertainty: bool) -> Estimate:
+    indices, reach, offsets, whole, right = _kriging_system(cloud, points, neighbours, p)
+    values, sign, strength = 3 * offsets.shape[1], 1 if p < 2 else -1, None
+    if cloud.uncertainty is not None and cloud.uncertainty.any():
+        variance = np.tile(cloud.uncertainty[indices] ** 2, 3)
+        strength = _strength(whole, right, variance, sign)
         diagonal = np.arange(values)
-        whole[:, diagonal, diagonal] += _noise_share(whole, right, values, noise, sign=1 if p < 2 else -1)[:, None]
-    return _kriged_field(offsets, reach, np.linalg.solve(whole, right)[..., 0], p)
+        whole[:, diagonal, diagonal] += sign * variance / strength[:, None]
+    if uncertainty:  # covariances of the particles and the fitted fields with the flow at the point
+        there = np.zeros((len(points), whole.shape[1], 3))
+        there[:, :values] = np.moveaxis(_structure(offsets, p), 1, 2).reshape(len(points), values, 3)
+        there[:, values : values + 3] = np.eye(3)
+        right = np.concatenate([right, there], -1)
+    found = np.linalg.solve(whole, right)
+    estimate = _kriged_field(offsets, reach, found[..., 0], p)
+    if not uncertainty:
+        return estimate
+    if strength is None:
+        strength = sign * (found[:, :, 0] * right[:, :, 0]).sum(1) / (values - (whole.shape[1] - values))
+    known = -sign * np.einsum("pai,pai->p", right[..., 1:], found[..., 1:])  # the field's own covariance is 0 at 0
+    return replace(estimate, uncertainty=np.sqrt(np.maximum(strength * known / 3, 0.0)))
 
 
 def _kriging_system(cloud: Cloud, points: np.ndarray, neighbours: int, p: float) -> tuple[np.ndarray, ...]:
-    """For each point: how far it sees (points, 1, 1), its neighbours' offsets in that, and the equations' two sides."""
+    """For each point: its neighbours, how far it sees (points, 1, 1), their offsets in that, the equations' two sides.
+
+    Values stand by component, and by particle within it.
+    """
     distances, indices = cloud.nearest(points, neighbours)
     reach = distances[:, -1][:, None, None]
-    offsets = cloud.displacement(cloud.wrapped(cloud.positions)[indices] - cloud.wrapped(points)[:, None]) / reach
+    offsets = cloud.displacement(cloud.wrapped(cloud.positions[indices]) - cloud.wrapped(points)[:, None]) / reach
     count, seen = distances.shape
-    between = _structure(offsets[:, :, None] - offsets[:, None, :], p)
-    matrix = np.moveaxis(between, 2, 3).reshape(count, 3 * seen, 3 * seen)
-    velocities = cloud.velocities[indices]
-    fields = _solenoidal_fields(offsets, linear=p > _LINEAR_FROM).reshape(count, 3 * seen, -1)
+    fields = _solenoidal_fields(np.swapaxes(offsets, 0, 1), linear=p > _LINEAR_FROM)  # (particles, points, 3, fields)
+    fields = np.moveaxis(fields, 0, 2).reshape(count, 3 * seen, -1)
     unknowns = 3 * seen + fields.shape[-1]
     whole = np.zeros((count, unknowns, unknowns))
-    whole[:, : 3 * seen, : 3 * seen] = matrix
+    _structure_between(offsets, p, out=whole)
     whole[:, : 3 * seen, 3 * seen :] = fields
     whole[:, 3 * seen :, : 3 * seen] = np.swapaxes(fields, 1, 2)
     right = np.zeros((count, unknowns, 1))
-    right[:, : 3 * seen, 0] = velocities.reshape(count, -1)
-    return reach, offsets, whole, right
+    right[:, : 3 * seen, 0] = np.swapaxes(cloud.velocities[indices], 1, 2).reshape(count, -1)
+    return indices, reach, offsets, whole, right
+
+
+def _structure_between(offsets: np.ndarray, p: float, out: np.ndarray) -> None:
+    """:func:`_structure` of all pairs of offsets (points, particles, 3), by component, into the corner of ``out``.
+
+    Six blocks are different, and each is symmetric: a third of the work of all nine.
+    """
+    seen = offsets.shape[1]
+    along = np.ascontiguousarray(np.moveaxis(offsets, 2, 0))
+    apart = along[..., :, None] - along[..., None, :]
+    squared = (apart**2).sum(0)
+    near = np.sqrt(squared)
+    if p < _LINEAR_FROM:
+        near[:, range(seen), range(seen)] = 1.0  # no particle is away from itself; the rest is 0 there anyway
+    near = p * near ** (p - 2)
+    far = (p + 2) / p * near * squared
+    for i in range(3):
+        row = near * apart[i]
+        for j in range(i + 1):
+            block = row * apart[j]
+            if i == j:
+                block -= far
+            out[:, i * seen : (i + 1) * seen, j * seen : (j + 1) * seen] = block
+            if i != j:
+                out[:, j * seen : (j + 1) * seen, i * seen : (i + 1) * seen] = block
 
 
 def _kriged_field(offsets: np.ndarray, reach: np.ndarray, found: np.ndarray, p: float) -> Estimate:
     """The field at the points, of the solution (points, unknowns)."""
     count, seen = offsets.shape[:2]
-    amplitudes, weights = found[:, : 3 * seen].reshape(count, seen, 3), found[:, 3 * seen :]
+    amplitudes, weights = np.swapaxes(found[:, : 3 * seen].reshape(count, 3, seen), 1, 2), found[:, 3 * seen :]
     velocity = np.einsum("pnij,pnj->pi", _structure(-offsets, p), amplitudes) + weights[:, :3]
     gradient = _structure_slopes(-offsets, amplitudes, p).sum(1)
     if p > _LINEAR_FROM:
@@ -246,41 +307,45 @@ def _kriged_field(offsets: np.ndarray, reach: np.ndarray, found: np.ndarray, p: 
     return Estimate(velocity, gradient / reach)
 
 
-def left_out(cloud: Cloud, neighbours: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
+def left_out(
+    cloud: Cloud, neighbours: int = NEIGHBOURS, particles: slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`solenoidal` misses of each particle that it is not told of, and its gradient where it is.
 
     Both come of one solution: the miss is the particle's amplitude over its block of the inverse (Dubrule,
     Mathematical Geology 15, 687, 1983).
 
     Args:
-        cloud: particles.
+        cloud: particles; what is known of their noise is not used.
         neighbours: that a particle sees, itself among them.
+        particles: of which it is asked.
 
     Returns:
         (particles, 3) measured velocity less the one of the others, and (particles, 3, 3) the gradient.
     """
-    misses, gradients = [], []
-    for start in range(0, len(cloud), KRIGED):
-        points = cloud.positions[start : start + KRIGED]
-        reach, offsets, whole, right = _kriging_system(cloud, points, neighbours, EXPONENT)
-        own = np.zeros((len(points), whole.shape[1], 3))
-        own[:, :3] = np.eye(3)  # the nearest particle of a particle is itself
+    misses, gradients, asked = [], [], cloud.positions[particles]
+    for start in range(0, len(asked), KRIGED):
+        _, reach, offsets, whole, right = _kriging_system(cloud, asked[start : start + KRIGED], neighbours, EXPONENT)
+        own = np.zeros((len(offsets), whole.shape[1], 3))
+        nearest = np.arange(3) * offsets.shape[1]  # of a particle is itself, in each component
+        own[:, nearest] = np.eye(3)
         found = np.linalg.solve(whole, np.concatenate([right, own], -1))
-        misses.append(np.linalg.solve(found[:, :3, 1:], found[:, :3, :1])[..., 0])
+        misses.append(np.linalg.solve(found[:, nearest, 1:], found[:, nearest, :1])[..., 0])
         gradients.append(_kriged_field(offsets, reach, found[..., 0], EXPONENT).gradient)
     return np.concatenate(misses), np.concatenate(gradients)
 
 
-def _noise_share(whole: np.ndarray, right: np.ndarray, values: int, noise: float, sign: int) -> np.ndarray:
-    """Variance of the noise in units of the structure function's strength, which the velocities themselves decide.
+def _strength(whole: np.ndarray, right: np.ndarray, variance: np.ndarray, sign: int) -> np.ndarray:
+    """Of the structure function, (points,), which the velocities themselves decide, less their noise.
 
-    Without fields that are fitted anyway, u^T W u has the expectation strength (values - fields) + noise^2 trace W.
+    Without fields that are fitted anyway, u^T W u has the expectation strength (values - fields) + trace(W noise).
     """
+    values = variance.shape[1]
     inverse = sign * np.linalg.inv(whole)[:, :values, :values]
     scatter = np.einsum("pi,pij,pj->p", right[:, :values, 0], inverse, right[:, :values, 0])
-    due = noise**2 * np.trace(inverse, axis1=1, axis2=2)
+    due = (np.diagonal(inverse, axis1=1, axis2=2) * variance).sum(1)
     strength = np.maximum(scatter - due, 0.02 * scatter) / (values - (whole.shape[1] - values))
-    return sign * noise**2 / np.maximum(strength, np.finfo(float).tiny)
+    return np.maximum(strength, np.finfo(float).tiny)
 
 
 # -- cubic B-splines on a grid -----------------------------------------------------------------------------------------
@@ -371,6 +436,13 @@ def bspline(
     return _in_batches(evaluate, points)
 
 
+def _certainty(uncertainty: np.ndarray) -> np.ndarray:
+    """Weights of particles, one in the mean: inverse variances, none more than a hundred times that of the median."""
+    least = max(0.1 * float(np.median(uncertainty)), np.finfo(float).tiny)
+    weights = 1 / np.maximum(uncertainty / least, 1.0) ** 2
+    return weights / weights.mean()
+
+
 @lru_cache(maxsize=1)
 def _fitted(
     cloud: Cloud, cells_per_particle: float, divergence: float, roughness: float, tolerance: float
@@ -381,6 +453,7 @@ def _fitted(
     grid = SplineGrid(np.array(cloud.lower), cloud.lengths / cells, cells, cloud.periodic)
     mean = cloud.velocities.mean(0)
     data = grid.matrix(cloud.wrapped(cloud.positions))
+    weighted = data.T if cloud.uncertainty is None else data.T.multiply(_certainty(cloud.uncertainty)).tocsr()
     # splines that alternate in sign have no value at centres and no slope at corners: each order where it sees them
     places = ("centres", "centres", "corners")
     h = float(np.prod(grid.spacing) ** (1 / 3))
@@ -398,7 +471,7 @@ def _fitted(
 
     def normal(flat: np.ndarray) -> np.ndarray:
         values = flat.reshape(3, *grid.shape)
-        result = np.stack([(data.T @ (data @ each.ravel())).reshape(grid.shape) for each in values])
+        result = np.stack([(weighted @ (data @ each.ravel())).reshape(grid.shape) for each in values])
         total = sum(derivative(each, tuple(unit)) for each, unit in zip(values, units))
         for component, unit in enumerate(units):
             result[component] += divergence * share * derivative(total, tuple(unit), transposed=True)
@@ -410,6 +483,6 @@ def _fitted(
         return result.ravel()
 
     size = 3 * int(np.prod(grid.shape))
-    right = np.concatenate([data.T @ each for each in (cloud.velocities - mean).T])
+    right = np.concatenate([weighted @ each for each in (cloud.velocities - mean).T])
     found, _ = cg(LinearOperator((size, size), matvec=normal, dtype=np.float64), right, rtol=tolerance, maxiter=400)
     return grid, found.reshape(3, -1), mean

@@ -28,6 +28,7 @@ class Cloud:
         lower, upper: corners of the box, in the unit of the positions.
         boundary: ``periodic``, ``wall`` or ``open`` along x, y, z.
         accelerations: (particles, 3), following the particle; None: not measured.
+        uncertainty: (particles,) standard deviation of a velocity's component; None: not known.
 
     Raises:
         ValueError: shapes that do not go together, a box without volume, particles outside it, or NaN.
@@ -39,6 +40,7 @@ class Cloud:
     upper: Triple
     boundary: tuple[str, str, str] = PERIODIC
     accelerations: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ("positions", "velocities", "accelerations"):
@@ -51,6 +53,11 @@ class Cloud:
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} hold NaN or infinite values")
             object.__setattr__(self, name, values)
+        if self.uncertainty is not None:
+            values = np.ascontiguousarray(self.uncertainty, dtype=np.float64)
+            if values.shape != (len(self.positions),) or not (np.isfinite(values).all() and values.min() >= 0):
+                raise ValueError(f"uncertainty is one number a particle, not below 0, got shape {values.shape}")
+            object.__setattr__(self, "uncertainty", values)
         object.__setattr__(self, "lower", tuple(map(float, self.lower)))
         object.__setattr__(self, "upper", tuple(map(float, self.upper)))
         if min(self.lengths) <= 0 or any(each not in BOUNDARIES for each in self.boundary):
@@ -111,6 +118,28 @@ class Cloud:
             positions = np.concatenate([positions, positions[low] + period, positions[high] - period])
             owner = np.concatenate([owner, owner[low], owner[high]])
         return positions, owner
+
+    def with_walls(self) -> Cloud:
+        """The cloud and, where there are walls, particles at rest on them: the feet of all that are a spacing away.
+
+        One a spacing squared, so that every method knows of no slip as well as of the flow.
+        """
+        parts = [self]
+        for axis in (a for a, kind in enumerate(self.boundary) if kind == "wall"):
+            for wall in (self.lower[axis], self.upper[axis]):
+                away = np.abs(self.positions[:, axis] - wall)
+                if ((away == 0) & (self.velocities == 0).all(1)).any():
+                    continue  # they are there
+                near = (away < self.spacing) & (away > 0)
+                feet = self.positions[near]
+                feet[:, axis] = wall
+                rest = np.zeros_like(feet)
+                felt = None if self.accelerations is None else rest
+                known = None if self.uncertainty is None else rest[:, 0]
+                parts.append(replace(self, positions=feet, velocities=rest, accelerations=felt, uncertainty=known))
+        names = ("positions", "velocities", "accelerations", "uncertainty")
+        values = {name: [getattr(part, name) for part in parts] for name in names}
+        return replace(self, **{name: None if of[0] is None else np.concatenate(of) for name, of in values.items()})
 
     def transformed(self, matrix: np.ndarray, shift: Triple = (0.0, 0.0, 0.0)) -> Cloud:
         """The cloud turned by an orthogonal matrix about the origin and moved; the box becomes an open one about it."""

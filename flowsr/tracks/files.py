@@ -1,8 +1,8 @@
 """Files of particle tracks, read into one layout.
 
 A dataset of points holds, along the dim ``point``: ``position`` and ``velocity`` (point, component), ``acceleration``
-where it was measured, and the coordinates ``time`` and ``track``; its attributes are ``lower`` and ``upper`` corner and
-``boundary`` of the measured box, ``length_units`` and ``provenance``.
+and ``uncertainty`` where they were measured, and the coordinates ``time`` and ``track``; its attributes are ``lower``
+and ``upper`` corner and ``boundary`` of the measured box, ``length_units`` and ``provenance``.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "ax": ("ax", "a_x", "accx", "acceleration_x", "accel_0"),
     "ay": ("ay", "a_y", "accy", "acceleration_y", "accel_1"),
     "az": ("az", "a_z", "accz", "acceleration_z", "accel_2"),
-    "track": ("track", "trackid", "track_id", "id", "trajid", "particle"),
+    "uncertainty": ("uncertainty", "sigma", "std", "sigma_u", "velocity_uncertainty"),
+    "track": ("track", "trackid", "track_id", "id", "trajid", "particle", "partid", "part_id"),
     "time": ("time", "t", "frame"),
 }
-#: Columns of a text file that does not name them, by how many there are (ONERA challenges: seven).
-UNNAMED = {6: ("x", "y", "z", "u", "v", "w"), 7: ("x", "y", "z", "u", "v", "w", "track")}
+#: Columns of a text file that does not name them, by how many there are (ONERA challenges: four or seven).
+UNNAMED = {4: ("x", "y", "z", "track"), 6: ("x", "y", "z", "u", "v", "w"), 7: ("x", "y", "z", "u", "v", "w", "track")}
 NEEDED = ("x", "y", "z", "u", "v", "w")
 SEVERAL = "a table with columns x y z u v w"
 
@@ -53,7 +54,8 @@ class TracksManifest:
     file: str
     """Path of the table, relative to the manifest: CSV, text in columns, or Parquet."""
     columns: dict[str, str] = field(default_factory=dict)
-    """What is what: x, y, z, u, v, w, ax, ay, az, track, time to the name of its column; default: by their names."""
+    """What is what: x, y, z, u, v, w, ax, ay, az, uncertainty, track, time to the name of its column; default: by
+    their names."""
     length_units: str | None = None
     """Of the positions; default: as the file says, or 1."""
     units: str | None = None
@@ -73,25 +75,28 @@ def open_tracks(
     lower: Sequence[float] | None = None,
     upper: Sequence[float] | None = None,
     boundary: Sequence[str] | None = None,
+    interval: float = 1.0,
 ) -> xr.Dataset:
-    """Read particles with their velocities.
+    """Read particles with their velocities, or positions along tracks, whose velocities are central differences.
 
     Args:
         path: text in columns with any number of header lines (the ONERA challenges: three, then X Y Z, velocities and
             a track's number), ``.csv``, ``.parquet``, the HDF5 table of flowtracks and OpenPTV (``particles`` with
-            ``pos``, ``velocity``, ``time``, ``trajid``), a folder or one file of OpenPTV's ``ptv_is`` (velocities are
-            central differences, per frame), or a manifest ``.yaml`` (:class:`TracksManifest`).
-        columns: what the columns of a table are, in order, where it does not say: x y z u v w ax ay az track time, or
-            ``-`` for one that is ignored.
+            ``pos``, ``velocity``, ``time``, ``trajid``), a folder or one file of OpenPTV's ``ptv_is``, a folder of
+            tables whose names end in the number of their frame (the challenges' snapshots: X Y Z and a track's number),
+            or one of them, or a manifest ``.yaml`` (:class:`TracksManifest`).
+        columns: what the columns of a table are, in order, where it does not say: x y z u v w ax ay az uncertainty
+            track time, or ``-`` for one that is ignored.
         lower, upper: corners of the box; default: those of the particles, whose sides are then open.
         boundary: ``periodic``, ``wall`` or ``open`` along x, y, z.
+        interval: time between two frames, where frames are numbered.
 
     Returns:
         The points, sorted by time as in the file; units as the file has them.
 
     Raises:
-        FlowsrError: no such file, columns that cannot be told apart, NaN, two particles at one place, or particles
-            outside the box.
+        FlowsrError: no such file, columns that cannot be told apart, NaN, two particles at one place, particles
+            outside the box, or positions without tracks through three instants.
     """
     path = Path(path)
     if not path.exists():
@@ -109,24 +114,32 @@ def open_tracks(
         units = {"length_units": manifest.length_units, "units": manifest.units}
         box = {name: given or getattr(manifest, name) for name, given in box.items()}
         table, said = _table(source, None, manifest.columns)
-    elif path.is_dir() or path.name.startswith("ptv_is"):
+    elif path.name.startswith("ptv_is") or (path.is_dir() and any(path.glob("ptv_is.*"))):
         table, said = _ptv_is(path), {}
+        table[["u", "v", "w"]] /= interval
+        table["time"] *= interval
+    elif path.is_dir():
+        table, said = _frames(path, names, interval)
     elif path.suffix in (".h5", ".hdf5", ".hdf"):
         table, said = _flowtracks(path), {}
     else:
         table, said = _table(path, names, {})
+        if "u" not in table and "time" not in table:  # one snapshot of many
+            table, said = _frames(path, names, interval)
+    if "u" not in table:
+        table = _differences(table, source, box)
     units = {name: units.get(name) or said.get(name) or "1" for name in ("length_units", "units")}
     return _points(table, source, units, **box)
 
 
 def clouds(points: xr.Dataset) -> Iterator[tuple[float, Cloud]]:
     """The instants of a dataset of points: time and particles, in order of time."""
-    accelerations = points.get("acceleration")
+    measured = {"accelerations": points.get("acceleration"), "uncertainty": points.get("uncertainty")}
     box = tuple(points.attrs["lower"]), tuple(points.attrs["upper"]), tuple(points.attrs["boundary"])
     for time in np.unique(points.time.values):
         now = points.time.values == time
-        acceleration = None if accelerations is None else accelerations.values[now]
-        yield float(time), Cloud(points.position.values[now], points.velocity.values[now], *box, acceleration)
+        more = {name: None if of is None else of.values[now] for name, of in measured.items()}
+        yield float(time), Cloud(points.position.values[now], points.velocity.values[now], *box, **more)
 
 
 def _table(path: Path, names: Sequence[str] | None, columns: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -147,7 +160,7 @@ def _table(path: Path, names: Sequence[str] | None, columns: dict[str, str]) -> 
         header = [str(each) for each in frame.columns]
     if header is None:
         if frame.shape[1] not in UNNAMED:
-            expected = "a header line with names, or six or seven columns"
+            expected = "a header line with names, or four, six or seven columns"
             hint = "say what they are: --columns x,y,z,u,v,w,-,track"
             found = f"{frame.shape[1]} columns without names"
             raise FlowsrError("what are these columns", file=path, expected=expected, found=found, hint=hint)
@@ -169,11 +182,11 @@ def _table(path: Path, names: Sequence[str] | None, columns: dict[str, str]) -> 
             if same:
                 found[name] = same[0]
     missing = [name for name in NEEDED if name not in found]
-    if missing:
+    if missing and (missing != list(COMPONENTS) or "track" not in found):
         hint = "say what the columns are: --columns x,y,z,u,v,w (- for one to ignore), or a manifest"
         where = {"file": path, "variable": ", ".join(missing), "expected": SEVERAL, "found": ", ".join(header)}
         raise FlowsrError("columns are missing", hint=hint, **where)
-    said = {"length_units": _unit(found["x"]), "units": _unit(found["u"])}
+    said = {"length_units": _unit(found["x"]), "units": _unit(found["u"]) if "u" in found else None}
     table = pd.DataFrame({name: frame[column].to_numpy() for name, column in found.items()})
     return table, {name: unit for name, unit in said.items() if unit}
 
@@ -198,7 +211,9 @@ def _text(path: Path) -> tuple[pd.DataFrame, list[str] | None]:
     names = None
     for text in header:
         quoted = re.findall(r'"([^"]*)"', text)
-        plain = [each.strip() for each in re.split(separator, text.lstrip("#% ").strip()) if each.strip()]
+        named = re.sub(r"(?i)^variables\s*=", "", text)  # Tecplot's names, in quotes or not
+        between = separator if named == text else r"[\s,]+"
+        plain = [each.strip() for each in re.split(between, named.lstrip("#% ").strip()) if each.strip()]
         for candidate in (quoted, plain):
             if len(candidate) == frame.shape[1]:
                 names = candidate
@@ -208,7 +223,7 @@ def _text(path: Path) -> tuple[pd.DataFrame, list[str] | None]:
 def _numbers(line: str) -> bool:
     parts = [part for part in re.split(r"[\s,;]+", line.strip()) if part]
     try:
-        return len([float(part) for part in parts]) >= 6
+        return len([float(part) for part in parts]) >= 4
     except ValueError:
         return False
 
@@ -293,6 +308,63 @@ def _ptv_is(path: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*NEEDED, "time", "track"])
 
 
+def _frames(path: Path, names: Sequence[str] | None, interval: float) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Tables of a folder whose names end in the number of their frame, as one; of one file and its two neighbours."""
+    files: dict[int, Path] = {}
+    for file in sorted((path if path.is_dir() else path.parent).iterdir()):
+        number = re.search(r"(\d+)$", file.stem)
+        if number and file.is_file() and (file.suffix == path.suffix or path.is_dir()):
+            if int(number[1]) in files:
+                found = f"{files[int(number[1])].name} and {file.name}"
+                raise FlowsrError("two files of one frame", file=file.parent, expected="one", found=found)
+            files[int(number[1])] = file
+    if not path.is_dir():
+        number = next((number for number, file in files.items() if file == path), None)
+        around = [] if number is None else [number - 1, number, number + 1]
+        if number is None or any(each not in files for each in around):
+            expected = "velocities, or files of the frames before and after beside it"
+            raise FlowsrError("positions at one instant have no velocity", file=path, expected=expected)
+        files = {each: files[each] for each in around}
+    if not files:
+        raise FlowsrError(
+            "no tracks in this folder", file=path, expected="ptv_is.<frame>, or tables of numbered frames"
+        )
+    parts, said = [], {}
+    for number, file in sorted(files.items()):
+        table, said = _table(file, names, {})
+        parts.append(table.assign(time=number * interval))
+    return pd.concat(parts, ignore_index=True), said
+
+
+def _differences(table: pd.DataFrame, path: Path, box: dict[str, Any]) -> pd.DataFrame:
+    """Positions along tracks with their velocities and accelerations: those that are seen an instant before and after.
+
+    The parabola through three instants: exact where the acceleration does not change.
+    """
+    if "time" not in table or "track" not in table:
+        expected = "columns u v w, or track and time"
+        raise FlowsrError("there are no velocities, and no tracks to take them from", file=path, expected=expected)
+    table = table.sort_values(["track", "time"], kind="stable", ignore_index=True)
+    instants, at = np.unique(table["time"].to_numpy(), return_inverse=True)
+    track, position = table["track"].to_numpy(), table[["x", "y", "z"]].to_numpy(dtype=float)
+    middle = np.arange(1, len(table) - 1)
+    for step in (-1, 1):
+        middle = middle[(track[middle + step] == track[middle]) & (at[middle + step] == at[middle] + step)]
+    if not len(middle):
+        raise FlowsrError("no velocities can be had", file=path, expected="tracks through three instants or more")
+    back, on = position[middle] - position[middle - 1], position[middle + 1] - position[middle]
+    if box["boundary"] and box["lower"] is not None and box["upper"] is not None:
+        lengths = np.subtract(box["upper"], box["lower"])
+        periodic = [each == "periodic" for each in box["boundary"]]
+        back, on = (step - np.where(periodic, lengths * np.round(step / lengths), 0.0) for step in (back, on))
+    dt = np.diff(instants)
+    before, after = dt[at[middle] - 1][:, None], dt[at[middle]][:, None]
+    velocity = (back / before * after + on / after * before) / (before + after)
+    acceleration = 2 * (on / after - back / before) / (before + after)
+    measured = dict(zip((*COMPONENTS, "ax", "ay", "az"), np.concatenate([velocity, acceleration], 1).T))
+    return table.iloc[middle].assign(**measured).reset_index(drop=True)
+
+
 def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, upper, boundary) -> xr.Dataset:
     if not len(table):
         raise FlowsrError("no particles", file=path)
@@ -336,6 +408,11 @@ def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, up
     }
     if all(name in numbers for name in ("ax", "ay", "az")):
         fields["acceleration"] = (dims, np.stack([numbers[name] for name in ("ax", "ay", "az")], 1), {"irreps": "1o"})
+    if "uncertainty" in numbers:
+        if numbers["uncertainty"].min() < 0:
+            where = {"file": path, "variable": "uncertainty", "expected": "standard deviations, not below 0"}
+            raise FlowsrError("an uncertainty is negative", found=float(numbers["uncertainty"].min()), **where)
+        fields["uncertainty"] = ("point", numbers["uncertainty"], {"units": units["units"]})
     track = table["track"].to_numpy() if "track" in table else np.arange(len(table))
     order = np.argsort(time, kind="stable")
     points = xr.Dataset(

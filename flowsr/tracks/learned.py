@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,9 +68,37 @@ def load_network(folder: str | Path) -> TracksNetwork:
     return network.eval().requires_grad_(False)
 
 
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A cloud as a network knows it, of which points are then told.
+
+    Args:
+        nodes: the particles as they came.
+        features: of them, after they have heard one another; (particles, components).
+    """
+
+    nodes: Nodes
+    features: Tensor
+
+
+def hear(cloud: Cloud, known: TracksNetwork, left: tuple[np.ndarray, np.ndarray] | None = None) -> Heard:
+    """What the particles of a cloud know of one another.
+
+    Args:
+        left: of :func:`flowsr.tracks.classical.left_out` the cloud, where it is known.
+    """
+    import torch
+
+    from flowsr.tracks.network import nodes_of
+
+    nodes = nodes_of(cloud, known.options, next(known.parameters()).dtype, left)
+    with torch.no_grad():
+        return Heard(nodes, known.particles(nodes))
+
+
 @METHODS.register("network")
 def network(cloud: Cloud, points: np.ndarray, model: str | Path | TracksNetwork = "") -> Estimate:
-    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`.
+    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`, without noise.
 
     Args:
         cloud, points: particles, and where the field is asked for, (points, 3).
@@ -79,30 +107,24 @@ def network(cloud: Cloud, points: np.ndarray, model: str | Path | TracksNetwork 
     Raises:
         FlowsrError: no network, one that cannot be read, or one that takes accelerations where none were measured.
     """
-    if not model:
-        hint = "--model FOLDER, of a network that was trained (docs: tracks)"
-        raise FlowsrError("which network?", variable="model", hint=hint)
-    known = _loaded(str(Path(model).resolve())) if isinstance(model, (str, Path)) else model
-    return correct(cloud, points, solenoidal(cloud, points), known)
+    known = _known(model)
+    return correct(cloud, points, solenoidal(cloud, points, noise=0.0), known, _heard(cloud, known))
 
 
-def correct(
-    cloud: Cloud, points: np.ndarray, classical: Estimate, known: TracksNetwork, nodes: Nodes | None = None
-) -> Estimate:
-    """A classical estimate at some points (:func:`solenoidal`'s) with the network's correction added.
+def prepared(
+    cloud: Cloud, model: str | Path | TracksNetwork, left: tuple[np.ndarray, np.ndarray]
+) -> Callable[[np.ndarray], Estimate]:
+    """:func:`network` of one cloud, told what :func:`flowsr.tracks.classical.left_out` gives of it."""
+    known = _known(model)
+    heard = hear(cloud, known, left)
+    return lambda points: correct(cloud, points, solenoidal(cloud, points, noise=0.0), known, heard)
 
-    Args:
-        nodes: of :func:`flowsr.tracks.network.nodes_of` the cloud, where they are known.
-    """
-    import torch
 
+def correct(cloud: Cloud, points: np.ndarray, classical: Estimate, known: TracksNetwork, heard: Heard) -> Estimate:
+    """A classical estimate at some points (:func:`solenoidal`'s) with the network's correction added."""
     from flowsr.tracks.network import neighbourhood
 
-    if nodes is None:
-        nodes, features = _heard(cloud, known)
-    else:
-        with torch.no_grad():
-            features = known.particles(nodes)
+    nodes, features = heard.nodes, heard.features
     indices, ways = neighbourhood(cloud, points, known.options.neighbours, nodes.spacing)
     velocities, gradients = [], []
     for start in range(0, len(points), BATCH):
@@ -114,18 +136,17 @@ def correct(
     return Estimate(velocity, classical.gradient + nodes.miss / nodes.spacing * np.concatenate(gradients))
 
 
+def _known(model: str | Path | TracksNetwork) -> TracksNetwork:
+    if not model:
+        hint = "--model FOLDER, of a network that was trained (docs: tracks)"
+        raise FlowsrError("which network?", variable="model", hint=hint)
+    return _loaded(str(Path(model).resolve())) if isinstance(model, (str, Path)) else model
+
+
 @lru_cache(maxsize=4)
 def _loaded(folder: str) -> TracksNetwork:
     return load_network(folder)
 
 
-@lru_cache(maxsize=1)
-def _heard(cloud: Cloud, known: TracksNetwork) -> tuple[Nodes, Tensor]:
-    """Nodes and features of a cloud's particles, kept from one batch of points to the next."""
-    import torch
-
-    from flowsr.tracks.network import nodes_of
-
-    nodes = nodes_of(cloud, known.options, next(known.parameters()).dtype)
-    with torch.no_grad():
-        return nodes, known.particles(nodes)
+#: Kept from one batch of points to the next.
+_heard = lru_cache(maxsize=1)(hear)

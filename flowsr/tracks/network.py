@@ -15,6 +15,7 @@ of its own, and it changes with the particles under every rotation, reflection, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -156,8 +157,8 @@ class Interaction(nn.Module):
         for path, (i, order, out) in enumerate(self.paths):
             coupling = wigner_3j(order, self.irreps_in[i].ir.l, out.l, dtype=torch.float64) * math.sqrt(out.dim)
             self.register_buffer(f"coupling_{path}", coupling.to(torch.get_default_dtype()), persistent=False)
-        between = Irreps([(radial * self.irreps_in[i].mul, out) for i, _, out in self.paths])
-        self.mix = Linear(between, irreps_out)
+        self.between = Irreps([(radial * self.irreps_in[i].mul, out) for i, _, out in self.paths])
+        self.mix = Linear(self.between, irreps_out)
 
     def forward(self, waves: Tensor, heard: Tensor) -> Tensor:
         """Of (listeners, neighbours, radial, (l_max + 1)^2) and (listeners, neighbours, components) a field each."""
@@ -173,10 +174,26 @@ class Interaction(nn.Module):
             for order, of_order in enumerate(moments.split([2 * order + 1 for order in range(self.l_max + 1)], 2))
         ]
         coupled = [
-            torch.einsum("pnmci,mio->pnco", parts[order][i], self.get_buffer(f"coupling_{path}")).reshape(count, -1)
+            torch.einsum("pnmci,mio->ponc", parts[order][i], self.get_buffer(f"coupling_{path}")).flatten(2)
             for path, (i, order, _) in enumerate(self.paths)
         ]
-        return self.mix(torch.cat(coupled, 1))
+        return self._mixed(coupled)
+
+    def _mixed(self, coupled: Sequence[Tensor]) -> Tensor:
+        """``mix`` of parts (listeners, 2l + 1, copies), one matrix product for each type of the result.
+
+        e3nn's own takes them joined and cuts them apart again; a cut's derivative fills all of it with zeros.
+        """
+        found = []
+        for k in range(len(self.mix.irreps_out)):
+            views = [(i, w) for _, i, w in self.mix.weight_views(yield_instruction=True) if i.i_out == k]
+            if not views:
+                found.append(coupled[0].new_zeros(len(coupled[0]), self.mix.irreps_out[k].dim))
+                continue
+            weight = torch.cat([w * i.path_weight for i, w in views])
+            of_kind = torch.cat([coupled[i.i_in] for i, _ in views], 2)
+            found.append((of_kind @ weight).transpose(1, 2).flatten(1))
+        return torch.cat(found, 1)
 
 
 class Square(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter
 
+from flowsr.data.between import BetweenWalls
 from flowsr.grid import Grid
 from flowsr.tracks.cloud import Cloud
 
@@ -38,14 +39,16 @@ class Seeding:
     clouds: int = 8
     """Clouds to train on, per condition, of snapshots evenly spread over all runs but the last."""
     points: int = 1000
-    """Places in each at which the flow is known: to train on, and to be tested at."""
+    """Places in each at which the flow is known, to train on."""
+    lattice: int = 12
+    """Places along the box's shortest side, a regular lattice of them, at which methods are tested."""
     tested: int = 6
     """Snapshots of the last run that are tested, evenly spread, one cloud each per condition."""
 
     def __post_init__(self) -> None:
-        for name in ("cells", "clouds", "points", "tested"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("cells", 1), ("clouds", 1), ("points", 1), ("lattice", 4), ("tested", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not self.per_cell or min(self.per_cell) <= 0 or not self.noise or min(self.noise) < 0:
             raise ValueError("per_cell must be above 0 and noise not below, one of each at least")
         if not 0 <= self.dropped < 1:
@@ -83,11 +86,12 @@ class Condition:
     def cloud(
         self, truth: Truth, seeding: Seeding, rng: np.random.Generator, acceleration: Truth | None = None
     ) -> Cloud:
-        """Particles in a flow."""
+        """Particles in a flow, and on its walls."""
         cell = min(truth.grid.lengths) / seeding.cells
         count = max(8, round(self.per_cell * float(np.prod(truth.grid.lengths)) / cell**3))
-        noise = self.noise * cell / truth.grid.spacing[0]
-        return seed_particles(truth, count, rng, noise=noise, dropped=seeding.dropped, acceleration=acceleration)
+        noise = self.noise * cell / np.array(truth.grid.spacing)
+        how = {"noise": noise, "dropped": seeding.dropped, "acceleration": acceleration}
+        return seed_particles(truth, count, rng, **how).with_walls()
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +156,62 @@ class Truth:
         """(points, 3)."""
         return np.stack([self._at(each, points) for each in self._velocity_splines], 1)
 
+    def pressure_at(self, points: np.ndarray) -> np.ndarray | None:
+        """(points,): over the density, without mean, of the flow on its own grid."""
+        slopes = [
+            [np.fft.irfftn(1j * k * each, self.grid.shape) for k in self.wavenumbers] for each in self._coefficients
+        ]
+        pressure = pressure_of(np.moveaxis(slopes, (0, 1), (3, 4)).reshape(-1, 3, 3), self.grid)
+        return Truth(pressure[None], self.grid).velocity_at(points)[:, 0]
+
     def gradient_at(self, points: np.ndarray) -> np.ndarray:
         """(points, 3, 3): derivative of component i along axis j at [i, j]."""
         return np.stack([np.stack([self._at(each, points) for each in row], 1) for row in self._gradient_splines], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class WallTruth(Truth):
+    """The same between two walls, on which the fluid is at rest (:class:`flowsr.data.between.BetweenWalls`)."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "between", BetweenWalls(self.velocity, self.grid))
+
+    def velocity_at(self, points: np.ndarray) -> np.ndarray:
+        """(points, 3)."""
+        return self.between(points)
+
+    def gradient_at(self, points: np.ndarray) -> np.ndarray:
+        """(points, 3, 3): derivative of component i along axis j at [i, j]."""
+        return self.between.gradient(points)
+
+    def pressure_at(self, points: np.ndarray) -> None:
+        """Not known: walls would have to be heard."""
+        return None
+
+
+def known_everywhere(velocity: np.ndarray, grid: Grid) -> Truth:
+    """A field (3, x, y, z) between its cells too; raises ValueError where its grid is neither of both."""
+    return Truth(velocity, grid) if grid.periodic else WallTruth(velocity, grid)
+
+
+def lattice_of(grid: Grid, count: int) -> Grid:
+    """A regular lattice over a box, ``count`` places along its shortest side."""
+    shape = tuple(max(2, round(count * length / min(grid.lengths))) for length in grid.lengths)
+    return Grid(shape, tuple(length / n for length, n in zip(grid.lengths, shape)), grid.boundary, grid.origin)
+
+
+def pressure_of(gradient: np.ndarray, grid: Grid) -> np.ndarray:
+    """Pressure over density, without mean, of a velocity gradient (cells, 3, 3) on a periodic grid: (x, y, z).
+
+    Source: laplacian p = -d_i u_j d_j u_i (Pope, Turbulent Flows, 2000, equation 2.42), solved in Fourier space.
+    """
+    source = -np.einsum("pij,pji->p", gradient, gradient).reshape(grid.shape)
+    waves = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(grid.shape, grid.spacing)]
+    squared = sum(k**2 for k in np.meshgrid(*waves, indexing="ij", sparse=True))
+    modes = np.fft.fftn(source)
+    modes[0, 0, 0] = 0.0
+    squared[0, 0, 0] = 1.0
+    return np.fft.ifftn(-modes / squared).real
 
 
 def seed_particles(
@@ -162,7 +219,7 @@ def seed_particles(
     count: int,
     rng: np.random.Generator,
     *,
-    noise: float = 0.0,
+    noise: float | np.ndarray = 0.0,
     dropped: float = 0.0,
     acceleration: Truth | None = None,
 ) -> Cloud:
@@ -173,6 +230,7 @@ def seed_particles(
         count: particles before any are dropped.
         rng: decides the places.
         noise: standard deviation of the measured position about the true one, per axis, in grid cells.
+            What is measured beyond a wall is put on it.
         dropped: share of the particles that are lost.
         acceleration: the field of the particles' accelerations, where they are measured.
     """
@@ -184,7 +242,8 @@ def seed_particles(
     kept = rng.uniform(size=count) >= dropped
     true = true[kept]
     measured = true + noise * np.array(grid.spacing) * rng.normal(size=true.shape)
-    measured = lower + np.mod(measured - lower, grid.lengths)
+    periodic = [kind == "periodic" for kind in grid.boundary]
+    measured = np.where(periodic, lower + np.mod(measured - lower, grid.lengths), np.clip(measured, lower, upper))
     felt = None if acceleration is None else acceleration.velocity_at(true)
     return Cloud(measured, truth.velocity_at(true), tuple(lower), tuple(upper), grid.boundary, felt)
 

@@ -38,6 +38,7 @@ class Example:
         left: of :func:`flowsr.tracks.classical.left_out`.
         points: (points, 3).
         truth, classical: velocity and gradient there; the classical one is :func:`solenoidal`'s.
+        pressure: (points,) over the density, where it is to be compared.
     """
 
     cloud: Cloud
@@ -45,12 +46,14 @@ class Example:
     points: np.ndarray
     truth: Estimate
     classical: Estimate
+    pressure: np.ndarray | None = None
 
 
-def example_of(truth: Truth, cloud: Cloud, points: np.ndarray) -> Example:
+def example_of(truth: Truth, cloud: Cloud, points: np.ndarray, pressure: bool = False) -> Example:
     """An example of a flow, of the particles that were seen in it, and of points."""
     known = Estimate(truth.velocity_at(points), truth.gradient_at(points))
-    return Example(cloud, left_out(cloud), points, known, solenoidal(cloud, points))
+    there = truth.pressure_at(points) if pressure else None
+    return Example(cloud, left_out(cloud), points, known, solenoidal(cloud, points), there)
 
 
 class Draws(Dataset):
@@ -194,8 +197,9 @@ def save_examples(path: Path, examples: Sequence[Example]) -> None:
         of |= {"misses": each.left[0], "slopes": each.left[1]}
         for name, field in (("truth", each.truth), ("classical", each.classical)):
             of |= {f"{name}_velocity": field.velocity, f"{name}_gradient": field.gradient}
-        if each.cloud.accelerations is not None:
-            of["accelerations"] = each.cloud.accelerations
+        for name, values in (("accelerations", each.cloud.accelerations), ("pressure", each.pressure)):
+            if values is not None:
+                of[name] = values
         arrays |= {f"{name}_{number}": values for name, values in of.items()}
     buffer = BytesIO()
     np.savez(buffer, **arrays)
@@ -214,5 +218,5 @@ def load_examples(path: Path) -> list[Example]:
             box = tuple(of("box")[0]), tuple(of("box")[1]), tuple(of("boundary").tolist())
             cloud = Cloud(of("positions"), of("velocities"), *box, of("accelerations"))
             fields = [Estimate(of(f"{name}_velocity"), of(f"{name}_gradient")) for name in ("truth", "classical")]
-            found.append(Example(cloud, (of("misses"), of("slopes")), of("points"), *fields))
+            found.append(Example(cloud, (of("misses"), of("slopes")), of("points"), *fields, of("pressure")))
         return found

@@ -29,7 +29,15 @@ TINY = {
         "duration": 1.0,
         "snapshot_interval": 0.5,
     },
-    "particles": {"cells": 5, "per_cell": [1.0], "noise": [0.0, 0.2], "clouds": 1, "points": 40, "tested": 2},
+    "particles": {
+        "cells": 5,
+        "per_cell": [1.0],
+        "noise": [0.0, 0.2],
+        "clouds": 1,
+        "points": 40,
+        "lattice": 4,
+        "tested": 2,
+    },
     "methods": ["nearest", "solenoidal"],
     "networks": {"net": {"width": 2, "neighbours": 8, "radial": 2, "accelerations": True}},
     "train": {"max_epochs": 1, "samples_per_epoch": 2},
@@ -60,7 +68,8 @@ def test_a_file_becomes_a_comparison_with_fields_and_pictures_once(config, tmp_p
             assert 0 < result.mean(row, data, "velocity_error") < 2
     assert not result.single and not replace(result, data={"density_1": result.data["density_1"]}).single
     # a method without a gradient has no vorticity; kriging has no divergence
-    assert result.metrics_of(Row("nearest"), "density_1") == ["velocity_error"]
+    assert result.metrics_of(Row("nearest"), "density_1") == ["velocity_error", "resolved_wavenumber"]
+    assert -1 <= result.mean(Row("solenoidal"), "density_1", "pressure_correlation") <= 1
     assert result.mean(Row("solenoidal"), "density_1", "divergence") < 1e-10
     assert result.data["density_1"].flow["particle_spacing_over_eta"] > 1
     network = load_network(tmp_path / "run" / "train" / "net" / "seed_0")
@@ -73,6 +82,22 @@ def test_a_file_becomes_a_comparison_with_fields_and_pictures_once(config, tmp_p
     assert main(["compare", str(config)]) == 0
     assert "1 per cell" in capsys.readouterr().out
     assert all(one.reused for one in run(load_tracks(config)).steps)
+
+
+@pytest.mark.slow
+def test_between_walls_methods_are_compared_alone(tmp_path, monkeypatch):
+    """A channel, one run, no networks: no clouds to train on, and nothing that asks for a periodic box."""
+    monkeypatch.setattr(tracking, "PLANE", 8)
+    channel = {"cells": [4, 16, 4], "spin_up_time": 0.0, "duration": 0.02, "snapshot_interval": 0.02}
+    simulated = {"flow": "channel", "seeds": [0], "channel": channel}
+    study = {**TINY, "output": str(tmp_path / "run"), "simulate": simulated, "networks": {}, "train": {}}
+    (tmp_path / "walls.yaml").write_text(yaml.safe_dump(study))
+    run(load_tracks(tmp_path / "walls.yaml"))
+    result = ComparisonResult.load(tmp_path / "run" / "compare")
+    assert not list((tmp_path / "run" / "clouds").rglob("train.npz"))
+    assert result.metrics_of(Row("solenoidal"), "density_1") == ["velocity_error", "vorticity_error", "divergence"]
+    field = open_field(tmp_path / "run" / "fields" / "solenoidal.zarr")
+    assert field.attrs["boundary"] == ["periodic", "wall", "periodic"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Fields from particles: closed forms, and what must not change them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from flowsr.tracks.classical import SplineGrid
 
 #: A fit by iteration is as exact as it is told to be, and takes longer.
 EXACT = {"bspline": {"tolerance": 1e-6, "cells_per_particle": 0.5}}
+COARSE = {"bspline": {"cells_per_particle": 1.0}}
 #: The network needs a model, and has tests of its own.
 CLASSICAL = [name for name in METHODS if name != "network"]
 GRADIENTS = {"linear", "local_fit", "solenoidal", "bspline"}
@@ -137,6 +140,41 @@ def test_noise_that_is_known_is_taken_out():
         for noise in (0.0, 0.2)
     ]
     assert errors[1] < 0.6 * errors[0] and errors[1] < 0.1
+
+
+def test_particles_that_are_known_badly_count_less():
+    """Half of the particles are noise, and it is known which."""
+    rng, flow = np.random.default_rng(0), lambda x: np.sin(5 * x[:, [1, 2, 0]])
+    bad = np.where(np.arange(400) % 2, 0.01, 1.0)
+    cloud = replace(cloud_of(lambda x: flow(x) + bad[:, None] * rng.normal(size=x.shape), 400), uncertainty=bad)
+    for name in ("solenoidal", "bspline"):
+        told, not_told = (
+            np.sqrt(np.mean((METHODS[name](one, inside(60), **COARSE.get(name, {})).velocity - flow(inside(60))) ** 2))
+            for one in (cloud, replace(cloud, uncertainty=None))
+        )
+        assert told < 0.1 and told < 0.4 * not_told
+
+
+def test_kriging_knows_how_far_it_is_off():
+    """Nothing at a particle, what is noise where there is noise, its errors elsewhere, and no unit of its own."""
+    rng = np.random.default_rng(4)
+    waves, phases = rng.normal(size=(30, 3)) * 6, rng.uniform(0, 2 * np.pi, 30)
+    sizes = np.cross(waves, rng.normal(size=(30, 3))) / (waves**2).sum(1)[:, None] ** 1.5
+    flow = lambda x: np.cos(x @ waves.T + phases) @ sizes  # noqa: E731
+    cloud, places = cloud_of(flow, 400), rng.uniform(0.2, 0.6, (150, 3))
+    found = METHODS["solenoidal"](cloud, places, uncertainty=True)
+    off = np.sqrt(np.mean((found.velocity - flow(places)) ** 2))
+    assert off / 2 < np.sqrt(np.mean(found.uncertainty**2)) < 4 * off  # smoother than it takes a flow to be
+    near = METHODS["solenoidal"](cloud, cloud.positions[:9] + 1e-9, uncertainty=True)
+    assert near.uncertainty.max() < 1e-3 * off
+    noisy = METHODS["solenoidal"](cloud, cloud.positions[:9], noise=0.2 * off, uncertainty=True).uncertainty
+    assert (noisy > 0.05 * off).all() and (noisy < 0.21 * off).all()
+    matrix = any_rotation(5, improper=True)
+    turned = Cloud(cloud.positions * 10, cloud.velocities * 3, (0,) * 3, (10, 15, 8), cloud.boundary)
+    turned = METHODS["solenoidal"](turned.transformed(matrix), 10 * places @ matrix.T, uncertainty=True)
+    np.testing.assert_allclose(turned.uncertainty, 3 * found.uncertainty, rtol=1e-6)
+    for exponent in (2 / 3, 1.0):
+        assert METHODS["solenoidal"](cloud, places[:5], exponent=exponent, uncertainty=True).uncertainty.min() > 0
 
 
 @pytest.mark.parametrize("exponent", [0.0, 2.0, 4.0, -1.0])

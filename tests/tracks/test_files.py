@@ -101,6 +101,51 @@ def test_linked_particles_of_openptv_have_central_differences(tmp_path):
         open_tracks(tmp_path / "ptv_is.10")
 
 
+def frames(folder, positions):
+    """Snapshots as the second challenge gives them: no velocities."""
+    folder.mkdir()
+    for number, rows in positions.items():
+        head = f"Title = Snapshot {number}\nVariables = X Y Z PartID\nZone I={len(rows)}, F=POINT\n"
+        (folder / f"snapshot_{number:04d}.dat").write_text(head + lines(rows))
+
+
+def test_positions_along_tracks_have_the_velocities_of_the_parabola_through_three_instants(tmp_path):
+    """Two accelerated particles, one of them through a periodic side, and one that is seen once."""
+    start, speed, felt = np.array([[0.3, 0.3, 0.3], [0.9, 0.1, 0.5]]), np.array([[1.0, -0.5, 0.2], [6, 0, 0]]), 4.0
+    seen = {n: start + speed * (t := (n - 7) * 0.01) + felt * t**2 / 2 for n in (6, 7, 8)}
+    rows = {n: np.column_stack([np.mod(at, 1.0), [4, 5]]) for n, at in seen.items()}
+    rows[7] = np.vstack([rows[7], [0.5, 0.5, 0.5, 6]])
+    frames(tmp_path / "f", rows)
+    box = {"lower": [0, 0, 0], "upper": [1, 1, 1], "boundary": ["periodic"] * 3, "interval": 0.01}
+    table = pd.DataFrame(np.vstack([np.column_stack([of, np.full(len(of), n * 0.01)]) for n, of in rows.items()]))
+    table.to_csv(tmp_path / "long.csv", header=["x", "y", "z", "track", "time"], index=False)
+    for path in (tmp_path / "f", tmp_path / "f" / "snapshot_0007.dat", tmp_path / "long.csv"):
+        points = open_tracks(path, **box)
+        np.testing.assert_allclose(points.position, start)
+        np.testing.assert_allclose(points.velocity, speed, atol=1e-4)  # positions have six digits
+        np.testing.assert_allclose(points.acceleration, np.full((2, 3), felt), atol=0.05)
+        np.testing.assert_allclose(points.time, 0.07)
+    for lonely in ("snapshot_0006.dat", "snapshot_0008.dat"):
+        with pytest.raises(FlowsrError, match="no velocity"):
+            open_tracks(tmp_path / "f" / lonely, **box)
+    frames(tmp_path / "g", {n: np.column_stack([rows[n][:2, :3], [n, n + 9]]) for n in (6, 7, 8)})
+    with pytest.raises(FlowsrError, match="no velocities can be had"):
+        open_tracks(tmp_path / "g", **box)
+    frames(tmp_path / "h", {})
+    with pytest.raises(FlowsrError, match="no tracks in this folder"):
+        open_tracks(tmp_path / "h")
+
+
+def test_what_is_known_of_a_velocity_comes_along(tmp_path):
+    table = pd.DataFrame(ROWS[:, :6], columns=list("xyzuvw")).assign(sigma=[0.1, 0.2, 0.0])
+    table.to_csv(tmp_path / "a.csv", index=False)
+    ((_, cloud),) = clouds(open_tracks(tmp_path / "a.csv"))
+    np.testing.assert_array_equal(cloud.uncertainty, [0.1, 0.2, 0.0])
+    table.assign(sigma=[0.1, -0.2, 0.0]).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(FlowsrError, match="uncertainty is negative"):
+        open_tracks(tmp_path / "a.csv")
+
+
 NAN, TWICE, AWAY = ROWS.copy(), ROWS.copy(), ROWS.copy()
 NAN[1, 4], TWICE[2, :3], AWAY[0, 0] = np.nan, ROWS[0, :3], -4.0
 

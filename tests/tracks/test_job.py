@@ -10,7 +10,7 @@ from flowsr.data.field import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.tracks import METHODS, Truth, grid_points, open_tracks, seed_particles, tracks_to_field, vorticity
-from flowsr.tracks.job import pressure_of
+from flowsr.tracks.particles import WallTruth, known_everywhere, pressure_of
 
 GRID = Grid((16, 16, 16), (2 * np.pi / 16,) * 3, origin=(0.5, 0.0, -1.0))
 
@@ -32,6 +32,51 @@ def test_truth_is_known_between_the_cells(abc):
     np.testing.assert_allclose(vorticity(abc.gradient_at(places)), beltrami(places), atol=3e-4)
     with pytest.raises(ValueError, match="periodic"):
         Truth(abc.velocity, Grid((16, 16, 16), boundary=("wall", "periodic", "periodic")))
+
+
+def between(at):
+    """Zero on walls at y = -1 and 1, without divergence."""
+    x, y, z = at.T
+    return np.stack([(1 - y**2) * (3 + np.cos(z)), 0 * x, (1 - y**2) ** 2 * np.sin(2 * x)], 1)
+
+
+@pytest.fixture(scope="module")
+def channel():
+    centres = -np.cos(np.pi * (np.arange(16) + 0.5) / 16)
+    boundary = ("periodic", "wall", "periodic")
+    grid = Grid((12, 16, 10), (np.pi / 6, 1 / 8, np.pi / 5), boundary, (0.3, -1.0, 0.0), (None, tuple(centres), None))
+    return WallTruth(between(grid_points(grid)).T.reshape(3, *grid.shape), grid)
+
+
+def test_truth_between_walls_is_at_rest_on_them(channel):
+    places = np.random.default_rng(0).uniform([-3, -1, -3], [9, 1, 9], (200, 3))
+    np.testing.assert_allclose(channel.velocity_at(places), between(places), atol=1e-4)
+    step = 1e-6 * np.eye(3)
+    inner = places * [1, 0.99, 1]
+    slope = np.stack([(between(inner + each) - between(inner - each)) / 2e-6 for each in step], -1)
+    np.testing.assert_allclose(channel.gradient_at(inner), slope, atol=1e-3)
+    places[:100, 1], places[100:, 1] = -1, 1
+    np.testing.assert_allclose(channel.velocity_at(places), 0, atol=1e-6)
+    even = Grid((12, 16, 10), (np.pi / 6, 1 / 8, np.pi / 5), channel.grid.boundary, channel.grid.origin)
+    with pytest.raises(ValueError, match="Chebyshev"):
+        known_everywhere(channel.velocity, even)
+
+
+def test_walls_hold_the_fluid(channel):
+    """Particles at rest on the walls are added once, and every method is better near the walls for it."""
+    cloud = seed_particles(channel, 300, np.random.default_rng(0), noise=0.5)
+    assert cloud.positions[:, 1].min() >= -1 and cloud.positions[:, 1].max() <= 1
+    cloud = seed_particles(channel, 300, np.random.default_rng(0))
+    held = cloud.with_walls()
+    assert len(held.with_walls()) == len(held) > len(cloud)
+    np.testing.assert_array_equal(held.velocities[len(cloud) :], 0)
+    assert set(np.abs(held.positions[len(cloud) :, 1])) == {1.0}
+    places = np.random.default_rng(1).uniform([0, 0.9, 0], [6, 1, 6], (60, 3))
+    for name in ("linear", "bspline", "solenoidal"):
+        free, tied = (
+            np.sqrt(np.mean((METHODS[name](each, places).velocity - between(places)) ** 2)) for each in (cloud, held)
+        )
+        assert tied < 0.5 * free
 
 
 def test_particles_carry_the_flow_at_their_places_and_noise_moves_what_is_measured(abc):
@@ -80,6 +125,37 @@ def test_a_file_becomes_a_field_and_the_command_says_where(abc, tmp_path, capsys
     xr.open_zarr(tmp_path / "field.zarr", consolidated=False).load()
 
 
+def test_columns_as_the_challenges_ask_for_them(abc, tmp_path, capsys):
+    """Three lines, x fastest, gradients in the unit of a rate; the uncertainty, where asked; and read back."""
+    cloud = seed_particles(abc, 200, np.random.default_rng(3))
+    table = np.column_stack([1000 * cloud.positions, cloud.velocities])
+    np.savetxt(tmp_path / "t.txt", table, header='"X [mm]" "Y [mm]" "Z [mm]" "U [m/s]" "V [m/s]" "W [m/s]"')
+    for name in ("field.dat", "field.csv"):
+        asked = ["--cells", "3", "4", "5", "--uncertainty", "--workers", "1"]
+        assert main(["tracks", str(tmp_path / "t.txt"), str(tmp_path / name), *asked]) == 0
+    assert main(["tracks", str(tmp_path / "t.txt"), str(tmp_path / "f.dat"), "--uncertainty", "--method", "rbf"]) == 2
+    assert "solenoidal" in capsys.readouterr().err
+    title, variables, zone, *rows = (tmp_path / "field.dat").read_text().splitlines()
+    assert title.startswith("TITLE") and zone == 'ZONE T="t = 0", I=3, J=4, K=5, F=POINT' and len(rows) == 60
+    assert variables.split('"')[1::2][3:8] == ["U [m/s]", "V [m/s]", "W [m/s]", "dUdX [1/s]", "dUdY [1/s]"]
+    numbers, field = (
+        np.array([row.split() for row in rows], dtype=float),
+        xr.open_zarr(tmp_path / "field.zarr", consolidated=False),
+    )
+    assert field.x.max() > 1000
+    np.testing.assert_allclose(numbers[1, :3], [field.x[1], field.y[0], field.z[0]], rtol=1e-6)
+    np.testing.assert_allclose(numbers[:, 3], field.velocity[0, 0].values.ravel("F"), rtol=1e-6)
+    curl = np.stack([numbers[:, 13] - numbers[:, 11], numbers[:, 8] - numbers[:, 12], numbers[:, 9] - numbers[:, 7]])
+    for i in range(3):
+        np.testing.assert_allclose(curl[i], 1000 * field.vorticity[0, i].values.ravel("F"), rtol=1e-3, atol=1e-2)
+    assert field.uncertainty.irreps == "0e" and field.uncertainty.units == "m/s"
+    np.testing.assert_allclose(numbers[:, 15], field.uncertainty[0].values.ravel("F"), rtol=1e-6)
+    for name in ("field.dat", "field.csv"):
+        back = open_tracks(tmp_path / name)
+        np.testing.assert_allclose(back.velocity, numbers[:, 3:6], rtol=1e-6)
+        assert back.length_units == "mm"
+
+
 def test_options_and_methods_that_are_not_there_are_one_line(abc, tmp_path, capsys):
     cloud = seed_particles(abc, 20, np.random.default_rng(3))
     np.savetxt(tmp_path / "t.dat", np.column_stack([cloud.positions, cloud.velocities]))
@@ -101,6 +177,9 @@ def test_pressure_is_that_of_the_gradient_and_is_written_where_asked(abc, tmp_pa
     fine = grid_points(GRID)
     exact = -(beltrami(fine) ** 2).sum(1).reshape(GRID.shape) / 2
     np.testing.assert_allclose(pressure_of(abc.gradient_at(fine), GRID), exact - exact.mean(), atol=1e-3)
+    places = np.random.default_rng(0).uniform(-3, 9, (50, 3))
+    there = -(beltrami(places) ** 2).sum(1) / 2
+    np.testing.assert_allclose(abc.pressure_at(places), there - exact.mean(), atol=1e-4)
     cloud = seed_particles(abc, 300, np.random.default_rng(3))
     np.savetxt(tmp_path / "t.dat", np.column_stack([cloud.positions, cloud.velocities]))
     box = ["--lower", *map(str, cloud.lower), "--upper", *map(str, cloud.upper)]

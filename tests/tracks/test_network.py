@@ -11,7 +11,7 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.tracks import METHODS, Cloud, Estimate, Truth, grid_points, load_network, seed_particles
 from flowsr.tracks.classical import left_out, solenoidal
-from flowsr.tracks.learned import CARD, WEIGHTS, correct, save_network
+from flowsr.tracks.learned import CARD, WEIGHTS, correct, hear, save_network
 from flowsr.tracks.network import NetworkOptions, Nodes, TracksNetwork, neighbourhood, nodes_of
 from flowsr.tracks.training import Draws, example_of, load_examples, loss_of, save_examples, train_network
 from flowsr.train.settings import Schedule
@@ -88,9 +88,10 @@ def test_order_wind_units_and_whole_periods_change_nothing_but_themselves():
 def test_the_gradient_is_that_of_the_field_and_a_potentials_curl_has_no_divergence(head):
     cloud, network, nothing = cloud_of(), network_of(head=head), np.zeros((8, 3))
     none = Estimate(nothing, np.zeros((8, 3, 3)))
-    found, step = correct(cloud, places(), none, network), 1e-6
+    heard, step = hear(cloud, network), 1e-6
+    found = correct(cloud, places(), none, network, heard)
     for axis, unit in enumerate(np.eye(3)):
-        ahead, behind = (correct(cloud, places() + s * step * unit, none, network).velocity for s in (1, -1))
+        ahead, behind = (correct(cloud, places() + s * step * unit, none, network, heard).velocity for s in (1, -1))
         np.testing.assert_allclose(found.gradient[:, :, axis], (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-5)
     divergence = np.abs(np.trace(found.gradient, axis1=1, axis2=2)).max()
     assert divergence < 1e-10 if head == "potential" else divergence > 1e-6

@@ -134,6 +134,22 @@ class ChannelSolver(Stepper):
         """Velocity (3, x, y, z) at the cell centres, which are at rest; a new tensor."""
         return self.space.field(self.state, shift=self.frame_velocity * self.time)
 
+    def tendency(self) -> Tensor:
+        """d/dt of the state in the frame: convection, viscosity, the drive, and what keeps v' zero at the walls."""
+        self.space.convection(*self._seen(), out=self._convection)
+        found = self._convection.clone()
+        if self.drive.pressure_gradient is not None:
+            found[1, :, 0, 0].real.add_(self._unit, alpha=self.drive.pressure_gradient)
+        flat_real(found).addcmul_(flat_real(self.state), self._diffusion)
+        influence = self._wall_response.clone()
+        self._scale_to_slope(influence)
+        self._no_slip(flat_real(found)[0], influence)
+        if self.drive.bulk_velocity is not None:
+            mean = found[1, :, 0, 0].real
+            mean.add_(self._unit, alpha=-(self._mean_value @ mean) / (self._mean_value @ self._unit))
+        self.space.enforce_reality(found)
+        return found
+
     def _seen(self):
         """Velocity relative to the frame, and vorticity, on the points where products are taken."""
         velocity, vorticity = self.space.physical(self.state)
@@ -163,18 +179,22 @@ class ChannelSolver(Stepper):
             slope = torch.mm(self._slope[:, part], v[part].flatten(1)).view(v.shape[1:])
             v[part].addcmul_(influence[part], slope, value=-1)
 
+    def _scale_to_slope(self, influence: Tensor) -> None:
+        """Solutions of the homogeneous problem, in place, so that their slope at the wall is 1."""
+        even = self.space.basis.even
+        for part in (slice(0, even), slice(even, None)):
+            influence[part] /= torch.mm(self._slope[:, part], influence[part].flatten(1)).view(influence.shape[1:])
+
     def _prepare(self, dt: float) -> None:
         """Factors of the three substeps for this time step; those of the last one if it was the same."""
         if dt == self._viscous_dt:
             return
         self._viscous, self._viscous_dt = [], dt
-        even = self.space.basis.even
         for explicit, implicit, _, _ in SUBSTEPS:
             gain = dt / (1 - implicit * dt * self._diffusion)
             keep = (1 + explicit * dt * self._diffusion).mul_(gain).div_(dt)
             influence = self._wall_response * gain
-            for part in (slice(0, even), slice(even, None)):
-                influence[part] /= torch.mm(self._slope[:, part], influence[part].flatten(1)).view(gain.shape[1:])
+            self._scale_to_slope(influence)
             push = self._unit * gain[:, 0, 0]
             self._viscous.append(_ViscousStep(keep, gain, influence, push / (self._mean_value @ push)))
 

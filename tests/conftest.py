@@ -15,6 +15,13 @@ if "FLOWSR_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["FLOWSR_CACHE"], ignore_errors=True)
 
 
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Figures are not drawn: it takes seconds a page, and what they show is another test's."""
+    image = b"\x89PNG\r\n\x1a\n", b'<svg viewBox="0 0 1 1"></svg>'
+    monkeypatch.setattr("flowsr.report.html._saved", lambda figure, **options: image[options.get("format") == "svg"])
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that share what their module makes once are run by one process: each other one would make it again."""

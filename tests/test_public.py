@@ -99,6 +99,7 @@ for program in PROGRAMS:
     assert run(program.replace("PROGRAMS", repr(programs))) == "held\n" * len(programs)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_jobs_do_what_the_commands_of_their_names_do(tmp_path, monkeypatch):
     config = str(write_tiny(tmp_path))
     chosen = ["--set", "threads=1", "--set", "device=cpu"]

@@ -35,7 +35,7 @@ def check(rows, steps):
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in part", "whole"])
 def test_the_rehearsal(whole, tmp_path):
     """The whole takes a minute: before a GPU is asked for, not at every change."""
-    chosen = [step.name for step in gpu.STEPS if whole or step.name in ("ceilings", "layer", "upscaling", "dns")]
+    chosen = [step.name for step in gpu.STEPS if whole or step.name in ("ceilings", "upscaling", "dns")]
     check(rehearse(tmp_path, "--only", *chosen), chosen)
 
 

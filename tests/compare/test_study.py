@@ -173,6 +173,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(done):
     assert "independent blocks" in markdown and "## Learning curves" in markdown
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_done_again_it_reads_every_row_and_a_new_seed_adds_its_own(done, tmp_path):
     folder = shutil.copytree(done[0], tmp_path / "study", symlinks=True)
     before = {path: tree_checksum(path) for path in sorted((folder / "rows").glob("*.json"))}
@@ -186,6 +187,7 @@ def test_done_again_it_reads_every_row_and_a_new_seed_adds_its_own(done, tmp_pat
     assert len(list((folder / "rows").glob("*.json"))) == 15
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_rows_and_weights_that_are_missing_are_made_again_with_the_same_results(done, tmp_path):
     """What a study that was killed left: here without some rows, a network, and the page."""
     shutil.copytree(done[0], tmp_path / "study", symlinks=True)

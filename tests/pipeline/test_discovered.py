@@ -60,6 +60,7 @@ def stated(inputs, output):
     }
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_group_is_found_used_and_told(tmp_path, layered, capsys):
     config = tmp_path / "layered.yaml"
     config.write_text(yaml.safe_dump(stated(layered, tmp_path / "run")))

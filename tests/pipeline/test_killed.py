@@ -91,6 +91,7 @@ def test_a_second_run_reuses_everything(whole):
     assert (tree_checksum(folder / "compare"), tree_checksum(folder / "train" / "relaxed")) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_changed_model_or_store_is_measured_again_and_only_that_one(whole, tmp_path):
     """Rows are kept by a key of what they were made from: the model's options, its weights or the fields it made."""
     folder, _, _ = whole

@@ -207,6 +207,7 @@ def without_curves(compared):
     return replace(compared, curves=compared.curves[:0], curve_kinds={})
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_bare_comparison_makes_a_page():
     compared = without_curves(synthetic.comparison())
     bare = [name for name, model in compared.models.items() if not model.trained]
@@ -224,6 +225,7 @@ def test_a_bare_comparison_makes_a_page():
     assert_self_contained(text)
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize(("resolution", "said"), [(0.83, True), (1.4, False)])
 def test_a_flow_whose_smallest_scales_are_not_resolved_is_shown_as_one(resolution, said):
     compared = without_curves(synthetic.comparison())
@@ -233,6 +235,7 @@ def test_a_flow_whose_smallest_scales_are_not_resolved_is_shown_as_one(resolutio
     assert (f"{resolution}, below 1: the smallest scales are not resolved" in text) is said
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_empty_histories_and_weights_are_left_out():
     histories = {"relaxed": [], "unknown": synthetic.histories()["cnn"]}
     compared = without_curves(synthetic.comparison())
@@ -241,6 +244,7 @@ def test_empty_histories_and_weights_are_left_out():
     assert "Learning curves" not in text and "Relaxed octahedral has no relaxed weights." in page.text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_curves_of_further_metrics_are_drawn():
     compared = synthetic.comparison()
     points = compared.curves[(compared.curves.model == TRUTH) & (compared.curves.curve == "energy_spectrum")]
@@ -254,6 +258,7 @@ def test_curves_of_further_metrics_are_drawn():
     assert "Further statistics" in page.text and "Third-order structure function." in page.text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_that_fails_leaves_the_old_one(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")

@@ -45,6 +45,7 @@ def settings(tmp_path, inputs, **values):
     return parse_symmetry({**quick, **stated})
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys):
     command = ["symmetry", *(f"--input={path}" for path in smooth), "--task=superres", f"--output={tmp_path / 'out'}"]
     options = [f"--set={each}" for each in (*QUICK, "operator=strided", "turnover_time=0.5")]
@@ -72,6 +73,7 @@ def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys)
     assert Discovery.from_json(found).to_json() == found
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_what_is_done_is_reused_and_a_lost_network_is_made_again_the_same(tmp_path, smooth):
     chosen = settings(tmp_path, smooth, task="dynamics", turnover_time=2.0, coarsen=2, order_parameters=False)
     first = discover_symmetry(chosen)

@@ -34,7 +34,6 @@ sys.exit(done.returncode)
 #: Of three snapshots the first is noise; the others lie in a file and take no room there.
 INGEST = """
 name: memory
-description: peak memory
 output: {folder}
 threads: 1
 simulate: {{}}

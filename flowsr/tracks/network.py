@@ -30,10 +30,10 @@ from flowsr.models.steerable import InvariantGate, hidden_types
 from flowsr.tracks.classical import left_out, vorticity
 from flowsr.tracks.cloud import Cloud
 
-#: What is known of a particle: three scalars of the whole cloud, its velocity, what the classical estimate misses of
-#: it, vorticity and strain there.
+# What is known of a particle: three scalars of the whole cloud, its velocity, what the classical estimate misses of
+# it, vorticity and strain there.
 KNOWN = Irreps("3x0e + 1o + 1o + 1e + 2e")
-#: Learned constants that a relaxed network adds: an axis and a tensor that every particle knows (Curie's principle).
+# Learned constants that a relaxed network adds: an axis and a tensor that every particle knows (Curie's principle).
 RELAXED = Irreps("1e + 1o + 2e")
 
 
@@ -73,7 +73,7 @@ class Nodes:
     """Particles as a network takes them; lengths in ``spacing``, velocities in ``miss``.
 
     Args:
-        features: (particles, components) of :data:`KNOWN`, and accelerations where the network takes them.
+        features: (particles, components) of ``KNOWN``, and accelerations where the network takes them.
         indices, ways: (particles, neighbours) and (particles, neighbours, 3): who is near, and the way there.
         spacing: cube root of the volume that a particle has, in the median.
         miss: RMS of what the classical estimate misses of a particle, per component.

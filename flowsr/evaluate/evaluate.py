@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from scipy.linalg import block_diag
 
 from flowsr import __version__
 from flowsr.data import degrade, grid_of, open_field
@@ -522,15 +523,19 @@ def _all(grid: Grid):
 
 
 def _block_means(values: np.ndarray, grid: Grid, factors: Sequence[int]) -> np.ndarray:
-    """What the operator ``block_mean`` makes of a block, float64, to round-off: layers of cells are added, x first."""
-    for axis, (widths, factor) in enumerate(zip(grid.widths(), factors, strict=True)):
-        shares = widths.reshape(-1, factor) / widths.reshape(-1, factor).sum(axis=1, keepdims=True)
-        layers = np.moveaxis(values, 1 + axis, 0).reshape(-1, factor, *np.delete(values.shape, 1 + axis))
-        total = 0.0
-        for layer, share in zip(np.moveaxis(layers, 1, 0), shares.T, strict=True):
-            total = total + layer * share[:, None, None, None]
-        values = np.moveaxis(total, 0, 1 + axis)
-    return values
+    """What the operator ``block_mean`` makes of a block, float64, to round-off; it takes whole planes across x."""
+    weights = []
+    for widths, factor in zip(grid.widths(), factors, strict=True):
+        own = widths.reshape(-1, factor)
+        weights.append(own / own.sum(axis=1, keepdims=True))
+    along_z = block_diag(*weights[2][:, None]).T
+    means = np.empty((len(values), *(len(each) for each in weights)))
+    layers = np.empty((factors[0], *values.shape[2:]))
+    for component, number in np.ndindex(*means.shape[:2]):
+        layers[...] = values[component, number * factors[0] : (number + 1) * factors[0]]
+        plane = (weights[0][number] @ layers.reshape(factors[0], -1)).reshape(*weights[1].shape, -1)
+        means[component, number] = np.einsum("yf,yfz->yz", weights[1], plane) @ along_z
+    return means
 
 
 def _difference(degraded: np.ndarray, coarse: np.ndarray, volumes: np.ndarray) -> Totals:

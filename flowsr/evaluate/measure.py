@@ -1,16 +1,17 @@
 """What is measured of one field: block by block without halos, each block's state small enough to be kept on the disk.
 
-A state holds the block's sums, its values on some lines, and its outermost cells. From the states of all blocks of a
-snapshot, in their order, come its moments and line spectra, so that it does not matter who measured which block when.
-Of a snapshot that fits in memory the spectra are those of all its lines and shells.
+A state holds the block's sums and, of a snapshot too large for memory, its values on some lines and its outermost
+cells. From the states of all blocks, in their order, come the snapshot's moments and line spectra, so that it does not
+matter who measured which block when. A snapshot that fits in memory is taken whole for what looks beyond a block: the
+gradient at the blocks' edges, and the spectra of all its lines and shells.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -24,10 +25,12 @@ from flowsr.metrics.statistics import (
     Lattice,
     Totals,
     block_totals,
+    edge_totals,
     faces_of,
     line_axes,
     moments_of,
-    with_neighbours,
+    of_faces,
+    of_whole,
 )
 from flowsr.metrics.tiles import Cut
 
@@ -37,6 +40,8 @@ State = Mapping[str, np.ndarray]
 WHOLE = 1 << 30
 #: Bytes that one cell of a snapshot takes while its spectra are computed, beside its values.
 CELL_BYTES = 40
+#: Blocks whose faces are held at once.
+OPENED = 8
 #: Values kept on the lines along one axis of a snapshot that does not fit.
 LINE_VALUES = 1 << 24
 #: What needs the gradient.
@@ -119,7 +124,7 @@ class FieldMeasure:
         cuts = cuts_of_box(box)
         totals = block_totals(values, self.grid, cuts, gradient=self.gradient, part="inside")
         state = {f"total.{name}": value for name, value in totals.values.items()}
-        if self.gradient:
+        if self.gradient and not self.fits:
             state |= {f"face.{name}": face for name, face in faces_of(values, self.grid, cuts).items()}
         return state | {f"line.{axis}": each.piece(values, cuts) for axis, each in self.lattices.items()}
 
@@ -132,7 +137,7 @@ class FieldMeasure:
         """
         totals = Totals.of(totals_in(state) for state in states)
         if self.gradient and len(self.boxes) > 1:
-            totals += Totals.of(self._edges(states, number) for number in range(len(self.boxes)))
+            totals += Totals.of(self._edges(states, whole))
         missing = int(totals["missing"])
         scalars = moments_of(totals, self.viscosity) if totals["volume"] > 0 else {}
         spectra, lines = {}, {}
@@ -140,16 +145,20 @@ class FieldMeasure:
             spectra, lines = self._whole_spectra(whole(), missing) if self.fits else self._line_spectra(states)
         return FieldValues(scalars, missing, totals, spectra, lines)
 
-    def _edges(self, states: Sequence[State], number: int) -> Totals:
+    def _edges(self, states: Sequence[State], whole: Callable[[], np.ndarray]) -> Iterator[Totals]:
+        """The sums over the cells that look beyond their block."""
+        if self.fits:
+            yield edge_totals(self.grid, self.divisions, partial(of_whole, whole(), self.grid))
+            return
         counts = tuple(len(edges) - 1 for edges in self.divisions)
 
-        @lru_cache
+        @lru_cache(maxsize=OPENED)
         def faces(place: tuple[int, int, int]) -> _Faces:
             return _Faces(states[int(np.ravel_multi_index(place, counts))])
 
-        place = tuple(int(one) for one in np.unravel_index(number, counts))
-        values, cuts = with_neighbours(self.grid, self.divisions, place, faces)
-        return block_totals(values, self.grid, cuts, gradient=True, part="edges")
+        for place in np.ndindex(*counts):
+            read = partial(of_faces, self.grid, self.divisions, place, faces)
+            yield edge_totals(self.grid, self.divisions, read, place)
 
     def _whole_spectra(self, values: np.ndarray, missing: int) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
         if self.grid.periodic and not missing:
@@ -188,26 +197,30 @@ def box_spectra(values: np.ndarray, grid: Grid) -> dict[str, Curve]:
         values: (component, x, y, z).
         grid: its grid.
     """
-    shells, modes, lines = shells_of(grid), 0.0, {axis: [] for axis in line_axes(grid)}
-    multiplicity = torch.as_tensor(shells.multiplicity, dtype=torch.as_tensor(values[:0]).dtype)
+    shells, nx, ny = shells_of(grid), *grid.shape[:2]
+    modes, lines = np.zeros(shells.corner.shape), []
     for component in values:
-        coefficients = torch.fft.rfftn(torch.as_tensor(component), norm="forward")
-        power = torch.view_as_real(coefficients).square_().sum(-1).mul_(multiplicity)
-        modes = modes + power
-        # in single precision along one axis, in double along the rest: twice as quick as in double at once
-        across, along = power.sum(0).double(), power.sum(2).double().sum(1)
-        for axis, sums in ((0, along), (1, across.sum(1)), (2, across.sum(0))):
-            if axis in lines:
-                lines[axis].append(sums)
-    energy = np.bincount(shells.index.ravel(), modes.numpy().ravel(), len(shells.modes)) / 2
+        coefficients = torch.fft.rfftn(torch.as_tensor(component), norm="forward").contiguous().numpy()
+        parts = coefficients.view(coefficients.real.dtype)  # real and imaginary ones in turn
+        sums = [np.zeros(n) for n in modes.shape]
+        for x in range(nx // 2 + 1):  # plane by plane, in the processor's cache, both signs of x and y at once
+            power = np.zeros(modes.shape[1:])
+            for plane in {x, -x % nx}:
+                squares = np.square(parts[plane])
+                squares = squares[:, ::2] + squares[:, 1::2]
+                power += squares[: ny // 2 + 1]
+                power[1 : (ny + 1) // 2] += squares[: ny // 2 : -1]
+            power *= shells.multiplicity
+            modes[x] += power
+            sums[0][x] = power.sum()
+            sums[1] += power.sum(1)
+            sums[2] += power.sum(0)
+        lines.append(sums)
+    energy = np.bincount(shells.corner.ravel(), modes.ravel(), len(shells.modes)) / 2
     spectra = {"energy_spectrum": shells.curve(torch.as_tensor(energy / shells.width)[None])}
-    for axis, found in lines.items():
-        cells, power = grid.shape[axis], torch.stack(found)
-        if axis < 2:  # both signs of the wavenumber
-            folded = power[:, : cells // 2 + 1].clone()
-            folded[:, 1 : (cells + 1) // 2] += power[:, cells // 2 + 1 :].flip(-1)
-            power = folded
-        wavenumber = 2 * math.pi * torch.fft.rfftfreq(cells, grid.spacing[axis], dtype=torch.float64)
+    for axis in line_axes(grid):
+        wavenumber = 2 * math.pi * torch.fft.rfftfreq(grid.shape[axis], grid.spacing[axis], dtype=torch.float64)
+        power = torch.as_tensor(np.stack([sums[axis] for sums in lines]))
         spectra[f"line_spectrum_{'xyz'[axis]}"] = Curve(wavenumber, power / float(wavenumber[1]))
     return spectra
 

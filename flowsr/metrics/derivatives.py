@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -83,6 +84,7 @@ def gradient(field: Tensor, grid: Grid) -> Tensor:
     return torch.stack([derivative(field, grid, axis) for axis in range(3)], dim=2)
 
 
+@lru_cache(maxsize=12)
 def difference_rows(grid: Grid, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """The finite differences of every cell of an axis, those inside :func:`finite_differences` where it is periodic.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -31,25 +31,37 @@ class Shells:
     """Shells n = 0, 1, 2, ... of one width: shell n holds the modes with (n - 1/2) width <= |k| < (n + 1/2) width.
 
     Attributes:
-        squared: (x, y, z // 2 + 1) |k|^2 of every mode of a real-input transform over z.
+        shape, spacing: of the grid.
+        corner: (x // 2 + 1, y // 2 + 1, z // 2 + 1) shell of the modes of no negative wavenumber.
         width: the largest of the three fundamental wavenumbers 2 pi / L: the thinnest shell that no direction leaves
             empty.
         wavenumber: (n,) nominal wavenumber of each shell, n times the width.
-        index: (x, y, z // 2 + 1) shell of every mode.
+        squared: (x, y, z // 2 + 1) |k|^2 of every mode of a real-input transform over z.
+        index: (x, y, z // 2 + 1) shell of every mode of it.
         multiplicity: (z // 2 + 1,) modes that each of those stands for: 2 where the conjugate is not stored.
         modes: (n,) modes in each shell.
         expected: (n,) modes a shell of its volume would hold on average, volume times L_x L_y L_z / (2 pi)^3.
         complete: (n,) True where the whole shell lies inside the Nyquist wavenumber of every axis.
     """
 
-    squared: np.ndarray
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    corner: np.ndarray
     width: float
     wavenumber: np.ndarray
-    index: np.ndarray
     multiplicity: np.ndarray
     modes: np.ndarray
     expected: np.ndarray
     complete: np.ndarray
+
+    @cached_property
+    def squared(self) -> np.ndarray:
+        return half_spectrum(self.shape, self.spacing)[0]
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        x, y = (np.minimum(np.arange(n), n - np.arange(n)) for n in self.shape[:2])
+        return self.corner[x][:, y]
 
     def smooth(self, sums: Tensor) -> Tensor:
         """Sums (..., n) times the modes expected over those there are: rid of the raggedness of their number.
@@ -86,9 +98,7 @@ def half_spectrum(
     """
     kx, ky = (2 * math.pi * np.fft.fftfreq(n, d) for n, d in zip(shape[:2], spacing[:2]))
     kz = 2 * math.pi * np.fft.rfftfreq(shape[2], spacing[2])
-    multiplicity = np.ones(len(kz))
-    multiplicity[1 : (shape[2] + 1) // 2] = 2.0
-    return kx[:, None, None] ** 2 + ky[None, y, None] ** 2 + kz**2, multiplicity
+    return kx[:, None, None] ** 2 + ky[None, y, None] ** 2 + kz**2, _signs(shape[2])
 
 
 def cutoff_wavenumber(grid: Grid, factor: int) -> float:
@@ -395,15 +405,24 @@ def _high_pass_error(error: Tensor, truth: Tensor, beyond: Tensor) -> Tensor:
     return torch.sqrt(error[..., beyond].sum(dim=-1) / truth[..., beyond].sum(dim=-1))
 
 
+def _signs(cells: int) -> np.ndarray:
+    """(n // 2 + 1,) how many signs each wavenumber has that is not negative: two but for 0 and the highest."""
+    signs = np.ones(cells // 2 + 1)
+    signs[1 : (cells + 1) // 2] = 2.0
+    return signs
+
+
 @lru_cache(maxsize=8)
 def _shells(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Shells:
-    squared, multiplicity = half_spectrum(shape, spacing)
     width = max(2 * math.pi / (n * d) for n, d in zip(shape, spacing))
-    index = np.floor(np.sqrt(squared) / width + 0.5 + TIE).astype(np.int64)
-    modes = np.bincount(index.ravel(), np.broadcast_to(multiplicity, index.shape).ravel())
+    kx, ky, kz = (2 * math.pi * np.fft.rfftfreq(n, d) for n, d in zip(shape, spacing))
+    squared = kx[:, None, None] ** 2 + ky[:, None] ** 2 + kz**2
+    corner = np.floor(np.sqrt(squared) / width + 0.5 + TIE).astype(np.int64)
+    x, y, multiplicity = map(_signs, shape)
+    modes = np.bincount(corner.ravel(), (x[:, None, None] * y[:, None] * multiplicity).ravel())
     number = np.arange(len(modes))
     inner, outer = np.maximum(number - 0.5, 0) * width, (number + 0.5) * width
     density = math.prod(n * d for n, d in zip(shape, spacing)) / (2 * math.pi) ** 3
     expected = 4 / 3 * math.pi * (outer**3 - inner**3) * density
     complete = outer <= math.pi / max(spacing) * (1 + TIE)
-    return Shells(squared, width, number * width, index, multiplicity, modes, expected, complete)
+    return Shells(shape, spacing, corner, width, number * width, multiplicity, modes, expected, complete)

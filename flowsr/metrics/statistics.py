@@ -32,8 +32,10 @@ from flowsr.metrics.one_dimensional import line_densities
 from flowsr.metrics.tiles import Cut
 
 Cuts = tuple[Cut, Cut, Cut]
-Part = Literal["all", "inside", "edges"]
-FacesOf = Callable[[tuple[int, int, int]], Mapping[str, np.ndarray]]
+Part = Literal["all", "inside", "gradient"]
+Divisions = tuple[Sequence[int], ...]
+Place = tuple[int, int, int]
+FacesOf = Callable[[Place], Mapping[str, np.ndarray]]
 
 _SIDE = 32  # cells along a side of what is differentiated at once: it stays in the processor's cache
 _BIN_BITS = 13  # of a single-precision number: its sign, its exponent, four bits of its mantissa
@@ -96,7 +98,7 @@ def block_totals(values: np.ndarray, grid: Grid, cuts: Cuts, *, gradient: bool =
     """Sums over a block of a field: volume, first and second moments, and those of the velocity's gradient.
 
     A block without a halo gives its sums in two parts: ``inside``, all but the gradient of the cells that look beyond
-    it, and later, with what :func:`faces_of` kept of it and of its neighbours, that of its ``edges``.
+    it, and later that of its edges, by :func:`edge_totals`; ``gradient`` is that alone, of cells with their halo.
 
     Args:
         values: (component, x, y, z) of the block, halo included.
@@ -116,13 +118,13 @@ def block_totals(values: np.ndarray, grid: Grid, cuts: Cuts, *, gradient: bool =
         highest = float(np.abs(values).max())
     widths = None if not any(grid.stretched) else grid.widths()
     found = {}
-    if part != "edges":
+    if part != "gradient":
         found = _moments(values, bad, cuts, widths)
-    boxes = _boxes(grid, cuts, part) if gradient else []
-    if boxes:
+    box = _inside(grid, cuts) if part == "inside" else [(cut.start, cut.stop) for cut in cuts]
+    if gradient and all(low < high for low, high in box):
         values, bad, cuts = _wrapped(values, bad, grid, cuts)
         finest = min(map(float, grid.spacing if widths is None else map(np.min, widths)))
-        found |= _gradients(values, bad, grid, cuts, boxes, widths, _power_of_two(finest / highest if highest else 1.0))
+        found |= _gradients(values, bad, grid, cuts, box, widths, _power_of_two(finest / highest if highest else 1.0))
     volume = math.prod(grid.spacing) if widths is None else 1.0
     scaled = {name: value * volume for name, value in found.items() if value.dtype == np.float64}
     return Totals({**found, **scaled})
@@ -143,33 +145,67 @@ def faces_of(values: np.ndarray, grid: Grid, cuts: Cuts) -> dict[str, np.ndarray
     return found
 
 
-def with_neighbours(
-    grid: Grid, divisions: tuple[Sequence[int], ...], place: tuple[int, int, int], faces: FacesOf
-) -> tuple[np.ndarray, Cuts]:
-    """A block with its halo, from the faces of all blocks; of its own cells only the outermost are right.
+def edge_totals(
+    grid: Grid, divisions: Divisions, read: Callable[[Cuts], np.ndarray], place: Place | None = None
+) -> Totals:
+    """Sums of the gradient over the cells that look beyond their block: what ``inside`` leaves out.
+
+    Args:
+        grid: the whole field's grid.
+        divisions: along each axis where the blocks begin, and the number of cells.
+        read: gives slabs with a halo, (component, x, y, z): :func:`of_whole` or, of one block, :func:`of_faces`.
+        place: of which block along each axis; None: of all.
+    """
+    found, axes = Totals({}), []
+    for axis, (edges, length, kind) in enumerate(zip(divisions, grid.shape, grid.boundary, strict=True)):
+        looks = np.zeros(length, dtype=bool)
+        for edge in () if len(edges) == 2 else edges if kind == "periodic" else edges[1:-1]:
+            looks[max(edge - HALO, 0) : edge + HALO] = True
+        axes.append(((0, length) if place is None else (edges[place[axis]], edges[place[axis] + 1]), looks))
+    for across in range(3):  # slabs across x, those across y between them, and those across z between both
+        intervals = [
+            [span] if axis > across else _runs(looks, span, axis == across) for axis, (span, looks) in enumerate(axes)
+        ]
+        for box in product(*intervals):
+            cuts = [
+                Cut(0, length, np.arange(length), 0) if len(edges) == 2 else _with_halo(*interval, length, kind)
+                for interval, edges, length, kind in zip(box, divisions, grid.shape, grid.boundary, strict=True)
+            ]
+            around = cuts[0], cuts[1], cuts[2]
+            found += block_totals(read(around), grid, around, gradient=True, part="gradient")
+    return found
+
+
+def of_whole(values: np.ndarray, grid: Grid, cuts: Cuts) -> np.ndarray:
+    """A part of a whole field (component, x, y, z), halo included; a copy."""
+    runs = []
+    for cut, length in zip(cuts, grid.shape, strict=True):
+        ends = np.flatnonzero(np.diff(cut.cells % length) != 1) + 1  # where it comes round
+        pieces = [(int(piece[0]), len(piece)) for piece in np.split(cut.cells, ends)]
+        places = ((slice(first - cut.cells[0], first - cut.cells[0] + n), first % length, n) for first, n in pieces)
+        runs.append([(place, slice(first, first + n)) for place, first, n in places])
+    part = np.empty((len(values), *(len(cut.cells) for cut in cuts)), dtype=values.dtype)
+    for pairs in product(*runs):
+        (x, x_of), (y, y_of), (z, z_of) = pairs
+        part[:, x, y, z] = values[:, x_of, y_of, z_of]
+    return part
+
+
+def of_faces(grid: Grid, divisions: Divisions, place: Place, faces: FacesOf, cuts: Cuts) -> np.ndarray:
+    """A slab of a block with its halo, from the faces of the block and of its neighbours; its corners are 0.
 
     Args:
         grid: the whole field's grid.
         divisions: along each axis where the blocks begin, and the number of cells.
         place: which block along each axis.
         faces: those of the block at a place.
+        cuts: of the slab.
     """
-    own = faces(place)
-    cuts, inside = [], []
-    for axis, (edges, number) in enumerate(zip(divisions, place, strict=True)):
-        start, stop, length = edges[number], edges[number + 1], grid.shape[axis]
-        cells = np.arange(start, stop)
-        if stop - start < length:
-            cells = np.arange(start - HALO, stop + HALO)
-            if grid.boundary[axis] != "periodic":
-                cells = cells[(cells >= 0) & (cells < length)]
-        cuts.append(Cut(start, stop, cells, int(start - cells[0])))
-        inside.append(cuts[-1].inside)
-    some = next(iter(own.values()))
-    values = np.zeros((len(some), *(len(cut.cells) for cut in cuts)), dtype=some.dtype)
+    values, inside = None, [cut.inside for cut in cuts]
+    own = [slice(cut.start - edges[at], cut.stop - edges[at]) for cut, edges, at in zip(cuts, divisions, place)]
     for axis, cut in enumerate(cuts):
         edges, length = divisions[axis], grid.shape[axis]
-        if len(cut.cells) == cut.stop - cut.start:
+        if len(edges) == 2:
             continue
         for first, stop, at, layer in _layers(cut, edges, length):
             face, size = faces((*place[:axis], at, *place[axis + 1 :])), edges[at + 1] - edges[at]
@@ -179,11 +215,14 @@ def with_neighbours(
             for side, begin, end, before in parts:
                 low, high = max(layer, begin), min(layer + stop - first, end)
                 if low < high:
-                    target, source = [slice(None), *inside], [slice(None)] * 4
+                    some = face[f"{axis}.{side}"]
+                    if values is None:
+                        values = np.zeros((len(some), *(len(cut.cells) for cut in cuts)), dtype=some.dtype)
+                    target, source = [slice(None), *inside], [slice(None), *own]
                     target[1 + axis] = slice(first + low - layer, first + high - layer)
                     source[1 + axis] = slice(low - before, high - before)
-                    values[tuple(target)] = face[f"{axis}.{side}"][tuple(source)]
-    return values, (cuts[0], cuts[1], cuts[2])
+                    values[tuple(target)] = some[tuple(source)]
+    return values
 
 
 def moments_of(totals: Totals, viscosity: float | None = None) -> dict[str, float]:
@@ -369,6 +408,13 @@ def _spans(start: int, stop: int, side: int = _SIDE) -> list[tuple[int, int]]:
     return [(first, min(first + side, stop)) for first in range(start, stop, side)]
 
 
+def _with_halo(start: int, stop: int, length: int, kind: str) -> Cut:
+    """A stretch of an axis with a halo, that of a periodic one beyond its ends, too."""
+    cells = np.arange(start - HALO, stop + HALO)
+    cells = cells if kind == "periodic" else cells[(cells >= 0) & (cells < length)]
+    return Cut(start, stop, cells, int(start - cells[0]))
+
+
 def _wrapped(values: np.ndarray, bad: np.ndarray | None, grid: Grid, cuts: Cuts):
     """The block with a halo along periodic axes that are not cut, too."""
     around, padding = [], []
@@ -400,26 +446,21 @@ def _layers(cut: Cut, edges: Sequence[int], length: int) -> list[tuple[int, int,
     return runs
 
 
-def _boxes(grid: Grid, cuts: Cuts, part: str) -> list[tuple[tuple[int, int], ...]]:
-    """Boxes of a block's cells as intervals: all, those whose derivatives stay inside the block, or the rest."""
-    if part == "all":
-        return [tuple((cut.start, cut.stop) for cut in cuts)]
-    inside = []
+def _inside(grid: Grid, cuts: Cuts) -> list[tuple[int, int]]:
+    """The cells of a block whose derivatives do not look beyond it, as intervals."""
+    found = []
     for cut, length, kind in zip(cuts, grid.shape, grid.boundary, strict=True):
         cut_low = cut.stop - cut.start < length and (kind == "periodic" or cut.start > 0)
         cut_high = cut.stop - cut.start < length and (kind == "periodic" or cut.stop < length)
         low = min(cut.start + HALO * cut_low, cut.stop)
-        inside.append((low, max(cut.stop - HALO * cut_high, low)))
-    if part == "inside":
-        return [tuple(inside)] if all(low < high for low, high in inside) else []
-    boxes, left = [], [(cut.start, cut.stop) for cut in cuts]
-    for axis, (low, high) in enumerate(inside):  # slabs off both ends, then off both ends of what is left
-        ends = ((left[axis][0], low), (high, left[axis][1]))
-        boxes += [(*left[:axis], end, *left[axis + 1 :]) for end in ends if end[0] < end[1]]
-        left[axis] = (low, high)
-        if low >= high:
-            break
-    return boxes
+        found.append((low, max(cut.stop - HALO * cut_high, low)))
+    return found
+
+
+def _runs(cells: np.ndarray, span: tuple[int, int], value: bool) -> list[tuple[int, int]]:
+    """The stretches of a span in which all cells have a value."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], cells[slice(*span)] == value, [False]])))
+    return [(span[0] + int(low), span[0] + int(high)) for low, high in edges.reshape(-1, 2)]
 
 
 def _own(cuts: Cuts, spans) -> tuple[slice, ...]:
@@ -453,45 +494,44 @@ def _moments(values, bad, cuts: Cuts, widths) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items()} | counts
 
 
-def _gradients(values, bad, grid: Grid, cuts: Cuts, boxes, widths, scale: float) -> dict[str, np.ndarray]:
-    """The same of the gradient, in some boxes of the block.
+def _gradients(values, bad, grid: Grid, cuts: Cuts, box, widths, scale: float) -> dict[str, np.ndarray]:
+    """The same of the gradient, in a box of the block.
 
     All sums of products are those of the rows of one matrix: the nine entries, the divergence, the squares of the
     longitudinal ones, and 1. The squares are of entries times ``scale``: fourth powers leave single precision soon.
     """
-    rows = _rows(14, values.dtype)
+    rows, room = _rows(14, values.dtype), np.empty(9 * _SIDE**3, dtype=np.uint32)
     differences = [difference_rows(grid, axis) for axis in range(3)]
     gram, counts = 0.0, {"longitudinal": 0.0, "transverse": 0.0}
-    for box in boxes:
-        thin = min(stop - start for start, stop in box) <= 2 * HALO  # of such a slab more is taken at once
-        intervals = [_spans(*interval, side=2 * _SIDE if thin else _SIDE) for interval in box]
-        matrices = [
-            {span: _matrix(*differences[axis], *span) for span in intervals[axis]} for axis in range(3)
-        ]  # of every span: the first cell that it looks at, and the weights
-        for spans in product(*intervals):
-            shape = tuple(stop - start for start, stop in spans)
-            some = rows[:, : math.prod(shape)]
-            a, own = some.numpy(), _own(cuts, spans)
-            lost = None if bad is None else bad[own].copy()
-            for axis, span in enumerate(spans):
-                first, matrix = matrices[axis][span]
-                place = list(own)
-                begin = first - cuts[axis].start + cuts[axis].before
-                place[axis] = slice(begin, begin + matrix.shape[1])
-                entries = a[3 * axis : 3 * axis + 3].reshape(3, *shape)
-                _along(matrix.astype(values.dtype), values[(slice(None), *place)], axis, entries)
-                if lost is not None:
-                    near = np.empty((1, *shape), dtype=np.float32)
-                    _along((matrix != 0).astype(np.float32), bad[tuple(place)][None].astype(np.float32), axis, near)
-                    lost |= near[0] > 0
-            np.add(a[0], a[4], out=a[9])
-            np.add(a[9], a[8], out=a[9])
-            np.multiply(a[0:9:4], a.dtype.type(scale), out=a[10:13])
-            np.square(a[10:13], out=a[10:13])
-            weights = _weights(shape, _volumes_of(widths, spans), lost)
-            gram = gram + _products(some, weights)
-            for kind, counted in _counted(a[:9], weights).items():
-                counts[kind] = counts[kind] + counted
+    thin = min(stop - start for start, stop in box) <= 2 * HALO  # of such a slab more is taken at once
+    intervals = [_spans(*interval, side=2 * _SIDE if thin else _SIDE) for interval in box]
+    matrices = [
+        {span: _matrix(*differences[axis], *span) for span in intervals[axis]} for axis in range(3)
+    ]  # of every span: the first cell that it looks at, and the weights
+    for spans in product(*intervals):
+        shape = tuple(stop - start for start, stop in spans)
+        some = rows[:, : math.prod(shape)]
+        a, own = some.numpy(), _own(cuts, spans)
+        lost = None if bad is None else bad[own].copy()
+        for axis, span in enumerate(spans):
+            first, matrix = matrices[axis][span]
+            place = list(own)
+            begin = first - cuts[axis].start + cuts[axis].before
+            place[axis] = slice(begin, begin + matrix.shape[1])
+            entries = a[3 * axis : 3 * axis + 3].reshape(3, *shape)
+            _along(matrix.astype(values.dtype), values[(slice(None), *place)], axis, entries)
+            if lost is not None:
+                near = np.empty((1, *shape), dtype=np.float32)
+                _along((matrix != 0).astype(np.float32), bad[tuple(place)][None].astype(np.float32), axis, near)
+                lost |= near[0] > 0
+        np.add(a[0], a[4], out=a[9])
+        np.add(a[9], a[8], out=a[9])
+        np.multiply(a[0:9:4], a.dtype.type(scale), out=a[10:13])
+        np.square(a[10:13], out=a[10:13])
+        weights = _weights(shape, _volumes_of(widths, spans), lost)
+        gram = gram + _products(some, weights)
+        for kind, counted in _counted(a[:9], weights, room).items():
+            counts[kind] = counts[kind] + counted
     own, squares = np.arange(0, 9, 4), np.arange(10, 13)
     found = {
         "gradient_volume": gram[13, 13],
@@ -505,10 +545,12 @@ def _gradients(values, bad, grid: Grid, cuts: Cuts, boxes, widths, scale: float)
     return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
 
-def _counted(a: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarray]:
-    """How much of the longitudinal and of the transverse entries (9, cells) is in every bin."""
+def _counted(a: np.ndarray, weights: np.ndarray | None, room: np.ndarray) -> dict[str, np.ndarray]:
+    """How much of the longitudinal and of the transverse entries (9, cells) is in every bin; in ``room`` it works."""
     with np.errstate(over="ignore"):
-        numbers = a.astype(np.float32, copy=False).view(np.uint32) >> np.uint32(32 - _BIN_BITS)
+        bits, numbers = a.astype(np.float32, copy=False).view(np.uint32), room[: a.size].reshape(a.shape)
+    for target, rows in ((slice(0, 3), slice(0, 9, 4)), (slice(3, 6), slice(1, 4)), (slice(6, 9), slice(5, 8))):
+        np.right_shift(bits[rows], np.uint32(32 - _BIN_BITS), out=numbers[target])
     numbers = torch.from_numpy(numbers.view(np.int32))
     repeated = None if weights is None else torch.from_numpy(weights)
 
@@ -516,8 +558,8 @@ def _counted(a: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarray]
         each = None if repeated is None else repeated.expand(some.shape).reshape(-1)
         return torch.bincount(some.reshape(-1), each, minlength=_BINS).numpy().astype(np.float64)
 
-    across = count(numbers[1:4]) + count(numbers[5:8])
-    return {"longitudinal": count(numbers[0:9:4]), "transverse": across[: _BINS // 2] + across[_BINS // 2 :]}
+    across = count(numbers[3:])
+    return {"longitudinal": count(numbers[:3]), "transverse": across[: _BINS // 2] + across[_BINS // 2 :]}
 
 
 def _weights(shape: tuple[int, ...], volumes: np.ndarray | None, missing: np.ndarray | None) -> np.ndarray | None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from markupsafe import Markup, escape
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from PIL import Image
 
 from flowsr.evaluate.result import INPUT, OUTPUT, TRUTH, Plane, as_json, home_lines, metrics_table, write_dataset
 from flowsr.files import write_text_atomic
-from flowsr.report.html import HowMade, Picture, number, photographed, rendered, size_text
+from flowsr.report.html import HowMade, Picture, data_address, number, rendered, size_text
 from flowsr.report.html import drawn as drawing
-from flowsr.report.style import FAINT, SIGNED_MAP, TRUTH_COLOUR, plain, styled, typeset, with_unit
+from flowsr.report.style import FAINT, SIGNED_MAP, TRUTH_COLOUR, on_any_page, styled, typeset, with_unit
 
 _COLOURS = {INPUT: "#0072B2", OUTPUT: "#D55E00", TRUTH: TRUTH_COLOUR}
 _LINES = {INPUT: (0, (5, 2)), OUTPUT: "-", TRUTH: (0, (1, 1.2))}
+_RAISED = str.maketrans({"-": "⁻", **dict(zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))})
 _ROUNDING = 1e-11  # of a spectrum's highest value: below it there is rounding, not flow
 
 
@@ -81,32 +88,75 @@ def _headline(table: pd.DataFrame) -> tuple[str, str]:
 def _slices(planes: Sequence[Plane]) -> Picture | None:
     if not planes:
         return None
-    figure = slices_figure(planes)
     fields = list(dict.fromkeys(plane.field for plane in planes))
     alt = f"Slices through {', '.join(fields)}"
     caption = f"Slices at {planes[0].where}, one colour scale a row: {', '.join(fields)}."
-    return photographed(figure, 110, 600_000, alt, caption)
+    return Picture(alt, caption, drawing=slices_drawing(planes), wide=len(fields) > 1)
 
 
-@styled
-def slices_figure(planes: Sequence[Plane]) -> Figure:
-    """A row a quantity, a column a field; a row's colours are of one scale."""
+def slices_drawing(planes: Sequence[Plane]) -> Markup:
+    """A row a quantity, a column a field; a row's colours are of one scale.
+
+    Written as it stands: of one colour map's pictures and some words, which take their colours from the page, a drawing
+    library would make more work than of all else on the page.
+    """
     labels = list(dict.fromkeys(plane.label for plane in planes))
     fields = list(dict.fromkeys(plane.field for plane in planes))
-    figure, panels = _panels(len(labels), len(fields), 3.4, 3.3, right=1.1, across=0.75)
+    low_x, high_x, low_y, high_y = planes[0].extent
+    scale = 300 / max(high_x - low_x, high_y - low_y)
+    wide, high = scale * (high_x - low_x), scale * (high_y - low_y)
+    left, top, across, down, right = 62, 30, 26, 52, 96
+    size = left + len(fields) * (wide + across) + right, top + len(labels) * (high + down)
+    frame, parts = on_any_page("#333333"), []
+
+    def put(x: float, y: float, text: object, anchor: str = "middle", turned: bool = False) -> None:
+        turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
+        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn}>{escape(text)}</text>')
+
+    def show(x: float, y: float, width: float, values: np.ndarray, most: float) -> None:
+        box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{high:.1f}"'
+        look = 'preserveAspectRatio="none" style="image-rendering: pixelated"'
+        parts.append(f'<image {box} {look} href="{data_address(_coloured(values, most))}"/>')
+        parts.append(f'<rect {box} style="fill: none; stroke: {frame}"/>')
+
     for row, label in enumerate(labels):
-        own = [plane for plane in planes if plane.label == label]
+        own, y = [plane for plane in planes if plane.label == label], top + row * (high + down)
         reference = next(plane for plane in own[::-1] if plane.field in (OUTPUT, TRUTH)) if len(own) > 1 else own[0]
         finite = np.abs(reference.values[np.isfinite(reference.values)])
-        high = float(np.percentile(finite, 99.5)) if finite.size and finite.max() > 0 else 1.0
+        most = float(np.percentile(finite, 99.5)) if finite.size and finite.max() > 0 else 1.0
         for plane in own:
-            axes = panels[row, fields.index(plane.field)]
-            look = {"origin": "lower", "interpolation": "nearest", "cmap": SIGNED_MAP, "vmin": -high, "vmax": high}
-            image = axes.imshow(plane.values.T, extent=plane.extent, aspect="equal", **look)
-            axes.set(xlabel="x", ylabel="y", title=plane.field if row == 0 else "")
-        beside = panels[row, -1].inset_axes((1.05, 0.0, 0.05, 1.0))
-        figure.colorbar(image, cax=beside, label=plain(label))
-    return figure
+            column = fields.index(plane.field)
+            x = left + column * (wide + across)
+            show(x, y, wide, plane.values, most)
+            for at, end, anchor in ((x, plane.extent[0], "start"), (x + wide, plane.extent[1], "end")):
+                put(at, y + high + 17, number(end), anchor)
+            put(x + wide / 2, y + high + 17, "x")
+            if row == 0:
+                put(x + wide / 2, y - 10, plane.field)
+            if column == 0:
+                put(x - 8, y + high, number(plane.extent[2]), "end")
+                put(x - 8, y + 12, number(plane.extent[3]), "end")
+                put(x - 8, y + high / 2, "y", "end")
+        beside = left + len(fields) * (wide + across)
+        show(beside, y, 14, np.linspace(-most, most, 256)[None], most)
+        for at, value in ((12, most), (high / 2 + 4, 0.0), (high, -most)):
+            put(beside + 20, y + at, number(value), "start")
+        put(beside + 84, y + high / 2, label, turned=True)
+    look = f'font-size="14" style="max-width: {1.25 * size[0]:.0f}px"'
+    head = f'<svg viewBox="0 0 {size[0]:.1f} {size[1]:.1f}" {look} aria-hidden="true" focusable="false">'
+    return Markup("\n".join([head, *parts, "</svg>"]))
+
+
+def _coloured(values: np.ndarray, most: float) -> bytes:
+    """A PNG of values (x, y) between -most and most, y upwards; missing ones are transparent."""
+    places = np.clip((values / most + 1) * 127.5, 0, 254)
+    numbers = np.where(np.isfinite(places), places + 1, 0).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(numbers.T[::-1]), mode="P")
+    colours = colormaps[SIGNED_MAP](np.linspace(0, 1, 255), bytes=True)[:, :3]
+    picture.putpalette([0, 0, 0, *colours.ravel().tolist()])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", transparency=0)
+    return buffer.getvalue()
 
 
 def _spectra(dataset: xr.Dataset, fields: Sequence[str]) -> Picture | None:
@@ -121,14 +171,15 @@ def _spectra(dataset: xr.Dataset, fields: Sequence[str]) -> Picture | None:
 @styled
 def spectra_figure(dataset: xr.Dataset, keys: Sequence[str], fields: Sequence[str]) -> Figure:
     """A panel a kind of spectrum, a line a field."""
-    figure, panels = _panels(1, len(keys), 3.3, 3.2)
-    for axes, key in zip(panels[0], keys):
+    figure, panels = _panels(len(keys), 3.3, 3.2)
+    for axes, key in zip(panels, keys):
         axes.set(xscale="log", yscale="log")
         for name in fields:
             if f"{key}_{name}" in dataset:
                 array = dataset[f"{key}_{name}"].mean("time")
                 array = array.sum("component") / 2 if "component" in array.dims else array
                 _line(axes, array, name)
+        _decades(axes.xaxis, axes.yaxis)
         about = dataset[next(f"{key}_{name}" for name in fields if f"{key}_{name}" in dataset)]
         axis = dataset[about.dims[-1]]
         label = "E(k)" if key == "energy_spectrum" else f"E(k_{key[-1]}), all components"
@@ -150,8 +201,8 @@ def _densities(dataset: xr.Dataset, fields: Sequence[str]) -> Picture | None:
 @styled
 def densities_figure(dataset: xr.Dataset, keys: Sequence[str], fields: Sequence[str]) -> Figure:
     """Longitudinal and transverse gradients, a line a field."""
-    figure, panels = _panels(1, len(keys), 4.0, 3.1)
-    for axes, key in zip(panels[0], keys):
+    figure, panels = _panels(len(keys), 4.0, 3.1)
+    for axes, key in zip(panels, keys):
         axes.set(yscale="log", xlim=(-10, 10))
         lowest = 1.0
         for name in fields:
@@ -163,29 +214,34 @@ def densities_figure(dataset: xr.Dataset, keys: Sequence[str], fields: Sequence[
         x = np.linspace(-5, 5, 201)
         axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=FAINT, linestyle=":", zorder=1)
         axes.set_ylim(max(lowest / 2, 1e-9), 2)
+        _decades(axes.yaxis)
         axes.set(xlabel=typeset(label), ylabel="probability density")
     axes.legend(frameon=False)
     return figure
 
 
-def _panels(
-    rows: int, columns: int, width: float, height: float, right: float = 0.15, across: float = 0.95
-) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels, in inches; placed by hand: asking every label for its size takes longer than drawing.
-
-    Args:
-        right: room beside the last column.
-        across: between two columns.
-    """
-    left, bottom, top, between = 0.95, 0.65, 0.4, 0.7
-    size = (
-        left + columns * width + (columns - 1) * across + right,
-        bottom + rows * height + (rows - 1) * between + top,
-    )
+def _panels(columns: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Equal panels side by side, in inches; placed by hand: asking labels for their size takes longer than drawing."""
+    left, right, bottom, top, across = 0.95, 0.15, 0.65, 0.2, 0.95
+    size = left + columns * width + (columns - 1) * across + right, bottom + height + top
     figure = Figure(figsize=size)
     edges = {"left": left / size[0], "right": 1 - right / size[0], "bottom": bottom / size[1], "top": 1 - top / size[1]}
-    places = {**edges, "wspace": across / width, "hspace": between / height}
-    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
+    panels = figure.subplots(1, columns, squeeze=False, gridspec_kw={**edges, "wspace": across / width})
+    return figure, panels[0]
+
+
+def _decades(*logarithmic: Axis) -> None:
+    """Few ticks, without mathematics: those between decades, and its parser, take longer than all the rest."""
+    for axis in logarithmic:
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(_power)
+
+
+def _power(value: float, _: object = None) -> str:
+    exponent = round(np.log10(value), 6)
+    return "10" + str(int(exponent)).translate(_RAISED) if exponent % 1 == 0 else f"{value:g}"
 
 
 def _line(axes: Axes, array: xr.DataArray, name: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -158,7 +159,7 @@ def is_done(plan: UpscalePlan, block: Block, store: FieldStore, observers: Seque
 
 
 class States(Sequence[Mapping[str, np.ndarray]]):
-    """What an observer found of each block, in the order of the blocks; each is read when it is used."""
+    """What an observer found of each block, in the order of the blocks; an array of it is read when it is used."""
 
     def __init__(self, plan: UpscalePlan, observer: Observer):
         self._files, self._of = [_state_file(plan, block, observer) for block in plan.blocks()], (plan, observer)
@@ -167,11 +168,34 @@ class States(Sequence[Mapping[str, np.ndarray]]):
         return len(self._files)
 
     def __getitem__(self, number):
+        return _State(self._files[number], *self._of)
+
+
+class _State(Mapping[str, np.ndarray]):
+    """One of them. A damaged one is taken away: it counts as not there from then on."""
+
+    def __init__(self, file: Path, plan: UpscalePlan, observer: Observer):
+        self._file, self._of = file, (plan, observer)
+        with self._checked():
+            self._arrays = np.load(file, allow_pickle=False)
+            self._names = self._arrays.files
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        with self._checked():
+            return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
         try:
-            with np.load(self._files[number], allow_pickle=False) as state:
-                return dict(state)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            self._files[number].unlink(missing_ok=True)  # it counts as not there from now on
+            yield
+        except (OSError, ValueError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
+            self._file.unlink(missing_ok=True)
             plan, observer = self._of
             message, hint = f"what '{observer.name}' found of a block is damaged", "run again to look at it again"
             raise FlowsrError(message, file=plan.target, found=error, hint=hint) from None

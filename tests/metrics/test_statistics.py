@@ -1,6 +1,7 @@
 """Block by block: the sums of blocks make the whole field's statistics, in closed form and however it is cut."""
 
 import math
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -26,13 +27,15 @@ from flowsr.metrics.statistics import (
     Lattice,
     Totals,
     block_totals,
+    edge_totals,
     error_totals,
     errors_of,
     faces_of,
     gradient_density,
     moments_of,
+    of_faces,
+    of_whole,
     own_cells,
-    with_neighbours,
 )
 from flowsr.metrics.tiles import Cut, cuts_of
 
@@ -97,12 +100,18 @@ def test_blocks_without_a_halo_and_their_faces_make_the_same_sums(name, side):
     blocks = {place: field[(slice(None), *(slice(cut.start, cut.stop) for cut in cuts[place]))] for place in places}
     parts = [block_totals(blocks[place], grid, cuts[place], gradient=True, part="inside") for place in places]
     faces = {place: faces_of(blocks[place], grid, cuts[place]) for place in places}
-    for place in places:
-        values, around = with_neighbours(grid, divisions, place, faces.__getitem__)
-        parts.append(block_totals(values, grid, around, gradient=True, part="edges"))
-    found, expected = Totals.of(parts), totals_in_blocks(field, grid, 100)
-    assert set(found.values) == set(expected.values)
-    assert all(found[key] == pytest.approx(expected[key], rel=1e-11, abs=1e-9) for key in expected.values)
+    edges = {
+        "faces": [
+            edge_totals(grid, divisions, partial(of_faces, grid, divisions, place, faces.__getitem__), place)
+            for place in places
+        ],
+        "whole": [edge_totals(grid, divisions, partial(of_whole, field, grid))],
+    }
+    expected = totals_in_blocks(field, grid, 100)
+    for rest in edges.values():
+        found = Totals.of([*parts, *rest])
+        assert set(found.values) == set(expected.values)
+        assert all(found[key] == pytest.approx(expected[key], rel=1e-11, abs=1e-9) for key in expected.values)
 
 
 def test_any_order_is_the_same_to_round_off_and_one_order_to_the_bit():

@@ -62,7 +62,9 @@ class ModelCard:
         """Whether it names a network that commutes with all 48 elements, whatever its weights."""
         base = self.options.get("base")
         on_symmetric = base is None or base.get("group") == "Oh"
-        strict = self.model in ("strict", "paper_strict", "linear") and self.options.get("group", "O") == "Oh"
+        strict = (
+            self.model in ("strict", "planewise", "paper_strict", "linear") and self.options.get("group", "O") == "Oh"
+        )
         return self.options.get("average") == "Oh" or (strict and on_symmetric)
 
     @classmethod

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
-from flowsr.group import point_group
+from flowsr.group import PointGroup, point_group
 from flowsr.group.fields import axis_action, transform_field, transform_scalar
 from flowsr.kernels.padding import pad, paddings
 from flowsr.models.base import MODELS, LearnedUpscaler, Task, trilinear
@@ -31,6 +31,40 @@ def planes_of(grid: Grid) -> tuple[int, int, int]:
     """Along each axis, how many planes have weights of their own: all between walls, otherwise 1."""
     x, y, z = (n if kind == "wall" else 1 for n, kind in zip(grid.shape, grid.boundary, strict=True))
     return x, y, z
+
+
+def check_planes(planes: tuple[int, int, int], grid: Grid) -> None:
+    """
+    Raises:
+        ValueError: a field with another number of planes than there are weights for.
+    """
+    if any(p not in (1, n) for p, n in zip(planes, grid.shape, strict=True)):
+        raise ValueError(f"weights of {planes} planes are for as many coarse cells, got {grid.shape}")
+
+
+def check_kept(planes: tuple[int, int, int], group: PointGroup) -> None:
+    """
+    Raises:
+        ValueError: a group of which an element does not keep the planes.
+    """
+    for element in range(group.order):
+        source, _ = axis_action(element, group)
+        if tuple(planes[axis] for axis in source) != planes:
+            raise ValueError(f"{group.name} does not keep weights of their own for {planes} planes")
+
+
+def to_planes(values: Tensor, planes: tuple[int, int, int]) -> Tensor:
+    """(batch, number, x, y, z) to (planes x, y, z, number, batch and other places)."""
+    for axis, along in zip((2, 4, 6), planes, strict=True):
+        values = values.unflatten(axis, (along, -1))
+    return values.permute(2, 4, 6, 1, 0, 3, 5, 7).flatten(4)
+
+
+def from_planes(values: Tensor, batch: int, shape: tuple[int, int, int]) -> Tensor:
+    """What :func:`to_planes` does, undone: (batch, number, x, y, z)."""
+    rest = [n // p for n, p in zip(shape, values.shape[:3], strict=True)]
+    values = values.unflatten(-1, (batch, *rest)).permute(4, 3, 0, 5, 1, 6, 2, 7)
+    return values.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
 @MODELS.register("linear")
@@ -73,14 +107,10 @@ class LinearEstimate(LearnedUpscaler):
         Raises:
             ValueError: a field with another number of planes than there are weights for.
         """
-        if any(p not in (1, n) for p, n in zip(self.planes, grid.shape, strict=True)):
-            raise ValueError(f"weights of {self.planes} planes are for as many coarse cells, got {grid.shape}")
-        seen = self._to_planes(self._neighbours(coarse, grid))
-        made = weights @ seen
+        check_planes(self.planes, grid)
+        made = weights @ to_planes(self._neighbours(coarse, grid), self.planes)
         made = made + constants.unsqueeze(-1).to(made.dtype)
-        rest = [n // p for n, p in zip(grid.shape, self.planes, strict=True)]
-        made = made.unflatten(-1, (len(coarse), *rest)).permute(4, 3, 0, 5, 1, 6, 2, 7)
-        return self.parts_to_space(made.flatten(6, 7).flatten(4, 5).flatten(2, 3))
+        return self.parts_to_space(from_planes(made, len(coarse), grid.shape))
 
     def _neighbours(self, coarse: Tensor, grid: Grid) -> Tensor:
         """(batch, seen, x, y, z): frames and components first, then the cells about the place in C order."""
@@ -88,12 +118,6 @@ class LinearEstimate(LearnedUpscaler):
         for axis in (2, 3, 4):
             seen = seen.unfold(axis, 2 * self.reach + 1, 1)
         return seen.permute(0, 1, 5, 6, 7, 2, 3, 4).flatten(1, 4)
-
-    def _to_planes(self, values: Tensor) -> Tensor:
-        """(batch, number, x, y, z) to (planes x, y, z, number, batch and other places)."""
-        for axis, planes in zip((2, 4, 6), self.planes, strict=True):
-            values = values.unflatten(axis, (planes, -1))
-        return values.permute(2, 4, 6, 1, 0, 3, 5, 7).flatten(4)
 
     # -- how it is found -----------------------------------------------------------------------------------------------
 
@@ -111,8 +135,8 @@ class LinearEstimate(LearnedUpscaler):
         left = fine - trilinear(self.target(coarse), self.factor, grid.boundary)[(..., *finer)]
         for axis in (2, 4, 6):
             left = left.unflatten(axis, (-1, self.factor))
-        made = self._to_planes(left.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)).double()
-        seen = self._to_planes(self._neighbours(coarse, grid)[(..., *inner)]).double()
+        made = to_planes(left.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4), self.planes).double()
+        seen = to_planes(self._neighbours(coarse, grid)[(..., *inner)], self.planes).double()
         seen = torch.cat([seen, torch.ones_like(seen[..., :1, :])], dim=-2)
         parts = zip(seen.chunk(FOLDS, dim=-1), made.chunk(FOLDS, dim=-1), strict=True)
         return [Moments(one.shape[-1], one @ one.mT, one @ other.mT) for one, other in parts]
@@ -131,11 +155,7 @@ class LinearEstimate(LearnedUpscaler):
         Raises:
             ValueError: a group of which an element does not keep the planes.
         """
-        for element in range(self.group.order):
-            source, _ = axis_action(element, self.group)
-            if tuple(self.planes[axis] for axis in source) != self.planes:
-                message = f"{self.group.name} does not keep weights of their own for {self.planes} planes"
-                raise ValueError(message)
+        check_kept(self.planes, self.group)
         parts = [self._averaged(part) for part in parts]
         whole = sum(parts[1:], start=parts[0])
         folds = [(whole - part, part) for part in parts] if len(parts) > 1 else []

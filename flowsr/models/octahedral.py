@@ -7,13 +7,17 @@ learn not to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from flowsr.grid import Grid
-from flowsr.group import point_group, split_by_irrep
+from flowsr.group import PointGroup, point_group, split_by_irrep
+from flowsr.group.fields import representation, transform_field, transform_scalar
 from flowsr.models.base import MODELS, LearnedUpscaler, Task, cell_reynolds
-from flowsr.nn import Chain, GroupConv, LiftingConv, Projection, ResidualBlock
+from flowsr.models.linear import check_kept, check_planes, from_planes, to_planes
+from flowsr.nn import Boundary, Chain, GroupConv, LiftingConv, Projection, ResidualBlock, subvoxels_to_space
 from flowsr.nn.layer import RelaxedLayer, right_cosets
 from flowsr.nn.pointwise import WallWeights, wall_functions
 
@@ -109,6 +113,92 @@ class Strict(OctahedralNetwork):
     """The same network with its relaxed weights frozen: exactly equivariant for ever."""
 
     relaxed = False
+
+
+class PlaneProjection(nn.Module):
+    """Parts of a coarse cell from the regular features of that cell, with weights of their own in every plane.
+
+    W and b are averaged over the group as they are used, W_kp = rho(k) W_p P(k)^-1 with P the regular representation,
+    so that it commutes exactly and planes that are images of each other share theirs. All are zero at the start.
+
+    Args:
+        group: a point group.
+        channels: regular channels.
+        irreps: e3nn irreps of the field that is made.
+        factor: parts of a cell along each axis.
+        planes: along x, y, z, with weights of their own (:func:`flowsr.models.linear.planes_of`).
+
+    Raises:
+        ValueError: a group of which an element does not keep the planes.
+    """
+
+    def __init__(self, group: PointGroup, channels: int, irreps: str, factor: int, planes: tuple[int, int, int]):
+        super().__init__()
+        check_kept(planes, group)
+        self.group, self.irreps, self.planes = group, irreps, planes
+        self.components, self.factor = len(representation(irreps, group)[0]), factor
+        made = self.components * factor**3
+        self.weights = nn.Parameter(torch.zeros(*planes, made, channels * group.order))
+        self.constants = nn.Parameter(torch.zeros(*planes, made))
+
+    def symmetric(self) -> Tensor:
+        """(planes x, y, z, made, features + 1), the constants last."""
+        mean = 0
+        for element in range(self.group.order):
+            moved = []
+            for one in (self.weights, self.constants.unsqueeze(-1)):
+                one = transform_scalar(one.movedim((0, 1, 2), (-3, -2, -1)), element, self.group)
+                cube = one.permute(2, 3, 4, 1, 0).unflatten(-1, (self.components, *[self.factor] * 3))
+                moved.append(transform_field(cube, element, self.irreps, self.group).flatten(-4).mT)
+            before = self.group.left_quotient[element].tolist()
+            turned = moved[0].unflatten(-1, (-1, self.group.order))[..., before].flatten(-2)
+            mean = mean + torch.cat([turned, moved[1]], -1) / self.group.order
+        return mean
+
+    def forward(self, features: Tensor, boundary: Boundary) -> Tensor:
+        """(batch, channel, n, x, y, z) to (batch, component, factor x, factor y, factor z)."""
+        weights = self.symmetric().to(features.dtype)
+        made = weights[..., :-1] @ to_planes(features.flatten(1, 2), self.planes) + weights[..., -1:]
+        parts = from_planes(made, len(features), features.shape[-3:])
+        return subvoxels_to_space(parts.unflatten(1, (self.components, -1)), self.factor)
+
+
+@MODELS.register("planewise")
+class Planewise(Strict):
+    """A strict network whose last step has weights of its own in every plane between walls.
+
+    What a layer between walls has to do differs from plane to plane, as cells and turbulence do. The last step sees one
+    cell and is cheap: it has a 27th of the products of that of ``strict``. What more cells tell at once is left to a
+    linear estimate, which has weights of its own in every plane too: put it on one, ``base: {reach: 2}``.
+
+    Args:
+        group, channels, blocks, wall_padding: see :class:`OctahedralNetwork`.
+        planes: planes along x, y, z with weights of their own; the data set them. More than 1 along an axis needs
+            whole fields of that many cells.
+
+    Raises:
+        ValueError: as there, and a group that does not keep the planes.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        group: str = "C1",
+        channels: int = 4,
+        blocks: int = 1,
+        wall_padding: str = "replicate",
+        planes: Sequence[int] = (1, 1, 1),
+    ):
+        super().__init__(task, group, channels, blocks, wall_padding=wall_padding)
+        if len(planes) != 3 or min(planes) < 1:
+            raise ValueError(f"planes are three numbers of at least 1, got {planes}")
+        self.planes = (int(planes[0]), int(planes[1]), int(planes[2]))
+        self.projection = PlaneProjection(self.group, channels, self.irreps, self.factor, self.planes)
+        self.halo = 1 + 2 * blocks if self.planes == (1, 1, 1) else None
+
+    def correction(self, coarse: Tensor, grid: Grid, reynolds: Tensor | None = None) -> Tensor:
+        check_planes(self.planes, grid)
+        return super().correction(coarse, grid, reynolds)
 
 
 def relaxed_weights(model: nn.Module) -> dict[str, Tensor]:

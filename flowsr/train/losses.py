@@ -3,7 +3,8 @@
 Each is the same for a pair of fields and for both of them transformed by any of the 48 elements of the octahedral
 group, so that training does not prefer a direction: components and axes enter alike. (``l1`` and ``gradient_l1`` add up
 components: that is invariant for scalars and vectors, whose components are permuted and change sign, not for 2e and
-above, for which there are ``l2`` and ``gradient_l2``.)
+above, for which there are ``l2`` and ``gradient_l2``.) Means are over the volume: thin cells by a wall count by their
+size, as they do in the metrics.
 """
 
 from __future__ import annotations
@@ -82,25 +83,25 @@ class Objective:
 @LOSSES.register("l1")
 def l1(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:
     """Mean absolute error of a component over the scale (the loss of Wang, Walters & Smidt 2023)."""
-    return (prediction - target).abs().mean() / scale
+    return _mean((prediction - target).abs(), grid) / scale
 
 
 @LOSSES.register("l2")
 def l2(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:
     """Mean square error of a component over the scale's square."""
-    return ((prediction - target) / scale).square().mean()
+    return _mean(((prediction - target) / scale).square(), grid)
 
 
 @LOSSES.register("gradient_l1")
 def gradient_l1(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:
     """Mean absolute error of an entry of the gradient, over scale / cell size."""
-    return _gradient_error(prediction, target, grid, scale).abs().mean()
+    return _mean(_gradient_error(prediction, target, grid, scale).abs(), grid)
 
 
 @LOSSES.register("gradient_l2")
 def gradient_l2(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:
     """Mean square error of an entry of the gradient, over (scale / cell size)^2."""
-    return _gradient_error(prediction, target, grid, scale).square().mean()
+    return _mean(_gradient_error(prediction, target, grid, scale).square(), grid)
 
 
 @LOSSES.register("spectrum")
@@ -119,7 +120,16 @@ def spectrum(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> T
 def divergence(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:
     """Mean absolute divergence of the prediction, over scale / cell size; what the truth has of it is not asked for."""
     rates = gradient(prediction, grid)
-    return (rates[:, 0, 0] + rates[:, 1, 1] + rates[:, 2, 2]).abs().mean() * (_cell_size(grid) / scale)
+    return _mean((rates[:, 0, 0] + rates[:, 1, 1] + rates[:, 2, 2]).abs(), grid) * (_cell_size(grid) / scale)
+
+
+def _mean(values: Tensor, grid: Grid) -> Tensor:
+    """Mean over all there is, (..., x, y, z), a cell of a stretched axis counting by its size."""
+    for axis, (stretched, widths) in enumerate(zip(grid.stretched, grid.widths(), strict=True)):
+        if stretched:
+            share = torch.as_tensor(widths / widths.mean()).to(values)
+            values = values * share.view([-1 if other == axis else 1 for other in range(3)])
+    return values.mean()
 
 
 def _gradient_error(prediction: Tensor, target: Tensor, grid: Grid, scale: Tensor) -> Tensor:

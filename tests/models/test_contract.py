@@ -17,6 +17,7 @@ SMALL = {
     "cnn": {"width": 3, "blocks": 1},
     "relaxed": {"channels": 1, "filter_banks": 2},
     "strict": {"channels": 1},
+    "planewise": {"channels": 2},
     "paper_cnn": {"width": 3},
     "paper_relaxed": {"channels": 1, "filter_banks": 2},
     "paper_strict": {"channels": 1},

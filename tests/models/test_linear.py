@@ -69,7 +69,14 @@ def test_tiles_and_contract_with_a_longer_reach():
     assert build_model("linear", Task(2), planes=planes_of(CHANNEL)).halo is None
 
 
-@pytest.mark.parametrize(("name", "options"), [("cnn", {"width": 3}), ("strict", {"group": MIRRORS, "channels": 1})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cnn", {"width": 3}),
+        ("strict", {"group": MIRRORS, "channels": 1}),
+        ("planewise", {"group": MIRRORS, "channels": 1, "planes": planes_of(CHANNEL)}),
+    ],
+)
 def test_a_network_corrects_an_estimate_and_leaves_it_as_it_is(name, options):
     base = {"group": MIRRORS, "planes": planes_of(CHANNEL)}
     model = build_model(name, Task(2), base=base, **options).double()
@@ -88,8 +95,30 @@ def test_a_network_corrects_an_estimate_and_leaves_it_as_it_is(name, options):
     assert torch.equal(estimate.weights, before)
     assert not torch.equal(model(coarse, CHANNEL), alone(coarse, CHANNEL))
     assert model.halo is None
-    if name == "strict":
+    if name != "cnn":
         assert_equivariant(model, MIRRORS, grid=CHANNEL)
+
+
+@pytest.mark.parametrize(("grid", "group"), [(CHANNEL, MIRRORS), (CHANNEL, "D4h[010]"), (BOX, "O")])
+def test_a_last_step_by_plane_commutes_with_the_group_whatever_its_weights(grid, group):
+    torch.manual_seed(0)
+    model = build_model("planewise", Task(2), group=group, channels=2, planes=planes_of(grid)).double()
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.normal_(std=0.3)
+    assert_equivariant(model, group, grid=grid, tolerance=1e-12)
+    found = model.projection.symmetric().detach()
+    if grid is CHANNEL:  # the walls are images of each other, and a plane between them is like no other
+        assert found.abs()[0, 0].sum() == pytest.approx(float(found.abs()[0, -1].sum()), rel=1e-12)
+        assert (found[0, 0] - found[0, 2]).norm() > 0.1 * found[0, 0].norm()
+
+
+def test_planes_that_a_group_or_a_field_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="does not keep"):
+        build_model("planewise", Task(2), group="Oh", planes=planes_of(CHANNEL))
+    model = build_model("planewise", Task(2), planes=planes_of(CHANNEL))
+    with pytest.raises(ValueError, match="planes are for as many coarse cells"):
+        model(torch.zeros(1, 3, 4, 8, 4), Grid((4, 8, 4), boundary=("periodic", "wall", "periodic")))
 
 
 def test_an_average_over_a_group_is_exact_and_never_worse():

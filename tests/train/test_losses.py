@@ -72,6 +72,18 @@ def test_divergence_of_a_dilating_wave_and_of_none():
     assert LOSSES["divergence"](modes(BOX), None, BOX, SCALE) < 1e-12
 
 
+def test_thin_cells_by_a_wall_count_by_their_size():
+    """An error in one plane counts by the share of the volume that the plane has, as it does in the metrics."""
+    centers = tuple(float(c) for c in np.tanh(np.linspace(-1.5, 1.5, 9)))
+    grid = Grid((4, 9, 4), (1.0, 2 / 9, 1.0), ("periodic", "wall", "periodic"), (0.0, -1.0, 0.0), (None, centers, None))
+    nothing = torch.zeros(1, 3, *grid.shape, dtype=torch.float64)
+    for plane, width in enumerate(grid.widths()[1]):
+        error = nothing.clone()
+        error[..., plane, :] = 3.0
+        assert LOSSES["l1"](error, nothing, grid, SCALE).item() == pytest.approx(3 / 2 * width / 2, rel=1e-12)
+        assert LOSSES["l2"](error, nothing, grid, SCALE).item() == pytest.approx(9 / 4 * width / 2, rel=1e-12)
+
+
 def test_derivatives_follow_walls_and_stretched_axes():
     """A linear shear between stretched walls has one constant derivative; an axis that wrapped round would not."""
     centers = tuple(float(c) for c in np.tanh(np.linspace(-1.5, 1.5, 9)))

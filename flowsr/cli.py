@@ -672,7 +672,8 @@ def tracks(
     method: Annotated[
         str | None,
         Parameter(
-            help="solenoidal, bspline, linear, rbf, gaussian, local_fit, nearest or network; default: as --model."
+            help="solenoidal, bspline, navier_stokes (which takes accelerations), linear, rbf, gaussian, local_fit, "
+            "nearest or network; default: as --model."
         ),
     ] = None,
     model: Annotated[
@@ -696,7 +697,12 @@ def tracks(
     boundary: Annotated[
         tuple[str, str, str] | None, Parameter(help="periodic, wall or open along x, y, z; default: open.")
     ] = None,
-    pressure: Annotated[bool, Parameter(negative=(), help="Pressure over density as well; in periodic boxes.")] = False,
+    pressure: Annotated[
+        bool, Parameter(negative=(), help="Pressure over density as well; in periodic boxes, or of navier_stokes.")
+    ] = False,
+    viscosity: Annotated[
+        float | None, Parameter(help="Kinematic viscosity, in the file's units; of navier_stokes; default: neglected.")
+    ] = None,
     uncertainty: Annotated[
         bool, Parameter(negative=(), help="The velocity's standard deviation as well; of solenoidal.")
     ] = False,
@@ -722,7 +728,8 @@ def tracks(
     named = [name for each in columns or () for name in each.split(",")]
     box = {"lower": lower, "upper": upper, "boundary": boundary}
     points = open_tracks(file, columns=named or None, interval=interval, **box)
-    options = {name: value for name, value in (("noise", noise), ("model", model)) if value is not None}
+    given = {"noise": noise, "model": model, "viscosity": viscosity}
+    options = {name: value for name, value in given.items() if value is not None}
     method = method or ("solenoidal" if model is None else "network")
     if workers is None:
         asked = points.sizes["point"] + math.prod(cells or (0,))

@@ -59,8 +59,10 @@ class TracksStudy(Settings):
             raise ValueError(f"networks and methods share the name {', '.join(sorted(shared))}")
         if self.networks and len(self.simulate.seeds) < 2:
             raise ValueError("simulate.seeds names 2 runs or more: the last is for the test")
-        if any(network.accelerations for network in self.networks.values()) and not self.particles.accelerations:
-            raise ValueError("a network takes accelerations: particles.accelerations must be true")
+        takes = [name for name, network in self.networks.items() if network.accelerations]
+        takes += [name for name in self.methods if name == "navier_stokes"]
+        if takes and not self.particles.accelerations:
+            raise ValueError(f"'{takes[0]}' takes accelerations: particles.accelerations must be true")
         curve = self.learning_curve
         if curve is not None and (curve.data is not None or max(curve.sizes) >= self.particles.clouds):
             raise ValueError(f"learning_curve has sizes below particles.clouds, {self.particles.clouds}, and no data")

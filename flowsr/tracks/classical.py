@@ -8,6 +8,7 @@ of the cloud, so that a uniform wind changes nothing else.
   Gaussian windowing: Agui and Jimenez, J. Fluid Mech. 185, 447, 1987), ``local_fit`` (moving least squares, degree 1);
 - ``bspline``: cubic B-splines on a grid, fitted to the particles with penalties on divergence and roughness, as
   FlowFit does (Gesemann, Huhn, Schanz and Schroeder, Lisbon 2016);
+- ``navier_stokes``: the same with a pressure, fitted to measured accelerations and to Navier-Stokes;
 - ``solenoidal``: kriging whose covariance is the structure function of isotropic turbulence, D_LL = r^p and, because
   the flow has no divergence, D_NN = (1 + p/2) D_LL (de Karman and Howarth, Proc. R. Soc. A 164, 192, 1938). Its
   field has no divergence either. (Matrix-valued radial functions without divergence: Narcowich and Ward, Math. Comp.
@@ -25,6 +26,7 @@ from scipy.interpolate import LinearNDInterpolator, RBFInterpolator
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import LinearOperator, cg
 
+from flowsr.errors import FlowsrError
 from flowsr.registry import Registry
 from flowsr.tracks.cloud import Cloud
 
@@ -43,11 +45,13 @@ class Estimate:
         velocity: (points, 3).
         gradient: (points, 3, 3), derivative of component i along axis j at [i, j]; None where a method has none.
         uncertainty: (points,) standard deviation of a velocity's component, in the mean of the three; None: not known.
+        pressure: (points,) over the density; None: not known.
     """
 
     velocity: np.ndarray
     gradient: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
+    pressure: np.ndarray | None = None
 
     @property
     def vorticity(self) -> np.ndarray | None:
@@ -77,7 +81,7 @@ def joined(parts: Sequence[Estimate]) -> Estimate:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
-    return Estimate(of("velocity"), of("gradient"), of("uncertainty"))
+    return Estimate(of("velocity"), of("gradient"), of("uncertainty"), of("pressure"))
 
 
 @METHODS.register("nearest")
@@ -425,13 +429,59 @@ def bspline(
         roughness: weight of the mean squared second derivatives, likewise.
         tolerance: of the conjugate gradients' residual.
     """
-    grid, coefficients, mean = _fitted(cloud, cells_per_particle, divergence, roughness, tolerance)
+    return _splined(cloud, points, _fitted(cloud, cells_per_particle, divergence, roughness, tolerance))
 
+
+@METHODS.register("navier_stokes")
+def navier_stokes(
+    cloud: Cloud,
+    points: np.ndarray,
+    cells_per_particle: float = 8.0,
+    divergence: float = 3.0,
+    roughness: float = 0.003,
+    tolerance: float = 1e-4,
+    weight: float = 0.01,
+    viscosity: float = 0.0,
+) -> Estimate:
+    """:func:`bspline` with a pressure, both fitted to accelerations and to Navier-Stokes, in any box.
+
+    |a_p + grad p - nu laplacian u|^2 and a penalty on laplacian p + d_i u_j d_j u_i, which is linearized about the
+    velocity of the last fit, twice (Newton); as FlowFit does.
+
+    Args:
+        weight: of the mean squared laplacian p + d_i u_j d_j u_i, in cells over the RMS of the velocity gradient, and
+            per particle.
+        viscosity: nu, where viscous accelerations are not to be neglected.
+        cells_per_particle, divergence, roughness, tolerance: as of :func:`bspline`.
+
+    Raises:
+        FlowsrError: particles without accelerations.
+    """
+    if cloud.accelerations is None:
+        hint = "columns ax ay az, or tracks through three instants; bspline does without"
+        raise FlowsrError("no accelerations were measured", variable="ax", hint=hint)
+    return _splined(
+        cloud, points, _fitted(cloud, cells_per_particle, divergence, roughness, tolerance, weight, viscosity)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Splines:
+    """A fit: coefficients (3, splines) of the velocity about the mean of the cloud, and of the pressure (splines,)."""
+
+    grid: SplineGrid
+    velocity: np.ndarray
+    mean: np.ndarray
+    pressure: np.ndarray | None = None
+
+
+def _splined(cloud: Cloud, points: np.ndarray, found: _Splines) -> Estimate:
     def evaluate(batch: np.ndarray) -> Estimate:
-        batch = cloud.wrapped(batch)
-        velocity = (grid.matrix(batch) @ coefficients.T) + mean
-        slopes = [grid.matrix(batch, tuple(unit)) @ coefficients.T for unit in np.eye(3, dtype=int)]
-        return Estimate(velocity, np.stack(slopes, -1))
+        batch, grid = cloud.wrapped(batch), found.grid
+        velocity = (grid.matrix(batch) @ found.velocity.T) + found.mean
+        slopes = [grid.matrix(batch, tuple(unit)) @ found.velocity.T for unit in np.eye(3, dtype=int)]
+        pressure = None if found.pressure is None else grid.matrix(batch) @ found.pressure
+        return Estimate(velocity, np.stack(slopes, -1), pressure=pressure)
 
     return _in_batches(evaluate, points)
 
@@ -443,46 +493,144 @@ def _certainty(uncertainty: np.ndarray) -> np.ndarray:
     return weights / weights.mean()
 
 
-@lru_cache(maxsize=1)
-def _fitted(
-    cloud: Cloud, cells_per_particle: float, divergence: float, roughness: float, tolerance: float
-) -> tuple[SplineGrid, np.ndarray, np.ndarray]:
-    """Grid, coefficients (3, splines) about the mean, and the mean; kept from one batch of points to the next."""
-    side = cloud.spacing / cells_per_particle ** (1 / 3)
-    cells = tuple(max(4, int(np.ceil(length / side - 1e-6))) for length in cloud.lengths)
-    grid = SplineGrid(np.array(cloud.lower), cloud.lengths / cells, cells, cloud.periodic)
-    mean = cloud.velocities.mean(0)
-    data = grid.matrix(cloud.wrapped(cloud.positions))
-    weighted = data.T if cloud.uncertainty is None else data.T.multiply(_certainty(cloud.uncertainty)).tocsr()
-    # splines that alternate in sign have no value at centres and no slope at corners: each order where it sees them
-    places = ("centres", "centres", "corners")
-    h = float(np.prod(grid.spacing) ** (1 / 3))
-    one = [[grid.along(axis, n, places[n]) * h**n for n in range(3)] for axis in range(3)]
-    value_at_corners = [grid.along(axis, 0, "corners") for axis in range(3)]
-    share = len(cloud) / np.prod(cells)
+#: Derivatives: first, and second with how often each stands in the sum over all pairs of axes.
+_FIRST = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+_SECOND = {(2, 0, 0): 1, (0, 2, 0): 1, (0, 0, 2): 1, (1, 1, 0): 2, (1, 0, 1): 2, (0, 1, 1): 2}
+#: Weight of the pressure's mean squared second derivatives, and how often Navier-Stokes is linearized.
+_PRESSURE_ROUGHNESS, _LINEARIZED = 0.0003, 2
 
-    def derivative(values: np.ndarray, orders: tuple[int, ...], transposed: bool = False) -> np.ndarray:
+
+class _SplineFit:
+    """Least squares of splines on the grid of a cloud: derivatives are in cells, weights per particle."""
+
+    def __init__(self, cloud: Cloud, cells_per_particle: float, tolerance: float):
+        side = cloud.spacing / cells_per_particle ** (1 / 3)
+        cells = tuple(max(4, int(np.ceil(length / side - 1e-6))) for length in cloud.lengths)
+        self.grid = grid = SplineGrid(np.array(cloud.lower), cloud.lengths / cells, cells, cloud.periodic)
+        self.tolerance, self.share = tolerance, len(cloud) / np.prod(cells)
+        # splines that alternate in sign have no value at centres and no slope at corners: each order where it sees them
+        places = ("centres", "centres", "corners")
+        self.h = h = float(np.prod(grid.spacing) ** (1 / 3))
+        self.one = [[grid.along(axis, n, places[n]) * h**n for n in range(3)] for axis in range(3)]
+        self.value_at_corners = [grid.along(axis, 0, "corners") for axis in range(3)]
+
+    def derivative(self, values: np.ndarray, orders: tuple[int, ...], transposed: bool = False) -> np.ndarray:
+        """Of coefficients (splines of each axis), on the grid's centres or, for second ones along an axis, corners."""
         for axis, order in enumerate(orders):
-            step = value_at_corners[axis] if order == 0 and 2 in orders else one[axis][order]
+            step = self.value_at_corners[axis] if order == 0 and 2 in orders else self.one[axis][order]
             values = np.moveaxis(np.tensordot(step.T if transposed else step, values, (1, axis)), 0, axis)
         return values
 
-    units, seconds = np.eye(3, dtype=int), [(2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1)]
+    def bend(self, values: np.ndarray, roughness: float, found: np.ndarray) -> None:
+        """Add the gradient of half the penalty on second derivatives to what is found."""
+        for orders, often in _SECOND.items():
+            bent = self.derivative(self.derivative(values, orders), orders, transposed=True)
+            found += roughness * self.share * often * bent
 
-    def normal(flat: np.ndarray) -> np.ndarray:
-        values = flat.reshape(3, *grid.shape)
+    def solved(
+        self, normal: Callable[[np.ndarray], np.ndarray], right: np.ndarray, start: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Coefficients (right's shape) of the normal equations."""
+        size = right.size
+        flat = LinearOperator((size, size), matvec=lambda x: normal(x.reshape(right.shape)).ravel(), dtype=np.float64)
+        begin = None if start is None else start.ravel()
+        return cg(flat, right.ravel(), begin, rtol=self.tolerance, maxiter=400)[0].reshape(right.shape)
+
+    def centres(self) -> np.ndarray:
+        """(cells, 3)."""
+        grid = self.grid
+        axes = [low + (np.arange(n) + 0.5) * d for low, n, d in zip(grid.lower, grid.cells, grid.spacing)]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+
+
+@lru_cache(maxsize=1)
+def _fitted(
+    cloud: Cloud,
+    cells_per_particle: float,
+    divergence: float,
+    roughness: float,
+    tolerance: float,
+    navier_stokes: float = 0.0,
+    viscosity: float = 0.0,
+) -> _Splines:
+    """Kept from one batch of points to the next."""
+    fit, mean = _SplineFit(cloud, cells_per_particle, tolerance), cloud.velocities.mean(0)
+    grid, share, derivative = fit.grid, fit.share, fit.derivative
+    data = grid.matrix(cloud.wrapped(cloud.positions))
+    weighted = data.T if cloud.uncertainty is None else data.T.multiply(_certainty(cloud.uncertainty)).tocsr()
+
+    def normal(values: np.ndarray) -> np.ndarray:
         result = np.stack([(weighted @ (data @ each.ravel())).reshape(grid.shape) for each in values])
-        total = sum(derivative(each, tuple(unit)) for each, unit in zip(values, units))
-        for component, unit in enumerate(units):
-            result[component] += divergence * share * derivative(total, tuple(unit), transposed=True)
-        for orders in seconds:
-            weight = roughness * share * (1 if max(orders) == 2 else 2)
-            for component in range(3):
-                bent = derivative(derivative(values[component], orders), orders, transposed=True)
-                result[component] += weight * bent
-        return result.ravel()
+        total = sum(derivative(each, unit) for each, unit in zip(values, _FIRST))
+        for component, unit in enumerate(_FIRST):
+            result[component] += divergence * share * derivative(total, unit, transposed=True)
+            fit.bend(values[component], roughness, result[component])
+        return result
 
-    size = 3 * int(np.prod(grid.shape))
-    right = np.concatenate([weighted @ each for each in (cloud.velocities - mean).T])
-    found, _ = cg(LinearOperator((size, size), matvec=normal, dtype=np.float64), right, rtol=tolerance, maxiter=400)
-    return grid, found.reshape(3, -1), mean
+    right = np.stack([(weighted @ each).reshape(grid.shape) for each in (cloud.velocities - mean).T])
+    found = fit.solved(normal, right)
+    if not navier_stokes:
+        return _Splines(grid, found.reshape(3, -1), mean)
+    found = np.concatenate([found, np.zeros_like(found[:1])])
+    for _ in range(_LINEARIZED):
+        balance = _Balance(fit, cloud, found[:3], navier_stokes * share, viscosity)
+        found = balance.solved(normal, right, found)
+    pressure = found[3].ravel() * balance.unit
+    pressure -= np.mean(grid.matrix(fit.centres()) @ pressure)  # splines are a partition of one
+    return _Splines(grid, found[:3].reshape(3, -1), mean, pressure)
+
+
+class _Balance:
+    """laplacian p + d_i u_j d_j u_i at the cells' centres, linearized about a velocity, and accelerations at particles.
+
+    Everything is a velocity: in cells over the RMS of the velocity gradient, so is the pressure.
+    """
+
+    def __init__(self, fit: _SplineFit, cloud: Cloud, velocity: np.ndarray, weight: float, viscosity: float):
+        self.fit, self.grid, self.weight = fit, fit.grid, weight
+        grid, centres, at = fit.grid, fit.centres(), cloud.wrapped(cloud.positions)
+        slope = np.stack([[grid.matrix(centres, unit) @ each.ravel() for unit in _FIRST] for each in velocity])
+        size = np.sqrt(np.mean(slope**2))
+        self.unit = size * fit.h
+        self.source = fit.h / size * np.einsum("ijc,jic->c", slope, slope).reshape(grid.cells)
+        # d (d_i u_j d_j u_i) = 2 d_i u_j d_j du_i, and slope holds d_i u_j at [j, i]
+        self.slope = 2 * slope.reshape(3, 3, *grid.cells) / size
+        self.second = [grid.along(axis, 2) * fit.h**2 for axis in range(3)]
+        self.at_particles = [grid.matrix(at, unit) * fit.h for unit in _FIRST]
+        felt = cloud.accelerations
+        if viscosity:
+            twice = [grid.matrix(at, tuple(2 * n for n in unit)) for unit in _FIRST]
+            felt = felt - viscosity * sum(each @ velocity.reshape(3, -1).T for each in twice)
+        self.pull = -sum(each.T @ of for each, of in zip(self.at_particles, felt.T / size)).reshape(grid.shape)
+
+    def solved(self, normal: Callable[[np.ndarray], np.ndarray], right: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Coefficients (4, splines of each axis) of velocity and pressure together."""
+
+        def both(values: np.ndarray) -> np.ndarray:
+            left = self.weight * (self._linear(values[:3]) + self._laplacian(values[3]))
+            pulled = [each.T @ (each @ values[3].ravel()) for each in self.at_particles]
+            pressure = sum(pulled).reshape(self.grid.shape) + self._laplacian(left, transposed=True)
+            self.fit.bend(values[3], _PRESSURE_ROUGHNESS, pressure)
+            return np.concatenate([normal(values[:3]) + self._linear_transposed(left), pressure[None]])
+
+        source = self.weight * self.source
+        pull = self.pull + self._laplacian(source, transposed=True)
+        return self.fit.solved(both, np.concatenate([right + self._linear_transposed(source), pull[None]]), start)
+
+    def _linear(self, velocity: np.ndarray) -> np.ndarray:
+        pairs = [(i, j) for i in range(3) for j in range(3)]
+        return sum(self.slope[j, i] * self.fit.derivative(velocity[i], _FIRST[j]) for i, j in pairs)
+
+    def _linear_transposed(self, left: np.ndarray) -> np.ndarray:
+        parts = [[self.fit.derivative(self.slope[j, i] * left, _FIRST[j], True) for j in range(3)] for i in range(3)]
+        return np.stack([sum(part) for part in parts])
+
+    def _laplacian(self, values: np.ndarray, transposed: bool = False) -> np.ndarray:
+        found = 0.0
+        for along in range(3):
+            part = values
+            for axis in range(3):
+                step = self.second[axis] if axis == along else self.fit.one[axis][0]
+                part = np.moveaxis(np.tensordot(step.T if transposed else step, part, (1, axis)), 0, axis)
+            found = found + part
+        return found

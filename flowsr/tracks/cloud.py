@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from flowsr.grid import BOUNDARIES
 
 Triple = tuple[float, float, float]
+OF_PARTICLES = ("positions", "velocities", "accelerations", "uncertainty")
 PERIODIC = ("periodic", "periodic", "periodic")
 
 
@@ -137,9 +138,13 @@ class Cloud:
                 felt = None if self.accelerations is None else rest
                 known = None if self.uncertainty is None else rest[:, 0]
                 parts.append(replace(self, positions=feet, velocities=rest, accelerations=felt, uncertainty=known))
-        names = ("positions", "velocities", "accelerations", "uncertainty")
-        values = {name: [getattr(part, name) for part in parts] for name in names}
+        values = {name: [getattr(part, name) for part in parts] for name in OF_PARTICLES}
         return replace(self, **{name: None if of[0] is None else np.concatenate(of) for name, of in values.items()})
+
+    def first(self, count: int) -> Cloud:
+        """Its first particles alone."""
+        values = {name: getattr(self, name) for name in OF_PARTICLES}
+        return replace(self, **{name: None if of is None else of[:count] for name, of in values.items()})
 
     def transformed(self, matrix: np.ndarray, shift: Triple = (0.0, 0.0, 0.0)) -> Cloud:
         """The cloud turned by an orthogonal matrix about the origin and moved; the box becomes an open one about it."""

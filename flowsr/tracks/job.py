@@ -29,6 +29,8 @@ from flowsr.workers import Job, Pool, worker_pool
 
 #: Points of the grid that are done between two reports of progress.
 BATCH = 8192
+#: Particles on which a method is tried first: what it gives, and whether it can be called so.
+FEW = 100
 #: Methods that look at a point's neighbours alone; the others fit all particles first, which is done once.
 LOCAL = ("solenoidal", "network", "local_fit", "gaussian")
 #: Cells that a particle has, where the grid is not said: the finest that particles at random places say anything about.
@@ -68,7 +70,7 @@ def tracks_to_field(
         options: of the method: ``neighbours``, ``noise`` ...
         cells: along x, y, z; default: cubes, eight a particle.
         pressure: write ``pressure`` (0e, over the density, without mean) too: the solution of Poisson's equation for
-            the gradient that the method gives. Periodic boxes only.
+            the gradient that the method gives, in periodic boxes, or what ``navier_stokes`` fits to accelerations.
         uncertainty: write ``uncertainty`` (0e), the standard deviation of a component of the velocity, too;
             ``solenoidal`` knows it.
         workers: processes that share the points; several of them start the caller's main module afresh.
@@ -101,9 +103,10 @@ def tracks_to_field(
         raise FlowsrError("too few particles", variable="point", expected="8 or more an instant", found=fewest)
     grid = grid_for(instants[0][1], cells)
     places = grid_points(grid)
-    has_gradient = call(instants[0][1], places[:1], **options).gradient is not None
-    if pressure and not (has_gradient and grid.periodic):
-        expected = "a periodic box, and a method with a gradient"
+    tried = call(instants[0][1].first(FEW), places[:1], **options)
+    has_gradient = tried.gradient is not None
+    if pressure and tried.pressure is None and not (has_gradient and grid.periodic):
+        expected = "a periodic box and a method with a gradient, or accelerations and navier_stokes"
         raise FlowsrError("no pressure can be had", variable="pressure", expected=expected, found=method)
     template = _template(points, grid, [time for time, _ in instants], has_gradient, method, options)
     scalars = {"pressure": ("pressure over density", 2)} if pressure else {}
@@ -131,7 +134,10 @@ def tracks_to_field(
             if uncertainty:
                 fields["uncertainty"] = found.uncertainty
             if pressure:
-                fields["pressure"] = pressure_of(found.gradient, grid).reshape(-1)
+                known_pressure = found.pressure
+                if known_pressure is None:
+                    known_pressure = pressure_of(found.gradient, grid).ravel()
+                fields["pressure"] = known_pressure
             for name, values in fields.items():
                 values = values.T.reshape(*values.shape[1:], *grid.shape)  # components first
                 store.write(name, values.astype("float32"), time=number)

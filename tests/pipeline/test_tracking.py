@@ -123,5 +123,5 @@ def test_settings_that_do_not_go_together_are_one_line(change, told, tmp_path):
 
 
 def test_the_shipped_files_are_read():
-    for name in ("tracks_demo", "tracks_small"):
+    for name in ("tracks_demo", "tracks_small", "tracks_walls"):
         assert load_tracks(f"configs/{name}.yaml").name == name

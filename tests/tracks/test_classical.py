@@ -11,8 +11,8 @@ from flowsr.tracks.classical import SplineGrid
 #: A fit by iteration is as exact as it is told to be, and takes longer.
 EXACT = {"bspline": {"tolerance": 1e-6, "cells_per_particle": 0.5}}
 COARSE = {"bspline": {"cells_per_particle": 1.0}}
-#: The network needs a model, and has tests of its own.
-CLASSICAL = [name for name in METHODS if name != "network"]
+#: The network needs a model, Navier-Stokes accelerations; they have tests of their own.
+CLASSICAL = [name for name in METHODS if name not in ("network", "navier_stokes")]
 GRADIENTS = {"linear", "local_fit", "solenoidal", "bspline"}
 BOX = {"lower": (0.0, 0.0, 0.0), "upper": (1.0, 1.5, 0.8), "boundary": ("open", "wall", "open")}
 STRAIN = np.array([[0.7, -1.2, 0.3], [0.4, -0.2, 2.0], [0.0, 0.9, -0.5]])  # no trace

@@ -1,5 +1,7 @@
 """From a simulated flow to particles, and back to a field on a grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +11,19 @@ from flowsr.data import open_field
 from flowsr.data.field import tensor_irreps
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.tracks import METHODS, Truth, grid_points, open_tracks, seed_particles, tracks_to_field, vorticity
+from flowsr.tracks import (
+    METHODS,
+    Cloud,
+    Truth,
+    grid_points,
+    open_tracks,
+    seed_particles,
+    tracks_to_field,
+    vorticity,
+    write_columns,
+)
+from flowsr.tracks.learned import save_network
+from flowsr.tracks.network import NetworkOptions, TracksNetwork
 from flowsr.tracks.particles import WallTruth, known_everywhere, pressure_of
 
 GRID = Grid((16, 16, 16), (2 * np.pi / 16,) * 3, origin=(0.5, 0.0, -1.0))
@@ -100,6 +114,45 @@ def test_the_best_methods_know_vorticity_and_are_ordered_as_published(abc):
         if name in ("bspline", "solenoidal"):
             assert np.sqrt(np.mean((found.vorticity - beltrami(places)) ** 2)) < 0.15
     assert max(error["bspline"], error["solenoidal"]) < 0.4 * error["linear"] < 0.4 * error["nearest"]
+
+
+def test_accelerations_tell_the_pressure_in_any_box_and_more_of_the_velocity(tmp_path):
+    """Of a Beltrami flow without viscosity, a = -grad p = grad |u|^2 / 2; few particles in an open part of its box."""
+    places, at = (np.random.default_rng(seed).uniform(1 + seed / 3, 4 - seed / 3, (25, 3)) for seed in (0, 1))
+    slope = [(beltrami(places + step) - beltrami(places - step)) / 2e-6 for step in 1e-6 * np.eye(3)]  # exact to 1e-9
+    felt = np.einsum("jpi,pj->pi", slope, beltrami(places))
+    cloud = Cloud(places, beltrami(places), (1.0,) * 3, (4.0,) * 3, ("open",) * 3, felt)
+    plain, found = METHODS["bspline"](cloud, at), METHODS["navier_stokes"](cloud, at, tolerance=5e-4)
+    assert np.corrcoef(found.pressure, -(beltrami(at) ** 2).sum(1) / 2)[0, 1] > 0.98
+    off = [np.sqrt(np.mean((each.vorticity - beltrami(at)) ** 2)) for each in (plain, found)]
+    assert off[1] < 0.85 * off[0]
+    with pytest.raises(FlowsrError, match="accelerations"):
+        METHODS["navier_stokes"](replace(cloud, accelerations=None), at)
+    table = np.column_stack([places, beltrami(places), felt])
+    np.savetxt(tmp_path / "t.txt", table, header="x y z u v w ax ay az", comments="")
+    how = {"method": "navier_stokes", "options": {"tolerance": 0.1, "viscosity": 0.1}, "cells": (4, 4, 4)}
+    store = tracks_to_field(open_tracks(tmp_path / "t.txt"), tmp_path / "f.zarr", pressure=True, **how)
+    header = write_columns(store, tmp_path / "f.csv").read_text().split("\n")[0].split(",")
+    assert header[15] == "P [1]" and np.isfinite(open_field(store).pressure).all()
+
+
+@pytest.mark.slow
+def test_several_workers_write_the_same_field(abc, tmp_path):
+    cloud = seed_particles(abc, 300, np.random.default_rng(3))
+    np.savetxt(tmp_path / "t.dat", np.column_stack([cloud.positions, cloud.velocities]))
+    points, folder = open_tracks(tmp_path / "t.dat"), tmp_path / "network"
+    save_network(folder, TracksNetwork(NetworkOptions(width=3, neighbours=8)), {})
+    for method, options in (("network", {"model": folder}), ("solenoidal", {}), ("linear", {})):
+        one, two = (
+            open_field(
+                tracks_to_field(
+                    points, tmp_path / f"{method}_{n}.zarr", method=method, options=options, cells=(6, 5, 4), workers=n
+                )
+            )
+            for n in (1, 2)
+        )
+        np.testing.assert_allclose(one.velocity, two.velocity, atol=1e-6)
+        np.testing.assert_allclose(one.vorticity, two.vorticity, atol=1e-5)
 
 
 def test_a_file_becomes_a_field_and_the_command_says_where(abc, tmp_path, capsys):

@@ -4,7 +4,8 @@
 
 prints a line per number of particles and method: errors of velocity and vorticity over their RMS at random places, and
 the CPU seconds of 2,000 places on one thread. ``own:80`` is kriging from 80 neighbours with the flow's own covariance,
-which no experiment knows: the best linear estimate from them.
+which no experiment knows: the best linear estimate from them. ``navier_stokes`` takes the accelerations and the
+viscosity of a run of ``flowsr simulate``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import argparse
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
 
 from flowsr.data import grid_of, open_field
+from flowsr.simulate.tracers import acceleration_of, settings_of
 from flowsr.tracks import METHODS, Cloud, Estimate, Truth, seed_particles, vorticity
 
 COUNTS, PLACES, NOISE = (1000, 3000, 10_000, 30_000), 2000, 0.0
@@ -37,7 +40,9 @@ def main() -> None:
     torch.set_num_threads(1)
     dataset = open_field(given.field)
     grid = grid_of(dataset)
-    truth = Truth(dataset["velocity"].isel(time=given.snapshot).values, grid)
+    truth, felt = Truth(dataset["velocity"].isel(time=given.snapshot).values, grid), None
+    if "navier_stokes" in given.methods:
+        felt = Truth(acceleration_of(settings_of(Path(given.field)), truth.velocity), grid)
     places = np.random.default_rng(0).uniform(grid.origin, np.add(grid.origin, grid.lengths), (given.places, 3))
     velocity, gradient = truth.velocity_at(places), truth.gradient_at(places)
     rotation = vorticity(gradient)
@@ -47,12 +52,14 @@ def main() -> None:
     own = partial(own_covariance, OwnCovariance.of(truth))
     print("| particles | spacing / η | method | velocity | vorticity | s |\n|---:|---:|---|---:|---:|---:|")
     for count in given.particles:
-        cloud = seed_particles(truth, count, np.random.default_rng(1), noise=given.noise)
+        cloud = seed_particles(truth, count, np.random.default_rng(1), noise=given.noise, acceleration=felt)
         for name in given.methods:
             begun = time.process_time()
             kind, _, neighbours = name.partition(":")
             method = own if kind == "own" else METHODS[kind]
-            found = method(cloud, places, **({"neighbours": int(neighbours)} if neighbours else {}))
+            options = {"neighbours": int(neighbours)} if neighbours else {}
+            options |= {"viscosity": viscosity} if name == "navier_stokes" else {}
+            found = method(cloud, places, **options)
             seconds = time.process_time() - begun
             errors = [rms(found.velocity - velocity) / rms(velocity)]
             errors.append(np.nan if found.gradient is None else rms(found.vorticity - rotation) / rms(rotation))

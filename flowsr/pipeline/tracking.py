@@ -90,6 +90,16 @@ class Tracking:
     def conditions(self) -> dict[str, Condition]:
         return self.study.particles.conditions
 
+    @property
+    def viscosity(self) -> float:
+        """Of the flow."""
+        channel = self.study.simulate.channel
+        return self.study.simulate.viscosity if channel is None else channel.viscosity
+
+    def known_to(self, method: str) -> dict[str, float]:
+        """What an experimenter knows of the flow besides the particles, as options of a method."""
+        return {"viscosity": self.viscosity} if method == "navier_stokes" else {}
+
     def store(self, seed: int) -> Path:
         return self.study.output / "simulate" / f"seed_{seed:03d}.zarr"
 
@@ -196,7 +206,7 @@ class Tracking:
             if folder is not None:
                 inputs["network"] = networks[str(folder)]
             title = f"measure {name}"
-            arguments = (file, row, folder, tests, lattice)
+            arguments = (file, row, folder, tests, lattice, self.known_to(row.model))
             settings = {"row": asdict(row)}
             record = file.with_suffix(".run.json")
             found.append((row, Step(title, record, (file,), settings, inputs, self.about, (), measure, arguments)))
@@ -299,21 +309,28 @@ def train(
 
 
 def measure(
-    file: Path, row: Row, folder: Path | None, tests: dict[str, Path], lattice: Grid, *, progress: Progress
+    file: Path,
+    row: Row,
+    folder: Path | None,
+    tests: dict[str, Path],
+    lattice: Grid,
+    known: dict[str, float],
+    *,
+    progress: Progress,
 ) -> None:
-    """A method, or a network, on the test clouds of all conditions, whose points are a lattice."""
+    """A method with its options, or a network, on the test clouds of all conditions, whose points are a lattice."""
     network = None if folder is None else load_network(folder)
     found = {}
     for number, (condition, path) in enumerate(tests.items()):
         lines, examples = [], load_examples(path)
         for place, example in enumerate(examples):
-            estimate = estimate_of(row.model, example, network)
+            estimate = estimate_of(row.model, example, network, known)
             values = errors_of(estimate, example.truth)
             values |= on_the_lattice(estimate, example, lattice)
             for metric, value in values.items():
                 lines.append({"snapshot": place, "metric": metric, "value": value})
         places = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["settings"]["snapshots"]
-        seconds = None if number else _seconds(row.model, examples[0], network)
+        seconds = None if number else _seconds(row.model, examples[0], network, known)
         found[condition] = Measured([(run, float(at)) for run, at in places], lines, NO_CURVES, seconds)
         progress((number + 1) / len(tests), condition)
     parameters = None if network is None else network.parameter_count
@@ -324,12 +341,12 @@ def measure(
     write_json_atomic(file, plain(measured))
 
 
-def estimate_of(name: str, example: Example, network: Any = None) -> Estimate:
+def estimate_of(name: str, example: Example, network: Any, known: dict[str, float]) -> Estimate:
     """What a method, or a network, makes of an example's cloud at its points."""
     if network is not None:
         heard = hear(example.cloud, network, example.left)
         return correct(example.cloud, example.points, example.classical, network, heard)
-    return example.classical if name == "solenoidal" else METHODS[name](example.cloud, example.points)
+    return example.classical if name == "solenoidal" else METHODS[name](example.cloud, example.points, **known)
 
 
 def errors_of(found: Estimate, truth: Estimate) -> dict[str, float]:
@@ -358,9 +375,9 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _seconds(name: str, example: Example, network: Any) -> float:
+def _seconds(name: str, example: Example, network: Any, known: dict[str, float]) -> float:
     begun = time.perf_counter()
-    how = {} if network is None else {"model": network}
+    how = known if network is None else {"model": network}
     METHODS[name if network is None else "network"](example.cloud, example.points, **how)
     return time.perf_counter() - begun
 
@@ -392,11 +409,9 @@ def _finish(plan: Tracking, measured: Sequence[MeasuredRow], done: list[Done], p
     dataset = open_field(tested)
     grid, snapshots = grid_of(dataset), _evenly(dataset.sizes["time"], study.particles.tested)
     interval = float(np.diff(dataset.time.values).mean()) if dataset.sizes["time"] > 1 else 1.0
-    channel = study.simulate.channel
-    turnover = turnover_time(dataset["velocity"], grid) if channel is None else WALL_TURNOVER
-    viscosity = study.simulate.viscosity if channel is None else channel.viscosity
+    turnover = turnover_time(dataset["velocity"], grid) if grid.periodic else WALL_TURNOVER
     velocity = torch.from_numpy(dataset["velocity"].isel(time=snapshots).values)
-    flow = {key: rounded(float(of.mean())) for key, of in flow_statistics(velocity, grid, viscosity).items()}
+    flow = {key: rounded(float(of.mean())) for key, of in flow_statistics(velocity, grid, plan.viscosity).items()}
     truths, data = {}, {}
     for name, condition in plan.conditions.items():
         zeros = [
@@ -458,7 +473,7 @@ def fields(plan: Tracking, *, progress: Progress) -> None:
     networks = {network: plan.folder(network, study.particles.clouds, study.seeds[0]) for network in study.networks}
     for number, method in enumerate([*study.methods, *networks]):
         network = load_network(networks[method]) if method in networks else None
-        found = estimate_of(method, at_plane, network)
+        found = estimate_of(method, at_plane, network, plan.known_to(method))
         if found.gradient is not None:
             panels[method] = found.vorticity
         progress(0.5 * (number + 1) / (len(study.methods) + len(networks)), method)

@@ -14,6 +14,8 @@ demo: $(READY)
 	@echo "next: . $(BIN)/activate, then flowsr --help (or $(BIN)/flowsr, without activating)"
 
 # Three processes on two cores: one of them mostly waits for servers and for processes that it has killed.
+# What Python has compiled is kept, whatever the environment says: the tests start hundreds of processes.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 

@@ -96,7 +96,7 @@ def server():
             return False
 
     with Background(command, HOME / "server.log", env=environment(), cwd=REPOSITORY) as started:
-        started.wait_for(healthy, 120, "the server answers")
+        started.wait_for(healthy, 300, "the server answers")
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
             APILogHandler().flush()

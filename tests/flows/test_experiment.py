@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -177,7 +179,7 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
     (tmp_path / "sleeps.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     pids = []
 
-    @flow(name="sleeps", timeout_seconds=2)
+    @flow(name="sleeps", timeout_seconds=6)
     def sleeps():
         run_module("sleeps", [], pids.append)
 
@@ -187,7 +189,11 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
         os.kill(int(pids[0]), 0)
 
 
-def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny, capsys):
+def test_without_a_server_a_flow_brings_its_own(server, tmp_path, tiny, capsys):
+    (HOME / "embedded").mkdir()
+    laid_down, own = (sqlite3.connect(home / "prefect.db") for home in (HOME, HOME / "embedded"))
+    with closing(laid_down), closing(own):  # its tables need not be laid down a second time
+        laid_down.backup(own)
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny.model_dump(mode="json")))
     command = [sys.executable, "-m", "flowsr.flows.experiment", "simulate", str(config), "--set", "simulate.duration=4"]
@@ -198,7 +204,7 @@ def test_without_a_server_a_flow_brings_its_own(tmp_path, tiny, capsys):
         env=environment(PREFECT_HOME=str(HOME / "embedded"), no_proxy="127.0.0.1", **blocked),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"results in {tiny.output}"

@@ -62,12 +62,12 @@ def test_a_run_goes_on_while_the_server_is_away_and_tells_it_afterwards(tmp_path
     run = [sys.executable, str(tmp_path / "away.py")]
     with open(tmp_path / "run.log", "w") as log:
         with server("first.log") as first:
-            first.wait_for(healthy, 180, "the server answers")
+            first.wait_for(healthy, 300, "the server answers")
             process = subprocess.Popen(run, env=settings, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
             first.wait_for(lambda: "\n5\n" in (tmp_path / "run.log").read_text(), 120, "the run is at work")
         time.sleep(AWAY)
         with server("second.log") as second:
-            second.wait_for(healthy, 180, "the server is back")
+            second.wait_for(healthy, 300, "the server is back")
             assert process.wait(300) == 0
             (found,) = ask(url, "/flow_runs/filter", flows={"name": {"any_": ["away"]}})
             assert found["state_name"] == "Completed", (tmp_path / "run.log").read_text()[-3000:]

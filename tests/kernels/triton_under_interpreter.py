@@ -102,7 +102,7 @@ class TestForward:
         assert float((found - expected).norm() / expected.norm()) < 1e-6
 
     def test_fields_of_any_strides(self):
-        (features, *others), tables = operands("O", channels=(2, 1), cells=(2, 3, 2))
+        (features, *others), tables = operands("O", channels=(2, 1), cells=(2, 3, 2), k=1)
         expected = convolve([features, *others], tables, WALLS, "triton")
         last = features.permute(0, 3, 4, 5, 1, 2).contiguous().permute(0, 4, 5, 1, 2, 3)
         padded = torch.full((2, 4, 24, 4, 5, 4), torch.nan)

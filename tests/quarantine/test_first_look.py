@@ -58,7 +58,7 @@ def test_each_look_has_a_process_of_its_own_and_is_quick(look):
     look("here")
     start = time.perf_counter()
     assert len({look("here") for _ in range(5)}) == 5
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.parametrize(

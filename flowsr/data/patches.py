@@ -73,6 +73,7 @@ class PatchPairs(Dataset):
             less than a coarse cell along every periodic axis, and degraded again. For whole boxes and one frame.
         normalize: give both fields of a pair in the scales of the whole coarse field that the patch is of, all frames
             of a window together: as a model sees it that takes its units and its frame from the field.
+        roll: whether a periodic axis that a patch is as long as is rolled by whole cells.
         viscosity: give the kinematic viscosity as well, in the same scales, 0 where it is not known.
 
     Attributes:
@@ -107,11 +108,13 @@ class PatchPairs(Dataset):
         augment: Augmentation | None = None,
         shift: DegradeOperator | None = None,
         normalize: bool = False,
+        roll: bool = True,
         viscosity: bool = False,
     ):
         self.stores = [Path(store) for store in stores]
         self.samples, self.cache_bytes, self.augment = int(samples), int(cache_bytes), augment
         self.normalize, self.shift, self.viscosity, self._scales = normalize, shift, viscosity, {}
+        self.roll = roll
         self.neighbours, self._read = int(neighbours), OrderedDict()
         self.seed = int(seed) % (1 << 64)
         self.window = Window(int(frames), int(target_frame))
@@ -274,8 +277,11 @@ class PatchPairs(Dataset):
 
     def _ends(self) -> list[tuple[int, int]]:
         """Along each axis, the first coarse cell that a core may begin at, and one past the last."""
-        axes = zip(self.box.shape, self.patch, self.halo, self.box.boundary)
-        return [(0, n) if kind == "periodic" else (halo, n - p - halo + 1) for n, p, halo, kind in axes]
+        ends = []
+        for n, p, halo, kind in zip(self.box.shape, self.patch, self.halo, self.box.boundary):
+            free = n if self.roll or p < n else 1
+            ends.append((0, free) if kind == "periodic" else (halo, n - p - halo + 1))
+        return ends
 
     def _leave_out_missing(self) -> None:
         """Find, once, where the patches without missing values begin; snapshots without such a place are left out.

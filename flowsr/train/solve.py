@@ -70,7 +70,9 @@ def solve_estimate(model: Upscaler, pairs: Sequence[Path], schedule: Schedule) -
     if shift is not None:
         each = min(max(1, SHIFTED // len(probe.snapshots)), MOST_SHIFTS)
     samples = each * len(probe.snapshots)
-    drawn = PatchPairs(stores, samples=samples, patch=patch, halo=estimate.reach, shift=shift, **shape)
+    # shifted pairs of one snapshot are not rolled besides: a slab that is left out is the same places in all of them
+    how = dict(patch=patch, halo=estimate.reach, shift=shift, roll=shift is None)
+    drawn = PatchPairs(stores, samples=samples, **how, **shape)
     parts: list[Moments | None] = [None] * FOLDS
     for index in range(len(drawn)):
         coarse, fine = drawn[index]

@@ -13,9 +13,11 @@ from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.data.scales import scales_of
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models import Task, load_model, read_card
+from flowsr.models import Task, build_model, load_model, read_card
+from flowsr.models.linear import RIDGES
 from flowsr.train import Network, Schedule, resolve_networks, train_model
 from flowsr.train.job import patch_pair
+from flowsr.train.solve import solve_estimate
 from tests.train.pairs import state
 
 SCHEDULE = Schedule(batch_size=2, max_epochs=2, patience=5, learning_rate=1e-2, samples_per_epoch=3)
@@ -161,6 +163,12 @@ def test_pairs_that_lost_a_shard_are_refused_in_one_line(pairs, tmp_path):
     with pytest.raises(FlowsrError, match=r"run.zarr: this store is damaged; .*no such file; make the pairs again"):
         train_model(card, damaged, tmp_path / "model", SCHEDULE, seed=0)
     assert not (tmp_path / "model").exists()
+
+
+def test_shifted_pairs_of_few_snapshots_do_not_tell_an_estimate_what_is_left_out(pairs):
+    """White noise cannot be told from its means: the largest ridge is best, if no shifted copy of a part is kept."""
+    estimate = build_model("linear", Task(2))
+    assert solve_estimate(estimate, [pairs], Schedule(shifts=True)).ridge == RIDGES[-1]
 
 
 def test_shifted_pairs_are_pairs_of_the_same_flow(pairs):

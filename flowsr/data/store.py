@@ -19,6 +19,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
+from flowsr.devices import cores
 from flowsr.errors import FlowsrError
 from flowsr.files import (
     CHECKSUMS,
@@ -294,22 +296,25 @@ class FieldStore:
         """The checksums of all shards, each compared with what was written."""
         import zarr
 
-        missing, changed, sums = 0, 0, {}
+        changed, pieces = 0, []
         folder = self._partial.folder / "store"
         for field in _fields(folder):
             array = zarr.open_array(str(field), mode="r", zarr_format=3)
             group, _, variable = field.relative_to(folder).as_posix().rpartition("/")
             for key in (key for time in range(array.shape[0]) for key in self._shards(array, time, None)):
                 piece, file = self._piece(variable, group, array, key)
-                marker = self._partial.marker(*piece)
-                if marker is None:
-                    missing += 1
-                elif damage_of(file, marker) is not None:
-                    self._partial.unmark(*piece)
-                    self._whole.discard(piece)
-                    changed += 1
-                else:
+                pieces.append((piece, file, self._partial.marker(*piece)))
+        written, sums = [each for each in pieces if each[2] is not None], {}
+        with ThreadPoolExecutor(cores()) as pool:
+            damages = pool.map(lambda each: damage_of(*each[1:]), written)
+            for (piece, file, marker), damage in zip(written, damages, strict=True):
+                if damage is None:
                     sums[file.relative_to(folder).as_posix()] = marker
+                    continue
+                self._partial.unmark(*piece)
+                self._whole.discard(piece)
+                changed += 1
+        missing = len(pieces) - len(written)
         if missing or changed:
             found = f"{missing} not written, {changed} changed on the disk since"
             where = {"file": self.target, "expected": f"{len(sums) + missing + changed} shards", "found": found}

@@ -9,18 +9,23 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
 from flowsr.errors import FlowsrError, require
 from flowsr.progress import SILENT, Progress
+from flowsr.spread import RELEASE, STOP
 
 #: Batches that are sent ahead for every worker: the next one is there when it asks.
 AHEAD = 2
 #: How often a batch may be begun anew because its worker died, before it is taken for the cause.
 DEATHS = 3
+#: Seconds that batches have to end when another one has raised an error.
+ENDING = 60
 #: Seconds that a cluster has for its first worker to come.
 PATIENCE = 600
 
@@ -51,12 +56,12 @@ class Crew:
 
         results: list[Any] = [None] * len(batches)
         total, done = max(1, sum(map(len, batches))), 0
-        waiting, running = deque(enumerate(batches)), {}
+        waiting, running, key = deque(enumerate(batches)), {}, uuid4().hex
         try:
             while waiting or running:
                 while waiting and len(running) < AHEAD * max(1, len(self)):
                     number, batch = waiting.popleft()
-                    running[self.client.submit(call, batch, pure=False)] = number
+                    running[self.client.submit(_work, key, call, batch, pure=False)] = number
                 with self.client.as_current():
                     ended = wait(list(running), return_when="FIRST_COMPLETED").done
                 for future in ended:
@@ -80,7 +85,47 @@ class Crew:
         finally:
             if running and self.client.status == "running":
                 self.client.cancel(list(running))
+                self._end(key)
         return results
+
+    def _end(self, key: str) -> None:
+        """Wait until the batches of a call that look for it have ended, each at its next piece: they write no more."""
+        last = time.monotonic() + ENDING
+        with suppress(OSError, TimeoutError):  # of workers that are gone
+            while sum(self.client.run(_stop, key, on_error="ignore").values()) and time.monotonic() < last:
+                time.sleep(0.1)
+
+
+_under_way: list[str] = []  # on a worker: of which crew's call each batch is that looks whether it is to end
+_stopped: set[str] = set()  # and the calls that are to end
+
+
+def _work(key: str, call: Callable[..., Any], batch: Sequence[Any]) -> Any:
+    """On a worker; a batch of which only the writing is left gives its place to the next one."""
+    from distributed import secede
+
+    looks: list[str] = []
+
+    def stop() -> bool:
+        if not looks:
+            looks.append(key)
+            _under_way.append(key)
+        return key in _stopped
+
+    release, stopping = RELEASE.set(secede), STOP.set(stop)
+    try:
+        return call(batch)
+    finally:
+        if looks:
+            _under_way.remove(key)
+        RELEASE.reset(release)
+        STOP.reset(stopping)
+
+
+def _stop(key: str) -> int:
+    """On a worker: how many batches of a call that is to end are under way and look for it."""
+    _stopped.add(key)
+    return _under_way.count(key)
 
 
 @contextmanager
@@ -117,6 +162,7 @@ def crew_of(
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
+        "distributed.worker.profile.enabled": False,
         "distributed.worker.multiprocessing-method": "spawn",
     }
     with dask.config.set(quiet), _quiet():

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from flowsr.models import Upscaler
 from flowsr.models.base import repeat_cells
 from flowsr.models.missing import reached
 from flowsr.progress import SILENT, Progress
+from flowsr.spread import STOP, only_writing
 from flowsr.upscale.plan import Block, UpscalePlan, load_upscaler
 from flowsr.upscale.tiles import Cells, Tile, around, fine_slices, tile_grid, upscale_tile, within
 
@@ -134,6 +135,8 @@ def upscale_blocks(
         reads, writes = deque(), deque()
         left = iter(pending)
         for block in pending:
+            if STOP.get()():
+                return
             while len(reads) <= AHEAD and (following := next(left, None)) is not None:
                 reads.append(reader.submit(read, following))
             cells, coarse = reads.popleft().result()
@@ -147,9 +150,11 @@ def upscale_blocks(
             while len(writes) > count:
                 writes.popleft().result()
                 tick()
-        for written in writes:
-            written.result()
-            tick()
+        wait(tiles)
+        with only_writing():
+            for written in writes:
+                written.result()
+                tick()
 
 
 def is_done(plan: UpscalePlan, block: Block, store: FieldStore, observers: Sequence[Observer] = ()) -> bool:

@@ -89,7 +89,6 @@ def do_upscale(
                 observer.finish(plan, States(plan, observer), store)
             plan.content.refuse_changed()
         except BadValue:
-            if spread is None:  # other processes may be writing still
-                store.discard()
+            store.discard()
             raise
         return store.publish()

@@ -141,10 +141,10 @@ class Cloud:
         values = {name: [getattr(part, name) for part in parts] for name in OF_PARTICLES}
         return replace(self, **{name: None if of[0] is None else np.concatenate(of) for name, of in values.items()})
 
-    def first(self, count: int) -> Cloud:
-        """Its first particles alone."""
+    def of(self, particles: np.ndarray | slice) -> Cloud:
+        """Some of its particles alone."""
         values = {name: getattr(self, name) for name in OF_PARTICLES}
-        return replace(self, **{name: None if of is None else of[:count] for name, of in values.items()})
+        return replace(self, **{name: None if of is None else of[particles] for name, of in values.items()})
 
     def transformed(self, matrix: np.ndarray, shift: Triple = (0.0, 0.0, 0.0)) -> Cloud:
         """The cloud turned by an orthogonal matrix about the origin and moved; the box becomes an open one about it."""

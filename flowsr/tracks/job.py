@@ -103,7 +103,7 @@ def tracks_to_field(
         raise FlowsrError("too few particles", variable="point", expected="8 or more an instant", found=fewest)
     grid = grid_for(instants[0][1], cells)
     places = grid_points(grid)
-    tried = call(instants[0][1].first(FEW), places[:1], **options)
+    tried = call(instants[0][1].of(slice(FEW)), places[:1], **options)
     has_gradient = tried.gradient is not None
     if pressure and tried.pressure is None and not (has_gradient and grid.periodic):
         expected = "a periodic box and a method with a gradient, or accelerations and navier_stokes"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from flowsr.tracks import METHODS, Cloud, vorticity
-from flowsr.tracks.classical import SplineGrid
+from flowsr.tracks.classical import SplineGrid, _smoothing
 
 #: A fit by iteration is as exact as it is told to be, and takes longer.
-EXACT = {"bspline": {"tolerance": 1e-6, "cells_per_particle": 0.5}}
-COARSE = {"bspline": {"cells_per_particle": 1.0}}
+EXACT = {"bspline": {"tolerance": 1e-6, "cells_per_particle": 0.5, "roughness": 0.003}}
+COARSE = {"bspline": {"cells_per_particle": 1.0, "roughness": 0.003}}
 #: The network needs a model, Navier-Stokes accelerations; they have tests of their own.
 CLASSICAL = [name for name in METHODS if name not in ("network", "navier_stokes")]
 GRADIENTS = {"linear", "local_fit", "solenoidal", "bspline"}
@@ -175,6 +175,13 @@ def test_kriging_knows_how_far_it_is_off():
     np.testing.assert_allclose(turned.uncertainty, 3 * found.uncertainty, rtol=1e-6)
     for exponent in (2 / 3, 1.0):
         assert METHODS["solenoidal"](cloud, places[:5], exponent=exponent, uncertainty=True).uncertainty.min() > 0
+
+
+def test_splines_smooth_as_much_as_the_particles_that_are_left_out_ask_for():
+    rng, flow = np.random.default_rng(0), lambda x: np.sin(5 * x[:, [1, 2, 0]])
+    for noise, least, most in ((0.0, 0.0, 0.01), (0.5, 0.03, 1.0)):
+        cloud = cloud_of(lambda x: flow(x) + noise * rng.normal(size=x.shape), 150)  # noqa: B023
+        assert least <= _smoothing(cloud, 0.5, 3.0, 1e-2) <= most
 
 
 @pytest.mark.parametrize("exponent", [0.0, 2.0, 4.0, -1.0])

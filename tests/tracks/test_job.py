@@ -86,9 +86,10 @@ def test_walls_hold_the_fluid(channel):
     np.testing.assert_array_equal(held.velocities[len(cloud) :], 0)
     assert set(np.abs(held.positions[len(cloud) :, 1])) == {1.0}
     places = np.random.default_rng(1).uniform([0, 0.9, 0], [6, 1, 6], (60, 3))
-    for name in ("linear", "bspline", "solenoidal"):
+    for name, quick in (("linear", {}), ("bspline", {"roughness": 0.003}), ("solenoidal", {})):
         free, tied = (
-            np.sqrt(np.mean((METHODS[name](each, places).velocity - between(places)) ** 2)) for each in (cloud, held)
+            np.sqrt(np.mean((METHODS[name](each, places, **quick).velocity - between(places)) ** 2))
+            for each in (cloud, held)
         )
         assert tied < 0.5 * free
 
@@ -122,15 +123,20 @@ def test_accelerations_tell_the_pressure_in_any_box_and_more_of_the_velocity(tmp
     slope = [(beltrami(places + step) - beltrami(places - step)) / 2e-6 for step in 1e-6 * np.eye(3)]  # exact to 1e-9
     felt = np.einsum("jpi,pj->pi", slope, beltrami(places))
     cloud = Cloud(places, beltrami(places), (1.0,) * 3, (4.0,) * 3, ("open",) * 3, felt)
-    plain, found = METHODS["bspline"](cloud, at), METHODS["navier_stokes"](cloud, at, tolerance=5e-4)
+    how = {"roughness": 0.003, "tolerance": 1e-3, "cells_per_particle": 2.0}
+    plain, found = (METHODS[name](cloud, at, **how) for name in ("bspline", "navier_stokes"))
     assert np.corrcoef(found.pressure, -(beltrami(at) ** 2).sum(1) / 2)[0, 1] > 0.98
     off = [np.sqrt(np.mean((each.vorticity - beltrami(at)) ** 2)) for each in (plain, found)]
-    assert off[1] < 0.85 * off[0]
+    assert off[1] < 0.8 * off[0]
     with pytest.raises(FlowsrError, match="accelerations"):
         METHODS["navier_stokes"](replace(cloud, accelerations=None), at)
     table = np.column_stack([places, beltrami(places), felt])
     np.savetxt(tmp_path / "t.txt", table, header="x y z u v w ax ay az", comments="")
-    how = {"method": "navier_stokes", "options": {"tolerance": 0.1, "viscosity": 0.1}, "cells": (4, 4, 4)}
+    how = {
+        "method": "navier_stokes",
+        "options": {"tolerance": 0.1, "roughness": 0.1, "viscosity": 0.1},
+        "cells": (4, 4, 4),
+    }
     store = tracks_to_field(open_tracks(tmp_path / "t.txt"), tmp_path / "f.zarr", pressure=True, **how)
     header = write_columns(store, tmp_path / "f.csv").read_text().split("\n")[0].split(",")
     assert header[15] == "P [1]" and np.isfinite(open_field(store).pressure).all()

@@ -682,7 +682,7 @@ def tracks(
     noise: Annotated[
         float | None,
         Parameter(
-            help="Standard deviation of a measured velocity, in its unit; of solenoidal; default: the file's, or 0."
+            help="Standard deviation of a measured velocity, in its unit; of solenoidal; default: the file's, or found."
         ),
     ] = None,
     cells: Annotated[

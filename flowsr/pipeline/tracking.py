@@ -346,7 +346,7 @@ def estimate_of(name: str, example: Example, network: Any, known: dict[str, floa
     if network is not None:
         heard = hear(example.cloud, network, example.left)
         return correct(example.cloud, example.points, example.classical, network, heard)
-    return example.classical if name == "solenoidal" else METHODS[name](example.cloud, example.points, **known)
+    return METHODS[name](example.cloud, example.points, **known)
 
 
 def errors_of(found: Estimate, truth: Estimate) -> dict[str, float]:
@@ -467,7 +467,7 @@ def fields(plan: Tracking, *, progress: Progress) -> None:
     x, y = (np.linspace(cloud.lower[a], cloud.upper[a], PLANE, endpoint=False) for a in (0, 1))
     height = (cloud.lower[2] + cloud.upper[2]) / 2
     plane = np.stack(np.broadcast_arrays(x[:, None], y[None, :], height), -1).reshape(-1, 3)
-    classical = METHODS["solenoidal"](cloud, plane)
+    classical = METHODS["solenoidal"](cloud, plane, noise=0.0)
     panels = {"truth": vorticity(truth.gradient_at(plane))}
     at_plane = Example(cloud, example.left, plane, example.truth, classical)
     networks = {network: plan.folder(network, study.particles.clouds, study.seeds[0]) for network in study.networks}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowsr.tracks import METHODS, Cloud, vorticity
-from flowsr.tracks.classical import SplineGrid, _smoothing
+from flowsr.tracks.classical import SplineGrid, _smoothing, noise_of
 
 #: A fit by iteration is as exact as it is told to be, and takes longer.
 EXACT = {"bspline": {"tolerance": 1e-6, "cells_per_particle": 0.5, "roughness": 0.003}}
@@ -125,7 +125,7 @@ def test_solenoidal_has_no_divergence_and_its_gradient_is_that_of_its_field():
 def test_solenoidal_passes_through_the_particles_and_noise_lets_go():
     cloud = cloud_of(lambda x: np.sin(9 * x[:, [1, 2, 0]]), 200)
     near = cloud.positions[:10] + 1e-9
-    exact = METHODS["solenoidal"](cloud, near).velocity
+    exact = METHODS["solenoidal"](cloud, near, noise=0.0).velocity
     np.testing.assert_allclose(exact, cloud.velocities[:10], atol=1e-5)
     smooth = METHODS["solenoidal"](cloud, near, noise=0.3).velocity
     assert np.abs(smooth - cloud.velocities[:10]).max() > 0.01
@@ -137,9 +137,12 @@ def test_noise_that_is_known_is_taken_out():
     cloud = cloud_of(lambda x: flow(x) + 0.2 * rng.normal(size=x.shape), 600)
     errors = [
         np.sqrt(np.mean((METHODS["solenoidal"](cloud, inside(60), noise=noise).velocity - flow(inside(60))) ** 2))
-        for noise in (0.0, 0.2)
+        for noise in (0.0, 0.2, None)
     ]
     assert errors[1] < 0.6 * errors[0] and errors[1] < 0.1
+    assert errors[2] < 0.8 * errors[0]  # found without being told
+    turned = cloud.transformed(any_rotation(6, improper=True), (3.0, 1.0, -2.0))
+    assert noise_of(turned) == pytest.approx(noise_of(cloud), rel=1e-9) and noise_of(cloud) > 0.03
 
 
 def test_particles_that_are_known_badly_count_less():
@@ -165,7 +168,7 @@ def test_kriging_knows_how_far_it_is_off():
     found = METHODS["solenoidal"](cloud, places, uncertainty=True)
     off = np.sqrt(np.mean((found.velocity - flow(places)) ** 2))
     assert off / 2 < np.sqrt(np.mean(found.uncertainty**2)) < 4 * off  # smoother than it takes a flow to be
-    near = METHODS["solenoidal"](cloud, cloud.positions[:9] + 1e-9, uncertainty=True)
+    near = METHODS["solenoidal"](cloud, cloud.positions[:9] + 1e-9, noise=0.0, uncertainty=True)
     assert near.uncertainty.max() < 1e-3 * off
     noisy = METHODS["solenoidal"](cloud, cloud.positions[:9], noise=0.2 * off, uncertainty=True).uncertainty
     assert (noisy > 0.05 * off).all() and (noisy < 0.21 * off).all()

@@ -139,9 +139,10 @@ class TestGradients:
             pytest.param("O", 1, 3, (2, 2, 1), PERIODIC, None, marks=pytest.mark.slow),
             ("O", 2, 1, (2, 1, 3), WALLS, "gelu"),
             ("Oh", 1, 1, (1, 2, 1), PERIODIC, "silu"),
-            ("O", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu"),
+            pytest.param("O", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu", marks=pytest.mark.slow),
             ("C2v(100;100) [100]", 2, 3, (2, 1, 2), ("periodic", "replicate", "zero"), "gelu"),
-            ("C3 [111]", 1, 3, (2, 2, 1), PERIODIC, None),
+            ("C3 [111]", 1, 3, (2, 1, 2), ("reflect", "zero", "replicate"), "relu"),
+            pytest.param("C3 [111]", 1, 3, (2, 2, 1), PERIODIC, None, marks=pytest.mark.slow),
         ],
     )
     def test_all_gradients(self, name, banks, k, cells, padding, activation):

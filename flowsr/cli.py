@@ -720,6 +720,7 @@ def tracks(
     flowsr tracks tracks.csv field.zarr --cells 64 64 64 --lower 0 0 0 --upper 1 1 1 --method bspline
     flowsr tracks tracks.dat field.zarr --model runs/tracks_demo/train/l_max_1
     """
+    from flowsr.devices import processors
     from flowsr.tracks import open_tracks, tracks_to_field, write_columns
 
     _logs()
@@ -733,7 +734,7 @@ def tracks(
     method = method or ("solenoidal" if model is None else "network")
     if workers is None:
         asked = points.sizes["point"] + math.prod(cells or (0,))
-        workers = len(os.sched_getaffinity(0)) if asked > MANY_PARTICLES else 1
+        workers = processors() if asked > MANY_PARTICLES else 1
     with shown() as progress:
         part = progress.part(f"tracks {file.name}")
         how = {"cells": cells, "pressure": pressure, "uncertainty": uncertainty, "workers": workers, "fresh": fresh}

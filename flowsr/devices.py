@@ -35,9 +35,19 @@ def use_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or _ALL_THREADS)
 
 
+def processors() -> int:
+    """Processors for this process and all that it starts, as the machine or its scheduler has it."""
+    return len(os.sched_getaffinity(0))
+
+
+def processes_of(threads: int | None) -> int:
+    """How many processes of so many threads each these are enough for; at least one."""
+    return max(1, processors() // (threads or 1))
+
+
 def cores() -> int:
-    """Cores that this process may use, as the machine, its scheduler or OMP_NUM_THREADS has it."""
-    return min(_ALL_THREADS, len(os.sched_getaffinity(0)))
+    """Those that this one process may use: no more than OMP_NUM_THREADS, where that is set."""
+    return min(_ALL_THREADS, processors())
 
 
 def machine_memory() -> int:

@@ -6,7 +6,6 @@ data decide options and widths; settings end here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from flowsr.config.study import Experiment, Study
 from flowsr.data import grid_of, open_field
 from flowsr.data.content import Content
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
-from flowsr.devices import cores, resolve_device
+from flowsr.devices import cores, processes_of, resolve_device
 from flowsr.errors import FlowsrError, missing_file
 from flowsr.files import read_json
 from flowsr.grid import Grid
@@ -147,7 +146,7 @@ class Plan:
         if self.settings.workers is not None:
             return self.settings.workers
         one = resolve_device(self.settings.device) == "cuda"
-        return 1 if one else max(1, len(os.sched_getaffinity(0)) // (self.settings.threads or 1))
+        return 1 if one else processes_of(self.settings.threads)
 
     @property
     def threads(self) -> int | None:

@@ -7,7 +7,6 @@ after a kill; the result is the same :class:`flowsr.compare.ComparisonResult`.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from flowsr.compare.result import PARTICLES, DataSet, Measured, MeasuredRow, Met
 from flowsr.config.tracks import TracksStudy, dump_tracks
 from flowsr.data import grid_of, open_field
 from flowsr.data.independence import turnover_time
-from flowsr.devices import resolve_device
+from flowsr.devices import processes_of, resolve_device
 from flowsr.files import plain, write_bytes_atomic, write_json_atomic, write_text_atomic
 from flowsr.grid import Grid
 from flowsr.metrics.coherence import LEAST_COHERENCE, Coherence
@@ -226,7 +225,7 @@ def run(study: TracksStudy, *, fresh: bool = False, verify: bool = False, progre
     plan, done = Tracking(study), []
     write_text_atomic(study.output / "config.yaml", dump_tracks(study))
     one = resolve_device(study.device) == "cuda"
-    workers = study.workers or (1 if one else max(1, len(os.sched_getaffinity(0)) // study.threads))
+    workers = study.workers or (1 if one else processes_of(study.threads))
     with worker_pool(workers, study.threads) as pool:
 
         def all_of(title: str, steps: Sequence[Step]) -> list[Done]:

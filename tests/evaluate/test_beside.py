@@ -1,5 +1,7 @@
 """Metrics beside an upscaled field: in its store, the same whatever the order, resumed after a kill, or left out."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,8 @@ from flowsr.cli import main
 from flowsr.data import degrade, write_hdf5
 from flowsr.data.store import damage_in
 from flowsr.errors import FlowsrError
-from flowsr.evaluate import MetricsBeside, evaluate_field, read_metrics
+from flowsr.evaluate import MetricsBeside, beside, evaluate_field, read_metrics
+from flowsr.evaluate.measure import FieldMeasure
 from flowsr.files import tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
@@ -52,10 +55,20 @@ def test_they_are_those_of_the_field_that_was_written_whoever_wrote_it(tmp_path,
     one = upscale_store(source, model, tmp_path / "one" / "fine.zarr", observers=[seen], **HOW)
     other = upscale_store(source, model, tmp_path / "two" / "fine.zarr", observers=[seen], spread=Backwards(), **HOW)
     assert tree_checksum(one) == tree_checksum(other) and not damage_in(one)
-    beside, alone = read_metrics(one), evaluate_field(one, truth=truth, coarse=source)
-    assert set(beside.data_vars) == set(alone.data_vars)
-    for key in beside.data_vars:
-        np.testing.assert_allclose(beside[key].values, alone[key].values, rtol=2e-5, atol=1e-6, err_msg=key)
+    found, alone = read_metrics(one), evaluate_field(one, truth=truth, coarse=source)
+    assert set(found.data_vars) == set(alone.data_vars)
+    for key in found.data_vars:
+        np.testing.assert_allclose(found[key].values, alone[key].values, rtol=2e-5, atol=1e-6, err_msg=key)
+
+
+def test_of_a_field_too_large_for_memory_the_faces_of_its_blocks_are_enough(tmp_path, model, source, monkeypatch):
+    named = ("energy", "enstrophy", "flatness", "pdfs")
+    monkeypatch.setattr(beside, "FieldMeasure", partial(FieldMeasure, whole=1))
+    store = upscale_store(source, model, tmp_path / "fine.zarr", observers=[MetricsBeside(named)], **HOW)
+    found, whole = read_metrics(store), evaluate_field(store, metrics=named, coarse=source)
+    assert set(found.data_vars) == set(whole.data_vars) > {"enstrophy", "pdf_transverse_output"}
+    for key in whole.data_vars:
+        np.testing.assert_allclose(found[key].values, whole[key].values, rtol=2e-5, atol=1e-6, err_msg=key)
 
 
 @pytest.mark.parametrize("blocks", [1, 7])

@@ -13,6 +13,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 USE = """
 import sys
 import numpy as np, torch
+import flowsr.cli
 from flowsr.data import degrade, open_field
 from flowsr.data.degrade import DEGRADE_OPERATORS
 from flowsr.grid import Grid
@@ -49,6 +50,7 @@ plain = layer(features)
 with use_kernel("double"):
     assert torch.allclose(layer(features), plain, atol=1e-5) and "double" in KERNELS
 print("all six")
+sys.exit(flowsr.cli.main(["models"]))
 """
 
 
@@ -80,13 +82,9 @@ def run(installed, *arguments):
     )
 
 
-def test_the_model_is_listed_with_what_it_is(installed):
-    done = run(installed, "-m", "flowsr", "models")
-    assert "shallow        Lifting, an activation, a projection" in done.stdout, done.stderr
-
-
 def test_all_six_are_found_and_do_what_the_page_says(used):
-    assert used.returncode == 0 and used.stdout == "all six\n", used.stderr
+    assert used.returncode == 0 and used.stdout.startswith("all six\n"), used.stderr
+    assert "shallow        Lifting, an activation, a projection" in used.stdout, "listed with what it is"
 
 
 def test_the_reader_serves_the_command_line(installed, used):

@@ -23,8 +23,9 @@ from flowsr.upscale.plan import device_here, survey_field
 
 log = logging.getLogger(__name__)
 
-#: Names that are never a field of their own: hidden ones, and those of files that are being written.
-PARTIAL_SUFFIXES = (".partial", ".part", ".tmp")
+#: Ends of names that are never a field: those of files that are being written, and of what `flowsr evaluate` and an
+#: output of another format leave beside a field.
+NO_FIELDS = (".partial", ".part", ".tmp", ".metrics.zarr", ".report")
 #: What a core compresses and writes a second, in bytes; for predictions.
 WRITING = 2.5e8
 
@@ -302,7 +303,7 @@ def _fields_of(given: Path) -> list[Path]:
         found = sorted(map(Path, glob.glob(str(given), recursive=True)))
     else:
         raise missing_file(given, variable="--input")
-    fields = [path for path in found if not path.name.startswith((".", "~")) and path.suffix not in PARTIAL_SUFFIXES]
+    fields = [path for path in found if not path.name.startswith((".", "~")) and not path.name.endswith(NO_FIELDS)]
     if not fields:
         raise FlowsrError("no field here", file=given, variable="--input")
     return fields

@@ -49,6 +49,7 @@ def test_a_pattern_a_folder_and_files_by_name_are_the_same_jobs(model, tmp_path)
     store_field(coarse(), inbox / "c.zarr")
     (inbox / ".hidden.h5").write_text("")
     (inbox / "d.h5.part").write_text("")
+    (inbox / "a.h5.metrics.zarr").mkdir()  # what `flowsr evaluate` leaves
     named = jobs_for([inbox / "a.h5", inbox / "b.h5", inbox / "c.zarr"], fine, model=model)
     assert [job.target.name for job in named] == ["a.h5.zarr", "b.h5.zarr", "c.zarr"]
     assert jobs_for([inbox], fine, model=model) == named

@@ -49,7 +49,10 @@ def read_settings(kind: type[T], path: str | PathLike) -> T:
 @cache
 def adapter(kind: type[T]) -> TypeAdapter[T]:
     """What reads values as a kind; made once, since pydantic reads the docstrings of all its attributes, 0.1 s."""
-    return TypeAdapter(kind)
+    try:
+        return TypeAdapter(kind)
+    except SystemError:  # Python 3.11's parser loses count where another thread parses, too (its issue 106905)
+        return TypeAdapter(kind)
 
 
 def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -41,7 +41,7 @@ SCHEMES = ("https",)
 BLOCK = 1 << 20
 TIMEOUT = 30
 REDIRECTS = 10
-STRICT = {"extra": "forbid", "use_attribute_docstrings": True}
+STRICT = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ SEVERAL = "a table with columns x y z u v w"
 class TracksManifest:
     """A table of tracks, described: which column is what, in which units, in which box."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     file: str
     """Path of the table, relative to the manifest: CSV, text in columns, or Parquet."""

@@ -8,9 +8,10 @@ process.
 from __future__ import annotations
 
 import math
+import resource
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 
@@ -31,6 +32,10 @@ MOST_OBJECTS = 10_000
 SLACK, LITTLE = 64, 4096
 # Beyond the values that are asked for, what the disposable process may take to read them.
 ROOM = 1 << 30
+# What texts, references and attributes may take to be read: where they lie in the file, a number there says how much.
+ROOM_OF_TEXT = 1 << 28
+# Texts of an array that are all read at the first look.
+MANY_TEXTS = 10_000
 #: Filters that are taken off here, in the order in which they were put on.
 OURS = ([h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])
 
@@ -215,8 +220,12 @@ def meet(path: str) -> None:
             seen += 1
             _attributes(node)
             if isinstance(node, h5py.Dataset):
-                with suppress(Exception):
+                try:
                     _values(node, kinds, Path(path))
+                except MemoryError:
+                    raise
+                except Exception:
+                    pass
                 continue
             with suppress(Exception):
                 for name in node:
@@ -235,15 +244,30 @@ def _attributes(node) -> None:
         MemoryError: one for which there is no room.
     """
     for name in _names(node):
-        try:
+        with _bounded():
             value = node.attrs[name]
             for reference in np.ravel(value)[:8] if name == "DIMENSION_LIST" else ():
                 _ = node.file[reference[0]].name
-        except MemoryError:
-            raise
-        except Exception as error:  # HDF5 says in its own words that there is no room
-            if "alloc" in str(error):
-                raise MemoryError from None
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Read what has no size of its own, with little memory; what is damaged is passed over.
+
+    Raises:
+        MemoryError: there is no room for it.
+    """
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM_OF_TEXT, hard))
+    try:
+        yield
+    except Exception as error:  # HDF5 says in its own words that there is no room
+        if isinstance(error, MemoryError) or ("alloc" in str(error) and "past end" not in str(error)):
+            raise MemoryError from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def _names(node) -> list[str]:
@@ -253,12 +277,20 @@ def _names(node) -> list[str]:
 
 
 def _values(item: h5py.Dataset, kinds: set, path: Path) -> None:
-    """Values of the first and the last chunk, if it is the first array of its kind."""
+    """Values of the first and the last chunk, if it is the first array of its kind; texts of every array.
+
+    Raises:
+        MemoryError: texts for which there is no room.
+    """
     check_inside(item, path)
     plist = item.id.get_create_plist()
     filters = tuple(plist.get_filter(number)[:3] for number in range(plist.get_nfilters()))
     kind = (str(item.dtype), plist.get_layout(), filters, item.ndim)
     _ = item.fillvalue, item.chunks, item.maxshape
+    if item.dtype.hasobject and item.size <= MANY_TEXTS:
+        with _bounded():
+            _ = item[...]
+        return
     if kind in kinds or not all(item.shape or ()):
         return
     kinds.add(kind)

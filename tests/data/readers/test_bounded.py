@@ -263,3 +263,18 @@ def test_shards_of_too_many_chunks_are_refused(tmp_path):
     metadata["chunk_grid"]["configuration"]["chunk_shape"] = [1 << 40, 3, 8, 8, 8]
     file.write_text(json.dumps(metadata))
     assert "shards of too many chunks" in refused(path)
+
+
+def test_texts_of_hdf5_that_ask_for_gigabytes_are_refused_at_the_first_look(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["velocity"] = np.zeros((3, 4, 4, 4), "f4")
+        file["component"] = np.array(["u", "v", "w"], object)
+    content = bytearray(path.read_bytes())
+    first = content.index(
+        struct.pack("<IQI", 1, content.index(b"GCOL"), 1)
+    )  # length of the first text, and where it is
+    content[first : first + 4] = struct.pack("<I", 1 << 30)
+    path.write_bytes(content)
+    with pytest.raises(FlowsrError, match="memory"):
+        open_field(path)

@@ -44,7 +44,7 @@ from flowsr.tracks import METHODS, Truth, grid_points, open_tracks, tracks_to_fi
 from flowsr.tracks.classical import Estimate
 from flowsr.tracks.learned import CARD, WEIGHTS, correct, hear, load_network
 from flowsr.tracks.network import NetworkOptions
-from flowsr.tracks.particles import Condition, Seeding, known_everywhere, lattice_of, pressure_of
+from flowsr.tracks.particles import Condition, Seeding, known_everywhere, lattice_of, pressure_of_velocity
 from flowsr.tracks.training import Example, example_of, load_examples, save_examples, train_network
 from flowsr.train.settings import Schedule
 from flowsr.workers import Job, worker_pool
@@ -53,7 +53,7 @@ METRICS = {
     "velocity_error": Metric("Velocity error", better="lower", source="RMS of the error over the RMS of the flow"),
     "vorticity_error": Metric("Vorticity error", better="lower", source="RMS of the error over the RMS of the flow"),
     "pressure_correlation": Metric(
-        "Pressure correlation", better="higher", source="with the true one, of Poisson's equation on the test's lattice"
+        "Pressure correlation", better="higher", source="with the true one; of Poisson's equation on the test's lattice"
     ),
     "resolved_wavenumber": Metric(
         "Coherent up to k", better="higher", source=f"coherence with the truth >= {LEAST_COHERENCE} up to there"
@@ -364,8 +364,10 @@ def on_the_lattice(found: Estimate, example: Example, lattice: Grid) -> dict[str
         return {}
     fields = (torch.from_numpy(of.velocity.T.reshape(1, 3, *lattice.shape)) for of in (found, example.truth))
     values = {"resolved_wavenumber": float(Coherence().each(*fields, lattice)["good_up_to_coherence"][0])}
-    if found.gradient is not None and example.pressure is not None:
-        pressure = pressure_of(found.gradient, lattice).ravel()
+    if example.pressure is not None:
+        pressure = found.pressure
+        if pressure is None:
+            pressure = pressure_of_velocity(found.velocity, lattice).ravel()
         values["pressure_correlation"] = float(np.corrcoef(pressure, example.pressure)[0, 1])
     return values
 

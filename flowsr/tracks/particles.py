@@ -214,6 +214,23 @@ def pressure_of(gradient: np.ndarray, grid: Grid) -> np.ndarray:
     return np.fft.ifftn(-modes / squared).real
 
 
+def pressure_of_velocity(velocity: np.ndarray, grid: Grid) -> np.ndarray:
+    """The same of a velocity (cells, 3) that the grid does not resolve: (x, y, z).
+
+    Source: laplacian p = -d_i d_j u_i u_j. Products of velocities hold less that a coarse grid takes for something else
+    than products of their gradients do.
+    """
+    u = velocity.reshape(*grid.shape, 3)
+    waves = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(grid.shape, grid.spacing)]
+    k = np.stack(np.meshgrid(*waves, indexing="ij"), -1)
+    squared = (k**2).sum(-1)
+    squared[0, 0, 0] = 1.0
+    products = np.fft.fftn(u[..., :, None] * u[..., None, :], axes=(0, 1, 2))
+    modes = -np.einsum("xyzi,xyzj,xyzij->xyz", k, k, products) / squared
+    modes[0, 0, 0] = 0.0
+    return np.fft.ifftn(modes).real
+
+
 def seed_particles(
     truth: Truth,
     count: int,

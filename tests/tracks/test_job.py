@@ -24,7 +24,7 @@ from flowsr.tracks import (
 )
 from flowsr.tracks.learned import save_network
 from flowsr.tracks.network import NetworkOptions, TracksNetwork
-from flowsr.tracks.particles import WallTruth, known_everywhere, pressure_of
+from flowsr.tracks.particles import WallTruth, known_everywhere, pressure_of, pressure_of_velocity
 
 GRID = Grid((16, 16, 16), (2 * np.pi / 16,) * 3, origin=(0.5, 0.0, -1.0))
 
@@ -236,6 +236,8 @@ def test_pressure_is_that_of_the_gradient_and_is_written_where_asked(abc, tmp_pa
     fine = grid_points(GRID)
     exact = -(beltrami(fine) ** 2).sum(1).reshape(GRID.shape) / 2
     np.testing.assert_allclose(pressure_of(abc.gradient_at(fine), GRID), exact - exact.mean(), atol=1e-3)
+    found = pressure_of_velocity(beltrami(fine), GRID)
+    np.testing.assert_allclose(found, exact - exact.mean(), atol=1e-10)
     places = np.random.default_rng(0).uniform(-3, 9, (50, 3))
     there = -(beltrami(places) ** 2).sum(1) / 2
     np.testing.assert_allclose(abc.pressure_at(places), there - exact.mean(), atol=1e-4)

@@ -3,9 +3,12 @@
 import json
 import os
 import time
+from dataclasses import dataclass
 
 import pytest
+from pydantic import TypeAdapter
 
+from flowsr import settings
 from flowsr.data.manifest import read_manifest
 from flowsr.errors import FlowsrError
 from flowsr.settings import apply_overrides, read_yaml
@@ -101,3 +104,20 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_an_override_has_the_same_limits():
     assert "not valid YAML" in refused(apply_overrides, {}, ["a=" + "[" * 5000])
     assert json.dumps(apply_overrides({}, ["a.b=[1, x]"])) == '{"a": {"b": [1, "x"]}}'
+
+
+def test_a_parser_that_lost_count_is_asked_again(monkeypatch):
+    @dataclass
+    class Kind:
+        cells: int
+
+    asked = []
+
+    def adapter(kind):
+        asked.append(kind)
+        if len(asked) == 1:
+            raise SystemError("AST constructor recursion depth mismatch (before=72, after=123)")
+        return TypeAdapter(kind)
+
+    monkeypatch.setattr(settings, "TypeAdapter", adapter)
+    assert settings.adapter(Kind).validate_python({"cells": 4}) == Kind(4) and asked == [Kind, Kind]

@@ -28,7 +28,6 @@ import numpy as np
 import xarray as xr
 
 from flowsr.data.field import SPACE
-from flowsr.devices import cores
 from flowsr.errors import FlowsrError
 from flowsr.files import (
     CHECKSUMS,
@@ -295,6 +294,8 @@ class FieldStore:
     def _verified(self) -> dict[str, Sum]:
         """The checksums of all shards, each compared with what was written."""
         import zarr
+
+        from flowsr.devices import cores  # with torch, which no other store needs
 
         changed, pieces = 0, []
         folder = self._partial.folder / "store"

@@ -11,8 +11,8 @@ def check(found, count):
     assert found["slowest"] < 20 and found["memory"] < 1024
 
 
-def test_two_hundred_and_fifty_mutated_files():
-    check(run(0, 250), 250)
+def test_five_hundred_mutated_files():
+    check(run(0, 500), 500)
 
 
 @pytest.mark.slow

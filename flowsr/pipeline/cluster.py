@@ -163,7 +163,7 @@ def crew_of(
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.worker.profile.enabled": False,
-        # Dask has workers hand back every 64 KiB at once; they then fetch them again for the next tile, a fifth of the time.
+        # Dask has workers hand back every 64 KiB at once, and fetch them again for the next tile: a fifth of the time.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
         "distributed.worker.multiprocessing-method": "spawn",
     }

@@ -445,7 +445,7 @@ def _has_ended(history: Path, last: Path, schedule: Schedule) -> bool:
     best = min(range(len(losses)), key=losses.__getitem__, default=0)
     if schedule.seconds is not None:
         spent = [line.get("training_seconds", 0.0) for line in read_history(history)][:whole]
-        return spent[-1] >= schedule.seconds or whole - 1 - best >= schedule.patience
+        return spent[-1] >= round(schedule.seconds, 3) or whole - 1 - best >= schedule.patience
     return whole >= schedule.max_epochs or whole - 1 - best >= schedule.patience
 
 

@@ -65,7 +65,7 @@ def test_a_step_that_fails_dies_or_hangs_is_a_row_and_falls_back(monkeypatch):
     kept = []
     monkeypatch.setattr(gpu, "LEAST", 0.2)
     chosen = steps(fails, dies, works) + steps(hangs, seconds=1)
-    rows = gpu.go_through(chosen, Place("cpu"), 5.0, lambda rows: kept.append(len(rows)))
+    rows = gpu.go_through(chosen, Place("cpu"), 60.0, lambda rows: kept.append(len(rows)))
     assert kept == list(range(1, len(rows) + 1))
     notes = [row.note for row in rows]
     assert notes.count("ValueError: no such thing") == 2 and any("exit code 3" in note for note in notes)

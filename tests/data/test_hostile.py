@@ -108,7 +108,7 @@ def test_a_comment_of_many_pieces_is_no_work(tmp_path, capsys):
     path, start = tmp_path / "a.vti", time.process_time()
     path.write_text(f"<VTKFile type='ImageData'><!-- {'<Piece ' * 150_000} --></VTKFile>")
     assert "no ImageData" in (line := last_line(["inspect", path], capsys)) or "ImageData" in line
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 60  # of work that grows with the square there would be an hour
 
 
 @pytest.mark.parametrize("header", ["-" * 5000 + "1", "(" * 5000, "1+" * 4000 + "1"], ids=["signs", "depth", "sums"])

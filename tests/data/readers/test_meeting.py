@@ -48,20 +48,6 @@ def test_a_content_is_met_once_and_a_change_again(tmp_path, looks, kind):
     assert len(looks) == 2
 
 
-def test_the_first_look_is_quick(tmp_path):
-    for kind in KINDS:
-        (tmp_path / kind).mkdir()
-    paths = [save(box(), tmp_path / kind, kind, name) for kind in KINDS for name in "abc"]
-    for path in paths[::3]:
-        meeting.meet(path)  # the process starts, and imports what these need
-    costs = []
-    for path in paths[1:]:
-        start = time.process_time()
-        meeting.meet(path)
-        costs.append(time.process_time() - start)
-    assert max(costs) < 0.3
-
-
 @pytest.mark.parametrize("mode", [0o777, 0o770])
 def test_a_folder_that_others_may_write_to_is_not_believed(tmp_path, looks, monkeypatch, mode):
     (tmp_path / "cache" / "met").mkdir(parents=True)

@@ -1,11 +1,11 @@
 """One network for several Reynolds numbers and filters, against specialists and interpolations, with intervals.
 
     python benchmarks/reynolds.py               # 48^3, three seeds: about 50 minutes on two cores
-    python benchmarks/reynolds.py --small       # 32^3, two seeds: about 20 core minutes
+    python benchmarks/reynolds.py --small       # 32^3, two seeds: about 25 core minutes
 
 Forced isotropic turbulence at three viscosities, made coarse by two operators: six sets of pairs for the one network.
-It is trained twice, without and with the cell Reynolds number among its inputs. A specialist is the same network with
-as many steps, trained on the first part of the very runs that it is tested on.
+It is trained twice, without and with the cell Reynolds number among its inputs. A specialist is the same network,
+trained on the first part of the very runs that it is tested on. Each has as many steps for every set that it sees.
 Tests are on snapshots after the training's, and on runs that the one network did not see: a viscosity between, one
 beyond, an operator between, decaying turbulence from Taylor-Green vortices. Intervals: over independent snapshots and
 seeds, 95 %.
@@ -45,7 +45,7 @@ class Size:
         runs: of each viscosity.
         duration: of a run, snapshots two time units apart.
         seeds: of each network.
-        steps: of each fit, one box a step.
+        steps: for each set of pairs in a fit, one box a step.
     """
 
     cells: int
@@ -97,7 +97,8 @@ class Study:
         for seed in range(self.size.seeds):
             folder = self.folder / "networks" / f"{name}_{seed}"
             if not (folder / "model.json").exists():
-                schedule = dict(batch_size=1, samples_per_epoch=self.size.steps // 4, max_epochs=4, patience=99)
+                samples = self.size.steps * len(pairs) // 4
+                schedule = dict(batch_size=1, samples_per_epoch=samples, max_epochs=4, patience=99)
                 options = {"group": "Oh", "channels": 1, **more}
                 rates = dict(learning_rate=0.004, rates="by_fan_in")
                 flowsr.train("strict", pairs, folder, options=options, seed=seed, device="cpu", **schedule, **rates)
@@ -137,7 +138,7 @@ def main() -> int:
         "between: another viscosity": study.pairs(size.between, "block_mean"),
         "between: another filter, a top hat of 1.5 cells": study.pairs(middle, *OPERATOR_BETWEEN),
         "beyond: less viscosity": study.pairs(size.beyond, "block_mean"),
-        "beyond: decaying Taylor-Green": study.pairs(middle, "block_mean", flow="taylor_green"),
+        "beyond: decaying Taylor-Green, less viscosity": study.pairs(size.beyond, "block_mean", flow="taylor_green"),
     }
     every = list(known.values())
     alike, told = study.networks("one", every), study.networks("told", every, reynolds=True)

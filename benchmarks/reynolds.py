@@ -1,6 +1,6 @@
 """One network for several Reynolds numbers and filters, against specialists and interpolations, with intervals.
 
-    python benchmarks/reynolds.py               # 48^3, three seeds: about 50 minutes on two cores
+    python benchmarks/reynolds.py               # 48^3, three seeds: about an hour on two cores, reckoned
     python benchmarks/reynolds.py --small       # 32^3, two seeds: about 25 core minutes
 
 Forced isotropic turbulence at three viscosities, made coarse by two operators: six sets of pairs for the one network.
@@ -59,7 +59,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(48, (0.025, 0.0175, 0.0115), 0.0145, 0.0085, 3, 60.0, 3, 1500),
+    "full": Size(48, (0.025, 0.0175, 0.0115), 0.0145, 0.0085, 3, 60.0, 3, 600),
     "small": Size(32, (0.05, 0.033, 0.022), 0.027, 0.016, 2, 40.0, 2, 500),
 }
 OPERATORS, OPERATOR_BETWEEN = {"block_mean": {}, "gaussian_block_mean": {}}, ("top_hat", 1.5)

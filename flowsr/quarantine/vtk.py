@@ -6,6 +6,7 @@ place of what is missing; both are checked here first.
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from base64 import b64decode
@@ -27,6 +28,7 @@ NODES_OF_PIECE = re.compile(rb"<(Coordinates|Points)\b")
 TIME_NAMES = ("TimeValue", "TIME", "time")
 HEAD = 4096
 LABELLED = re.compile(rb"<DataArray\b[^<>]{0,4000}\bComponentName0\b[^<>]{0,4000}>")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 ATTRIBUTE = re.compile(rb"(\w+)\s*=\s*[\"']([^\"']*)[\"']")
 #: Kind of grid, as a file names it, to VTK's reader.
 KINDS = {
@@ -172,8 +174,10 @@ def _count(item: ElementTree.Element, content: mmap.mmap, end: int) -> int:
     head = content[: min(end, HEAD)]
     word = np.dtype("u8" if b'header_type="UInt64"' in head else "u4")
     word = word.newbyteorder(">" if b'"BigEndian"' in head else "<")
-    if item.get("format") == "ascii":
-        return len((item.text or "").split())
+    if item.get("format") == "ascii":  # up to the first word that is no number, where VTK stops
+        words = (item.text or "").split()
+        wrong = (n for n, word in enumerate(words) if not NUMBER.fullmatch(word) or math.isinf(float(word)))
+        return next(wrong, len(words))
     encoded = True
     if item.get("format") == "appended":
         start = content.find(b"_", end) + 1 + int(item.get("offset"))

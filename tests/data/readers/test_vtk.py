@@ -426,6 +426,17 @@ def test_coordinates_that_are_too_few_are_not_made_up(tmp_path):
         open_field(xml(tmp_path / "a.vtr", kind="RectilinearGrid", geometry=coordinates(short)))
 
 
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e999", "a", "1_0"])
+def test_coordinates_behind_one_that_is_no_number_are_not_made_up(tmp_path, word):
+    """VTK stops there, and leaves whatever is in memory in the place of the others."""
+    lines = coordinates((np.arange(X + 1) * 0.5, STRETCHED, np.arange(Z + 1) * 2.0))
+    last = f"{text(np.array([Z * 2.0]))}</DataArray></Coordinates>"
+    assert lines.endswith(last)
+    geometry = lines.removesuffix(last) + f"{word}</DataArray></Coordinates>"
+    with pytest.raises(FlowsrError, match=r"coordinates and grid disagree.*\[5, 7, 6\] numbers.*found: \[5, 7, 5\]"):
+        open_field(xml(tmp_path / "a.vtr", kind="RectilinearGrid", geometry=geometry))
+
+
 def masked_xml(path, place, masks, *, legacy_form=False):
     """A VTK file with arrays of masks beside the values, (x, y, z) of bytes by name."""
     if legacy_form:

@@ -27,9 +27,11 @@ import numpy as np
 
 from flowsr.errors import FlowsrError, require, unreadable
 
-# Seconds that a look may take, and bytes of the file a second beyond that: VTK reads text some twenty times as fast.
+# Seconds of the processor that a look may take, and bytes of the file a second beyond that: VTK reads text some twenty
+# times as fast. On the clock it may take so many times as long: the machine may have much else to do.
 PATIENCE = 20
 SLOWEST = 500_000
+BUSY = 20
 # Bytes of memory that a look may take: these, and so many times the file.
 MEMORY = 4 << 30
 TIMES_THE_FILE = 8
@@ -60,8 +62,9 @@ def first_look(
         path: the file or folder; the function's first argument.
         function: ``module:name`` of it. Its module is imported in the process, with everything that it imports.
         arguments: what it is called with besides, as JSON can say it.
-        seconds: that it may take, on the clock; default: 20, and more for a large file.
-        processor: seconds that it may take of the processor; default: as many.
+        seconds: that it may take, on the clock; default: 20 times what it may take of the processor.
+        processor: seconds that it may take of the processor; default: ``seconds``, or else 20, and more for a large
+            file.
         memory: bytes of address space it may take; default: 4 GiB and eight times the file.
         needed_here: whether this process will need the function's module too: it imports it while it waits.
 
@@ -74,10 +77,13 @@ def first_look(
             crash, or for want of memory), and for one that came to no end.
     """
     path = Path(path)
-    if seconds is None or memory is None:
+    if memory is None or (seconds is None and processor is None):
         size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
-        seconds = PATIENCE + size / SLOWEST if seconds is None else seconds
         memory = MEMORY + TIMES_THE_FILE * size if memory is None else memory
+        if seconds is None and processor is None:
+            processor = PATIENCE + size / SLOWEST
+    processor = seconds if processor is None else processor
+    seconds = BUSY * processor if seconds is None else seconds
     folder = Path(tempfile.mkdtemp(prefix="flowsr-look-"))
     try:
         request = {"function": function, "arguments": [str(path), *arguments], "folder": str(folder)}
@@ -88,13 +94,13 @@ def first_look(
                 "cwd": os.getcwd(),
                 "seconds": seconds,
                 "memory": memory,
-                "processor": processor or seconds,
+                "processor": processor,
             },
             function.partition(":")[0] if needed_here else None,
         )
         if code is None:
             raise unreadable("no process to look at it in", path)
-        limits = {"SIGALRM": seconds, "SIGXCPU": processor or seconds}
+        limits = {"SIGALRM": seconds, "SIGXCPU": processor}
         for name, limit in limits.items():
             if hasattr(signal, name) and code == -getattr(signal, name):
                 raise unreadable(f"no end after {limit:.0f} s", path)

@@ -129,7 +129,7 @@ def read(item: h5py.Dataset, index: Index, path: Path) -> np.ndarray:
     else:
         room = ROOM + 4 * item.dtype.itemsize * (math.prod(map(len, wanted)) + math.prod(item.chunks))
         asked = [[part.start, part.stop, part.step] for part in wanted]
-        found = first_look(path, "flowsr.quarantine.hdf5:values", item.name, asked, seconds=PATIENCE, memory=room)
+        found = first_look(path, "flowsr.quarantine.hdf5:values", item.name, asked, processor=PATIENCE, memory=room)
     return found[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]
 
 

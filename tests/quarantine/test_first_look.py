@@ -4,6 +4,8 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,9 @@ def raises(path): raise KeyError("a\\nb")
 def crash(path): ctypes.string_at(0)
 def abort(path): os.abort()
 def leave(path): os._exit(3)
-def sleep(path): time.sleep(60)
+def sleep(path):
+    open(path + ".begun", "w").close()
+    time.sleep(120)
 def spin(path):
     while True: pass
 def memory(path): return float(np.ones(1 << 34, "u1").sum())
@@ -72,7 +76,7 @@ def test_each_look_has_a_process_of_its_own(look):
 )
 def test_whatever_happens_is_one_line_and_the_next_look_is_none_the_worse(look, name, line):
     with pytest.raises(FlowsrError, match=line) as raised:
-        look(name, seconds=1 if "no end" in line else 60, memory=2 << 30)
+        look(name, seconds=1 if "no end" in line else 600, memory=2 << 30)
     assert "\n" not in str(raised.value)
     assert look("chatter") == 1
 
@@ -85,16 +89,22 @@ def test_a_relative_path_is_one_of_where_the_caller_is(look, tmp_path, monkeypat
         first_look("a.txt", "strangers_functions:refuse")
 
 
-def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(look):
+def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(look, tmp_path):
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
+    def when_it_is_waited_for():
+        while not (tmp_path / "a.txt.begun").exists():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        look("here")
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        interrupting = threading.Thread(target=when_it_is_waited_for, daemon=True)
+        interrupting.start()
         with pytest.raises(KeyboardInterrupt):
-            look("sleep", seconds=30)
+            look("sleep", seconds=120)
+        interrupting.join()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert look("chatter") == 1
@@ -119,8 +129,8 @@ def test_a_forked_worker_looks_with_a_process_of_its_own(look, tmp_path):
     queue = context.Queue()
     worker = context.Process(target=_in_a_worker, args=(tmp_path, queue))
     worker.start()
-    assert queue.get(timeout=60) > 0
-    worker.join(60)
+    assert queue.get(timeout=600) > 0
+    worker.join(600)
     assert look("chatter") == 1
 
 

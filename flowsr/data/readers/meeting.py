@@ -20,7 +20,7 @@ from flowsr.files import check_ours, open_regular
 from flowsr.quarantine import first_look
 
 # Seconds, on the clock and of the processor, and bytes that the first look at a file may take; it looks for 0.2 s.
-PATIENCE, PROCESSOR = 15, 1
+PATIENCE, PROCESSOR = 300, 1
 MEMORY = 2 << 30
 MOST_KNOWN = 4096
 NETCDF3 = (b"CDF\x01", b"CDF\x02")

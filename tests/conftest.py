@@ -6,6 +6,8 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -13,6 +15,14 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 if "FLOWSR_CACHE" not in os.environ:
     os.environ["FLOWSR_CACHE"] = tempfile.mkdtemp(prefix="flowsr-tests-")
     atexit.register(shutil.rmtree, os.environ["FLOWSR_CACHE"], ignore_errors=True)
+
+# Every run tries the same examples, however long they take.
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
+# Nor do the examples depend on what is imported by then: hypothesis would take constants from it.
+providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture

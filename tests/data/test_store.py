@@ -32,7 +32,7 @@ def fill(store, dataset, stop_after=None, **where):
     return written
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     shape=st.tuples(*[st.integers(2, 7)] * 3),
     chunk=st.integers(1, 5),

@@ -108,7 +108,7 @@ def test_big_endian_files_come_back_in_native_order(tmp_path):
     np.testing.assert_array_equal(dataset["velocity"].values, content["velocity"])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(shape=st.tuples(*[st.integers(2, 5)] * 3), dtype=st.sampled_from(["float32", "float64"]), data=st.data())
 def test_hdf5_round_trip(tmp_path_factory, shape, dtype, data):
     boundary = data.draw(st.tuples(*[st.sampled_from(["periodic", "wall", "open"])] * 3))

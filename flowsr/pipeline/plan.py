@@ -362,17 +362,19 @@ class Plan:
         for source in self.trained if self.discovering else ():
             stores = pair_stores(source.pairs, "train")
             asked = replace(settings, device=resolve_device(self.settings.device))
+            turnover = source.ingest.split.turnover_time
             yield (
                 source.name,
                 Step(
                     title=f"{source.title}discover symmetry",
                     record=source.symmetry / "run.json",
                     outputs=(source.symmetry / work.DISCOVERY, source.symmetry / "report.html"),
-                    settings={name: value for name, value in asdict(settings).items() if name != "device"},
+                    settings={name: value for name, value in asdict(settings).items() if name != "device"}
+                    | {"turnover_time": turnover},
                     inputs={"train": self.finished["ingest"][source.name]["train"]},
                     about=self.about,
                     call=work.discover,
-                    arguments=(stores, source.ingest.variable, asked, source.symmetry, self.settings.name),
+                    arguments=(stores, source.ingest.variable, asked, turnover, source.symmetry, self.settings.name),
                 ),
             )
 

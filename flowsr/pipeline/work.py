@@ -72,13 +72,20 @@ def train(
 
 
 def discover(
-    stores: Sequence[Path], variable: str, settings: Discovering, folder: Path, name: str, *, progress: Progress
+    stores: Sequence[Path],
+    variable: str,
+    settings: Discovering,
+    turnover_time: float | None,
+    folder: Path,
+    name: str,
+    *,
+    progress: Progress,
 ) -> None:
     """The symmetry of the training pairs, as a file and a page."""
     from flowsr.report.html import HowMade
     from flowsr.report.symmetry_page import write_symmetry_report
 
-    found = discover_in_pairs(stores, variable, settings, progress)
+    found = discover_in_pairs(stores, variable, settings, turnover_time, progress)
     write_json_atomic(folder / DISCOVERY, found.to_json())
     how = HowMade(config=plain(settings), versions=found.provenance["versions"])
     write_symmetry_report(folder / "report.html", found, how, name)

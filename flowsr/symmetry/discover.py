@@ -100,14 +100,26 @@ class Discovering(Method):
 
 
 def discover_in_pairs(
-    stores: Sequence[Path], variable: str, settings: Discovering, progress: Progress = SILENT
+    stores: Sequence[Path],
+    variable: str,
+    settings: Discovering,
+    turnover_time: float | None = None,
+    progress: Progress = SILENT,
 ) -> Discovery:
     """:func:`discover` for stores of coarse / fine pairs, one a run.
+
+    Args:
+        stores: each with a coarse and a fine field.
+        variable: velocity, as a rule.
+        settings: what is trained and how often.
+        turnover_time: of the large eddies, in the data's unit; default: measured, in periodic boxes.
+        progress: told of every network.
 
     Raises:
         FlowsrError: stores that cannot be read, a factor that does not divide theirs, or too few independent snapshots.
     """
-    asked = SampleSettings(task="superres", variable=variable, decorrelation_turnovers=settings.decorrelation_turnovers)
+    apart = settings.decorrelation_turnovers
+    asked = SampleSettings("superres", variable, decorrelation_turnovers=apart, turnover_time=turnover_time)
     samples = read_samples(stores, asked, progress.share(0, 0.05))
     spare, rest = divmod(samples.factor, settings.factor) if settings.factor < samples.factor else (1, 0)
     require(not rest, "not a part of the pairs' factor", variable="discover.factor", expected=samples.factor)

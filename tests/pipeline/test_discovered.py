@@ -45,7 +45,7 @@ def stated(inputs, output):
             "training": {"epochs": 3},
             "network": {"channels": 2},
             "significance": {"draws": 199},
-            "decorrelation_turnovers": 0.0,
+            "decorrelation_turnovers": 2.0,
         },
         "train": {
             "models": {
@@ -68,6 +68,7 @@ def test_the_group_is_found_used_and_told(tmp_path, layered, capsys):
     capsys.readouterr()
     found = json.loads((tmp_path / "run/symmetry/discovery.json").read_text())
     assert found["surviving"]["name"] == TRUTH and found["false_alarm_rate"] == 0.05
+    assert found["provenance"]["block_length"] == 0.2  # twice the turnover time that ingest states
     p = next(c["p"] for c in found["candidates"] if c["name"] == TRUTH)
     own = load_model(tmp_path / "run/train/own")
     with torch.no_grad():

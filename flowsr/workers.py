@@ -115,13 +115,14 @@ class Pool:
             )
 
     def _watch(self, futures: dict[Future, Job], tally: _Tally | _Apart) -> None:
-        waiting = set(futures)
+        waiting, names = set(futures), {job.name for job in futures.values()}
         while waiting:
             done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
             with suppress(queue.Empty):
                 while True:
                     name, fraction, message = self._reports.get_nowait()
-                    tally.reporter(name)(fraction, message)
+                    if name in names:  # not of a run before this one, whose word comes late
+                        tally.reporter(name)(fraction, message)
             for future in done:
                 tally.ended(futures[future], future.result())
 

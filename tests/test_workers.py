@@ -12,9 +12,11 @@ from flowsr.errors import FlowsrError
 from flowsr.workers import Job, worker_pool
 
 
-def square(number, *, progress):
+def square(number, heard=None, *, progress):
+    """The square, once a file says that somebody has heard of it."""
     progress(0.5, "half way")
-    time.sleep(0.2)  # for the word to arrive before the result
+    while heard is not None and not heard.exists():
+        time.sleep(0.02)
     return number**2, os.getpid(), os.environ.get("OMP_NUM_THREADS")
 
 
@@ -38,13 +40,19 @@ def pool():
         yield pool
 
 
-def jobs(call, count=6):
-    return [Job(f"job {number}", call, (number,), weight=1 + number) for number in range(count)]
+def jobs(call, count=6, *more):
+    return [Job(f"job {number}", call, (number, *more), weight=1 + number) for number in range(count)]
 
 
-def test_results_come_in_order_from_other_processes(pool):
-    told = []
-    found = pool.run(jobs(square), lambda fraction, message: told.append((fraction, message)))
+def test_results_come_in_order_from_other_processes(pool, tmp_path):
+    told, heard = [], tmp_path / "heard"
+
+    def tell(fraction, message):
+        told.append((fraction, message))
+        if message.endswith("half way"):
+            heard.touch()
+
+    found = pool.run(jobs(square, 6, heard), tell)
     assert [result[0] for result in found] == [0, 1, 4, 9, 16, 25]
     assert os.getpid() not in {result[1] for result in found} and {result[2] for result in found} == {"1"}
     fractions = [fraction for fraction, _ in told]
@@ -56,6 +64,14 @@ def test_an_error_in_a_worker_is_the_callers(pool):
     with pytest.raises(FlowsrError, match=r"^not this one; variable: number; found: 3$"):
         pool.run([*jobs(square, 2), Job("bad", refuse, (3,))])
     assert [result[0] for result in pool.run(jobs(square, 3))] == [0, 1, 4], "the others go on"
+
+
+def test_a_word_that_comes_after_its_run_is_not_the_next_ones(pool):
+    pool.run(jobs(square, 2))
+    pool._reports.put(("job 9", 0.5, "late"))
+    told = []
+    pool.run(jobs(square, 2), lambda fraction, message: told.append(message))
+    assert told[-1].startswith("2 of 2") and not any("late" in message for message in told)
 
 
 def test_a_worker_that_dies_is_said_in_one_line():
@@ -85,7 +101,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     _wait_for(lambda: not any(_runs(worker) for worker in workers))
 
 
-def _wait_for(condition, seconds=60):
+def _wait_for(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -2,8 +2,10 @@
 
 import atexit
 import os
+import random
 import shutil
 import tempfile
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +32,18 @@ def blank_figures(monkeypatch):
     """Figures are not drawn: it takes seconds a page, and what they show is another test's."""
     image = b"\x89PNG\r\n\x1a\n", b'<svg viewBox="0 0 1 1"></svg>'
     monkeypatch.setattr("flowsr.report.html._saved", lambda figure, **options: image[options.get("format") == "svg"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    import numpy as np
+    import torch
+
+    seed = zlib.crc32(f"{item.location[0]}::{item.name}".encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,4 +23,4 @@ import flowsr.models.build, flowsr.upscale.store
 waiting = ("torch._dynamo", "lightning", "torchmetrics")
 assert not any(name in sys.modules for name in waiting), "a second each, of every command that builds a model"
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=300)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, timeout=1500)

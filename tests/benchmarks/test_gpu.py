@@ -39,7 +39,7 @@ def test_the_rehearsal(whole, tmp_path):
     check(rehearse(tmp_path, "--only", *chosen), chosen)
 
 
-def steps(*runs, sizes=("large", "small"), seconds=20):
+def steps(*runs, sizes=("large", "small"), seconds=600):
     return [gpu.Step(f"step {number}", run, seconds, sizes, "tiny") for number, run in enumerate(runs)]
 
 

@@ -1,6 +1,7 @@
 """One Prefect server for all tests of the flows, on the loopback, in a folder of its own."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ import pytest
 # Prefect reads these when it is imported; a developer's own server and folder are left alone.
 HOME = Path(tempfile.mkdtemp(prefix="flowsr-prefect-"))
 os.environ["PREFECT_HOME"] = str(HOME)
+PATIENT = {"PREFECT_API_REQUEST_TIMEOUT": "600", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "900"}
+os.environ.update(PATIENT)
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
     os.environ.pop(name, None)
 
@@ -35,15 +38,18 @@ def pytest_sessionfinish():
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens at, below those that are given to whoever asks for any."""
+    for port in random.Random(os.getpid()).sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """For Prefect's own commands: quick to notice work, sparing with threads."""
+    """For Prefect's own commands: quick to notice work, patient with a busy machine, sparing with threads."""
     quick = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **ENVIRONMENT, **quick, **more}
+    return {**os.environ, **ENVIRONMENT, **PATIENT, **quick, **more}
 
 
 class Background:
@@ -62,7 +68,7 @@ class Background:
     def __exit__(self, *_):
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(30)  # a command that ends others waits for them
+            self.process.wait(120)  # a command that ends others waits for them
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -96,7 +102,7 @@ def server():
             return False
 
     with Background(command, HOME / "server.log", env=environment(), cwd=REPOSITORY) as started:
-        started.wait_for(healthy, 300, "the server answers")
+        started.wait_for(healthy, 900, "the server answers")
         with temporary_settings({PREFECT_API_URL: url}):
             yield url
             APILogHandler().flush()

@@ -41,7 +41,7 @@ def alive(pid):
         return False
 
 
-def gone(pid, seconds=60):
+def gone(pid, seconds=600):
     deadline = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)

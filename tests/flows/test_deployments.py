@@ -104,7 +104,7 @@ def test_a_scheduled_run_upscales_what_was_dropped_into_the_folder(server, tmp_p
 
     def prefect(*arguments):
         command = [*PREFECT, *arguments]
-        done = subprocess.run(command, cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def completed():
@@ -112,12 +112,12 @@ def test_a_scheduled_run_upscales_what_was_dropped_into_the_folder(server, tmp_p
         runs = ask(server, "/flow_runs/filter", flows=flows, flow_runs={"state": {"name": {"any_": ["Completed"]}}})
         return [run for run in runs if run["auto_scheduled"] and run["state"]["message"].startswith("1 upscaled")]
 
-    prefect("work-pool", "create", "flowsr", "--type", "process")
+    prefect("work-pool", "create", "flowsr", "--type", "process", "--overwrite")
     prefect("deploy", "--name", "watched-folder", "--cron", "* * * * * */10", *given)
     worker = [*PREFECT, "worker", "start", "--pool", "flowsr", "--limit", "1"]
     with Background(worker, HOME / "worker.log", env=settings, cwd=tmp_path) as started:
         source = write_hdf5(coarse_field(), inbox / "dropped.h5")
-        run = started.wait_for(completed, 300, "a scheduled run upscaled the file")[0]
+        run = started.wait_for(completed, 900, "a scheduled run upscaled the file")[0]
     store = outbox / "dropped.h5.zarr"
     assert open_field(store).velocity.shape == (2, 3, 8, 8, 8)
     assert read_json(outbox / "dropped.h5.json")["inputs"]["dropped.h5"] == file_checksum(source)
@@ -136,7 +136,7 @@ def test_what_is_written_without_the_clone_is_deployed(server, tmp_path):
         ["deploy", "--name", "nightly"],
     ):
         done = subprocess.run(
-            [*PREFECT, *arguments], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=300
+            [*PREFECT, *arguments], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, done.stdout + done.stderr
     (deployment,) = ask(server, "/deployments/filter", deployments={"name": {"any_": ["nightly"]}})

@@ -18,7 +18,7 @@ from flowsr.flows.launch import launch
 from flowsr.flows.runtime import in_order
 from flowsr.flows.upscale_inbox import upscale_new_files
 from prefect import flow
-from prefect.logging.handlers import APILogHandler
+from prefect.logging.handlers import APILogWorker
 
 from flowsr.data import open_field, write_hdf5
 from flowsr.errors import FlowsrError
@@ -31,13 +31,13 @@ pytestmark = [pytest.mark.server, pytest.mark.xdist_group("prefect")]
 
 def ask(api, path, **body):
     request = urllib.request.Request(api + path, json.dumps(body).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=600) as answer:
         return json.load(answer)
 
 
 def run_of(api, state):
     """The flow run that ended in a state: (run, its log lines, its artifacts by key)."""
-    APILogHandler().flush()
+    APILogWorker.drain_all(timeout=600)
     run = state.state_details.flow_run_id
     of_run = {"flow_run_id": {"any_": [str(run)]}}
     logs = [entry["message"] for entry in ask(api, "/logs/filter", logs=of_run, sort="TIMESTAMP_ASC")]
@@ -179,12 +179,15 @@ def test_a_flow_out_of_time_takes_its_child_with_it(server, monkeypatch, tmp_pat
     (tmp_path / "sleeps.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     pids = []
 
-    @flow(name="sleeps", timeout_seconds=6)
+    @flow(name="sleeps")
     def sleeps():
         run_module("sleeps", [], pids.append)
 
-    state = sleeps(return_state=True)
-    assert state.name == "TimedOut"
+    for seconds in (6, 60, 300):  # until there is a child by then
+        state = sleeps.with_options(timeout_seconds=seconds)(return_state=True)
+        assert state.name == "TimedOut"
+        if pids:
+            break
     with pytest.raises(ProcessLookupError):
         os.kill(int(pids[0]), 0)
 
@@ -204,7 +207,7 @@ def test_without_a_server_a_flow_brings_its_own(server, tmp_path, tiny, capsys):
         env=environment(PREFECT_HOME=str(HOME / "embedded"), no_proxy="127.0.0.1", **blocked),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"results in {tiny.output}"

@@ -56,8 +56,8 @@ def test_one_command_deploys_and_works(server, tmp_path):
             workers = ask(server, "/work_pools/flowsr/workers/filter") if "worker:" in started.log.read_text() else []
             return [worker for worker in workers if worker["status"] == "ONLINE"]
 
-        started.wait_for(working, 300, "a worker is there")
-    deadline = time.monotonic() + 60
+        started.wait_for(working, 900, "a worker is there")
+    deadline = time.monotonic() + 600
     while (left := list(living_in(tmp_path))) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left, "what it started ends with it"
@@ -90,7 +90,7 @@ def test_a_failure_is_posted_to_the_address_that_was_given(server):
     try:
         for _ in range(2):  # laid down again, it is still one
             notify_failures(f"http://127.0.0.1:{receiver.server_port}/")
-        for _ in range(8):  # until the server has taken note; a failure before that is told to nobody
+        for _ in range(40):  # until the server has taken note; a failure before that is told to nobody
             breaks(return_state=True)
             deadline = time.monotonic() + 15
             while not received and time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_files_on_their_way_in_wait(folders, model, monkeypatch):
     found = look(*folders, settle=0)
     assert names(found.new) == ["cut.h5", "whole.h5"]
     assert found.waiting == {"empty.h5": "nothing in it yet"}
-    assert look(*folders, settle=60).waiting.keys() == {"cut.h5", "empty.h5", "whole.h5"}
+    assert look(*folders, settle=3600).waiting.keys() == {"cut.h5", "empty.h5", "whole.h5"}
     state = make(inbox / "cut.h5", outbox / "cut.h5.zarr", Request(model, device="cpu"))
     assert state.name == upscale_inbox.WAITING and "truncated" in state.message
     assert left_in(outbox) == [] and names(look(*folders, settle=0).new) == ["cut.h5", "whole.h5"]
@@ -129,8 +130,8 @@ def test_files_on_their_way_in_wait(folders, model, monkeypatch):
 
 def test_a_clock_that_was_set_back_makes_no_file_wait_for_it(folders, monkeypatch):
     write_hdf5(coarse_field(0), folders[0] / "a.h5")
-    monkeypatch.setattr(upscale_inbox.time, "time", lambda: os.stat(folders[0] / "a.h5").st_ctime - 86400)
-    monkeypatch.setattr(upscale_inbox.time, "sleep", lambda seconds: None)
+    clock = SimpleNamespace(time=lambda: os.stat(folders[0] / "a.h5").st_ctime - 86400, sleep=lambda seconds: None)
+    monkeypatch.setattr(upscale_inbox, "time", clock)
     assert names(look(*folders, settle=10).new) == ["a.h5"]
 
 

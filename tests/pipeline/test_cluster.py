@@ -175,10 +175,10 @@ def outside(tmp_path):
             process.kill()
 
 
-def test_a_scheduler_elsewhere_is_used_and_may_die(made, outside, tmp_path, capfd):
+def test_a_scheduler_elsewhere_is_used_and_may_die(made, outside, tmp_path):
     folder, alone = made
     file, processes = outside
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     run = (folder / "coarse.h5", folder / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,8 +40,13 @@ class MetricsBeside:
     truth: Path | None = None
     truth_group: str | None = None
     write: Write = write_dataset
-    name: str = "metrics"
     _kept: dict[int, _Snapshot] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Another one for other measures or truth: what a killed run left of those is of no use to these."""
+        asked = f"{sorted(chosen_measures(self.metrics))} {self.truth} {self.truth_group}"
+        return f"metrics-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_kept": {}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,13 +20,14 @@ import xarray as xr
 from scipy.linalg import block_diag
 
 from flowsr import __version__
-from flowsr.data import degrade, grid_of, open_field
-from flowsr.data.field import field_variables
+from flowsr.data import DEGRADE_OPERATORS, degrade, grid_of, open_field
+from flowsr.data.field import field_template, field_variables
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import BadValues
+from flowsr.data.store import BESIDE
 from flowsr.devices import cores
 from flowsr.errors import FlowsrError, missing_file, missing_variable
-from flowsr.evaluate.measure import Box, FieldMeasure, FieldValues, State, cuts_of_box, totals_in
+from flowsr.evaluate.measure import Box, FieldMeasure, FieldValues, State, cuts_of_box, single, totals_in
 from flowsr.evaluate.result import INPUT, OUTPUT, TRUTH, Plane, Snapshot, chosen_measures, dataset_of, write_dataset
 from flowsr.files import Partial
 from flowsr.grid import Grid, triple
@@ -36,7 +38,7 @@ from flowsr.metrics.spectra import Spectrum, over_truth, shell_axes, shell_energ
 from flowsr.metrics.statistics import Totals, cell_volumes, error_totals, errors_of
 from flowsr.metrics.tiles import piece_of
 from flowsr.progress import SILENT, Progress
-from flowsr.spread import Spread, batches_of
+from flowsr.spread import STOP, Spread, batches_of
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ class Field:
         bad = BadValues(self.array).mask(values)
         if bad.any():
             values = np.where(bad, np.nan, values)
-        values = values.astype(np.float32) if values.dtype == np.float16 else values
+        values = single(values)
         return values if values.ndim == 4 else values[None]
 
     def at(self, times: Sequence[float], of: str) -> Field:
@@ -154,7 +156,7 @@ class Evaluation:
         output: how the output is measured.
         times: of its snapshots.
         coarse: the field that it was made of.
-        operator: that makes the coarse field of a fine one.
+        operator: that makes the coarse field of a fine one; and its width, where it has one.
         stated: whether the coarse field says so; else it is taken to be the block mean.
         truth: the true field, on the output's grid.
         attrs: of the result.
@@ -164,6 +166,7 @@ class Evaluation:
     times: tuple[float, ...]
     coarse: Field | None = None
     operator: str = BLOCK_MEAN
+    width: float | None = None
     stated: bool = False
     truth: Field | None = None
     attrs: Mapping[str, Any] | None = None
@@ -199,7 +202,7 @@ class Evaluation:
 
     def finish(self, time: int, states: Sequence[State], read: Callable[[], np.ndarray]) -> Snapshot:
         """What a snapshot has, from the states of its blocks; ``read`` gives it whole where it is small enough."""
-        read, fields, scalars = lru_cache(read), {}, {}
+        read, fields, scalars = lru_cache(lambda read=read: single(read())), {}, {}
         fields[OUTPUT] = self.output.finish(states, read)
         if self.coarse is not None:
             fields[INPUT] = measured(self.input_measure(), self.coarse, time)
@@ -207,7 +210,7 @@ class Evaluation:
             scalars |= self._consistency(time, states, read)
         if self.truth is not None:
             true = lru_cache(lambda: self.truth.read(time))
-            fields[TRUTH] = self.output.finish([_Renamed(state, "truth.") for state in states], true)
+            fields[TRUTH] = self.output.finish(states, true, "truth.")
             if "errors" in self.output.names:
                 scalars |= errors_of(Totals.of(totals_in(state, "error.") for state in states))
                 scalars |= self._spectral_errors(fields, read, true)
@@ -236,9 +239,12 @@ class Evaluation:
     def _consistency(self, time: int, states: Sequence[State], read) -> dict[str, float]:
         if self.blockwise:
             sums = Totals.of(totals_in(state, "consistency.") for state in states)
-        elif self.output.fits and self.operator != BLOCK_MEAN:
-            fine, name = _as_dataset(read(), self.output.grid), "field"
-            degraded = degrade(fine, self.operator, self.factors)[name].isel(time=0).values
+        elif self.output.fits and self.operator in DEGRADE_OPERATORS:
+            try:
+                degraded = _degraded(read(), self.output.grid, self.operator, self.factors, self.width)
+            except FlowsrError as error:  # it is not for gaps, say
+                log.warning("no consistency error: %s", error)
+                return {}
             sums = _difference(degraded, self.coarse.read(time), cell_volumes(self.coarse.grid, _all(self.coarse.grid)))
         else:
             return {}
@@ -266,22 +272,6 @@ class Evaluation:
                 error = over_truth((density - truth).abs(), truth).nanmean()
                 found[f"{kind}_spectrum_error"] = float(error)
         return {key: value for key, value in found.items() if math.isfinite(value)}
-
-
-class _Renamed(Mapping[str, np.ndarray]):
-    """The part of a state whose names begin so."""
-
-    def __init__(self, state: State, prefix: str):
-        self._state, self._prefix = state, prefix
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._state[self._prefix + name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.removeprefix(self._prefix) for name in self._state if name.startswith(self._prefix))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 class StateFolder(Sequence[State]):
@@ -370,6 +360,7 @@ def evaluate_field(
 
     if output is None:
         return work(None)[0]
+    _refuse_other(Path(output))
     growing = Partial(Path(output))
     growing.begin("metrics", lambda: None, fresh=True)
     try:
@@ -378,9 +369,19 @@ def evaluate_field(
         dataset, planes = work(growing.folder)
         (write or write_dataset)(content, dataset, planes)
         growing.publish(content)
-    finally:
-        growing.release()
+    except BaseException:
+        growing.discard()
+        raise
     return dataset
+
+
+def _refuse_other(target: Path) -> None:
+    """Refuse to replace anything but what was left here before."""
+    if not target.exists() and not target.is_symlink():
+        return
+    ours = (target / "metrics" / "zarr.json").exists() and not target.is_symlink()
+    if not ours or not {path.name for path in target.iterdir()} <= {"zarr.json", *BESIDE}:
+        raise FlowsrError("will not be replaced", file=target, expected="no such name, or metrics alone")
 
 
 def held_against(evaluation: Evaluation, truth: Field | None, coarse: Field | None) -> Evaluation:
@@ -410,9 +411,9 @@ def held_against(evaluation: Evaluation, truth: Field | None, coarse: Field | No
     if coarse is not None:
         coarse = coarse if coarse.snapshots is not None else coarse.at(evaluation.times, INPUT)
         stated = coarse.dataset.attrs.get("degrade_operator")
-        plain = coarse.dataset.attrs.get("degrade_weight") is None and coarse.dataset.attrs.get("degrade_width") is None
-        operator = BLOCK_MEAN if stated is None else str(stated) if plain else f"{stated} of a weight or width"
-        evaluation = replace(evaluation, coarse=coarse, operator=operator, stated=stated is not None)
+        weight, width = (coarse.dataset.attrs.get(f"degrade_{name}") for name in ("weight", "width"))
+        operator = BLOCK_MEAN if stated is None else str(stated) if weight is None else f"{stated} weighted by {weight}"
+        evaluation = replace(evaluation, coarse=coarse, operator=operator, width=width, stated=stated is not None)
         if any(side % f and side < n for side, f, n in zip(evaluation.output.sides, evaluation.factors, grid.shape)):
             output = replace(evaluation.output, sides=_sides(grid, evaluation.factors))
             evaluation = replace(evaluation, output=output)
@@ -438,9 +439,11 @@ def observe_blocks(
 ) -> None:
     """Leave the states of some of a snapshot's blocks in a folder, several blocks at a time."""
     boxes, done = evaluation.output.boxes, 0
-    states = StateFolder(folder, len(boxes))
+    states, stop = StateFolder(folder, len(boxes)), STOP.get()
 
     def observe(number: int) -> None:
+        if stop():
+            return
         values = field.read(time, boxes[number])
         states.put(number, evaluation.observe(time, values, boxes[number]))
 
@@ -504,6 +507,8 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.coarse is not None and "consistency" in evaluation.output.names:
         if not evaluation.stated:
             yield "the input does not say how it was made coarse: its consistency is that with block means"
+        elif not evaluation.blockwise and evaluation.operator not in DEGRADE_OPERATORS:
+            yield f"no consistency error: an operator that is not known here, {evaluation.operator}"
         elif not evaluation.blockwise and not evaluation.output.fits:
             yield f"no consistency error: {evaluation.operator} needs the whole field, which is too large"
     if "spectra" in evaluation.output.names and not evaluation.output.fits:
@@ -547,12 +552,14 @@ def _difference(degraded: np.ndarray, coarse: np.ndarray, volumes: np.ndarray) -
     return Totals({name: np.asarray((value * volumes).sum()) for name, value in sums.items()})
 
 
-def _as_dataset(values: np.ndarray, grid: Grid) -> xr.Dataset:
-    from flowsr.data.field import field_template
-
+def _degraded(values: np.ndarray, grid: Grid, operator: str, factors, width: float | None) -> np.ndarray:
+    """What an operator makes of a whole field, (component, x, y, z)."""
     names = tuple(map(str, range(len(values))))
     template = field_template(grid, [0.0], variable="field", irreps=f"{len(values)}x0e", components=names)
-    return template.assign(field=(template["field"].dims, values[None], template["field"].attrs))
+    fine = template.assign(field=(template["field"].dims, values[None], template["field"].attrs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of operators that no network should be trained with
+        return degrade(fine, operator, factors, width=width)["field"].isel(time=0).values
 
 
 def _along(spectra: Mapping[str, Curve], axes: Iterable[int], bins: Bins, kind: str) -> torch.Tensor:

@@ -128,24 +128,25 @@ class FieldMeasure:
             state |= {f"face.{name}": face for name, face in faces_of(values, self.grid, cuts).items()}
         return state | {f"line.{axis}": each.piece(values, cuts) for axis, each in self.lattices.items()}
 
-    def finish(self, states: Sequence[State], whole: Callable[[], np.ndarray]) -> FieldValues:
+    def finish(self, states: Sequence[State], whole: Callable[[], np.ndarray], prefix: str = "") -> FieldValues:
         """What a snapshot has.
 
         Args:
-            states: of its blocks, in their order.
+            states: of its blocks, in their order; each is opened when it is used.
             whole: reads it, (component, x, y, z), where it is small enough.
+            prefix: of its names in the states.
         """
-        totals = Totals.of(totals_in(state) for state in states)
+        totals = Totals.of(totals_in(state, f"{prefix}total.") for state in states)
         if self.gradient and len(self.boxes) > 1:
-            totals += Totals.of(self._edges(states, whole))
+            totals += Totals.of(self._edges(states, whole, prefix))
         missing = int(totals["missing"])
         scalars = moments_of(totals, self.viscosity) if totals["volume"] > 0 else {}
         spectra, lines = {}, {}
         if "spectra" in self.names:
-            spectra, lines = self._whole_spectra(whole(), missing) if self.fits else self._line_spectra(states)
+            spectra, lines = self._whole_spectra(whole(), missing) if self.fits else self._line_spectra(states, prefix)
         return FieldValues(scalars, missing, totals, spectra, lines)
 
-    def _edges(self, states: Sequence[State], whole: Callable[[], np.ndarray]) -> Iterator[Totals]:
+    def _edges(self, states: Sequence[State], whole: Callable[[], np.ndarray], prefix: str) -> Iterator[Totals]:
         """The sums over the cells that look beyond their block."""
         if self.fits:
             yield edge_totals(self.grid, self.divisions, partial(of_whole, whole(), self.grid))
@@ -154,7 +155,7 @@ class FieldMeasure:
 
         @lru_cache(maxsize=OPENED)
         def faces(place: tuple[int, int, int]) -> _Faces:
-            return _Faces(states[int(np.ravel_multi_index(place, counts))])
+            return _Faces(states[int(np.ravel_multi_index(place, counts))], f"{prefix}face.")
 
         for place in np.ndindex(*counts):
             read = partial(of_faces, self.grid, self.divisions, place, faces)
@@ -176,12 +177,14 @@ class FieldMeasure:
     def _lines(self, axis: int) -> int:
         return math.prod(self.grid.shape) // self.grid.shape[axis]
 
-    def _line_spectra(self, states: Sequence[State]) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
+    def _line_spectra(
+        self, states: Sequence[State], prefix: str
+    ) -> tuple[dict[str, Curve], dict[str, tuple[int, int]]]:
         spectra, lines = {}, {}
         for axis, lattice in self.lattices.items():
             values = lattice.empty(self.components, np.dtype(self.dtype))
             for state, box in zip(states, self.boxes, strict=True):
-                lattice.place(values, state[f"line.{axis}"], cuts_of_box(box))
+                lattice.place(values, state[f"{prefix}line.{axis}"], cuts_of_box(box))
             spectra[f"line_spectrum_{'xyz'[axis]}"] = lattice.spectrum(values)
             lines["xyz"[axis]] = (lattice.lines, self._lines(axis))
         return spectra, lines
@@ -228,17 +231,17 @@ def box_spectra(values: np.ndarray, grid: Grid) -> dict[str, Curve]:
 class _Faces(Mapping[str, np.ndarray]):
     """The faces in a block's state, read when they are asked for."""
 
-    def __init__(self, state: State):
-        self._state = state
+    def __init__(self, state: State, prefix: str):
+        self._state, self._prefix = state, prefix
         self._read: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._read:
-            self._read[name] = self._state[f"face.{name}"]
+            self._read[name] = self._state[self._prefix + name]
         return self._read[name]
 
     def __iter__(self):
-        return (name.removeprefix("face.") for name in self._state if name.startswith("face."))
+        return (name.removeprefix(self._prefix) for name in self._state if name.startswith(self._prefix))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -248,6 +251,11 @@ def cuts_of_box(box: Box) -> Cuts:
     """A block without halo."""
     x, y, z = (Cut(part.start, part.stop, np.arange(part.start, part.stop), 0) for part in box)
     return x, y, z
+
+
+def single(values: np.ndarray) -> np.ndarray:
+    """The values, in single precision where they have less: there is no transform of those."""
+    return values.astype(np.float32) if values.dtype.itemsize < 4 else values
 
 
 def totals_in(state: State, prefix: str = "total.") -> Totals:

@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from flowsr.cli import main
-from flowsr.data import degrade, write_hdf5
+from flowsr.data import degrade, open_field, write_hdf5
 from flowsr.data.store import damage_in
 from flowsr.errors import FlowsrError
 from flowsr.evaluate import MetricsBeside, beside, evaluate_field, read_metrics
@@ -85,6 +86,40 @@ def test_a_killed_run_is_resumed_with_the_states_it_left(tmp_path, model, source
         upscale_store(source, model, target, observers=[seen], progress=stop, **HOW)
     upscale_store(source, model, target, observers=[seen], **HOW)
     assert tree_checksum(target) == tree_checksum(whole)
+
+
+def test_what_a_killed_run_left_of_other_measures_is_not_used(tmp_path, model, source, truth):
+    def stop(fraction, message):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        few = [MetricsBeside(("energy",))]
+        upscale_store(source, model, tmp_path / "fine.zarr", observers=few, progress=stop, shard=16)
+    more = [MetricsBeside(("errors",), truth)]
+    store = upscale_store(source, model, tmp_path / "fine.zarr", observers=more, shard=16)
+    made, true = (open_field(path).velocity.values for path in (store, truth))
+    largest = np.sqrt(np.square(made - true).sum(1)).max((1, 2, 3))
+    np.testing.assert_allclose(read_metrics(store).largest_error.values, largest, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("operator", "options"), [("top_hat", {"width": 2.0}), ("block_mean", {"weight": "density"})])
+def test_operators_with_options_are_used_or_said_to_be_unknown(tmp_path, model, operator, options):
+    fine = dataset_on(BOX, dtype="float32")
+    fine["density"] = xr.ones_like(fine.velocity[:, 0].drop_vars("component")).assign_attrs(irreps="0e", units="1")
+    coarse = write_hdf5(degrade(fine, operator, 2, **options).load(), tmp_path / "coarse.h5")
+    store = upscale_store(coarse, model, tmp_path / "fine.zarr", observers=[MetricsBeside(("consistency",))])
+    found = read_metrics(store)
+    assert ("consistency_error" in found) == ("width" in options)
+    assert any("density" in note for note in found.attrs.get("notes", [])) == ("weight" in options)
+
+
+def test_a_field_in_half_precision_has_metrics_too(tmp_path, model):
+    box = Grid((16, 12, 8))
+    coarse = degrade(dataset_on(box, dtype="float32"), "block_mean", 2).load()
+    coarse["velocity"] = coarse.velocity.astype("float16").assign_attrs(coarse.velocity.attrs)
+    source = write_hdf5(coarse, tmp_path / "coarse.h5")
+    store = upscale_store(source, model, tmp_path / "fine.zarr", observers=[MetricsBeside(("spectra",))])
+    assert np.isfinite(read_metrics(store).energy_spectrum_output.values).all()
 
 
 def test_names_choose_and_none_are_left_where_none_are_wanted(tmp_path, model, source, capsys):

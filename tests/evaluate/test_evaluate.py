@@ -1,6 +1,8 @@
 """Metrics of a field: those of the whole, whatever the blocks, the formats and the gaps; one store, one page."""
 
 import json
+import os
+import resource
 import warnings
 from functools import partial
 
@@ -14,6 +16,7 @@ from flowsr.data import create_store, degrade, open_field, write_hdf5
 from flowsr.data.field import field_template
 from flowsr.errors import FlowsrError
 from flowsr.evaluate import evaluate, evaluate_field, measure, metrics_table, read_metrics
+from flowsr.files import tree_checksum
 from flowsr.grid import Grid
 from flowsr.metrics import (
     dissipation,
@@ -177,6 +180,34 @@ def test_the_command_tells_the_table_and_refuses_in_one_line(tmp_path, capsys):
         assert main(["evaluate", *arguments]) == 2
         assert line in capsys.readouterr().err
     assert sorted(one.name for one in tmp_path.iterdir()) == ["field.h5", "field.h5.metrics.zarr", "other.h5"]
+
+
+def test_nothing_but_earlier_metrics_is_replaced_and_nothing_is_left_of_a_failure(tmp_path, monkeypatch):
+    field, folder = stored(dataset_on(BOX, (0.0,)), tmp_path / "field.zarr"), tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    before = tree_checksum(tmp_path)
+    for there in (field, folder, tmp_path):
+        with pytest.raises(FlowsrError, match="will not be replaced"):
+            evaluate_field(field, there, metrics=["energy"])
+    monkeypatch.setattr(evaluate, "planes_of", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate_field(field, tmp_path / "new", metrics=["energy"])
+    assert tree_checksum(tmp_path) == before and not list(tmp_path.glob(".*"))
+    monkeypatch.undo()
+    for _ in range(2):
+        evaluate_field(field, tmp_path / "new", metrics=["energy"])
+
+
+def test_states_are_opened_when_they_are_used(tmp_path, monkeypatch):
+    field = stored(dataset_on(Grid((8, 8, 8)), (0.0,)), tmp_path / "field.zarr")
+    monkeypatch.setattr(evaluate, "SIDE", 2)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, before[1]))
+    try:
+        evaluate_field(field, truth=field, metrics=["energy", "errors"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_truth_at_other_times_is_refused(tmp_path):

@@ -701,7 +701,10 @@ def tracks(
         bool, Parameter(negative=(), help="Pressure over density as well; in periodic boxes, or of navier_stokes.")
     ] = False,
     viscosity: Annotated[
-        float | None, Parameter(help="Kinematic viscosity, in the file's units; of navier_stokes; default: neglected.")
+        float | None,
+        Parameter(
+            help="Kinematic viscosity, velocity times length in the file's units; of navier_stokes; default: none."
+        ),
     ] = None,
     uncertainty: Annotated[
         bool, Parameter(negative=(), help="The velocity's standard deviation as well; of solenoidal.")

@@ -431,7 +431,7 @@ def _finish(plan: Tracking, measured: Sequence[MeasuredRow], done: list[Done], p
     compared = study.compare
     rules = Rules(
         compared.rank_by,
-        tuple(name for name in compared.references if name == "best_interpolation" or name in study.methods),
+        tuple(name for name in compared.references if name in {"best_interpolation", *study.methods, *study.networks}),
         compared.confidence,
         compared.resamples,
         compared.decorrelation_turnovers,

@@ -20,6 +20,7 @@ import xarray as xr
 from flowsr import __version__
 from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.names import velocity_among
+from flowsr.data.readers.units import conversion
 from flowsr.errors import FlowsrError, missing_file, unreadable
 from flowsr.files import tree_checksum
 from flowsr.grid import BOUNDARIES
@@ -92,7 +93,8 @@ def open_tracks(
         interval: time between two frames, where frames are numbered.
 
     Returns:
-        The points, sorted by time as in the file; units as the file has them.
+        The points, sorted by time as in the file; units as the file has them, but for those of accelerations and
+        uncertainties that it states: they become those of the velocity squared over length, and of the velocity.
 
     Raises:
         FlowsrError: no such file, columns that cannot be told apart, NaN, two particles at one place, particles
@@ -126,10 +128,13 @@ def open_tracks(
         table, said = _table(path, names, {})
         if "u" not in table and "time" not in table:  # one snapshot of many
             table, said = _frames(path, names, interval)
+    said = {**said, **{name: unit for name, unit in units.items() if unit}}
     if "u" not in table:
         table = _differences(table, source, box)
-    units = {name: units.get(name) or said.get(name) or "1" for name in ("length_units", "units")}
-    return _points(table, source, units, **box)
+        said.pop("acceleration", None)
+        if "length_units" in said and "time" in said:
+            said.setdefault("units", f"({said['length_units']})/({said['time']})")
+    return _points(table, source, {"length_units": "1", "units": "1", **said}, **box)
 
 
 def clouds(points: xr.Dataset) -> Iterator[tuple[float, Cloud]]:
@@ -186,7 +191,8 @@ def _table(path: Path, names: Sequence[str] | None, columns: dict[str, str]) -> 
         hint = "say what the columns are: --columns x,y,z,u,v,w (- for one to ignore), or a manifest"
         where = {"file": path, "variable": ", ".join(missing), "expected": SEVERAL, "found": ", ".join(header)}
         raise FlowsrError("columns are missing", hint=hint, **where)
-    said = {"length_units": _unit(found["x"]), "units": _unit(found["u"]) if "u" in found else None}
+    of = {"length_units": "x", "units": "u", "acceleration": "ax", "uncertainty": "uncertainty", "time": "time"}
+    said = {name: _unit(found[column]) for name, column in of.items() if column in found}
     table = pd.DataFrame({name: frame[column].to_numpy() for name, column in found.items()})
     return table, {name: unit for name, unit in said.items() if unit}
 
@@ -379,10 +385,6 @@ def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, up
             raise FlowsrError("values are missing", hint="leave those particles out of the file", **where)
     position = np.stack([numbers[name] for name in "xyz"], 1)
     time = numbers.get("time", np.zeros(len(table)))
-    same = pd.DataFrame(np.column_stack([time, position])).duplicated()
-    if same.any():
-        where = {"file": path, "expected": "one particle a place", "found": f"{same.sum()} at the place of another"}
-        raise FlowsrError("particles stand twice in the file", **where)
     boundary = tuple(boundary or ("open",) * 3)
     if len(boundary) != 3 or any(each not in BOUNDARIES for each in boundary):
         expected = f"three of {', '.join(BOUNDARIES)}"
@@ -400,19 +402,29 @@ def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, up
         hint = "widen --lower and --upper, or leave them out of the file"
         where = {"file": path, "expected": f"{lower.tolist()} to {upper.tolist()}", "found": f"{outside.sum()} outside"}
         raise FlowsrError("particles lie outside the box", hint=hint, **where)
-    dims, length = ("point", "component"), units["length_units"]
+    opposite = (position == upper) & (np.array(boundary) == "periodic")  # the same place as the lower side
+    same = pd.DataFrame(np.column_stack([time, np.where(opposite, lower, position)])).duplicated()
+    if same.any():
+        where = {"file": path, "expected": "one particle a place", "found": f"{same.sum()} at the place of another"}
+        raise FlowsrError("particles stand twice in the file", **where)
+    dims, length, speed = ("point", "component"), units["length_units"], units["units"]
+    felt = f"({speed})^2/({length})"
+    for kind, of, unit in (("acceleration", ("ax", "ay", "az"), felt), ("uncertainty", ("uncertainty",), speed)):
+        factor, _ = conversion(units[kind], unit) or (1.0, 0.0) if kind in units else (1.0, 0.0)
+        numbers |= {name: factor * numbers[name] for name in of if name in numbers}
     velocity = np.stack([numbers[name] for name in COMPONENTS], 1)
     fields = {
         "position": (dims, position, {"units": length}),
-        "velocity": (dims, velocity, {"units": units["units"], "irreps": "1o"}),
+        "velocity": (dims, velocity, {"units": speed, "irreps": "1o"}),
     }
     if all(name in numbers for name in ("ax", "ay", "az")):
-        fields["acceleration"] = (dims, np.stack([numbers[name] for name in ("ax", "ay", "az")], 1), {"irreps": "1o"})
+        accelerations = np.stack([numbers[name] for name in ("ax", "ay", "az")], 1)
+        fields["acceleration"] = (dims, accelerations, {"units": felt, "irreps": "1o"})
     if "uncertainty" in numbers:
         if numbers["uncertainty"].min() < 0:
             where = {"file": path, "variable": "uncertainty", "expected": "standard deviations, not below 0"}
             raise FlowsrError("an uncertainty is negative", found=float(numbers["uncertainty"].min()), **where)
-        fields["uncertainty"] = ("point", numbers["uncertainty"], {"units": units["units"]})
+        fields["uncertainty"] = ("point", numbers["uncertainty"], {"units": speed})
     track = table["track"].to_numpy() if "track" in table else np.arange(len(table))
     order = np.argsort(time, kind="stable")
     points = xr.Dataset(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.spatial import QhullError
 
 from flowsr.data.field import SCALAR_DIMS, SPACE, VECTOR_DIMS, field_template, tensor_irreps
 from flowsr.data.readers.units import conversion
@@ -31,6 +34,8 @@ from flowsr.workers import Job, Pool, worker_pool
 BATCH = 8192
 #: Particles on which a method is tried first: what it gives, and whether it can be called so.
 FEW = 100
+#: What decides a field, of a dataset of points.
+MEASURED = ("time", "position", "velocity", "acceleration", "uncertainty")
 #: Methods that look at a point's neighbours alone; the others fit all particles first, which is done once.
 LOCAL = ("solenoidal", "network", "local_fit", "gaussian")
 #: Cells that a particle has, where the grid is not said: the finest that particles at random places say anything about.
@@ -103,7 +108,9 @@ def tracks_to_field(
         raise FlowsrError("too few particles", variable="point", expected="8 or more an instant", found=fewest)
     grid = grid_for(instants[0][1], cells)
     places = grid_points(grid)
-    tried = call(instants[0][1].of(slice(FEW)), places[:1], **options)
+    with _telling(method):
+        few = np.random.default_rng(0).permutation(len(instants[0][1]))[:FEW]  # a file may go plane by plane
+        tried = call(instants[0][1].of(few), places[:1], **options)
     has_gradient = tried.gradient is not None
     if pressure and tried.pressure is None and not (has_gradient and grid.periodic):
         expected = "a periodic box and a method with a gradient, or accelerations and navier_stokes"
@@ -116,7 +123,8 @@ def tracks_to_field(
         kind = {"irreps": "0e", "units": unit if power == 1 else _squared(unit), "long_name": long_name}
         template[name] = (SCALAR_DIMS, np.broadcast_to(np.float32(np.nan), (len(instants), *grid.shape)), kind)
     to_irreps = tensor_irreps("none")[1]
-    content = points.attrs.get("provenance", {}).get("source_sha256", "")
+    measured = (np.ascontiguousarray(points[name].values).tobytes() for name in MEASURED if name in points)
+    content = sha256(b"".join(measured)).hexdigest()
     with create_store(target, template, content=content, fresh=fresh) as store, worker_pool(workers, 1) as pool:
         if store.published:
             return target
@@ -157,6 +165,18 @@ def estimate(
     return joined(pool.run(_jobs(_estimates, cloud, len(places), pool, places, method, options, left), progress))
 
 
+@contextmanager
+def _telling(method: str) -> Iterator[None]:
+    """Particles that a method cannot take a field from, as one line."""
+    try:
+        yield
+    except (np.linalg.LinAlgError, QhullError) as error:
+        message, expected = f"method '{method}' cannot tell a field from these particles", "particles all over the box"
+        hint = "particles in one plane say nothing of what is beside it; nearest and gaussian take any"
+        found = str(error).splitlines()[0]
+        raise FlowsrError(message, variable="point", expected=expected, found=found, hint=hint) from None
+
+
 def _jobs(call: Callable[..., Any], cloud: Cloud, count: int, pool: Pool, *more: Any) -> list[Job]:
     """Of each worker an equal share of particles or places."""
     edges = np.linspace(0, count, pool.workers + 1).astype(int).tolist()
@@ -185,7 +205,8 @@ def _estimates(
     call = partial(METHODS[method], cloud, **options) if left is None else prepared(cloud, options["model"], left)
     found, places = [], places[part]
     for start in range(0, len(places), BATCH):
-        found.append(call(places[start : start + BATCH]))
+        with _telling(method):
+            found.append(call(places[start : start + BATCH]))
         progress(min(1.0, (start + BATCH) / len(places)), "places")
     return joined(found)
 

@@ -116,6 +116,7 @@ def test_between_walls_methods_are_compared_alone(tmp_path, monkeypatch):
         ({"train": {"batch_size": 4}}, "batch_size"),
         ({"learning_curve": {"sizes": [5]}}, "sizes below"),
         ({"particles": {"per_cell": [0.0]}}, "per_cell"),
+        ({"compare": {"references": ["l_max_0"]}}, "references names 'l_max_0'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_one_line(change, told, tmp_path):

@@ -146,8 +146,26 @@ def test_what_is_known_of_a_velocity_comes_along(tmp_path):
         open_tracks(tmp_path / "a.csv")
 
 
-NAN, TWICE, AWAY = ROWS.copy(), ROWS.copy(), ROWS.copy()
-NAN[1, 4], TWICE[2, :3], AWAY[0, 0] = np.nan, ROWS[0, :3], -4.0
+def test_accelerations_and_uncertainties_are_in_units_of_velocities_and_lengths(tmp_path):
+    """Millimetres and metres a second: an acceleration of 1 m/s^2 is 0.001 (m/s)^2/mm. Differences say their own."""
+    names = [f"{name} [{unit}]" for unit, of in (("mm", "xyz"), ("m/s", "uvw")) for name in of]
+    table = pd.DataFrame(ROWS[:, :6], columns=names)
+    table[["ax [m/s^2]", "ay [m/s^2]", "az [m/s^2]"]] = ROWS[:, :3]
+    table["sigma [mm/s]"] = [1.0, 2.0, 3.0]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    points = open_tracks(tmp_path / "a.csv")
+    np.testing.assert_allclose(points.acceleration, 1e-3 * ROWS[:, :3])
+    np.testing.assert_allclose(points.uncertainty, [1e-3, 2e-3, 3e-3])
+    assert (points.acceleration.units, points.uncertainty.units) == ("(m/s)^2/(mm)", "m/s")
+    track = pd.DataFrame({"x [mm]": [0.0, 1.0, 3.0], "y": 0.5, "z": 0.5, "t [s]": [0.0, 1.0, 2.0], "id": 1})
+    track.to_csv(tmp_path / "b.csv", index=False)
+    box = {"lower": (0, 0, 0), "upper": (3, 1, 1)}
+    assert open_tracks(tmp_path / "b.csv", **box).velocity.units == "(mm)/(s)"
+
+
+NAN, TWICE, AWAY, SIDES = (ROWS.copy() for _ in range(4))
+NAN[1, 4], TWICE[2, :3], AWAY[0, 0], SIDES[:2, :3] = np.nan, ROWS[0, :3], -4.0, [[0, 0.2, 1], [1, 0.2, 0]]
+UNIT = {"lower": [0, 0, 0], "upper": [1, 1, 1]}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +173,8 @@ NAN[1, 4], TWICE[2, :3], AWAY[0, 0] = np.nan, ROWS[0, :3], -4.0
     [
         (NAN, {}, ("v", "1 NaN")),
         (TWICE, {}, (None, "1 at the place of another")),
-        (AWAY, {"lower": [0, 0, 0], "upper": [1, 1, 1]}, (None, "1 outside")),
+        (SIDES, {**UNIT, "boundary": ["periodic"] * 3}, (None, "1 at the place of another")),
+        (AWAY, UNIT, (None, "1 outside")),
         (ROWS, {"boundary": ["periodic"] * 3}, ("lower, upper", None)),
         (ROWS, {"boundary": ["soft"] * 3}, ("boundary", "soft")),
         (ROWS, {"lower": [0, 0, 0], "upper": [1, 1, 0]}, ("lower, upper", "[1.0, 1.0, 0.0]")),

@@ -231,6 +231,31 @@ def test_options_and_methods_that_are_not_there_are_one_line(abc, tmp_path, caps
         tracks_to_field(few, tmp_path / "f.zarr")
 
 
+def test_a_field_of_other_particles_is_not_taken_for_this_one(abc, tmp_path):
+    """The file is the same, what its columns are said to be is not."""
+    cloud = seed_particles(abc, 20, np.random.default_rng(3))
+    np.savetxt(tmp_path / "t.dat", np.column_stack([cloud.positions, cloud.velocities]))
+    how = {"method": "nearest", "cells": (2, 2, 2)}
+    tracks_to_field(open_tracks(tmp_path / "t.dat", columns="xyzuvw"), tmp_path / "f.zarr", **how)
+    tracks_to_field(open_tracks(tmp_path / "t.dat", columns="xyzuvw"), tmp_path / "f.zarr", **how)
+    with pytest.raises(FlowsrError, match="other data"):
+        tracks_to_field(open_tracks(tmp_path / "t.dat", columns="xyzvuw"), tmp_path / "f.zarr", **how)
+
+
+@pytest.mark.parametrize("method", ["solenoidal", "linear"])
+def test_particles_in_planes_are_taken_and_those_in_one_plane_are_one_line(tmp_path, method, capsys):
+    places = grid_points(Grid((11, 11, 3)))
+    table = np.column_stack([places, places @ np.array([[0, 1, 2], [3, 0, 4], [5, 6, 0]])])
+    for name, rows in (("all", table), ("one", table[places[:, 2] == 0.5])):
+        np.savetxt(tmp_path / f"{name}.dat", rows[np.argsort(rows[:, 2], kind="stable")])
+    box = ["--lower", "0", "0", "0", "--upper", "11", "11", "3", "--cells", "2", "2", "2", "--method", method]
+    assert main(["tracks", str(tmp_path / "all.dat"), str(tmp_path / "all.zarr"), *box]) == 0
+    assert main(["tracks", str(tmp_path / "one.dat"), str(tmp_path / "one.zarr"), *box]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error:") and "particles in one plane" in told
+    assert not (tmp_path / "one.zarr").exists()
+
+
 def test_pressure_is_that_of_the_gradient_and_is_written_where_asked(abc, tmp_path, capsys):
     """A Beltrami flow's pressure is -|u|^2 / 2, but for a constant."""
     fine = grid_points(GRID)

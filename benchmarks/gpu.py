@@ -31,6 +31,7 @@ from gpu_steps import Place, Row
 from flowsr.files import write_text_atomic
 
 LEAST = 4.0  # seconds that a step needs to be tried at all
+REHEARSED = 20  # times as long may a step take on a CPU, which may have much else to do
 FIRST_SHARE = 0.8  # of what is left to a step goes to a size that has a smaller one to fall back on
 
 
@@ -75,7 +76,8 @@ def go_through(chosen: list[Step], place: Place, minutes: float, keep: Callable[
         keep(rows)
 
     for step in chosen:
-        ends = min(deadline, time.monotonic() + step.seconds)
+        patience = REHEARSED if place.rehearsed else 1
+        ends = min(deadline, time.monotonic() + patience * step.seconds)
         sizes = (step.tiny,) if place.rehearsed else step.sizes
         for number, size in enumerate(sizes):
             left = ends - time.monotonic()

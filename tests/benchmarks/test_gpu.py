@@ -16,7 +16,7 @@ SCRIPT = Path(gpu.__file__)
 def rehearse(folder, *arguments):
     """What gpu.json says after a rehearsal in a process of its own, from the folder that the results go to."""
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
-    command = [sys.executable, str(SCRIPT), "--rehearse", "--output", str(folder), *arguments]
+    command = [sys.executable, str(SCRIPT), "--rehearse", "--minutes", "28", "--output", str(folder), *arguments]
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     found = json.loads((folder / "gpu.json").read_text())["rows"]

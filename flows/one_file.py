@@ -23,6 +23,7 @@ class Ending(IntEnum):
     REFUSED = 2
     NO_FIELD = 65
     STORAGE = 74
+    BUSY = 69
     NOT_YET = 75
 
 
@@ -85,7 +86,7 @@ def main(job: Job) -> Ending:
     try:
         work.upscale(job.source, job.model, job.target, *how, progress=progress)
     except Busy as error:
-        return told(Ending.NOT_YET, error)
+        return told(Ending.BUSY, error)
     except FlowsrError as error:
         return told(Ending.REFUSED, error)
     except LASTING as error:

@@ -89,7 +89,7 @@ def serve(folder: Path, *, port: int = 4200, notify: str | None = None, say: Cal
         say: told each step.
 
     Raises:
-        FlowsrError: no ``prefect.yaml``, a server that does not answer, or a deployment that fails.
+        FlowsrError: no ``prefect.yaml``, a server that does not answer, a deployment that fails, a worker that ended.
     """
     if not (folder / "prefect.yaml").exists():
         raise missing_file(folder / "prefect.yaml", hint="flowsr init makes one")
@@ -124,7 +124,8 @@ def serve(folder: Path, *, port: int = 4200, notify: str | None = None, say: Cal
             say(f"failures are posted to {notify}")
         (folder / "runs" / "inbox").mkdir(parents=True, exist_ok=True)
         say("worker: started; Ctrl-C ends it")
-        begin("worker", "start", "--pool", POOL).wait()
+        status = begin("worker", "start", "--pool", POOL).wait()
+        raise FlowsrError("the worker ended by itself", found=f"exit status {status}", hint="its last lines say why")
     finally:
         for process in reversed(started):
             if process.poll() is None:

@@ -219,6 +219,8 @@ def make(source: Path, target: Path, request: Request, progress: Progress = SILE
         how = (request.variable, request.tile, request.device, request.options, request.workers, request.scheduler)
         job = Job(source, request.model, target, *how, replace=target.exists())
         status, line = run_job("flowsr.flows.one_file", [job.as_json()], progress)
+        if status == Ending.BUSY:  # what there is of the store is another's
+            raise Busy(line.removeprefix(ERROR))
         if status != Ending.DONE:
             ended.append(_ended(step, before, status, line.removeprefix(ERROR)))
             raise _Ended
@@ -228,7 +230,7 @@ def make(source: Path, target: Path, request: Request, progress: Progress = SILE
     except _Ended:
         return ended[0]
     except Busy:
-        return Completed(name=WAITING, message="another run is at it")
+        return Completed(name=WAITING, message="another process is at it")
     return Completed(message=f"{target}")
 
 

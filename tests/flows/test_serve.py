@@ -37,6 +37,15 @@ def test_a_folder_without_deployments_is_told(tmp_path):
         serve(tmp_path)
 
 
+def test_a_worker_that_ends_by_itself_is_told(tmp_path, monkeypatch):
+    (tmp_path / "prefect.yaml").write_text("name: mine\n")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setattr("flowsr.flows.serve.PREFECT", ["true"])
+    monkeypatch.setattr("flowsr.flows.serve._wait_for", lambda *given: None)
+    with pytest.raises(FlowsrError, match="the worker ended by itself; found: exit status 0"):
+        serve(tmp_path)
+
+
 def living_in(folder):
     """Processes whose working directory is a folder."""
     for process in Path("/proc").glob("[0-9]*"):

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
-from flowsr.flows import upscale_inbox
+from flowsr.flows import one_file, upscale_inbox
 from flowsr.flows.one_file import Job
 from flowsr.flows.upscale_inbox import Request, look, make, step_of
 
 from flowsr.data import ReadOptions, grid_of, open_field, write_hdf5
-from flowsr.errors import FlowsrError
-from flowsr.files import read_json, tree_checksum
+from flowsr.errors import Busy, FlowsrError
+from flowsr.files import partial_path, read_json, tree_checksum
 from flowsr.models import load_model
 from flowsr.pipeline.steps import do, perform
 from flowsr.progress import Progress
@@ -197,6 +197,26 @@ def test_a_file_that_another_run_is_at_waits_and_the_store_of_a_changed_one_stay
 
 def left_in(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_store_that_another_process_is_at_is_left_to_it(folders, model, monkeypatch):
+    inbox, outbox = folders
+    source, target = write_hdf5(coarse_field(0), inbox / "a.h5"), outbox / "a.h5.zarr"
+    partial_path(target).mkdir(parents=True)
+    monkeypatch.setattr(upscale_inbox, "ABANDONED", -1.0)
+    monkeypatch.setattr(upscale_inbox, "run_job", lambda *given: (one_file.Ending.BUSY, "error: another process"))
+    assert make(source, target, Request(model, device="cpu")).name == upscale_inbox.WAITING
+    assert partial_path(target).is_dir() and names(look(*folders, settle=0).new) == ["a.h5"]
+
+
+def test_a_process_says_that_another_one_is_at_its_store(folders, model, monkeypatch):
+    def busy(*given, **options):
+        raise Busy("another process is writing this")
+
+    monkeypatch.setattr("flowsr.pipeline.work.upscale", busy)
+    source = write_hdf5(coarse_field(0), folders[0] / "a.h5")
+    job = Job(source, model, folders[1] / "a.zarr", "velocity", 32, "cpu")
+    assert one_file.main(job) == one_file.Ending.BUSY
 
 
 def test_only_names_that_match_are_looked_at(folders):

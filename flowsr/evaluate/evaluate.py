@@ -480,20 +480,17 @@ def planes_of(evaluation: Evaluation, read: Callable[[Box], np.ndarray], time: i
     for name, field in ((INPUT, evaluation.coarse), (TRUTH, evaluation.truth)):
         if field is not None:
             readers[name] = (field.grid, lambda box, field=field: field.read(time, box))
-    planes = []
+    planes, fine = [], evaluation.output.grid.shape
     for name in (INPUT, OUTPUT, TRUTH):
         if name not in readers:
             continue
         grid, get = readers[name]
         nx, ny, nz = grid.shape
-        steps = [max(1, math.ceil(n / PLANE_SIDE)) for n in (nx, ny)]
         where = f"z = {grid.coordinates()[2][nz // 2]:.3g}, t = {evaluation.times[time]:.4g}"
-        low, sides = grid.origin, grid.lengths
-        extent = (low[0], low[0] + sides[0], low[1], low[1] + sides[1])
-        # as many neighbouring cells as are shown, not a thinned field: its small scales are what is looked at
-        shown = tuple(min(n, PLANE_SIDE) for n in (nx, ny))
-        if steps != [1, 1]:
-            extent = (low[0], low[0] + shown[0] * grid.spacing[0], low[1], low[1] + shown[1] * grid.spacing[1])
+        # a corner of a large field, the same of all, and not a thinned one: its small scales are what is looked at
+        shown = [max(1, n * min(m, PLANE_SIDE) // m) for n, m in zip((nx, ny), fine)]
+        x, y, _ = grid.faces()
+        extent = (float(x[0]), float(x[shown[0]]), float(y[0]), float(y[shown[1]]))
         values = get((slice(0, shown[0]), slice(0, shown[1]), slice(nz // 2, nz // 2 + 1)))[..., 0].astype(np.float64)
         planes.append(Plane("u" if len(values) == 3 else "first component", name, values[0], extent, where))
         if len(values) == 3 and min(shown) > 2:
@@ -514,7 +511,7 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     if "spectra" in evaluation.output.names and not evaluation.output.fits:
         kept = ", ".join(f"{'xyz'[axis]} {one.lines}" for axis, one in evaluation.output.lattices.items())
         yield f"the field is too large for shells; its line spectra are of evenly spaced lines: {kept or 'none'}"
-    if evaluation.output.viscosity is None and "dissipation" in evaluation.output.names:
+    if evaluation.output.gradient and evaluation.output.viscosity is None and "dissipation" in evaluation.output.names:
         yield "no dissipation: the viscosity is not known"
 
 

@@ -29,6 +29,7 @@ from flowsr.metrics import (
     spectral_error,
 )
 from flowsr.report.metrics_page import write_metrics
+from flowsr.spread import STOP
 from tests.metrics.test_statistics import GRIDS
 
 BOX = Grid((24, 16, 20), (0.25, 0.5, 0.2))
@@ -176,6 +177,7 @@ def test_the_command_tells_the_table_and_refuses_in_one_line(tmp_path, capsys):
         ([str(path), "--truth", str(other)], "the truth is of another grid"),
         ([str(path), "--input", str(other)], "the input is of another grid"),
         ([str(tmp_path / "none.h5")], "none.h5"),
+        ([str(path), "--truth-group", "fine"], "--truth-group is of --truth, which is missing"),
     ):
         assert main(["evaluate", *arguments]) == 2
         assert line in capsys.readouterr().err
@@ -197,6 +199,33 @@ def test_nothing_but_earlier_metrics_is_replaced_and_nothing_is_left_of_a_failur
     monkeypatch.undo()
     for _ in range(2):
         evaluate_field(field, tmp_path / "new", metrics=["energy"])
+
+
+def test_all_slices_of_a_page_are_of_one_part_of_the_box(monkeypatch):
+    grid = Grid(
+        (20, 12, 8), boundary=("periodic", "wall", "periodic"), centers=(None, tuple(np.arange(12.0) ** 1.01), None)
+    )
+    fields = {2: grid.coarsened(2), 1: grid}
+    monkeypatch.setattr(evaluate, "PLANE_SIDE", 10)
+    monkeypatch.setattr(evaluate.Field, "grid", property(lambda field: fields[2]))
+    monkeypatch.setattr(
+        evaluate.Field, "read", lambda field, time, box: np.zeros((1, *[b.stop - b.start for b in box]))
+    )
+    how = measure.FieldMeasure(grid, grid.shape, 1, "float32", frozenset())
+    found = evaluate.planes_of(
+        evaluate.Evaluation(how, (0.0,), coarse=evaluate.Field(None)), lambda box: evaluate.Field(None).read(0, box), 0
+    )
+    assert [plane.values.shape for plane in found] == [(5, 5), (10, 10)]
+    np.testing.assert_allclose(found[0].extent, found[1].extent, rtol=1e-2)
+
+
+def test_blocks_of_a_call_that_is_to_end_are_left_alone(tmp_path):
+    whole = evaluate.Evaluation(measure.FieldMeasure(BOX, BOX.shape, 3, "float32", frozenset()), (0.0,))
+    token = STOP.set(lambda: True)
+    try:
+        evaluate.observe_blocks(whole, evaluate.Field(tmp_path / "none"), 0, tmp_path / "none", [0])
+    finally:
+        STOP.reset(token)
 
 
 def test_states_are_opened_when_they_are_used(tmp_path, monkeypatch):

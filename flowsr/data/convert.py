@@ -38,7 +38,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import Partial, Sum, fsync_file, naming, reserve
 from flowsr.progress import SILENT, Progress
 from flowsr.registry import Registry
-from flowsr.spread import Spread, batches_of
+from flowsr.spread import STOP, Spread, batches_of
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def convert(
     options = read_options(options, stated)
     dataset = open_field(source, options)
     if layout != "zarr":
-        dataset = _held(dataset, TARGETS[layout], target, lossy)
+        dataset = held(dataset, TARGETS[layout], target, lossy)
     content = Content(Path(source), options.group, options.run)
     decides = json.dumps([content.checksums, options.declared()])
     if series:
@@ -211,7 +211,7 @@ def _snapshots(dataset: xr.Dataset) -> list[tuple[str, int]]:
     return [(name, time) for name in field_variables(dataset) for time in range(dataset.sizes["time"])]
 
 
-def _held(dataset: xr.Dataset, chosen: type[Target], target: Path, lossy: bool) -> xr.Dataset:
+def held(dataset: xr.Dataset, chosen: type[Target], target: Path, lossy: bool) -> xr.Dataset:
     """The dataset without the variables that a layout cannot hold.
 
     Raises:
@@ -244,12 +244,16 @@ def copy_boxes(
     """
     store, dataset = FieldStore(target), open_field(source, options)
     for number, (name, time, box) in enumerate(boxes):
+        if STOP.get()():
+            return
         if not store.is_written(name, time, box):
             store.write(name, dataset[name][(time, ..., *box)].values, time=time, box=box)
         progress((number + 1) / len(boxes), f"{name} {time}")
 
 
 def _refuse_there(target: Path, fresh: bool) -> None:
+    if target.is_dir():
+        raise FlowsrError("a folder has this name", file=target, expected="no such name, or a file")
     if target.exists() and not fresh:
         raise FlowsrError("there is something already", file=target, hint="use --fresh to replace it")
 

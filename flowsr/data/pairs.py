@@ -34,7 +34,7 @@ from flowsr.files import read_json, write_json_atomic
 from flowsr.grid import Grid
 from flowsr.progress import SILENT, Progress
 from flowsr.scratch import Box, check_room, pencils
-from flowsr.spread import Spread, batches_of
+from flowsr.spread import STOP, Spread, batches_of
 
 if TYPE_CHECKING:
     from flowsr.metrics.scales import FlowScales
@@ -582,6 +582,8 @@ def write_pairs_at(
     )
     boxes = [(group, box) for group in groups for box in store.boxes(variable, group)]
     for number, (time, (group, box)) in enumerate(product(times, boxes)):
+        if STOP.get()():
+            return
         if not store.is_written(variable, time, box, group):
             values = _box_of(groups[group][variable].isel(time=time), box)
             store.write(variable, values, time=time, box=box, group=group)

@@ -3,6 +3,7 @@
 import importlib
 import random
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 
 import h5py
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 import xarray as xr
 
 from flowsr.cli import main
-from flowsr.data import convert, degrade, grid_of, inspect, open_field, write_hdf5
+from flowsr.data import convert, create_store, degrade, grid_of, inspect, open_field, write_hdf5
+from flowsr.data.convert import copy_boxes
+from flowsr.data.open import ReadOptions
+from flowsr.data.pairs import Ingest, write_pairs_at
 from flowsr.errors import FlowsrError
 from flowsr.files import partial_path
 from flowsr.grid import Grid
 from flowsr.progress import Progress
+from flowsr.spread import STOP
 from tests.data.fields import die, in_child, random_field, store_field
 
 MODULE = importlib.import_module("flowsr.data.convert")
@@ -173,9 +178,28 @@ def test_what_is_there_stays_unless_asked(tmp_path):
     with pytest.raises(FlowsrError, match=r"something already.*--fresh"):
         convert(path, tmp_path / "a.h5")
     assert (tmp_path / "a.h5").read_text() == "mine"
+    (tmp_path / "b.h5").mkdir()
+    with pytest.raises(FlowsrError, match="a folder has this name"):
+        convert(path, tmp_path / "b.h5", fresh=True)
     np.testing.assert_array_equal(
         open_field(convert(path, tmp_path / "a.h5", fresh=True))["velocity"].values, fine["velocity"].values
     )
+
+
+@pytest.mark.parametrize("copy", [copy_boxes, partial(write_pairs_at, None, "train", settings=Ingest(), times=[0])])
+def test_workers_that_are_to_end_write_no_more(tmp_path, copy, monkeypatch):
+    path, _ = source(tmp_path)
+    monkeypatch.setattr("flowsr.data.pairs._pair_groups", lambda *given: {"": None})
+    with create_store(tmp_path / "a.zarr", open_field(path)) as store:
+        token = STOP.set(lambda: True)
+        try:
+            if copy is copy_boxes:
+                copy(path, ReadOptions(), store.target, [("velocity", 0, box) for box in store.boxes("velocity")])
+            else:
+                copy(target=store.target)
+        finally:
+            STOP.reset(token)
+        assert not any(store.is_written("velocity", 0, box) for box in store.boxes("velocity"))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from flowsr.data.field import field_template
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import CARRIED, Missing, carries_missing, refuse_doubled
 from flowsr.data.scales import FieldScales
-from flowsr.devices import cores, machine_memory, resolve_device
+from flowsr.devices import machine_memory, processors, resolve_device
 from flowsr.errors import FlowsrError, missing_variable
 from flowsr.files import file_checksum
 from flowsr.grid import Grid, triple
@@ -607,15 +607,21 @@ def _shard_sides(grid: Grid, factor: int, shard: int | None) -> tuple[int, int, 
 
 
 def _tile_that_fits(plan: UpscalePlan, device: str, memory: int | None) -> tuple[int, int, int]:
-    """The largest tile that one core's share of the memory holds beside the blocks that it is of."""
-    count = cores() if device == "cpu" else 1
+    """The largest tile that one core's share of the memory holds beside the blocks that it is of.
+
+    Shares are those of the machine, not of this process, which may be one of several workers: the tile is the same.
+    None is so small that it is all halo, however little a share is.
+    """
+    count = processors() if device == "cpu" else 1
     if device == "cuda":
         enough = (memory or torch.cuda.mem_get_info()[0]) // 4  # two tiles at once, and the caching allocator's slack
     else:
         enough = min((memory or machine_memory() // 2) // count - BASE, ENOUGH if memory is None else 1 << 62)
     side = max(s // plan.factor for s in plan.shard)
+    least = min(side, max(plan.halo, round(SMALL ** (1 / 3)) - 2 * plan.halo))
     found = None
-    for cells in sorted({2 * side, side, *(math.ceil(side / n) for n in range(2, side + 1))}, reverse=True):
+    sides = {2 * side, side, least, *(math.ceil(side / n) for n in range(2, side + 1))}
+    for cells in sorted((cells for cells in sides if cells >= least), reverse=True):
         found = replace(plan, tile=triple(min(cells, n) for n in plan.grid.shape))
         room = 0 if device == "cuda" else COPIES * found._snapshot_bytes(found.block)
         if cells > side and found.tiles < 4 * count:

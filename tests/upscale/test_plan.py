@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from flowsr.data import open_field, write_hdf5
 from flowsr.data.open import ReadOptions
-from flowsr.devices import cores, machine_memory
+from flowsr.devices import machine_memory, processors
 from flowsr.errors import FlowsrError
 from flowsr.files import tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, build_model, save_model
 from flowsr.upscale import UpscaleOptions, blocks, do_upscale, plan_upscale, upscale_store
+from flowsr.upscale import plan as planning
 from flowsr.upscale.plan import BASE, Block, Trial, UpscalePlan, tile_bytes, try_tile
 from flowsr.windows import Window
 from tests.data.fields import random_field
@@ -162,16 +163,21 @@ def test_the_field_does_not_depend_on_tiles_or_shards(made, tmp_path, tile, shar
     np.testing.assert_allclose(open_field(store).velocity.values, fine, atol=2e-6)
 
 
-def test_less_memory_makes_smaller_tiles_which_need_less(tmp_path):
+def test_less_memory_makes_smaller_tiles_which_need_less(tmp_path, monkeypatch):
     card = ModelCard("relaxed", Task(2), {"channels": 2})
     save_model(tmp_path / "model", card.build(), card)
     source = write_hdf5(random_field(Grid((40, 40, 40)), [0.0]), tmp_path / "coarse.h5")
     found = [
         plan_upscale(source, tmp_path / "model", tmp_path / "fine.zarr", memory=memory, shard=40, trial=True)
-        for memory in (None, cores() * (BASE + (20 << 20)))
+        for memory in (None, processors() * (BASE + (20 << 20)))
     ]
     assert found[0].tile > found[1].tile and found[0].worker_bytes() > found[1].worker_bytes()
     assert found[0].tile == (20, 20, 20) and found[0].worker_bytes() < machine_memory()
+    monkeypatch.setattr("flowsr.devices._ALL_THREADS", 1)  # as in one of several workers of the machine
+    how = {"memory": processors() * (BASE + (20 << 20)), "shard": 40}
+    assert plan_upscale(source, tmp_path / "model", tmp_path / "fine.zarr", **how).tile == found[1].tile
+    monkeypatch.setattr(planning, "processors", lambda: 64)
+    assert min(plan_upscale(source, tmp_path / "model", tmp_path / "fine.zarr", **how).tile) >= 4  # not all halo
 
 
 def test_what_a_trial_counts_is_what_tensors_take():

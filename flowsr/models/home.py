@@ -315,6 +315,8 @@ class _Differences:
             return {"roughness": 0.0}
         along = {step: self.along[step] / axes[step] for step in STEPS if axes[step]}
         total = {step: along[step] + self.across[step] / axes[step] for step in along}
+        if math.isnan(total[1]):
+            return {}  # of a field with holes
         if not total[1] > 0:
             return {"roughness": 0.0}
         found = {"roughness": math.sqrt(total[1]) / rms}

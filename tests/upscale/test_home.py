@@ -13,7 +13,7 @@ from flowsr.errors import FlowsrError
 from flowsr.evaluate import MetricsBeside, metrics_lines, read_metrics
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, checkpoint, save_model
-from flowsr.models.home import Home, ranges_of, traits_of
+from flowsr.models.home import Home, measure_traits, ranges_of, traits_of
 from flowsr.report.metrics_page import write_metrics
 from flowsr.upscale import upscale_store
 from tests.data.fields import random_field, store_field
@@ -34,6 +34,13 @@ def saved(folder, home=None, factor=2, **options):
     torch.nn.init.normal_(model.tail.convolution.weight, std=0.1)
     save_model(folder, model, card)
     return folder
+
+
+def test_a_field_with_holes_is_not_said_to_be_without_motion():
+    values = random_field(BOX, [0.0]).velocity.values[0].copy()
+    values[:, 0, 0, 0] = np.nan
+    assert "roughness" not in measure_traits(values, BOX, "1o")
+    assert measure_traits(np.ones_like(values), BOX, "1o")["roughness"] == 0
 
 
 def home_of(path, operator="block_mean"):

@@ -101,7 +101,7 @@ class Flowsr:
         from flowsr.metrics.spectra import energy_spectrum
 
         array, grid = self._field(variable), self.grid
-        values = [torch.from_numpy(np.ascontiguousarray(array.isel(time=t).values))[None] for t in range(len(array))]
+        values = (torch.from_numpy(np.ascontiguousarray(array.isel(time=t).values))[None] for t in range(len(array)))
         curves = [energy_spectrum(each if each.dim() == 5 else each[None], grid) for each in values]
         wavenumber = np.asarray(curves[0].x)
         data = np.stack([np.asarray(curve.y).reshape(len(wavenumber)) for curve in curves])
@@ -116,7 +116,7 @@ class Flowsr:
         import flowsr
 
         self._field(variable)
-        whole = self._dataset[[variable]]
+        whole = self._dataset[[variable]].reset_coords(drop=True)
         with tempfile.TemporaryDirectory(prefix="flowsr.") as folder:
             target = Path(folder) / "field.zarr"
             with create_store(target, whole.assign_attrs(provenance=None)) as store:

@@ -297,6 +297,9 @@ def upscale(
     from flowsr.upscale.plan import survey_field
 
     _logs()
+    if no_metrics:
+        _refuse_given({"--metrics": metrics, "--truth": truth}, "--no-metrics")
+    _refuse_group("--truth", truth, truth_group)
     given = {name: value for name, value in choices.items() if value is not None}
     given |= {"overwrite": fresh, "force": force, "strict": strict}
     observers = () if no_metrics else (metrics_beside(metrics, truth, truth_group),)
@@ -402,7 +405,9 @@ def evaluate(
     from flowsr.report.metrics_page import write_metrics
 
     _logs()
-    output = output or field.with_name(f"{field.name}.metrics.zarr")
+    _refuse_group("--truth", truth, truth_group)
+    _refuse_group("--input", input, input_group)
+    output = output or Path(f"{os.path.abspath(field)}.metrics.zarr")
     with crew_of(workers, None, scheduler) as crew, shown() as progress:
         dataset = evaluate_field(
             field,
@@ -994,6 +999,11 @@ def _refuse_given(options: dict[str, object], beside: str, hint: str = BOTH_WAYS
     given = [option for option, value in options.items() if value is not None]
     if given:
         raise FlowsrError(f"{', '.join(given)} cannot be given with {beside}", hint=hint)
+
+
+def _refuse_group(option: str, field: Path | None, group: str | None) -> None:
+    if group is not None and field is None:
+        raise FlowsrError(f"{option}-group is of {option}, which is missing")
 
 
 def _verify_store(target: Path, wanted: bool) -> None:

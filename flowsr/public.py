@@ -148,15 +148,15 @@ def upscale(
 
     Raises:
         FlowsrError: an input or model that cannot be used, or an output made from something else.
-        TypeError: a dataset with an output, a file without one, or no such option.
+        TypeError: a dataset with an output or metrics, a file without one, or no such option.
     """
     from flowsr.evaluate import MetricsBeside
     from flowsr.report.metrics_page import write_metrics
     from flowsr.upscale import UpscaleOptions, upscale_dataset, upscale_store
 
     if not isinstance(input, (str, PathLike)):
-        if output is not None or truth is not None:
-            raise TypeError("the fine field of a dataset is given back: there is no output, and no truth")
+        if output is not None or truth is not None or not isinstance(metrics, bool):
+            raise TypeError("the fine field of a dataset is given back: there is no output, no truth and no metrics")
         return upscale_dataset(input, model, **how)
     if output is None or not isinstance(model, (str, PathLike, type(None))):
         raise TypeError("the fine field of a file needs an output, and a model's folder or name")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowsr.data import convert, open_field
-from flowsr.data.convert import SUFFIXES
+from flowsr.data.convert import SERIES, SUFFIXES, TARGETS, held
 from flowsr.data.manifest import is_manifest
 from flowsr.data.readers.base import recognized
+from flowsr.data.store import is_store
 from flowsr.devices import cores
 from flowsr.errors import Busy, FlowsrError, missing_file
 from flowsr.files import plain, remove
@@ -53,12 +54,13 @@ class Job:
             FlowsrError: a source or model that cannot be used, or a format that cannot hold the result.
         """
         plan = plan_upscale(self.source, self.model, self.target, self.how, trial=trial)
-        if SUFFIXES.get(self.target.suffix) == "vtk" and len(plan.times) > 1:
-            hint = "write a .zarr, then `flowsr convert` with --time"
-            found = len(plan.times)
-            raise FlowsrError(
-                "a VTK file holds one snapshot", file=self.target, variable="time", expected=1, found=found, hint=hint
-            )
+        if self.target.suffix == SERIES:
+            hint = "write a .zarr, then `flowsr convert` it"
+            raise FlowsrError("a series is made of a store", file=self.target, expected="another name", hint=hint)
+        layout = SUFFIXES.get(self.target.suffix, "zarr")
+        if layout != "zarr":
+            chosen = TARGETS[layout]
+            chosen(self.target, held(plan.template, chosen, self.target, lossy=False), self.target)
         return plan
 
     def run(self, crew: Crew | None = None, progress: Progress = SILENT) -> Path:
@@ -75,14 +77,13 @@ class Job:
         if SUFFIXES.get(self.target.suffix, "zarr") == "zarr":
             _tell_size(plan)
             return do_upscale(plan, self.how, spread=crew, progress=progress)
-        if self.target.exists() and not self.how.overwrite and _made_by(self.target, plan):
-            return self.target
-        if self.target.exists() and not self.how.overwrite:
-            raise FlowsrError("there is something already", file=self.target, hint="use --fresh to replace it")
-        _tell_size(plan)
         staged = replace(plan, target=self.target.with_name(f".{self.target.name}.zarr"))
-        do_upscale(staged, self.how, spread=crew, progress=progress.share(0.0, 0.9))
-        convert(staged.target, self.target, fresh=self.how.overwrite, progress=progress.share(0.9, 1.0))
+        if not self.target.exists() or self.how.overwrite:
+            _tell_size(plan)
+            do_upscale(staged, self.how, spread=crew, progress=progress.share(0.0, 0.9))
+            convert(staged.target, self.target, fresh=self.how.overwrite, progress=progress.share(0.9, 1.0))
+        elif not _made_by(self.target, plan):
+            raise FlowsrError("there is something already", file=self.target, hint="use --fresh to replace it")
         if (staged.target / "report").exists():
             beside = self.target.with_name(f"{self.target.name}.report")
             remove(beside)
@@ -142,14 +143,14 @@ def jobs_for(
     inputs, how = [Path(given) for given in inputs], how or UpscaleOptions()
     if len(inputs) == 1 and _is_field(inputs[0]):
         return [Job(inputs[0], output, model, how)]
-    sources = [source for given in inputs for source in _fields_of(given)]
+    sources = [source for given in inputs for source in _fields_of(given, output)]
     jobs = [Job(source, output / target_name(source), model, how) for source in sources]
     names = [job.target.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         found = ", ".join(str(job.source) for job in jobs if job.target.name == twice[0])
         raise FlowsrError("two inputs of one name would be one output", file=output / twice[0], found=found)
-    if output.suffix in SUFFIXES and not output.is_dir():
+    if (output.suffix in SUFFIXES and not output.is_dir()) or is_store(output):
         message, expected = "several inputs are written into a folder", "a folder"
         raise FlowsrError(message, variable="--output", expected=expected, found=output)
     return jobs
@@ -235,7 +236,7 @@ def read_size(text: str | None) -> int | None:
     unit = number[-1:] if number[-1:] in units else ""
     try:
         found = int(float(number.removesuffix(unit)) * units[unit])
-    except ValueError:
+    except (ValueError, OverflowError):
         found = 0
     if found < 1:
         raise FlowsrError("not a size", variable="--memory", expected="such as 4GB or 500MB", found=text)
@@ -294,7 +295,7 @@ def _is_field(path: Path) -> bool:
         return False
 
 
-def _fields_of(given: Path) -> list[Path]:
+def _fields_of(given: Path, output: Path) -> list[Path]:
     if _is_field(given):
         return [given]
     if given.is_dir():
@@ -303,6 +304,7 @@ def _fields_of(given: Path) -> list[Path]:
         found = sorted(map(Path, glob.glob(str(given), recursive=True)))
     else:
         raise missing_file(given, variable="--input")
+    found = [path for path in found if path.absolute() != output.absolute()]
     fields = [path for path in found if not path.name.startswith((".", "~")) and not path.name.endswith(NO_FIELDS)]
     if not fields:
         raise FlowsrError("no field here", file=given, variable="--input")

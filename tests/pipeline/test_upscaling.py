@@ -16,7 +16,8 @@ from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
 from flowsr.pipeline import upscaling
 from flowsr.pipeline.upscaling import Job, describe, jobs_for, read_size, upscale_fields
-from flowsr.upscale import upscale_store
+from flowsr.pipeline.work import metrics_beside
+from flowsr.upscale import UpscaleOptions, upscale_store
 from tests.data.fields import in_child, random_field, store_field
 
 BOX = Grid((6, 5, 4), boundary=("periodic", "wall", "periodic"))
@@ -59,8 +60,12 @@ def test_a_pattern_a_folder_and_files_by_name_are_the_same_jobs(model, tmp_path)
     for wrong, match in (([inbox / "e.h5"], "no such file"), ([inbox / "*.nc"], "no field here")):
         with pytest.raises(FlowsrError, match=match):
             jobs_for([inbox / "a.h5", *wrong], fine, model=model)
-    with pytest.raises(FlowsrError, match="several inputs are written into a folder"):
-        jobs_for([inbox], tmp_path / "fine.nc", model=model)
+    for output in (tmp_path / "fine.nc", inbox / "c.zarr"):
+        with pytest.raises(FlowsrError, match="several inputs are written into a folder"):
+            jobs_for([inbox], output, model=model)
+    (inbox / "fine").mkdir()
+    assert [job.source for job in jobs_for([inbox], inbox / "fine", model=model)] == [job.source for job in named]
+    (inbox / "fine").rmdir()
     (tmp_path / "other").mkdir()
     shutil.copy(inbox / "a.h5", tmp_path / "other" / "a.h5")
     with pytest.raises(FlowsrError, match="two inputs of one name"):
@@ -122,11 +127,40 @@ def test_metrics_go_beside_a_file_of_another_format(model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coarse.h5", "fine.h5", "fine.h5.report"]
 
 
+def test_what_a_command_killed_at_the_last_moment_left_is_tidied(model, tmp_path, monkeypatch):
+    def killed(path):
+        raise InterruptedError
+
+    observers = (metrics_beside(["energy"]),)
+    job = Job(
+        write_hdf5(coarse(), tmp_path / "coarse.h5"), tmp_path / "fine.h5", model, UpscaleOptions(observers=observers)
+    )
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr(upscaling, "remove", killed)
+        job.run()
+    before = file_checksum(job.run())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coarse.h5", "fine.h5", "fine.h5.report"]
+    assert file_checksum(job.run()) == before
+
+
 def test_what_a_format_cannot_hold_is_refused_before_anything_is_computed(model, tmp_path, capsys):
     source = write_hdf5(coarse(times=(0.0, 1.0)), tmp_path / "coarse.h5")
     assert main(command(model, tmp_path / "fine.vti", source)) == 2
     assert "a VTK file holds one snapshot" in capsys.readouterr().err
+    assert main(command(model, tmp_path / "fine.pvd", source)) == 2
+    assert "a series is made of a store" in capsys.readouterr().err
+    walls = Grid((4, 4, 4), boundary=("periodic", "wall", "periodic"), centers=(None, (0.3, 1.2, 2.8, 3.7), None))
+    source = write_hdf5(random_field(walls, [0.0]), source)
+    assert main(command(model, tmp_path / "fine.vti", source)) == 2
+    assert "image data have no stretched axes" in capsys.readouterr().err
+    half = random_field(BOX, [0.0])
+    half["velocity"] = half.velocity.astype("float16").assign_attrs(half.velocity.attrs)
+    assert main(command(model, tmp_path / "fine.vti", write_hdf5(half, source))) == 2
+    assert "found float16" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["coarse.h5"]
+    for option in ("--truth", "--metrics"):
+        assert main([*command(model, tmp_path / "fine.zarr", source), option, "energy"]) == 2
+        assert f"{option} cannot be given with --no-metrics" in capsys.readouterr().err
 
 
 def test_a_plan_says_what_it_would_do_and_writes_nothing(model, tmp_path, capsys):
@@ -171,7 +205,7 @@ def test_sizes_are_read_as_people_write_them():
         2 * 10**9,
     ]
     assert read_size(None) is None
-    for wrong in ("much", "-1GB", "0", "GB"):
+    for wrong in ("much", "-1GB", "0", "GB", "inf"):
         with pytest.raises(FlowsrError, match="not a size"):
             read_size(wrong)
 

@@ -8,7 +8,7 @@ construction. They are taken over the whole field, never over a tile, so that al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -42,6 +42,10 @@ class FieldScales:
     def unit(cls, components: int) -> FieldScales:
         """Those of a field that is non-dimensional already."""
         return cls((0.0,) * components, 1.0)
+
+    def transformed(self, matrix: np.ndarray) -> FieldScales:
+        """Those of the field transformed by a group element, whose matrix acts on its components."""
+        return replace(self, mean=tuple((matrix @ np.array(self.mean)).tolist()))
 
     def tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (1, component) and fluctuation (1,), float64, on a tensor's device."""

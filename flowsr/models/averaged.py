@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -59,11 +58,8 @@ class GroupAverage(Wrapper):
         for element in range(self.group.order):
             inverse = int(self.group.inverse[element])
             moved = transform_field(frames, element, self.irreps, self.group).flatten(1, 2).contiguous()
-            if scales is not None:
-                turned = representation(self.irreps, self.group)[element] @ scales.mean
-                known = replace(scales, mean=tuple(float(value) for value in turned))
-            else:
-                known = None
+            matrix = representation(self.irreps, self.group)[element]
+            known = None if scales is None else scales.transformed(matrix)
             made = self.inside(moved, transform_grid(grid, element, self.group), known)
             back = transform_field(made, inverse, self.irreps, self.group)
             sum_ = back if sum_ is None else sum_ + back

@@ -48,7 +48,7 @@ def build_model(
     """
     model = MODELS[name](task, **options)
     if base is not None:
-        if not isinstance(model, LearnedUpscaler):
+        if not isinstance(model, LearnedUpscaler) or model.solved:
             raise ValueError(f"base is for networks, '{name}' is none")
         model.put_on(linear.LinearEstimate(task, **base))
     if average is not None:

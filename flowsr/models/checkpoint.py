@@ -62,9 +62,8 @@ class ModelCard:
         """Whether it names a network that commutes with all 48 elements, whatever its weights."""
         base = self.options.get("base")
         on_symmetric = base is None or base.get("group") == "Oh"
-        strict = (
-            self.model in ("strict", "planewise", "paper_strict", "linear") and self.options.get("group", "O") == "Oh"
-        )
+        named = self.model in ("strict", "planewise", "paper_strict", "linear") and self.options.get("group") == "Oh"
+        strict = named or self.model == "e3nn"
         return self.options.get("average") == "Oh" or (strict and on_symmetric)
 
     @classmethod

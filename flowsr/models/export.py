@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -102,6 +103,9 @@ class _Scales:
 
     mean: Tensor
     fluctuation: Tensor
+
+    def transformed(self, matrix: np.ndarray) -> _Scales:
+        return replace(self, mean=self.mean @ torch.tensor(matrix.T, dtype=self.mean.dtype, device=self.mean.device))
 
     def tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return self.mean, self.fluctuation
@@ -178,7 +182,13 @@ def export_model(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         progress(0.0, "tracing")
-        expected = [_of_model(model, whole, graph, inputs) for inputs in given]  # fills tables that a trace must not
+        try:
+            expected = [
+                _of_model(model, whole, graph, inputs) for inputs in given
+            ]  # fills tables that a trace must not
+        except ValueError as error:
+            message = "this model does not take such a field"
+            raise FlowsrError(message, variable="size", found=_first_line(error)) from None
         try:
             program = torch.export.export(module, given[0], dynamic_shapes=_any_size(graph, margin, size), strict=False)
         except Exception as error:  # whatever a tracer, and what it is made of, can raise

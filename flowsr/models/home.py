@@ -141,7 +141,7 @@ def measure_traits(values: np.ndarray, grid: Grid, irreps: str, viscosity: float
             box = np.asarray(values[(..., *part)], dtype=np.float64)
             sums.add(box if box.ndim == 4 else box[None], grid, part, boundary, irreps)
         traits.update(sums.traits(grid, irreps))
-    if viscosity is not None and viscosity > 0 and sums.gradient > 0:
+    if irreps in ("1o", "1x1o") and viscosity is not None and viscosity > 0 and sums.gradient > 0:
         size = math.prod(grid.spacing) ** (1 / 3)
         traits["cell_reynolds"] = size**2 * math.sqrt(sums.gradient) / viscosity
     return {name: value for name, value in traits.items() if math.isfinite(value)}  # none of a field with holes

@@ -110,7 +110,7 @@ class LinearEstimate(LearnedUpscaler):
         check_planes(self.planes, grid)
         made = weights @ to_planes(self._neighbours(coarse, grid), self.planes)
         made = made + constants.unsqueeze(-1).to(made.dtype)
-        return self.parts_to_space(from_planes(made, len(coarse), grid.shape))
+        return self.parts_to_space(from_planes(made, len(coarse), coarse.shape[-3:]))
 
     def _neighbours(self, coarse: Tensor, grid: Grid) -> Tensor:
         """(batch, seen, x, y, z): frames and components first, then the cells about the place in C order."""

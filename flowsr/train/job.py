@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,8 +83,9 @@ def card_for(network: Network, pairs: Path | Pairing, window: Window = ONE_FRAME
     if "planes" in options_of(network.model):
         options.setdefault("planes", _planes(pairs))
     if network.base is not None:
-        group = {"group": options.get("relaxed_to") or options["group"]} if "group" in options else {}
-        options["base"] = {"planes": _planes(pairs), **group, **network.base}
+        known = signature(MODELS[network.model]).parameters
+        own = options.get("relaxed_to") or options.get("group", known["group"].default if "group" in known else "C1")
+        options["base"] = {"planes": _planes(pairs), "group": own, **network.base}
     if network.average is not None:
         options["average"] = network.average
     if network.constraints:

@@ -49,6 +49,11 @@ def test_the_graph_of_whole_fields_is_the_model_at_any_size_in_any_unit(network,
     torch.testing.assert_close(run(coarse), expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
+def test_estimates_and_averages_take_any_size_too(tmp_path):
+    assert export_model(small("linear", average="Ci"), tmp_path / "model.pt2", compiled=False).size is None
+
+
 def test_tiles_with_their_halo_make_the_whole_field(network, tmp_path):
     found = export_model(network, tmp_path / "model.pt2", graph="tile", precision="float64", compiled=False)
     run, coarse, grid = torch.export.load(found.path).module(), field(10, 5, 4), Grid((10, 5, 4))
@@ -77,6 +82,7 @@ def test_a_stretched_axis_between_walls_is_part_of_the_graph(network, tmp_path):
         ({"name": "rcan"}, {"graph": "tile"}, "whole fields"),
         ({"name": "rcan"}, {}, "--size"),
         ({}, {"boundary": ("periodic", "sea", "open")}, "sea"),
+        ({"name": "linear", "planes": (1, 8, 1)}, {"size": (4, 4, 4), "boundary": ("wall",) * 3}, "8, 1"),
         ({"constraints": CUT_OFF}, {"size": (4, 4, 4), "boundary": ("wall",) * 3}, "periodic"),
     ],
 )

@@ -164,6 +164,6 @@ def test_what_cannot_be_is_refused():
         model(torch.zeros(1, 3, 4, 8, 4), Grid((4, 8, 4), boundary=CHANNEL.boundary))
     with pytest.raises(ValueError, match="planes"):
         build_model("linear", Task(2), group="Oh", planes=(1, 6, 1)).solve([])
-    for options in ({"reach": 0}, {"planes": (1, 0, 1)}, {"planes": (1, 1)}):
+    for options in ({"reach": 0}, {"planes": (1, 0, 1)}, {"planes": (1, 1)}, {"base": {"reach": 2}}):
         with pytest.raises(ValueError):
             build_model("linear", Task(2), **options)

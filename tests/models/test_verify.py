@@ -26,7 +26,15 @@ def saved(folder, card=CARD, seed=0):
     return folder
 
 
-@pytest.mark.parametrize("card", [CARD, ModelCard("cnn", Task(2, window=Window(2)), {"width": 2, "blocks": 0})])
+@pytest.mark.parametrize(
+    "card",
+    [
+        CARD,
+        ModelCard("cnn", Task(2, window=Window(2)), {"width": 2, "blocks": 0}),
+        ModelCard("cnn", Task(2), {"width": 2, "blocks": 0, "base": {"planes": [1, 7, 1]}}),
+        ModelCard("e3nn", Task(2), {"width": 2, "blocks": 0}),
+    ],
+)
 def test_a_whole_model_keeps_its_promises(tmp_path, card):
     checks = {check.what: check for check in verify_model(saved(tmp_path, card))}
     assert len(checks) == 6 and all(check.passed is not False for check in checks.values())

@@ -42,6 +42,9 @@ def pairs(tmp_path_factory):
 def test_the_data_decide_factor_and_type_and_leave_units_to_the_field(pairs):
     card = resolve_networks({"a": Network("relaxed", {"channels": 2})}, pairs)["a"]
     assert (card.model, card.task, card.options) == ("relaxed", Task(2, "1o"), {"channels": 2})
+    for model, group in (("strict", "O"), ("cnn", "C1")):  # an estimate under a network has the network's group
+        card = resolve_networks({"a": Network(model, base={"reach": 1})}, pairs)["a"]
+        assert card.options["base"]["group"] == group
 
 
 @pytest.mark.parametrize("group", ["O", "Oh"])

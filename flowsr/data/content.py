@@ -30,7 +30,7 @@ class Content:
 
     def __init__(self, source: Path, group: str | None = None, run: str | None = None):
         self.source = Path(source)
-        self.paths = list(_paths(self.source, group, run))
+        self.paths = list(paths_of(self.source, group, run))
         self._states = [_state(path) for path in self.paths]
         self.checksums = [tree_checksum(path) for path in self.paths]
 
@@ -56,7 +56,8 @@ class Content:
                 raise BadValue(message, file=path, expected=f"sha256 {checksum}", found=found, hint=hint)
 
 
-def _paths(source: Path, group: str | None, run: str | None) -> Iterator[Path]:
+def paths_of(source: Path, group: str | None = None, run: str | None = None) -> Iterator[Path]:
+    """The files and folders of a :class:`Content`."""
     if is_manifest(source):
         manifest = read_manifest(source)
         yield source

@@ -38,6 +38,7 @@ MEASURES = {
     "consistency": "the output made coarse again, against the input",
     "errors": "errors of the field and its spectra, where a truth is given",
 }
+_HALF_SQUARE = Quantity("Half mean square", "velocity^2", None, "<q.q> / 2")
 _KEYS = {"skewness": "derivative_skewness", "flatness": "derivative_flatness"}
 QUANTITIES: dict[str, Quantity] = {
     **MOMENTS,
@@ -137,7 +138,8 @@ def dataset_of(
     for key in wanted:
         values = [[one.fields[name].scalars.get(key, math.nan) for one in snapshots] for name in fields]
         if np.isfinite(values).any():
-            data[key] = _scalar(("field", "time"), values, QUANTITIES[key], unit)
+            scalar = key == "energy" and measures[OUTPUT].components == 1
+            data[key] = _scalar(("field", "time"), values, _HALF_SQUARE if scalar else QUANTITIES[key], unit)
     for key in dict.fromkeys(key for one in snapshots for key in one.scalars):
         values = [one.scalars.get(key, math.nan) for one in snapshots]
         data[key] = _scalar(("time",), values, QUANTITIES[key], unit)

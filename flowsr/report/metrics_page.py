@@ -77,7 +77,8 @@ def _headline(table: pd.DataFrame) -> tuple[str, str]:
         return number(error), "is the error over the truth (NRMSE), mean over the snapshots."
     energy, given = value("energy", OUTPUT), value("energy", INPUT)
     if given > 0 and np.isfinite(energy):
-        return number(energy / given), "times the kinetic energy of its input: what scales that the input lacks add."
+        what = rows["energy"]["metric"].lower()
+        return number(energy / given), f"times the {what} of its input: what scales that the input lacks add."
     first = next((row for row in rows.values() if np.isfinite(value(row["key"], OUTPUT))), None)
     if first is None:
         return "–", "No number could be measured of this field."

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import (
 
 from flowsr import __version__
 from flowsr.data import grid_of, open_field
-from flowsr.data.content import Content
+from flowsr.data.content import Content, paths_of
 from flowsr.data.field import field_template
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import CARRIED, Missing, carries_missing, refuse_doubled
@@ -349,8 +349,8 @@ def plan_upscale(
     key = tuple(file_checksum(path) for path in (model_folder / WEIGHTS, model_folder / CARD) if path.exists())
     double = variable in dataset and dataset[variable].dtype == np.float64
     model = load_upscaler(model_folder, key, device, double)
-    content = Content(source, options.group)
-    _refuse_over(target, (source, *content.paths))
+    content = Content(source, options.group, options.run)
+    _refuse_over(target, (source, *paths_of(source, options.group)))
     array = field_to_upscale(dataset, variable, model, source)
     grid = grid_of(dataset, source)
     refuse_doubled(dataset, [variable], grid.boundary, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,11 @@ def do_upscale(
             if spread is None:
                 upscale_blocks(plan, batches[0], how.observers, progress=progress)
             else:
-                spread(partial(upscale_blocks, plan, observers=how.observers, threads=1), batches, progress)
+                spread(
+                    partial(upscale_blocks, replace(plan, content=None), observers=how.observers, threads=1),
+                    batches,
+                    progress,
+                )
             for observer in how.observers:
                 observer.finish(plan, States(plan, observer), store)
             plan.content.refuse_changed()

@@ -144,6 +144,7 @@ def test_a_scalar_has_its_energy_and_spectra(tmp_path):
     path = write_hdf5(template.assign(pressure=template.pressure.copy(data=values)), tmp_path / "p.h5")
     found = evaluate_field(path)
     assert found.energy.item() == pytest.approx(float((values**2).mean() / 2), rel=1e-6)
+    assert found.energy.attrs["long_name"] == "Half mean square" and "notes" not in found.attrs
     assert "energy_spectrum_output" in found and "dissipation" not in found and "pdf_longitudinal_output" not in found
 
 

@@ -15,7 +15,7 @@ from flowsr.files import file_checksum, tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, build_model, save_model
 from flowsr.public import upscale
-from flowsr.upscale import upscale_store
+from flowsr.upscale import plan_upscale, upscale_store
 from tests.data.fields import random_field, store_field
 
 BOX = Grid((6, 5, 4), boundary=("periodic", "wall", "periodic"))
@@ -161,6 +161,11 @@ def test_what_a_manifest_points_to_counts(tmp_path, model):
     write_hdf5(coarse(1), tmp_path / "data" / "coarse.h5")
     with pytest.raises(FlowsrError, match="made from other data or settings"):
         upscale_store(manifest, model, tmp_path / "fine.zarr")
+    two = manifest.read_text().replace("{one: coarse.h5}", "{one: coarse.h5, other: elsewhere.zarr}")
+    manifest.write_text(two)  # the other run is not here
+    assert len(plan_upscale(manifest, model, tmp_path / "own.zarr", run="one").content.paths) == 2
+    with pytest.raises(FlowsrError, match="would be written over the input"):
+        plan_upscale(manifest, model, tmp_path / "data" / "elsewhere.zarr", run="one")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

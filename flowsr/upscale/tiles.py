@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from flowsr.data.scales import FieldScales, measure_scales
+from flowsr.errors import BadValue, FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Upscaler
 from flowsr.models.missing import around_missing
@@ -122,18 +123,24 @@ def upscale_tile(
 
     Returns:
         (component, factor x, factor y, factor z) for the cells ``start`` to ``stop`` of the tile, on the CPU.
+
+    Raises:
+        FlowsrError: a box that the model is not for.
     """
     coarse = torch.from_numpy(np.ascontiguousarray(read(tuple(span.cells for span in tile))))
     coarse = coarse.float() if coarse.dtype == torch.half else coarse  # whose sums overflow, and which has no transform
     if device == "cuda":
         coarse = coarse.pin_memory()
-    if coarse.dtype == torch.float16:  # too few digits to compute with
-        coarse = coarse.float()
     given = coarse.to(device, non_blocking=True)[None], tile_grid(grid, tile)
-    if bool(torch.isnan(coarse).any()):
-        fine = around_missing(model, *given, scales)[0]
-    else:
-        fine = model(*given, **({"scales": scales} if model.needs_scales else {}))[0]
+    try:
+        if bool(torch.isnan(coarse).any()):
+            fine = around_missing(model, *given, scales)[0]
+        else:
+            fine = model(*given, **({"scales": scales} if model.needs_scales else {}))[0]
+    except ValueError as error:
+        if isinstance(error, FlowsrError):
+            raise
+        raise BadValue("this model cannot upscale this field", found=str(error)) from None
     core = (slice(span.before * model.factor, (span.before + span.stop - span.start) * model.factor) for span in tile)
     fine = fine[(slice(None), *core)]
     if not fine.is_cuda:

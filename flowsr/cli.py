@@ -306,8 +306,13 @@ def upscale(
     how = UpscaleOptions(read=read.options(), memory=read_size(memory), observers=observers, verify=verify, **given)
     jobs = jobs_for(input, output, served_model(model), how)
     if plan:
+        bad = []
         for job in jobs:
-            _say(*describe(survey_field(job.plan(trial=True)), workers or devices))
+            try:
+                _say(*describe(survey_field(job.plan(trial=True)), workers or devices))
+            except FlowsrError as error:
+                bad.append(str(error))
+        _refuse_bad(bad, len(jobs), "the others can be done")
         return
     with crew_of(workers, devices, scheduler) as crew, shown() as progress:
         if len(jobs) == 1:
@@ -322,10 +327,17 @@ def upscale(
         elif outcome.waiting:
             _say(f"waiting: {outcome.failed}")
     bad = [outcome.failed for outcome in outcomes if outcome.failed and not outcome.waiting]
-    if bad:
-        for line in bad:
-            _failed(line)
-        raise FlowsrError(f"{len(bad)} of {len(outcomes)} fields failed, the others are done")
+    _refuse_bad(bad, len(outcomes), "the others are done")
+
+
+def _refuse_bad(lines: list[str], count: int, others: str) -> None:
+    """Say what is wrong with some of the inputs, or with the only one."""
+    if lines and count == 1:
+        raise FlowsrError(lines[0])
+    for line in lines:
+        _failed(line)
+    if lines:
+        raise FlowsrError(f"{len(lines)} of {count} fields failed, {others}")
 
 
 def _say_metrics(store: Path) -> None:

@@ -71,7 +71,7 @@ class MetricsBeside:
         attrs["home"] = plan.attrs["provenance"].get("home")
         truth = None if self.truth is None else Field(self.truth, ReadOptions(group=self.truth_group), plan.variable)
         coarse = Field(plan.source, plan.options, plan.variable, plan.targets)
-        return held_against(Evaluation(how, plan.times, attrs=attrs), truth, coarse)
+        return held_against(Evaluation(how, plan.times, attrs=attrs), truth, coarse, plan.units)
 
     def check(self, plan: UpscalePlan) -> None:
         """Refuse a truth or an input that does not go with the result."""

@@ -24,6 +24,7 @@ from flowsr.data import DEGRADE_OPERATORS, degrade, grid_of, open_field
 from flowsr.data.field import field_template, field_variables
 from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import BadValues
+from flowsr.data.readers.units import alike
 from flowsr.data.store import BESIDE
 from flowsr.devices import cores
 from flowsr.errors import FlowsrError, missing_file, missing_variable
@@ -345,6 +346,7 @@ def evaluate_field(
         Evaluation(how, times, attrs=attrs),
         None if truth is None else Field(Path(truth), ReadOptions(group=truth_group), variable or str(array.name)),
         None if coarse is None else Field(Path(coarse), ReadOptions(group=coarse_group), variable or str(array.name)),
+        str(array.attrs.get("units", "1")),
     )
 
     def work(folder: Path | None) -> tuple[xr.Dataset, list[Plane]]:
@@ -384,11 +386,14 @@ def _refuse_other(target: Path) -> None:
         raise FlowsrError("will not be replaced", file=target, expected="no such name, or metrics alone")
 
 
-def held_against(evaluation: Evaluation, truth: Field | None, coarse: Field | None) -> Evaluation:
+def held_against(evaluation: Evaluation, truth: Field | None, coarse: Field | None, units: str = "1") -> Evaluation:
     """The evaluation with a truth and an input, checked to be of the same box.
 
+    Args:
+        units: of the output; 1 where they are not known.
+
     Raises:
-        FlowsrError: another grid, other times, or another number of components.
+        FlowsrError: another grid, other times, another unit, or another number of components.
     """
     grid, components = evaluation.output.grid, evaluation.output.components
     for one, what in ((truth, TRUTH), (coarse, INPUT)):
@@ -398,6 +403,13 @@ def held_against(evaluation: Evaluation, truth: Field | None, coarse: Field | No
         if found != components:
             where = {"file": one.path, "expected": components, "found": found}
             raise FlowsrError(f"the {what} has another number of components", variable=str(one.array.name), **where)
+        theirs = str(one.array.attrs.get("units", "1"))
+        if "1" not in (units, theirs) and not alike(units, theirs):
+            where, hint = (
+                {"file": one.path, "expected": units, "found": theirs},
+                "flowsr convert --units brings it to one",
+            )
+            raise FlowsrError(f"the {what} is in another unit", variable=str(one.array.name), **where, hint=hint)
         shape = one.grid.shape
         fits = shape == grid.shape if what == TRUTH else all(n % m == 0 for n, m in zip(grid.shape, shape))
         if not fits or not np.allclose(one.grid.lengths, grid.lengths, rtol=1e-3):

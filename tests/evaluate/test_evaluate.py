@@ -169,6 +169,9 @@ def test_the_store_opens_in_xarray_without_a_warning_and_the_page_is_one_file(tm
 def test_the_command_tells_the_table_and_refuses_in_one_line(tmp_path, capsys):
     path = write_hdf5(dataset_on(BOX, dtype="float32"), tmp_path / "field.h5")
     other = write_hdf5(dataset_on(Grid((8, 8, 8))), tmp_path / "other.h5")
+    hot = dataset_on(BOX, dtype="float32").assign_attrs(length_units="1")
+    hot.velocity.attrs["units"] = "K"
+    write_hdf5(hot, tmp_path / "hot.h5")
     assert main(["evaluate", str(path), "--metrics", "energy,skewness"]) == 0
     told = capsys.readouterr().out
     assert "Kinetic energy" in told and "Derivative skewness" in told and "Enstrophy" not in told
@@ -176,13 +179,14 @@ def test_the_command_tells_the_table_and_refuses_in_one_line(tmp_path, capsys):
     for arguments, line in (
         ([str(path), "--metrics", "enery"], "did you mean 'energy'?"),
         ([str(path), "--truth", str(other)], "the truth is of another grid"),
+        ([str(path), "--truth", str(tmp_path / "hot.h5")], "the truth is in another unit; variable: velocity"),
         ([str(path), "--input", str(other)], "the input is of another grid"),
         ([str(tmp_path / "none.h5")], "none.h5"),
         ([str(path), "--truth-group", "fine"], "--truth-group is of --truth, which is missing"),
     ):
         assert main(["evaluate", *arguments]) == 2
         assert line in capsys.readouterr().err
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["field.h5", "field.h5.metrics.zarr", "other.h5"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["field.h5", "field.h5.metrics.zarr", "hot.h5", "other.h5"]
 
 
 def test_nothing_but_earlier_metrics_is_replaced_and_nothing_is_left_of_a_failure(tmp_path, monkeypatch):

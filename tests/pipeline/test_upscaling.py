@@ -82,6 +82,9 @@ def test_a_bad_file_among_many_is_named_at_the_end(model, tmp_path, capsys):
     assert [line.split("/")[-1] for line in out.splitlines()] == ["a.h5.zarr", "c.h5.zarr"]
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 2 and "b.h5" in lines[0] and lines[1] == "error: 1 of 3 fields failed, the others are done"
+    assert main([*command(model, tmp_path / "out", tmp_path / "in"), "--plan"]) == 2
+    out, err = capsys.readouterr()
+    assert out.count("input: ") == 2 and "b.h5" in err and "1 of 3 fields failed, the others can be done" in err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.h5.zarr", "c.h5.zarr"]
 
 

@@ -86,7 +86,7 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, re
     found = Found()
     for source in sorted(inbox.iterdir()):
         hidden = source.name.startswith((".", "~")) or source.name.endswith(PARTIAL_SUFFIXES)
-        if hidden or not fnmatch(source.name, pattern):
+        if hidden or not fnmatch(source.name, pattern) or source.absolute() == outbox.absolute():
             continue
         target = outbox / (source.name if source.suffix == ".zarr" else f"{source.name}.zarr")
         try:

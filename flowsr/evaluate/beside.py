@@ -15,6 +15,7 @@ from flowsr.data.open import ReadOptions
 from flowsr.evaluate.evaluate import Evaluation, Field, Write, held_against, planes_of
 from flowsr.evaluate.measure import Box, FieldMeasure
 from flowsr.evaluate.result import chosen_measures, write_dataset
+from flowsr.files import partial_path
 
 if TYPE_CHECKING:
     from flowsr.data import FieldStore
@@ -99,7 +100,7 @@ class MetricsBeside:
             kept = self._kept.pop(time, None)
             whole = kept is not None and len(kept.boxes) == count
             read = partial(store.read, plan.variable, time) if not whole else partial(np.asarray, kept.values)
-            snapshots.append(evaluation.finish(time, own, read))
+            snapshots.append(evaluation.finish(time, own, read, partial_path(plan.target)))
         last = len(plan.times) - 1
         planes = planes_of(evaluation, lambda box: store.read(plan.variable, last, box), last)
         dataset = evaluation.dataset(snapshots, plan.units, plan.attrs.get("length_units", "1"))

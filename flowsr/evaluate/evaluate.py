@@ -201,12 +201,19 @@ class Evaluation:
                 state |= {f"error.{name}": value for name, value in sums.values.items()}
         return state
 
-    def finish(self, time: int, states: Sequence[State], read: Callable[[], np.ndarray]) -> Snapshot:
-        """What a snapshot has, from the states of its blocks; ``read`` gives it whole where it is small enough."""
+    def finish(
+        self, time: int, states: Sequence[State], read: Callable[[], np.ndarray], folder: Path | None = None
+    ) -> Snapshot:
+        """What a snapshot has, from the states of its blocks.
+
+        Args:
+            read: gives it whole where it is small enough.
+            folder: for what the input leaves meanwhile; None: the system's own, which may be memory.
+        """
         read, fields, scalars = lru_cache(lambda read=read: single(read())), {}, {}
         fields[OUTPUT] = self.output.finish(states, read)
         if self.coarse is not None:
-            fields[INPUT] = measured(self.input_measure(), self.coarse, time)
+            fields[INPUT] = measured(self.input_measure(), self.coarse, time, folder)
         if "consistency" in self.output.names and self.coarse is not None:
             scalars |= self._consistency(time, states, read)
         if self.truth is not None:
@@ -355,7 +362,7 @@ def evaluate_field(
             tick = progress.share(time / len(times), (time + 1) / len(times))
             with TemporaryDirectory(dir=folder) as states:
                 found = _states(evaluation, field, time, Path(states), tick, spread)
-                snapshots.append(evaluation.finish(time, found, lambda time=time: field.read(time)))
+                snapshots.append(evaluation.finish(time, found, lambda time=time: field.read(time), folder))
         length_units = field.dataset.attrs.get("length_units", "1")
         planes = planes_of(evaluation, lambda box: field.read(len(times) - 1, box), len(times) - 1)
         return evaluation.dataset(snapshots, array.attrs.get("units", "1"), length_units), planes
@@ -432,10 +439,10 @@ def held_against(evaluation: Evaluation, truth: Field | None, coarse: Field | No
     return evaluation
 
 
-def measured(how: FieldMeasure, field: Field, time: int) -> FieldValues:
+def measured(how: FieldMeasure, field: Field, time: int, place: Path | None = None) -> FieldValues:
     """What a snapshot of a field has, read block by block."""
     evaluation = Evaluation(how, (0.0,))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=place) as folder:
         states = _states(evaluation, field, time, Path(folder), SILENT)
         return how.finish(states, lambda: field.read(time))
 

@@ -224,6 +224,8 @@ def test_only_names_that_match_are_looked_at(folders):
     for name in ("a.h5", "a.hdf5", "notes.txt"):
         shutil.copy(write_hdf5(coarse_field(0), inbox / "source.h5"), inbox / name)
     assert names(look(*folders, "*.h5", settle=0).new) == ["a.h5", "source.h5"]
+    (inbox / "fine").mkdir()
+    assert "fine" not in names(look(inbox, inbox / "fine", settle=0).new)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):

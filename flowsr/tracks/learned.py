@@ -140,11 +140,15 @@ def _known(model: str | Path | TracksNetwork) -> TracksNetwork:
     if not model:
         hint = "--model FOLDER, of a network that was trained (docs: tracks)"
         raise FlowsrError("which network?", variable="model", hint=hint)
-    return _loaded(str(Path(model).resolve())) if isinstance(model, (str, Path)) else model
+    if not isinstance(model, (str, Path)):
+        return model
+    weights = Path(model).resolve() / WEIGHTS
+    return _loaded(weights.parent, weights.stat().st_mtime_ns if weights.is_file() else 0)
 
 
 @lru_cache(maxsize=4)
-def _loaded(folder: str) -> TracksNetwork:
+def _loaded(folder: Path, written: int) -> TracksNetwork:
+    """As it was written then: a folder may be trained into again."""
     return load_network(folder)
 
 

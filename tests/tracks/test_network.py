@@ -256,3 +256,13 @@ def test_examples_and_networks_are_read_back_as_they_were_written(examples, tmp_
 def test_options_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         NetworkOptions(**wrong)
+
+
+def test_a_folder_that_is_trained_into_again_is_the_new_network(tmp_path):
+    rng, found = np.random.default_rng(0), []
+    cloud = Cloud(rng.random((30, 3)), rng.normal(size=(30, 3)), (0, 0, 0), (1, 1, 1))
+    for seed in range(2):
+        torch.manual_seed(seed)
+        save_network(tmp_path, TracksNetwork(NetworkOptions(l_max=0, layers=0, width=2, neighbours=8)), {})
+        found.append(METHODS["network"](cloud, np.full((1, 3), 0.5), tmp_path).velocity)
+    assert not np.allclose(*found)

@@ -150,7 +150,7 @@ class LinearEstimate(LearnedUpscaler):
             volumes: (planes, made), of the fine cells, as errors are weighted when ridges are compared.
 
         Returns:
-            What was chosen, and for each part the weights that all others give.
+            What was chosen.
 
         Raises:
             ValueError: a group of which an element does not keep the planes.
@@ -173,7 +173,7 @@ class LinearEstimate(LearnedUpscaler):
         weights, constants = self._split(whole.solution(held))
         self.weights.copy_(weights)
         self.constants.copy_(constants)
-        return Solved(ridge, penalty, tuple(self._split(rest.solution(held)) for rest, _ in folds))
+        return Solved(ridge, penalty)
 
     def _split(self, solution: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (planes, made, seen) and constants (planes, made); averaged, so that they are exactly symmetric."""
@@ -248,13 +248,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Solved:
-    """What a linear estimate was solved with.
-
-    Args:
-        ridge, distance_penalty: as chosen.
-        without: for each part of the training set, weights and constants without it; empty where there was one part.
-    """
+    """The ridge and the distance penalty that a linear estimate was solved with."""
 
     ridge: float
     distance_penalty: float
-    without: tuple[tuple[Tensor, Tensor], ...]

@@ -40,7 +40,7 @@ def symmetric_map(model, coarse, grid):
 @pytest.mark.parametrize(("grid", "group"), [(CHANNEL, MIRRORS), (CHANNEL, "C1"), (BOX, "Oh")])
 def test_a_linear_map_is_found_and_commutes_with_its_group(grid, group):
     model, found, coarse, fine = solved(grid, group, 40, lambda m, c: symmetric_map(m, c, grid))
-    assert found.ridge == RIDGES[0] and len(found.without) == 4
+    assert found.ridge == RIDGES[0]
     error = (trilinear(coarse, 2, grid.boundary) + model.correction(coarse, grid) - fine).norm() / fine.norm()
     assert error < 1e-4
     assert_equivariant(model, group, grid=grid, tolerance=1e-13)

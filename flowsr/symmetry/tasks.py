@@ -52,9 +52,9 @@ class SampleSettings:
     operator: str = "block_mean"
     """How fine fields are made coarse (task superres); ignored for stores that hold both."""
     factor: int = 2
-    """Coarse cell size over fine cell size (task superres)."""
+    """Coarse cell size over fine cell size (task superres); ignored for stores that hold both."""
     coarsen: int = 1
-    """Block mean before anything else: smaller fields, less to compute."""
+    """Block mean before anything else: smaller fields, less to compute; ignored for stores that hold both."""
     step: int = 1
     """Snapshots from input to target (task dynamics)."""
     decorrelation_turnovers: float = 2.0

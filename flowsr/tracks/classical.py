@@ -150,9 +150,10 @@ def _local_fit(cloud: Cloud, points: np.ndarray, neighbours: int) -> Estimate:
     weights = (1 - (distances / reach) ** 2) ** 2
     design = np.concatenate([np.ones((*distances.shape, 1)), offsets], -1)
     moment = np.einsum("pn,pna,pnb->pab", weights, design, design) + 1e-9 * np.eye(4)
-    right = np.einsum("pn,pna,pni->pai", weights, design, cloud.velocities[indices])
+    mean = cloud.velocities.mean(0)
+    right = np.einsum("pn,pna,pni->pai", weights, design, cloud.velocities[indices] - mean)
     found = np.linalg.solve(moment, right)
-    return Estimate(found[:, 0], np.moveaxis(found[:, 1:], 1, 2) / reach[..., None])
+    return Estimate(found[:, 0] + mean, np.moveaxis(found[:, 1:], 1, 2) / reach[..., None])
 
 
 # -- kriging with the structure function of turbulence -----------------------------------------------------------------

@@ -95,6 +95,8 @@ def test_a_file_needs_an_output_and_a_dataset_has_none(stored, tmp_path):
         flowsr.upscale(stored, tmp_path / "model")
     with pytest.raises(TypeError, match="given back"):
         flowsr.upscale(open_field(stored), tmp_path / "model", tmp_path / "fine.zarr")
+    with pytest.raises(TypeError, match="no metrics"):
+        flowsr.upscale(open_field(stored), tmp_path / "model", metrics=["energy"])
     assert not (tmp_path / "fine.zarr").exists()
 
 

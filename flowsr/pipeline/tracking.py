@@ -468,7 +468,7 @@ def fields(plan: Tracking, *, progress: Progress) -> None:
     x, y = (np.linspace(cloud.lower[a], cloud.upper[a], PLANE, endpoint=False) for a in (0, 1))
     height = (cloud.lower[2] + cloud.upper[2]) / 2
     plane = np.stack(np.broadcast_arrays(x[:, None], y[None, :], height), -1).reshape(-1, 3)
-    classical = METHODS["solenoidal"](cloud, plane, noise=0.0)
+    classical = METHODS["solenoidal"](cloud, plane)
     panels = {"truth": vorticity(truth.gradient_at(plane))}
     at_plane = Example(cloud, example.left, plane, example.truth, classical)
     networks = {network: plan.folder(network, study.particles.clouds, study.seeds[0]) for network in study.networks}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flowsr.tracks.network import Nodes, TracksNetwork
 
 WEIGHTS, CARD = "tracks.safetensors", "tracks.json"
+#: What is corrected, as a card names it: weights for another estimate are of no use to this one.
+CORRECTED = "solenoidal, with its noise"
 #: Points that a network is asked for at once: some 60 kB each.
 BATCH = 1000
 
@@ -37,7 +39,8 @@ def save_network(folder: Path, network: TracksNetwork, training: Mapping[str, An
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes_atomic(folder / WEIGHTS, save(tensors))
-    write_json_atomic(folder / CARD, {"options": asdict(network.options), "training": dict(training)})
+    card = {"corrects": CORRECTED, "options": asdict(network.options), "training": dict(training)}
+    write_json_atomic(folder / CARD, card)
 
 
 def load_network(folder: str | Path) -> TracksNetwork:
@@ -54,7 +57,11 @@ def load_network(folder: str | Path) -> TracksNetwork:
 
     folder = Path(folder)
     try:
-        options = NetworkOptions(**json.loads(read_regular(folder / CARD))["options"])
+        card = dict(json.loads(read_regular(folder / CARD)))
+        if (corrects := card.get("corrects")) != CORRECTED:
+            hint, where = "train it again", {"file": folder, "variable": "corrects"}
+            raise FlowsrError("corrects another estimate", expected=CORRECTED, found=corrects, hint=hint, **where)
+        options = NetworkOptions(**card["options"])
         with torch.random.fork_rng(devices=[]):
             network = TracksNetwork(options)
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
@@ -98,7 +105,7 @@ def hear(cloud: Cloud, known: TracksNetwork, left: tuple[np.ndarray, np.ndarray]
 
 @METHODS.register("network")
 def network(cloud: Cloud, points: np.ndarray, model: str | Path | TracksNetwork = "") -> Estimate:
-    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`, without noise.
+    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`, which finds the noise or is told it.
 
     Args:
         cloud, points: particles, and where the field is asked for, (points, 3).
@@ -108,7 +115,7 @@ def network(cloud: Cloud, points: np.ndarray, model: str | Path | TracksNetwork 
         FlowsrError: no network, one that cannot be read, or one that takes accelerations where none were measured.
     """
     known = _known(model)
-    return correct(cloud, points, solenoidal(cloud, points, noise=0.0), known, _heard(cloud, known))
+    return correct(cloud, points, solenoidal(cloud, points), known, _heard(cloud, known))
 
 
 def prepared(
@@ -117,7 +124,7 @@ def prepared(
     """:func:`network` of one cloud, told what :func:`flowsr.tracks.classical.left_out` gives of it."""
     known = _known(model)
     heard = hear(cloud, known, left)
-    return lambda points: correct(cloud, points, solenoidal(cloud, points, noise=0.0), known, heard)
+    return lambda points: correct(cloud, points, solenoidal(cloud, points), known, heard)
 
 
 def correct(cloud: Cloud, points: np.ndarray, classical: Estimate, known: TracksNetwork, heard: Heard) -> Estimate:

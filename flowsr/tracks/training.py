@@ -53,7 +53,7 @@ def example_of(truth: Truth, cloud: Cloud, points: np.ndarray, pressure: bool = 
     """An example of a flow, of the particles that were seen in it, and of points."""
     known = Estimate(truth.velocity_at(points), truth.gradient_at(points))
     there = truth.pressure_at(points) if pressure else None
-    return Example(cloud, left_out(cloud), points, known, solenoidal(cloud, points, noise=0.0), there)
+    return Example(cloud, left_out(cloud), points, known, solenoidal(cloud, points), there)
 
 
 class Draws(Dataset):

@@ -161,7 +161,7 @@ GRID = Grid((16, 16, 16), (2 * np.pi / 16,) * 3)
 
 @pytest.fixture(scope="module")
 def examples():
-    """Of the ABC flow, whose parts have other strengths in each, measured badly."""
+    """Of the ABC flow, whose parts have other strengths in each, measured with noise."""
     found = []
     for number in range(3):
         a, b, c = np.random.default_rng(number).uniform(0.5, 1.5, 3)
@@ -171,7 +171,7 @@ def examples():
         )
         truth, rng = Truth(velocity.reshape(3, 16, 16, 16), GRID), np.random.default_rng(number)
         cloud = seed_particles(truth, 120, rng)
-        noisy = replace(cloud, velocities=cloud.velocities + 0.4 * rng.normal(size=(120, 3)))
+        noisy = replace(cloud, velocities=cloud.velocities + 0.1 * rng.normal(size=(120, 3)))
         found.append(example_of(truth, noisy, rng.uniform(0, 2 * np.pi, (200, 3))))
     return found
 
@@ -245,9 +245,10 @@ def test_examples_and_networks_are_read_back_as_they_were_written(examples, tmp_
     (tmp_path / "n" / WEIGHTS).write_bytes(b"no weights")
     with pytest.raises(FlowsrError, match="not a network"):
         load_network(tmp_path / "n")
-    (tmp_path / "n" / CARD).write_text('{"options": {"l_max": "many"}}')
-    with pytest.raises(FlowsrError, match="not a network"):
-        load_network(tmp_path / "n")
+    for card, line in (('{"corrects": 1}', "corrects another estimate"), ('["l_max"]', "not a network")):
+        (tmp_path / "n" / CARD).write_text(card)
+        with pytest.raises(FlowsrError, match=line):
+            load_network(tmp_path / "n")
     with pytest.raises(FlowsrError, match="cannot read"):
         load_network(tmp_path / "other")
 

@@ -105,7 +105,7 @@ def hear(cloud: Cloud, known: TracksNetwork, left: tuple[np.ndarray, np.ndarray]
 
 @METHODS.register("network")
 def network(cloud: Cloud, points: np.ndarray, model: str | Path | TracksNetwork = "") -> Estimate:
-    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`, which finds the noise or is told it.
+    """A trained network's correction of :func:`flowsr.tracks.classical.solenoidal`, its noise told or found.
 
     Args:
         cloud, points: particles, and where the field is asked for, (points, 3).

@@ -69,9 +69,9 @@ class TracksStudy(Settings):
         for name in (curve and curve.models) or ():
             if name not in self.networks:
                 raise ValueError(f"learning_curve.models names '{name}', which is none of {', '.join(self.networks)}")
-        known = {"best_interpolation", *self.methods, *self.networks}
-        for name in self.compare.references if "compare" in self.model_fields_set else ():
-            if name not in known and "references" in self.compare.model_fields_set:
+        known = {"best_interpolation", *METHODS, *self.networks}  # a method that is not asked for is no reference
+        for name in self.compare.references:
+            if name not in known:
                 raise ValueError(f"compare.references names '{name}', which is none of {', '.join(sorted(known))}")
         if self.train.batch_size != 1:
             raise ValueError("train.batch_size is 1, a cloud; particles.points says how many places of it")

@@ -174,6 +174,8 @@ def test_one_time_more_than_snapshots_is_left_out(tmp_path):
     found = open_field(tmp_path / "a.h5", select={"sample": 1}, axes=("sample", "time", "x", "y", "z"))
     np.testing.assert_array_equal(found.velocity.values, VELOCITY)
     assert found.time.values.tolist() == [0.0, 0.05] and "its last of 3 times" in found.attrs["left_out"]
+    with pytest.raises(FlowsrError, match="select is for axes that flowsr does not know"):
+        open_field(tmp_path / "a.h5", select={"sample": 1, "time": 0}, axes=("sample", "time", "x", "y", "z"))
 
 
 def test_arrays_that_are_no_fields_are_listed_and_ignored(tmp_path):

@@ -34,7 +34,8 @@ class ReadOptions:
     """How a file is to be read: what is taken of it, and what it leaves unsaid. The same words everywhere.
 
     Raises:
-        ValueError: a box without length, a boundary of another kind, or a range of snapshots that is none.
+        ValueError: a box without length, a boundary of another kind, a range of snapshots that is none, or a snapshot
+            selected in the place of ``time``.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "use_attribute_docstrings": True}
@@ -65,6 +66,8 @@ class ReadOptions:
     def __post_init__(self):
         if self.lengths is not None and not all(side > 0 for side in self.lengths):
             raise ValueError(f"lengths are positive, got {self.lengths}")
+        if "time" in self.select:
+            raise ValueError("select is for axes that flowsr does not know; a snapshot is named by the option time")
         snapshots(self.time)
 
     def declared(self) -> dict[str, Any]:

@@ -182,10 +182,8 @@ def export_model(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         progress(0.0, "tracing")
-        try:
-            expected = [
-                _of_model(model, whole, graph, inputs) for inputs in given
-            ]  # fills tables that a trace must not
+        try:  # fills tables that a trace must not
+            expected = [_of_model(model, whole, graph, inputs) for inputs in given]
         except ValueError as error:
             message = "this model does not take such a field"
             raise FlowsrError(message, variable="size", found=_first_line(error)) from None

@@ -20,7 +20,7 @@ import xarray as xr
 from flowsr import __version__
 from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.names import velocity_among
-from flowsr.data.readers.units import conversion
+from flowsr.data.readers.units import conversion, known
 from flowsr.errors import FlowsrError, missing_file, unreadable
 from flowsr.files import tree_checksum
 from flowsr.grid import BOUNDARIES
@@ -410,7 +410,15 @@ def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, up
     dims, length, speed = ("point", "component"), units["length_units"], units["units"]
     felt = f"({speed})^2/({length})"
     for kind, of, unit in (("acceleration", ("ax", "ay", "az"), felt), ("uncertainty", ("uncertainty",), speed)):
-        factor, _ = conversion(units[kind], unit) or (1.0, 0.0) if kind in units else (1.0, 0.0)
+        said = units.get(kind, unit)
+        if (
+            (converted := conversion(said, unit)) is None
+            and (known(said) or known(unit))
+            and "1" not in (speed, length)
+        ):
+            expected = f"a unit that is one of {unit}, as velocities and lengths have it"
+            raise FlowsrError("units do not agree", file=path, variable=kind, expected=expected, found=said)
+        factor, _ = converted or (1.0, 0.0)
         numbers |= {name: factor * numbers[name] for name in of if name in numbers}
     velocity = np.stack([numbers[name] for name in COMPONENTS], 1)
     fields = {

@@ -157,6 +157,10 @@ def test_accelerations_and_uncertainties_are_in_units_of_velocities_and_lengths(
     np.testing.assert_allclose(points.acceleration, 1e-3 * ROWS[:, :3])
     np.testing.assert_allclose(points.uncertainty, [1e-3, 2e-3, 3e-3])
     assert (points.acceleration.units, points.uncertainty.units) == ("(m/s)^2/(mm)", "m/s")
+    for column in ("sigma [mm/s^2]", "sigma [mm/frame]"):
+        table.rename(columns={"sigma [mm/s]": column}).to_csv(tmp_path / "c.csv", index=False)
+        with pytest.raises(FlowsrError, match=r"units do not agree.*uncertainty.*m/s"):
+            open_tracks(tmp_path / "c.csv")
     track = pd.DataFrame({"x [mm]": [0.0, 1.0, 3.0], "y": 0.5, "z": 0.5, "t [s]": [0.0, 1.0, 2.0], "id": 1})
     track.to_csv(tmp_path / "b.csv", index=False)
     box = {"lower": (0, 0, 0), "upper": (3, 1, 1)}

@@ -59,6 +59,11 @@ def conversion(found: str, wanted: str) -> tuple[float, float] | None:
     return factor, float(f"{low:.12g}")
 
 
+def known(units: str) -> bool:
+    """Whether pint knows a unit: one that it does not know can be compared with the same text alone."""
+    return _parsed(units) is not None
+
+
 def alike(one: Any, other: Any) -> bool:
     """Whether two statements of a unit agree; silence agrees with everything."""
     one, other = stated(one), stated(other)

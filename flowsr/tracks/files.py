@@ -20,7 +20,7 @@ import xarray as xr
 from flowsr import __version__
 from flowsr.data.readers.meeting import meet
 from flowsr.data.readers.names import velocity_among
-from flowsr.data.readers.units import conversion, known
+from flowsr.data.readers.units import conversion, is_known
 from flowsr.errors import FlowsrError, missing_file, unreadable
 from flowsr.files import tree_checksum
 from flowsr.grid import BOUNDARIES
@@ -413,7 +413,7 @@ def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, up
         said = units.get(kind, unit)
         if (
             (converted := conversion(said, unit)) is None
-            and (known(said) or known(unit))
+            and (is_known(said) or is_known(unit))
             and "1" not in (speed, length)
         ):
             expected = f"a unit that is one of {unit}, as velocities and lengths have it"

@@ -59,7 +59,7 @@ def conversion(found: str, wanted: str) -> tuple[float, float] | None:
     return factor, float(f"{low:.12g}")
 
 
-def known(units: str) -> bool:
+def is_known(units: str) -> bool:
     """Whether pint knows a unit: one that it does not know can be compared with the same text alone."""
     return _parsed(units) is not None
 

@@ -25,7 +25,7 @@ class RelaxedLayer(nn.Module):
 
     Args:
         filter_shape: shape of ``filters``, the number of filter banks first.
-        deviation: standard deviation of the filters at the start.
+        deviation: standard deviation at the start of the filters that an output sees, the sum over the banks.
         biases: number of biases.
         tables: the group's tables.
         relaxed: whether the relaxed weights are trained. If not they stay at 1, and the layer is exactly equivariant.
@@ -36,7 +36,7 @@ class RelaxedLayer(nn.Module):
     Attributes:
         filters: psi; every bank starts with 1/filter_banks of the variance.
         relaxed_weights: w, (filter_banks, n), all ones at the start; of cosets (filter_banks, cosets).
-        deviation: standard deviation of the filters of all banks together at the start.
+        deviation: standard deviation of ``filters`` at the start.
         bias: (biases,), zeros at the start, or None when there is none.
     """
 
@@ -58,8 +58,8 @@ class RelaxedLayer(nn.Module):
         paddings(PERIODIC, wall_padding)
         self.tables = tables
         self.wall_padding = wall_padding
-        self.filters = nn.Parameter(torch.randn(filter_shape) * deviation / filter_shape[0] ** 0.5)
-        self.deviation = float(deviation)
+        self.deviation = deviation / filter_shape[0] ** 0.5
+        self.filters = nn.Parameter(torch.randn(filter_shape) * self.deviation)
         cosets = None if relaxed_to is None else torch.from_numpy(right_cosets(tables.group, relaxed_to))
         self.register_buffer("cosets", cosets, persistent=False)
         different = tables.group.order if cosets is None else int(cosets.max()) + 1
@@ -77,8 +77,8 @@ class RelaxedLayer(nn.Module):
 
     @property
     def fan_in(self) -> int:
-        """Products that are summed for one output, of one filter bank."""
-        return prod(self.filters.shape[2:])
+        """Products that are summed for one output, those of every filter bank."""
+        return self.filters.shape[0] * prod(self.filters.shape[2:])
 
     def weights(self) -> Tensor:
         """The relaxed weight of every element, (filter_banks, n)."""

@@ -67,8 +67,8 @@ class Projection(RelaxedLayer):
 
     @property
     def fan_in(self) -> int:
-        """Products that are summed for one output, of one filter bank and one element: over the group it is a mean."""
-        return prod(self.filters.shape[3:])
+        """Products that are summed for one output, of one element: over the group it is a mean."""
+        return self.filters.shape[0] * prod(self.filters.shape[3:])
 
     def forward(self, features: Tensor, boundary: Boundary = PERIODIC) -> Tensor:
         """

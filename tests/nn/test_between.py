@@ -97,6 +97,23 @@ def test_matched_rates_move_weights_and_filters_by_the_same_share():
     assert plain[id(model.lifting.relaxed_weights)] == 1e-3
 
 
+def test_a_step_moves_the_filter_that_is_seen_as_far_whatever_the_number_of_banks():
+    """Their gradients are one at the start, so that their steps add up: four banks at one bank's step die at once."""
+    moved = []
+    for banks in (1, 4, 48):
+        torch.manual_seed(0)
+        layer = GroupConv(WHOLE, 1, 1, filter_banks=banks).double()
+        before = expand_group(layer.filters, layer.weights(), layer.tables).detach()
+        groups = groups_by_fan_in(layer, 1e-3, matched=True)
+        optimizer = torch.optim.Adam([group for group in groups if group["params"][0] is layer.filters])
+        expand_group(layer.filters, layer.weights(), layer.tables).sum().backward()
+        optimizer.step()
+        moved.append(expand_group(layer.filters, layer.weights(), layer.tables).detach() - before)
+    assert moved[0].abs().min() > 0
+    torch.testing.assert_close(moved[1], moved[0])
+    torch.testing.assert_close(moved[2], moved[0])
+
+
 def test_breaking_power_by_irrep():
     model = network(spread=0.0)
     assert all(power.item() < 1e-25 for power in breaking_power(model).values())

@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -25,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
+from weakref import WeakValueDictionary
 
 from flowsr.errors import Busy, FlowsrError
 
@@ -44,6 +46,9 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+#: Who last held a folder, by process and inode: a file's lock is a process's, and does not tell its threads apart.
+_holders: WeakValueDictionary[tuple[int, int, int], Partial] = WeakValueDictionary()
+_holding = threading.Lock()
 
 
 def write_bytes_atomic(path: str | os.PathLike, data: bytes) -> Path:
@@ -438,7 +443,7 @@ class Partial:
     """A file or folder that grows piece by piece in a hidden folder, and takes its name in one step::
 
         .name.partial/
-            lock          held by the one process that fills it
+            lock          held by the one writer that fills it
             plan.json     what it will hold, and a seal; there once it has been laid down
             done/         one small marker a finished piece
             ...           what is being filled, and whatever else its writer keeps there
@@ -484,26 +489,29 @@ class Partial:
             discard_other: start over where there is something of another fingerprint.
 
         Raises:
-            FlowsrError: another process holds the folder, it was begun with another fingerprint, or it is a link,
-                holds one, or belongs to another user.
+            FlowsrError: another process or thread holds the folder, it was begun with another fingerprint, or it is
+                a link, holds one, or belongs to another user.
         """
         self._make_folder()
-        self._lock = self._hold()
-        plan = None if fresh or not self.begun else self._resumable()
-        if plan is not None and plan.fingerprint != fingerprint:
-            if not discard_other:
-                self.release()
-                message = "an unfinished one was begun with other data or settings"
-                raise FlowsrError(message, file=self.target, hint="use --fresh to start it again")
-            plan = None
-        if plan is not None:
-            self._refuse_links()
-            plan = plan if self.intact(digest) else self._started_over("damaged")
-        if plan is None:
-            self._clear()
-            lay_down()
-            plan = _Plan(fingerprint, digest(), secrets.token_hex(16)).sealed
-            write_json_atomic(self.folder / "plan.json", asdict(plan))
+        self._hold()
+        try:
+            plan = None if fresh or not self.begun else self._resumable()
+            if plan is not None and plan.fingerprint != fingerprint:
+                if not discard_other:
+                    message = "an unfinished one was begun with other data or settings"
+                    raise FlowsrError(message, file=self.target, hint="use --fresh to start it again")
+                plan = None
+            if plan is not None:
+                self._refuse_links()
+                plan = plan if self.intact(digest) else self._started_over("damaged")
+            if plan is None:
+                self._clear()
+                lay_down()
+                plan = _Plan(fingerprint, digest(), secrets.token_hex(16)).sealed
+                write_json_atomic(self.folder / "plan.json", asdict(plan))
+        except BaseException:
+            self.release()
+            raise
         self._token = plan.token
 
     def intact(self, digest: Callable[[], str]) -> bool:
@@ -555,7 +563,7 @@ class Partial:
         """:meth:`discard`, but for what another process is writing at this moment."""
         if self.folder.is_dir() and not self.folder.is_symlink():
             try:
-                self._lock = self._hold()
+                self._hold()
             except FlowsrError:
                 return
             self.discard()
@@ -599,7 +607,6 @@ class Partial:
         for place, folders, files in os.walk(self.folder):
             for path in (Path(place, name) for name in (*folders, *files)):
                 if path.is_symlink():
-                    self.release()
                     raise _not_ours(path, "a link")
 
     def _clear(self) -> None:
@@ -611,18 +618,27 @@ class Partial:
             if path.name != "lock":
                 remove(path)
 
-    def _hold(self) -> int:
-        """Lock the folder for this process until it closes or dies; forked children do not inherit the lock."""
+    def _hold(self) -> None:
+        """Lock the folder until this object lets go or its process dies; forked children do not inherit the lock.
+
+        Another thread is refused before it opens the file: closing it, anywhere in a process, lets go of the lock.
+        """
         path = self.folder / "lock"
-        while True:
-            descriptor = open_lock(path)
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(descriptor)
-                message = "another process is writing this"
-                raise Busy(message, file=self.target, hint="wait for it to end") from None
-            if is_at(descriptor, path):
-                return descriptor
-            os.close(descriptor)  # another writer published and removed the folder in between
-            self._make_folder()
+        busy = Busy("another process is writing this", file=self.target, hint="wait for it to end")
+        with _holding:
+            while True:
+                place = os.stat(self.folder)
+                key = (os.getpid(), place.st_dev, place.st_ino)
+                if (holder := _holders.get(key)) is not None and holder._lock is not None:
+                    raise busy
+                descriptor = open_lock(path)
+                try:
+                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    os.close(descriptor)
+                    raise busy from None
+                if is_at(descriptor, path):
+                    self._lock, _holders[key] = descriptor, self
+                    return
+                os.close(descriptor)  # another writer published and removed the folder in between
+                self._make_folder()

@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowsr.data import FieldStore, create_store, field_template, open_field, store_checksum
-from flowsr.errors import FlowsrError
+from flowsr.errors import Busy, FlowsrError
 from flowsr.files import partial_path
 from flowsr.grid import Grid
 from tests.data.fields import die, in_child, random_field, store_field
@@ -237,6 +238,19 @@ def test_two_processes_do_not_build_one_store(tmp_path):
     assert in_child(second) == 0
     store.close()
     assert in_child(lambda: create_store(tmp_path / "a.zarr", dataset)) == 0, "the lock outlived its holder"
+
+
+def test_two_threads_do_not_build_one_store(tmp_path):
+    dataset, elsewhere = random_field(GRID, [0.0]), tmp_path / ".." / tmp_path.name / "a.zarr"
+
+    def second():
+        with pytest.raises(Busy, match="another process is writing"):
+            create_store(elsewhere, dataset)
+
+    with create_store(tmp_path / "a.zarr", dataset), ThreadPoolExecutor(1) as thread:
+        thread.submit(second).result()
+        assert in_child(second) == 0, "the first one's lock went with the second's attempt"
+    create_store(elsewhere, dataset).close()
 
 
 def test_who_wants_what_is_there_is_given_it_while_another_makes_it_afresh(tmp_path):

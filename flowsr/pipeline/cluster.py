@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from flowsr.errors import FlowsrError, require
 from flowsr.progress import SILENT, Progress
 from flowsr.spread import RELEASE, STOP
 
+log = logging.getLogger(__name__)
+
 #: Batches that are sent ahead for every worker: the next one is there when it asks.
 AHEAD = 2
 #: How often a batch may be begun anew because its worker died, before it is taken for the cause.
@@ -28,6 +31,8 @@ DEATHS = 3
 ENDING = 60
 #: Seconds that a cluster has for its first worker to come.
 PATIENCE = 600
+#: Seconds between two looks whether there are workers.
+LOOK = 10
 
 
 class Crew:
@@ -56,7 +61,8 @@ class Crew:
 
         results: list[Any] = [None] * len(batches)
         total, done = max(1, sum(map(len, batches))), 0
-        waiting, running, key = deque(enumerate(batches)), {}, uuid4().hex
+        waiting, running, key, over = deque(enumerate(batches)), {}, uuid4().hex, threading.Event()
+        threading.Thread(target=self._watch, args=(over,), daemon=True).start()
         try:
             while waiting or running:
                 while waiting and len(running) < AHEAD * max(1, len(self)):
@@ -83,10 +89,23 @@ class Crew:
             hint = "see why it ended; the same command resumes"
             raise FlowsrError("the scheduler is gone", found=type(error).__name__, hint=hint) from None
         finally:
+            over.set()
             if running and self.client.status == "running":
                 self.client.cancel(list(running))
                 self._end(key)
         return results
+
+    def _watch(self, over: threading.Event) -> None:
+        """Say that there are no workers, at the first look and at every sixth; in a queue others come late."""
+        since, looks = "", 0
+        while not over.wait(LOOK):
+            try:
+                looks = 0 if len(self) else looks + 1
+            except Exception:  # no scheduler either, which the call itself tells
+                continue
+            since = time.strftime("%H:%M:%S") if looks == 1 else since
+            if looks % 6 == 1:
+                log.warning("no workers since %s: waiting for others; once ended, the same command resumes", since)
 
     def _end(self, key: str) -> None:
         """Wait until the batches of a call that look for it have ended, each at its next piece: they write no more."""

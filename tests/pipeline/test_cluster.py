@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from flowsr.evaluate import evaluate_field
 from flowsr.files import partial_path, tree_checksum
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
+from flowsr.pipeline import cluster
 from flowsr.pipeline.cluster import crew_of
 from flowsr.pipeline.upscaling import Job, upscale_fields
 from flowsr.progress import Progress
@@ -193,6 +197,31 @@ def test_a_scheduler_elsewhere_is_used_and_may_die(made, outside, tmp_path):
             upscale_store(*run, tmp_path / "b.zarr", **HOW, spread=crew, progress=Progress(kill_scheduler))
     assert partial_path(tmp_path / "b.zarr").exists() and not (tmp_path / "b.zarr").exists()
     assert tree_checksum(upscale_store(*run, tmp_path / "b.zarr", **HOW)) == alone
+
+
+def test_a_cluster_that_has_lost_its_workers_is_waited_for_and_that_is_said(monkeypatch):
+    looks, said, enough = [], [], threading.Event()
+
+    class Looks(threading.Event):
+        """No time passes between two looks; after the 14th the batch ends."""
+
+        def wait(self, seconds):
+            looks.append(seconds)
+            if len(looks) <= 14:
+                return self.is_set()
+            enough.set()
+            return super().wait()
+
+    client = MagicMock(status="running", nthreads=lambda: {"late": 1} if len(looks) == 8 else {})
+    client.submit.return_value.result.return_value = "done"
+    monkeypatch.setattr(
+        "distributed.wait", lambda futures, **_: SimpleNamespace(done=futures if enough.wait(60) else ())
+    )
+    monkeypatch.setattr(cluster, "threading", SimpleNamespace(Event=Looks, Thread=threading.Thread))
+    monkeypatch.setattr(cluster.log, "warning", lambda line, since: said.append((len(looks), line % since)))
+    assert cluster.Crew(client)(len, [[1]]) == ["done"]
+    assert [look for look, _ in said] == [1, 7, 9], "at once, every minute, and at once again"
+    assert all(line.startswith("no workers since ") for _, line in said) and set(looks) == {cluster.LOOK}
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ finite extent. It is solved in seconds, and is the interpolation that a network 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from flowsr.models.base import MODELS, LearnedUpscaler, Task, trilinear
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 #: How much more a cell at a distance of d cells is held down: by 1 + a d^2.
 DISTANCE_PENALTIES = (0.0, 1.0, 4.0)
+#: Planes to either side that a plane's weights are learned from too, as the width of a Gaussian.
+WIDTHS = (0.0, 1.0, 2.0)
 #: Parts of the training set, in the order of time, each left out once.
 FOLDS = 4
 
@@ -74,7 +77,8 @@ class LinearEstimate(LearnedUpscaler):
     Every part of a coarse cell is a weighted sum of all components of the (2 reach + 1)^3 cells about it, and a
     constant; weights minimise the mean square error over the training pairs (linear stochastic estimation: Adrian,
     Physics of Fluids 22, 2065, 1979). Moments are averaged over the group before they are solved for, so that the
-    estimate commutes with it: two walls that are images of each other share one set of weights. Beyond a wall is zero.
+    estimate commutes with it: two walls that are images of each other share one set of weights. Where data are few, a
+    plane's moments take in those of the planes next to it, whose law is nearly the same. Beyond a wall is zero.
 
     Args:
         reach: coarse cells to either side that are seen.
@@ -143,7 +147,7 @@ class LinearEstimate(LearnedUpscaler):
 
     @torch.no_grad()
     def solve(self, parts: Sequence[Moments], volumes: Tensor | None = None) -> Solved:
-        """Take the weights that leave least; ridge and distance penalty are chosen on the parts left out in turn.
+        """Take the weights that leave least; ridge, penalty and width are chosen on the parts left out in turn.
 
         Args:
             parts: moments of the parts of the training set; of one alone, the largest ridge is taken.
@@ -158,22 +162,20 @@ class LinearEstimate(LearnedUpscaler):
         check_kept(self.planes, self.group)
         parts = [self._averaged(part) for part in parts]
         whole = sum(parts[1:], start=parts[0])
-        folds = [(whole - part, part) for part in parts] if len(parts) > 1 else []
         shares = torch.ones(1) if volumes is None else volumes
-
-        def error(ridge: float, penalty: float) -> float:
-            held = ridge * self._penalty(penalty)
-            return float(sum((test.error(rest.solution(held)) * shares).sum() for rest, test in folds))
-
-        ridge, penalty = RIDGES[-1], DISTANCE_PENALTIES[-1]
-        if folds:
-            ridge = min(RIDGES, key=lambda tried: error(tried, penalty))
-            penalty = min(DISTANCE_PENALTIES, key=lambda tried: error(ridge, tried))
-        held = ridge * self._penalty(penalty)
-        weights, constants = self._split(whole.solution(held))
+        found, least = Solved(RIDGES[-1], DISTANCE_PENALTIES[-1], WIDTHS[0]), math.inf
+        for width in (WIDTHS if max(self.planes) > 1 else WIDTHS[:1]) if len(parts) > 1 else ():
+            folds = [(self._widened(whole - part, width), part) for part in parts]
+            strongest = DISTANCE_PENALTIES[-1]
+            _, ridge = min((self._left(folds, tried, strongest, shares), tried) for tried in RIDGES)
+            left, penalty = min((self._left(folds, ridge, tried, shares), tried) for tried in DISTANCE_PENALTIES)
+            if left < least:
+                found, least = Solved(ridge, penalty, width), left
+        held = found.ridge * self._penalty(found.distance_penalty)
+        weights, constants = self._split(self._widened(whole, found.width).solution(held))
         self.weights.copy_(weights)
         self.constants.copy_(constants)
-        return Solved(ridge, penalty)
+        return found
 
     def _split(self, solution: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (planes, made, seen) and constants (planes, made); averaged, so that they are exactly symmetric."""
@@ -186,6 +188,22 @@ class LinearEstimate(LearnedUpscaler):
         squares = (steps[:, None, None] + steps[:, None] + steps).flatten()
         held = 1 + strength * squares.repeat(self.seen // len(squares))
         return torch.cat([held, held.new_zeros(1)])
+
+    def _left(self, folds: Sequence[tuple[Moments, Moments]], ridge: float, penalty: float, shares: Tensor) -> float:
+        """Summed square error on the second of every two moments, of the weights that the first give."""
+        held = ridge * self._penalty(penalty)
+        return float(sum((test.error(rest.solution(held)) * shares).sum() for rest, test in folds))
+
+    def _widened(self, m: Moments, width: float) -> Moments:
+        """Moments of every plane, with those of planes d planes away weighted by exp(-(d / width)^2 / 2)."""
+        seen, cross = m.seen, m.cross
+        for axis, planes in enumerate(self.planes):
+            if width and planes > 1:
+                at = torch.arange(planes, dtype=seen.dtype)
+                near = torch.exp(-(((at[:, None] - at) / width) ** 2) / 2)
+                near = near / near.sum(1, keepdim=True)
+                seen, cross = (torch.tensordot(near, of, ([1], [axis])).movedim(0, axis) for of in (seen, cross))
+        return Moments(m.places, seen, cross)
 
     def _averaged(self, m: Moments) -> Moments:
         """Moments as they would be had every pair been seen in all orientations of the group."""
@@ -248,7 +266,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Solved:
-    """The ridge and the distance penalty that a linear estimate was solved with."""
+    """The ridge, the distance penalty and the width over planes that a linear estimate was solved with."""
 
     ridge: float
     distance_penalty: float
+    width: float

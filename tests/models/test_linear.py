@@ -58,6 +58,29 @@ def test_symmetry_is_worth_data():
     assert errors[MIRRORS] < 0.8 * errors["C1"]
 
 
+def test_planes_of_one_law_learn_from_each_other_where_data_are_few(monkeypatch):
+    """Noisy pairs of a map that is the same in all planes, and of one that is another in each."""
+    true = build_model("linear", Task(2), group=MIRRORS, planes=planes_of(CHANNEL)).double()
+    rows = torch.randn(*true.planes, true.seen + 1, true.made, generator=torch.manual_seed(1)).double()
+    errors = []
+    for law in (rows[:, :1].expand_as(rows), rows):
+        weights = true._split(law)
+
+        def make(_, coarse, weights=weights):
+            return true.estimate(coarse, CHANNEL, *weights)
+
+        model, found, coarse, _ = solved(CHANNEL, MIRRORS, 16, make, noise=10.0)
+        assert (found.width > 0) == (law is not rows)
+        assert_equivariant(model, MIRRORS, grid=CHANNEL, tolerance=1e-12)
+        errors.append((model.correction(coarse, CHANNEL) - make(None, coarse)).norm())
+        monkeypatch.setattr("flowsr.models.linear.WIDTHS", (0.0,))
+        model, _, coarse, _ = solved(CHANNEL, MIRRORS, 16, make, noise=10.0)
+        errors.append((model.correction(coarse, CHANNEL) - make(None, coarse)).norm())
+        monkeypatch.undo()
+    together, alone, different, apart = errors
+    assert together < 0.8 * alone and different == apart
+
+
 def test_noise_is_held_down_by_the_ridge():
     _, found, _, _ = solved(CHANNEL, "C1", 8, lambda m, c: 0.0, noise=1.0)
     assert found.ridge == RIDGES[-1] and found.distance_penalty == DISTANCE_PENALTIES[-1]

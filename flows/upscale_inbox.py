@@ -76,7 +76,8 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, re
     A file is done when its store is in ``outbox`` and was made from the same content, of the same variable and read in
     the same way. It waits when it changed less
     than ``settle`` seconds ago, or is empty. It is refused, or no field, when an earlier run found that of the same
-    content, with the same request. Hidden names and names of partial files are not looked at.
+    content, with the same request. Hidden names and names of partial files are not looked at. Of ``a`` and ``a.zarr``,
+    whose stores have one name, the second waits.
 
     Raises:
         FlowsrError: there is no such folder.
@@ -90,7 +91,9 @@ def look(inbox: Path, outbox: Path, pattern: str = "*", settle: float = 10.0, re
             continue
         target = outbox / (source.name if source.suffix == ".zarr" else f"{source.name}.zarr")
         try:
-            if _is_done(source, target, request):
+            if target in found.new.values() or _is_anothers(source, target):
+                found.waiting[source.name] = _whose(source, target)
+            elif _is_done(source, target, request):
                 found.done[source] = target
             elif (record := _refusal(source, target, request)) is not None:
                 if record["status"] == NO_FIELD:
@@ -132,6 +135,17 @@ def _settings(request: Request) -> dict[str, Any]:
     """What a result depends on beside the file and the model, as its record has it."""
     read = request.options.declared()
     return {"variable": request.variable, "tile": request.tile, **({"read": read} if read else {})}
+
+
+def _is_anothers(source: Path, target: Path) -> bool:
+    """Whether there is a store that was made of an entry of another name."""
+    record = read_json(target.with_suffix(".json"))
+    return isinstance(record, dict) and target.exists() and source.name not in record.get("inputs", source.name)
+
+
+def _whose(source: Path, target: Path) -> str:
+    other = source.stem if source.name == target.name else target.name
+    return f"{target.name} in the outbox belongs to {other}: rename this one, or remove that store"
 
 
 def _is_done(source: Path, target: Path, request: Request | None) -> bool:
@@ -211,6 +225,8 @@ def make(source: Path, target: Path, request: Request, progress: Progress = SILE
     Raises:
         OSError: storage that fails, and may not the next time.
     """
+    if _is_anothers(source, target):  # since it was looked at
+        return Completed(name=WAITING, message=_whose(source, target))
     step = step_of(source, target, request)
     before = read_json(step.record)
     ended: list[State] = []

@@ -61,6 +61,25 @@ def test_new_files_have_a_store_each_and_are_then_done(folders, model):
     assert names(found.done) == ["a.h5", "a.zarr"] and not found.new and not found.waiting
 
 
+def test_a_store_and_a_folder_of_one_name_do_not_take_each_others_place(folders, model):
+    inbox, outbox = folders
+    store_field(coarse_field(1), store_field(coarse_field(0), inbox / "a.zarr").with_name("a"))
+    found = look(*folders, settle=0)
+    assert found.new == {inbox / "a": outbox / "a.zarr"}
+    told = {"a.zarr": "a.zarr in the outbox belongs to a: rename this one, or remove that store"}
+    assert found.waiting == told
+    upscale(inbox / "a", outbox / "a.zarr", model)
+    before = tree_checksum(outbox / "a.zarr")
+    found = look(*folders, settle=0)
+    assert names(found.done) == ["a"] and not found.new and found.waiting == told
+    shutil.rmtree(inbox / "a")
+    state = make(inbox / "a.zarr", outbox / "a.zarr", Request(model, device="cpu"))  # of a worker that looked before
+    assert state.name == upscale_inbox.WAITING and state.message == told["a.zarr"]
+    assert look(*folders, settle=0).waiting == told and tree_checksum(outbox / "a.zarr") == before
+    shutil.rmtree(outbox / "a.zarr")
+    assert names(look(*folders, settle=0).new) == ["a.zarr"]
+
+
 def test_the_inbox_reads_files_as_it_is_told(folders, model):
     inbox, _ = folders
     coarse = coarse_field(0)

@@ -15,7 +15,7 @@ and they are tabulated in double precision whatever precision the network has.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -139,7 +139,7 @@ class SteerableConv(nn.Module):
         Args:
             steps: cell sizes, the shortest being 1.
         """
-        lattice = Lattice(self.lattice.radius, self.lattice.factor, steps)
+        lattice = self.lattice_of(steps)
         blocks: dict[tuple[int, int], Tensor] = {}
         for weights, (i, l_filter, o) in zip(self.weights, self.paths):
             table = self._table((i, l_filter, o), lattice, weights.device)
@@ -156,6 +156,17 @@ class SteerableConv(nn.Module):
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows).unflatten(-1, tuple(2 * n + 1 for n in lattice.reach))
 
+    def lattice_of(self, steps: Steps) -> Lattice:
+        """The lattice of cells with given sides.
+
+        Raises:
+            ValueError: cells so long that the filters see no neighbour along their longest side.
+        """
+        lattice = replace(self.lattice, steps=steps)
+        if min(lattice.reach) < 1:
+            raise ValueError(f"cells with sides {steps} are too long for filters of radius {lattice.radius}")
+        return lattice
+
     def forward(self, features: Tensor, steps: Steps, boundary: Boundary) -> Tensor:
         """
         Args:
@@ -169,10 +180,7 @@ class SteerableConv(nn.Module):
         Raises:
             ValueError: cells so long that the filters see no neighbour along their longest side.
         """
-        reach = Lattice(self.lattice.radius, self.lattice.factor, steps).reach
-        if min(reach) < 1:
-            raise ValueError(f"cells with sides {steps} are too long for filters of radius {self.lattice.radius}")
-        for axis, width in enumerate(reach):
+        for axis, width in enumerate(self.lattice_of(steps).reach):
             modes = ["none"] * 3
             modes[axis] = paddings(boundary)[axis]
             features = pad(features, width, tuple(modes))
@@ -282,13 +290,27 @@ class Steerable(LearnedUpscaler):
             nn.init.zeros_(weights)  # training starts from the interpolation
         self.halo = sum(max(layer.lattice.reach) for layer in (self.head, *self.convolutions, self.tail))
 
+    def check_grid(self, grid: Grid) -> None:
+        """
+        Raises:
+            ValueError: cells so long that the filters see no neighbour along their longest side.
+        """
+        for layer in (self.head, self.tail):
+            layer.lattice_of(_steps(grid))
+
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
-        steps = tuple(round(spacing / min(grid.spacing), 9) for spacing in grid.spacing)
+        steps = _steps(grid)
         features = self.head(coarse, steps, grid.boundary)
         for gate, convolution in zip(self.gates, self.convolutions):
             change = convolution(gate(features), steps, grid.boundary)
             features = features + change if change.shape == features.shape else change
         return self.tail(self.gates[-1](features), steps, grid.boundary)
+
+
+def _steps(grid: Grid) -> Steps:
+    """Cell sizes along x, y, z, the shortest being 1."""
+    x, y, z = (round(spacing / min(grid.spacing), 9) for spacing in grid.spacing)
+    return x, y, z
 
 
 def hidden_types(field: Irreps, l_max: int) -> list[Irrep]:

@@ -168,6 +168,12 @@ def test_pairs_that_lost_a_shard_are_refused_in_one_line(pairs, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_cells_that_a_network_cannot_see_are_refused_before_it_is_trained(pairs, tmp_path):
+    card = resolve_networks({"a": Network("e3nn", {"radius": 1.2, "width": 2})}, pairs)["a"]
+    with pytest.raises(FlowsrError, match=r"cannot see such cells.*too long for filters of radius 0.7"):
+        train_model(card, pairs, tmp_path / "model", SCHEDULE, seed=0)
+
+
 def test_shifted_pairs_of_few_snapshots_do_not_tell_an_estimate_what_is_left_out(pairs):
     """White noise cannot be told from its means: the largest ridge is best, if no shifted copy of a part is kept."""
     estimate = build_model("linear", Task(2))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flowsr.compare.bootstrap import Interval, Sample, bootstrap, difference
 from flowsr.compare.result import ComparisonResult, Row
+from flowsr.group import octahedral_group, point_group
 
 BEST_INTERPOLATION = "best_interpolation"
 AHEAD, BEHIND, LEVEL = "ahead", "behind", "no difference shown"
 ONE_BLOCK, ONE_SEED = "one block, not known", "one seed, not known"
 NRMSE, BEYOND_CUTOFF = "nrmse", "spectral_error_beyond_cutoff"
+PER_ELEMENT = "equivariance_error_per_element"
 _WORDS = {NRMSE: "NRMSE", BEYOND_CUTOFF: "spectral error beyond the cut-off"}
 #: Fewer independent blocks than this are too few to show any but large differences.
 FEW_BLOCKS = 6
@@ -90,6 +92,63 @@ class LearningCurve:
     sizes: tuple[int, ...]
     scores: tuple[Score, ...]
     slope: Interval
+
+
+@dataclass(frozen=True)
+class SymmetryErrors:
+    """Equivariance errors of a row, root mean squares over elements of O_h that its model takes.
+
+    Args:
+        kept: over what the flow keeps, without the identity; NaN where there is nothing else.
+        broken: over all others.
+        elements: how many each is over.
+    """
+
+    kept: float
+    broken: float
+    elements: tuple[int, int]
+
+
+def symmetry_errors(result: ComparisonResult, row: Row | None, tested_on: str) -> SymmetryErrors | None:
+    """What a row makes of the group of its data set; None where either is not known."""
+    group = result.data[tested_on].group
+    curve = None if row is None or group is None else result.curve(row, tested_on, PER_ELEMENT)
+    if curve is None:
+        return None
+    whole = octahedral_group("Oh")
+    kept = np.isin(np.arange(whole.order), [whole.index(matrix) for matrix in point_group(group).matrices])
+    found = []
+    for chosen in (kept & (np.arange(whole.order) > 0), ~kept):
+        taken = curve[1][chosen & np.isfinite(curve[1])]
+        found.append((float(np.sqrt(np.mean(taken**2))) if len(taken) else math.nan, len(taken)))
+    (of_kept, some), (of_broken, others) = found
+    return SymmetryErrors(of_kept, of_broken, (some, others))
+
+
+def symmetry_tables(result: ComparisonResult) -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
+    """Title, note and lines (model, errors under what the flow keeps and under all else), best model first.
+
+    One per data set of a known group and data set trained on, of whole training sets.
+    """
+    for on, data in result.data.items():
+        for by in sources_of(result, on):
+            found = {name: symmetry_errors(result, result.row(name, on, by), on) for name in ranked(result, on, by)}
+            lines = [(name, *_symmetry_texts(one, data.group)) for name, one in found.items() if one is not None]
+            origin = "" if by == on else f", networks trained on {result.data[by].label}"
+            note = (
+                f"Equivariance errors, root mean square over elements of O_h: those of {data.group}, which the flow "
+                "keeps, but the identity; and all others, which it breaks. Of a model that does not take every turned "
+                "box the number of elements that it takes stands behind."
+            )
+            if lines:
+                yield f"{data.label}: symmetry kept and broken{origin}", note, lines
+
+
+def _symmetry_texts(found: SymmetryErrors, group: str) -> tuple[str, str]:
+    order = point_group(group).order
+    errors = zip((found.kept, found.broken), found.elements, (order - 1, 48 - order))
+    kept, broken = (number(value) + (f" ({some})" if 0 < some < all_ else "") for value, some, all_ in errors)
+    return kept, broken
 
 
 def score(result: ComparisonResult, row: Row | None, tested_on: str, metric: str) -> Score | None:

@@ -210,6 +210,7 @@ class DataSet:
         flow: statistics of the true field, means over the snapshots.
         sources: run -> checksum of the file it was made of.
         licence: of the data.
+        group: point group that the flow keeps; None where nobody said it and none was discovered.
     """
 
     label: str
@@ -228,6 +229,7 @@ class DataSet:
     flow: Mapping[str, float | None] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ from flowsr.compare.findings import (
     shown_references,
     slope_text,
     sources_of,
+    symmetry_errors,
+    symmetry_tables,
     verdict,
     with_deviation,
 )
@@ -44,7 +46,7 @@ from flowsr.compare.result import TRUTH, ComparisonResult, MeasuredRow, Row, rou
 from flowsr.files import plain, write_json_atomic, write_text_atomic
 from flowsr.progress import SILENT, Progress
 
-CARD_JSON, CARD_MARKDOWN = "card.json", "card.md"
+CARD_JSON, CARD_MARKDOWN, SYMMETRY = "card.json", "card.md", "symmetry.csv"
 BEST = "bold green"
 #: Head of a cost's column, where there is room and on a narrow screen.
 _COSTS = {
@@ -56,13 +58,18 @@ _STYLES = {AHEAD: BEST, BEHIND: "red", LEVEL: "dim"}
 
 
 def write_tables(result: ComparisonResult, folder: Path, progress: Progress = SILENT) -> None:
-    """Write the result, its tables and ``metrics.json`` or, of a study, ``study.json`` and ``differences.csv``."""
+    """Write the result, its tables and ``metrics.json`` or, of a study, ``study.json`` and ``differences.csv``.
+
+    Where the group of a flow is known, ``symmetry.csv`` too.
+    """
     result.save(folder)
     if result.single:
         write_json_atomic(folder / "metrics.json", metrics_json(result))
     else:
         write_json_atomic(folder / "study.json", study_json(result, progress))
         write_text_atomic(folder / "differences.csv", differences_csv(result))
+    if any(data.group for data in result.data.values()):
+        write_text_atomic(folder / SYMMETRY, symmetry_csv(result))
     write_text_atomic(folder / "table.csv", csv_table(result))
     write_text_atomic(folder / "table.md", markdown_table(result))
 
@@ -79,10 +86,10 @@ def markdown_table(result: ComparisonResult) -> str:
     data set with differences and their intervals, learning curves, and what was found.
     """
     if result.single:
-        return _sheet(result, result.home, result.home).markdown()
+        return "\n".join([_sheet(result, result.home, result.home).markdown(), *_symmetry_markdown(result)])
     parts = [f"# {result.name}\n", *(f"{sentence}\n" for sentence in verdict(result))]
     parts += [_sheet(result, on, by).markdown("## ") for on in result.data for by in sources_of(result, on)]
-    return "\n".join([*parts, *_learning_markdown(result)])
+    return "\n".join([*parts, *_symmetry_markdown(result), *_learning_markdown(result)])
 
 
 def csv_table(result: ComparisonResult) -> str:
@@ -100,6 +107,26 @@ def differences_csv(result: ComparisonResult) -> str:
     columns = ["model", "data", "size", "tested_on", "metric", "reference", "against"]
     columns += ["estimate", "low", "high", "share", "blocks", "n_seeds", "verdict"]
     return _csv(pd.DataFrame(differences(result), columns=columns))
+
+
+def symmetry_csv(result: ComparisonResult) -> str:
+    """Every row's equivariance errors under what the flow keeps and under all else, and over how many elements each."""
+    columns = ["model", "label", "trained_on", "train_snapshots", "tested_on", "group"]
+    columns += ["kept", "kept_elements", "broken", "broken_elements"]
+    lines = []
+    for on, data in result.data.items():
+        for row in result.rows(on):
+            if (found := symmetry_errors(result, row, on)) is not None:
+                of = [row.model, result.models[row.model].label, row.data, row.size, on, data.group]
+                kept, broken = rounded(found.kept), rounded(found.broken)
+                lines.append([*of, kept, found.elements[0], broken, found.elements[1]])
+    return _csv(pd.DataFrame(lines, columns=columns, dtype=object))
+
+
+def _symmetry_markdown(result: ComparisonResult) -> Iterator[str]:
+    for title, note, lines in symmetry_tables(result):
+        cells = [[(text, "") for text in (result.models[name].label, *texts)] for name, *texts in lines]
+        yield _Sheet(title, note, ["Model", "Kept", "Broken"], cells).markdown("## ")
 
 
 def scores(result: ComparisonResult) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from flowsr.data.pairs import Ingest
 from flowsr.errors import FlowsrError
+from flowsr.group import point_group
 from flowsr.settings import adapter, apply_overrides, first_problem, read_yaml
 from flowsr.simulate.settings import Simulation
 from flowsr.symmetry.discover import Discovering
@@ -81,8 +82,17 @@ class DataSettings(Settings):
     )
     label: str | None = Field(None, description="What people read; default: its name.")
     licence: str = Field("simulated here, no licence needed", description="Licence of the data, for the model cards.")
+    group: str | None = Field(
+        None, description="Point group that the flow keeps, which decides what equivariance errors are put together."
+    )
     simulate: Simulation = Simulation()
     ingest: Ingest = Ingest()
+
+    @model_validator(mode="after")
+    def _known_group(self) -> DataSettings:
+        if self.group is not None:
+            point_group(self.group)
+        return self
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Source:
     """One data set of a plan.
 
     Args:
-        name, label, role, licence: as in :class:`flowsr.config.study.DataSettings`.
+        name, label, role, licence, group: as in :class:`flowsr.config.study.DataSettings`.
         folder: holds ``simulate/``, ``ingest/``, ``symmetry/`` and ``train/``.
         simulate: the turbulence, where it is made here.
         ingest: how it becomes pairs.
@@ -75,6 +75,7 @@ class Source:
     simulate: Simulation
     ingest: Ingest
     title: str = ""
+    group: str | None = None
 
     @property
     def pairs(self) -> Path:
@@ -190,7 +191,8 @@ class Plan:
             if data.role == "test_only":  # no gaps between splits that are all for the test
                 ingest = replace(ingest, split=replace(ingest.split, decorrelation_turnovers=0.0))
             label = data.label or name
-            found[name] = Source(name, label, data.role, data.licence, folder, data.simulate, ingest, f"{name}: ")
+            how = data.simulate, ingest, f"{name}: ", data.group
+            found[name] = Source(name, label, data.role, data.licence, folder, *how)
         return found
 
     @property
@@ -298,6 +300,12 @@ class Plan:
     def discovery(self, source: Source) -> Discovery:
         """What was found in the training pairs of a data set."""
         return Discovery.from_json(read_json(source.symmetry / work.DISCOVERY))
+
+    def group(self, source: Source) -> str | None:
+        """The group that a flow keeps, as the settings say or as it was discovered; None where neither did."""
+        if source.group is None and self.discovering and source in self.trained:
+            return self.discovery(source).surviving.name
+        return source.group
 
     # -- steps, stage by stage; each needs what those before it have finished ------------------------------------------
 

@@ -22,7 +22,7 @@ from flowsr.compare import ComparisonResult, screen_table, verdict, write_tables
 from flowsr.compare.measure import applicable_metrics, describe_data, describe_metrics, rank_by
 from flowsr.compare.result import RECORDS, TRUTH, MeasuredRow, Row, rounded
 from flowsr.compare.runs import open_runs
-from flowsr.compare.tables import means_of, write_card
+from flowsr.compare.tables import SYMMETRY, means_of, write_card
 from flowsr.config.study import Experiment, Study, dump_experiment, dump_study
 from flowsr.data import grid_of, open_field
 from flowsr.devices import use_threads
@@ -236,6 +236,7 @@ def _finished(step: Step, stage: str, verify: bool) -> dict[str, str]:
 def _compare_step(plan: Plan, rows: dict[Any, Step]) -> Step:
     folder, asked = plan.output / "compare", plan.settings
     names = ["metrics.json"] if plan.single else ["study.json", "differences.csv"]
+    names += [SYMMETRY] if any(map(plan.group, plan.sources.values())) else []
     settings = {"name": asked.name, "compare": asked.compare.model_dump(mode="json"), "labels": plan.labels}
     if not plan.single:
         settings |= asked.model_dump(mode="json", exclude={"output", "device", "workers", "threads"})
@@ -311,6 +312,7 @@ def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult
             turnover_time=rounded(fmean(turnovers.values())),
             sources={run: one.sha256 for run, one in all_runs.items()},
             licence=source.licence,
+            group=plan.group(source),
         )
     return ComparisonResult.assemble(
         plan.settings.name,

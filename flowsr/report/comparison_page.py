@@ -163,7 +163,10 @@ def render_report(
         facts=_facts(result) if single else _study_facts(result),
         first_plane=[*pictures, *planes[:1]],
         ranking=None if single else _ranking(result, looks),
-        blocks=[experiment_block(result, looks)] if single else _study_blocks(result, looks),
+        blocks=[
+            *([experiment_block(result, looks)] if single else _study_blocks(result, looks)),
+            *_symmetry_blocks(result, looks),
+        ],
         heads=[Head.of(metric) for metric in result.metrics.values()],
         scores=_scores(result, looks) if single else None,
         more_planes=list(zip(slices, planes))[1:],
@@ -258,6 +261,8 @@ def _files(result: ComparisonResult) -> dict[str, str]:
     """What lies beside the page, by its name."""
     tables = {"table": "compare/table.csv", "table as Markdown": "compare/table.md"}
     tables["every value of every snapshot"] = "compare/tidy.csv"
+    if any(data.group for data in result.data.values()):
+        tables["symmetry kept and broken"] = "compare/symmetry.csv"
     return tables if result.single else {**tables, "differences": "compare/differences.csv"}
 
 
@@ -342,6 +347,13 @@ def _study_block(result: ComparisonResult, tested_on: str, trained_on: str, look
         f"{_percent(result)} interval."
     )
     return Block(data.label + own, note, (*heads, *(Head.of(metrics[key]) for key in keys)), tuple(lines))
+
+
+def _symmetry_blocks(result: ComparisonResult, looks: Mapping[str, ModelLook]) -> Iterator[Block]:
+    """Equivariance errors under what a flow keeps and under what it breaks, where that is known."""
+    heads = (Head("Kept by the flow"), Head("Broken by the flow"))
+    for title, note, lines in findings.symmetry_tables(result):
+        yield Block(title, note, heads, tuple(_line(looks[name], [*map(Cell, texts)]) for name, *texts in lines))
 
 
 def _difference(found: Difference | None) -> Cell:

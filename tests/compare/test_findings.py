@@ -1,6 +1,7 @@
 """A result lines rows up by run and time; findings are those that were put in."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,17 @@ from flowsr.compare.findings import (
     learning_curve,
     ranked,
     score,
+    symmetry_errors,
 )
 from flowsr.compare.result import Measured, MeasuredRow, Row
-from flowsr.compare.tables import count, differences_csv, short, study_json
+from flowsr.compare.tables import count, differences_csv, short, study_json, symmetry_csv
+from flowsr.config.study import load_study
+from flowsr.errors import FlowsrError
+from flowsr.group import octahedral_group, point_group
+from flowsr.pipeline.plan import Plan
+from flowsr.report import write_report
 from tests.compare.results import HARD, SNAPSHOTS, WHOLE, measured, result, row
+from tests.studies import TINY_STUDY, write_tiny_study
 
 
 def network(name, level, size=WHOLE, spread=0.01, seeds=3, parameters=58740):
@@ -195,3 +203,37 @@ def test_an_interval_is_written_from_low_to_high_whatever_the_scale():
     assert interval_text(found, 100) == "-10.0 [-20.0, +5.0]"
     assert interval_text(found, -100) == "+10.0 [-5.0, +20.0]"
     assert interval_text(Interval(-0.1, None, None, 1, 3), 1, 2) == "-0.10"
+
+
+def test_equivariance_errors_are_put_together_under_what_the_flow_keeps_and_what_it_breaks(tmp_path):
+    made, group = result(*network("free", 1.0), *network("walls", 2.0)), point_group("C2v(100;100)[100]")
+    elements, whole = np.arange(48), octahedral_group("Oh")
+    kept = np.isin(elements, [whole.index(matrix) for matrix in group.matrices])
+    free = np.where(kept, 0.3, 0.04) * (elements > 0)
+    only_first = np.where(elements < 24, free, np.nan)  # of a model that does not take the others
+    of = {"data": "flow", "size": WHOLE, "seed": 0, "tested_on": "flow", "curve": "equivariance_error_per_element"}
+    curves = [
+        pd.DataFrame({"x": elements, "y": y}).assign(model=name, **of)
+        for name, y in (("free", free), ("walls", only_first))
+    ]
+    curves = pd.concat(curves)[[*made.curves]].astype(made.curves.dtypes)
+    assert "symmetry" not in markdown_table(replace(made, curves=curves))  # no one says what the flow keeps
+    made = replace(made, curves=curves, data={"flow": replace(made.data["flow"], group=group.name)})
+    found = symmetry_errors(made, at_home(made, "free"), "flow")
+    assert (found.kept, found.broken, found.elements) == (pytest.approx(0.3), pytest.approx(0.04), (3, 44))
+    some = int((kept & (elements < 24)).sum()) - 1
+    assert symmetry_errors(made, at_home(made, "walls"), "flow").elements == (some, 24 - some - 1)
+    made.save(tmp_path)
+    text = markdown_table(ComparisonResult.load(tmp_path))
+    assert "| Free | 0.300 | 0.0400 |" in text and f"| Walls | 0.300 ({some}) | 0.0400 ({23 - some}) |" in text
+    assert f"free,Free,flow,{WHOLE},flow,{group.name},0.3,3,0.04,44" in symmetry_csv(made).replace('"', "")
+    assert "A flow: symmetry kept and broken" in write_report(tmp_path / "page.html", made).read_text()
+
+
+def test_a_study_says_what_a_flow_keeps_and_a_group_that_is_none_is_refused(tmp_path):
+    data = {"isotropic": {**TINY_STUDY["data"]["isotropic"], "group": "C4v [001]"}}
+    plan = Plan(load_study(write_tiny_study(tmp_path, data=data)))
+    source = plan.sources["isotropic"]
+    assert plan.group(source) == source.group == "C4v [001]"
+    with pytest.raises(FlowsrError, match=r"'data.isotropic.group'.*C7"):
+        load_study(write_tiny_study(tmp_path, data=data), ["data.isotropic.group=C7"])

@@ -13,6 +13,8 @@ from flowsr.grid import Grid
 from flowsr.group import point_group
 from flowsr.group.fields import representation, transform_field, transform_grid
 from flowsr.models.base import Upscaler, Wrapper
+from flowsr.models.linear import LinearEstimate, check_kept
+from flowsr.models.octahedral import Planewise
 
 
 @contextmanager
@@ -41,26 +43,33 @@ class GroupAverage(Wrapper):
 
     Attributes:
         plain: whether it is m for now.
+        over: the group; ``group`` is m's own.
+
+    Raises:
+        ValueError: a group of which an element moves the walls that m has weights by plane between.
     """
 
     def __init__(self, model: Upscaler, group: str):
         super().__init__(model)
-        self.plain, self.group = False, point_group(group)
+        self.plain, self.over = False, point_group(group)
+        for module in model.modules():
+            if isinstance(module, (LinearEstimate, Planewise)):
+                check_kept(module.planes, self.over)
 
     def extra_repr(self) -> str:
-        return f"group={self.group.name}"
+        return f"group={self.over.name}"
 
     def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """:meth:`Upscaler.forward`."""
         if self.plain:
             return self.inside(coarse, grid, scales)
         sum_, frames = None, coarse.unflatten(1, (self.frames, -1))
-        for element in range(self.group.order):
-            inverse = int(self.group.inverse[element])
-            moved = transform_field(frames, element, self.irreps, self.group).flatten(1, 2).contiguous()
-            matrix = representation(self.irreps, self.group)[element]
+        for element in range(self.over.order):
+            inverse = int(self.over.inverse[element])
+            moved = transform_field(frames, element, self.irreps, self.over).flatten(1, 2).contiguous()
+            matrix = representation(self.irreps, self.over)[element]
             known = None if scales is None else scales.transformed(matrix)
-            made = self.inside(moved, transform_grid(grid, element, self.group), known)
-            back = transform_field(made, inverse, self.irreps, self.group)
+            made = self.inside(moved, transform_grid(grid, element, self.over), known)
+            back = transform_field(made, inverse, self.irreps, self.over)
             sum_ = back if sum_ is None else sum_ + back
-        return torch.as_tensor(sum_) / self.group.order
+        return torch.as_tensor(sum_) / self.over.order

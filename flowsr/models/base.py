@@ -109,6 +109,15 @@ class Upscaler(nn.Module):
             raise ValueError(f"{coarse.shape[1]} components are not those of {self.frames} frames")
         return coarse.unflatten(1, (self.frames, -1))[:, self.window.before]
 
+    def check_grid(self, grid: Grid) -> None:
+        """Refuse a whole coarse box that the model is not for, before anything is computed.
+
+        Raises:
+            ValueError: what it is for, and what this is.
+        """
+        if self.needs_periodic and not grid.periodic:
+            raise ValueError(f"this model is for periodic boxes, got {grid.boundary}")
+
     def forward(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """Upscale.
 
@@ -158,6 +167,10 @@ class Wrapper(Upscaler):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("model"), name)
+
+    def check_grid(self, grid: Grid) -> None:
+        super().check_grid(grid)
+        self.model.check_grid(grid)
 
     def inside(self, coarse: Tensor, grid: Grid, scales: FieldScales | None = None) -> Tensor:
         """What the model inside makes, told the scales if it needs them."""
@@ -247,6 +260,11 @@ class LearnedUpscaler(Upscaler):
         """Correct another model's guess, whose weights the training of this one leaves as they are."""
         self.base = base.requires_grad_(False)
         self.halo = None if self.halo is None or base.halo is None else max(self.halo, base.halo)
+
+    def check_grid(self, grid: Grid) -> None:
+        super().check_grid(grid)
+        if self.base is not None:
+            self.base.check_grid(grid)
 
     @staticmethod
     def check_size(blocks: int, **widths: int) -> None:

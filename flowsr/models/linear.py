@@ -39,10 +39,11 @@ def planes_of(grid: Grid) -> tuple[int, int, int]:
 def check_planes(planes: tuple[int, int, int], grid: Grid) -> None:
     """
     Raises:
-        ValueError: a field with another number of planes than there are weights for.
+        ValueError: walls across another axis, or another number of planes between them, than there are weights for.
     """
-    if any(p not in (1, n) for p, n in zip(planes, grid.shape, strict=True)):
-        raise ValueError(f"weights of {planes} planes are for as many coarse cells, got {grid.shape}")
+    if max(planes) > 1 and planes != planes_of(grid):
+        sides = ", ".join(f"{n} {kind}" for n, kind in zip(grid.shape, grid.boundary, strict=True))
+        raise ValueError(f"weights of {planes} planes are for as many coarse cells between walls, got {sides}")
 
 
 def check_kept(planes: tuple[int, int, int], group: PointGroup) -> None:
@@ -53,7 +54,7 @@ def check_kept(planes: tuple[int, int, int], group: PointGroup) -> None:
     for element in range(group.order):
         source, _ = axis_action(element, group)
         if tuple(planes[axis] for axis in source) != planes:
-            raise ValueError(f"{group.name} does not keep weights of their own for {planes} planes")
+            raise ValueError(f"{group.name} does not keep the {planes} planes between walls with weights of their own")
 
 
 def to_planes(values: Tensor, planes: tuple[int, int, int]) -> Tensor:
@@ -84,7 +85,10 @@ class LinearEstimate(LearnedUpscaler):
         reach: coarse cells to either side that are seen.
         group: what the estimate is to commute with; ``C1`` for nothing but translations along axes without walls.
         planes: planes along x, y, z with weights of their own (:func:`planes_of`); the data set them. More than 1
-            along an axis needs whole fields of that many cells.
+            along an axis needs whole fields of that many cells between walls.
+
+    Raises:
+        ValueError: numbers below 1, and a group that does not keep the planes.
     """
 
     solved = True
@@ -96,11 +100,16 @@ class LinearEstimate(LearnedUpscaler):
             raise ValueError(f"planes are three numbers of at least 1, got {planes}")
         self.reach, self.group = reach, point_group(group)
         self.planes = (int(planes[0]), int(planes[1]), int(planes[2]))
+        check_kept(self.planes, self.group)
         self.halo = reach if self.planes == (1, 1, 1) else None
         self.seen = self.components * self.frames * (2 * reach + 1) ** 3
         self.made = self.components * self.factor**3
         self.weights = nn.Parameter(torch.zeros(*self.planes, self.made, self.seen))
         self.constants = nn.Parameter(torch.zeros(*self.planes, self.made))
+
+    def check_grid(self, grid: Grid) -> None:
+        super().check_grid(grid)
+        check_planes(self.planes, grid)
 
     def correction(self, coarse: Tensor, grid: Grid) -> Tensor:
         return self.estimate(coarse, grid, self.weights, self.constants)
@@ -109,7 +118,7 @@ class LinearEstimate(LearnedUpscaler):
         """:meth:`correction` with given weights (planes, made, seen) and constants (planes, made).
 
         Raises:
-            ValueError: a field with another number of planes than there are weights for.
+            ValueError: a field that the planes are not those of.
         """
         check_planes(self.planes, grid)
         made = weights @ to_planes(self._neighbours(coarse, grid), self.planes)
@@ -155,11 +164,7 @@ class LinearEstimate(LearnedUpscaler):
 
         Returns:
             What was chosen.
-
-        Raises:
-            ValueError: a group of which an element does not keep the planes.
         """
-        check_kept(self.planes, self.group)
         parts = [self._averaged(part) for part in parts]
         whole = sum(parts[1:], start=parts[0])
         shares = torch.ones(1) if volumes is None else volumes

@@ -176,7 +176,7 @@ class Planewise(Strict):
     Args:
         group, channels, blocks, wall_padding: see :class:`OctahedralNetwork`.
         planes: planes along x, y, z with weights of their own; the data set them. More than 1 along an axis needs
-            whole fields of that many cells.
+            whole fields of that many cells between walls.
 
     Raises:
         ValueError: as there, and a group that does not keep the planes.
@@ -197,6 +197,10 @@ class Planewise(Strict):
         self.planes = (int(planes[0]), int(planes[1]), int(planes[2]))
         self.projection = PlaneProjection(self.group, channels, self.irreps, self.factor, self.planes)
         self.halo = 1 + 2 * blocks if self.planes == (1, 1, 1) else None
+
+    def check_grid(self, grid: Grid) -> None:
+        super().check_grid(grid)
+        check_planes(self.planes, grid)
 
     def correction(self, coarse: Tensor, grid: Grid, reynolds: Tensor | None = None) -> Tensor:
         check_planes(self.planes, grid)

@@ -295,6 +295,7 @@ class Steerable(LearnedUpscaler):
         Raises:
             ValueError: cells so long that the filters see no neighbour along their longest side.
         """
+        super().check_grid(grid)
         for layer in (self.head, self.tail):
             layer.lattice_of(_steps(grid))
 

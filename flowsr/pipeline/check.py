@@ -126,8 +126,10 @@ def _check_fit(name: str, network: Network, training: Training, pairing: _Pairin
     whole, where = patch == box.shape, f"train.models.{name}"
     message = f"network '{name}' needs whole boxes"
     require(model.halo is not None or whole, message, variable="train.patch", expected="null", found=training.patch)
-    message = f"network '{name}' is for periodic boxes"
-    require(box.periodic or not model.needs_periodic, message, variable=where, found=box.boundary)
+    try:
+        model.check_grid(patch_grid(box, patch, halo))
+    except ValueError as error:
+        raise FlowsrError(f"network '{name}' is not for this box", variable=where, found=str(error)) from None
     for length, side, edge in zip(patch, box.shape, halo, strict=True):
         seen = length if length == side else length - 2 * ((model.halo or 0) - edge)
         message = f"network '{name}' sees beyond its patch from every cell of it"

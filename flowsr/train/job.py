@@ -313,13 +313,10 @@ def _check_suits(model: Upscaler, patches: PatchPairs) -> None:
         raise FlowsrError(
             "this model needs whole boxes", variable="train.patch", expected=expected, found=patches.patch
         )
-    if model.needs_periodic and not box.periodic:
-        raise FlowsrError("this model is for periodic boxes", variable="train.models", found=box.boundary)
-    if hasattr(model, "check_grid"):
-        try:
-            model.check_grid(patches.grid)
-        except ValueError as error:
-            raise FlowsrError("this model cannot see such cells", variable="train.models", found=str(error)) from None
+    try:
+        model.check_grid(patches.grid)
+    except ValueError as error:
+        raise FlowsrError("this model is not for this box", variable="train.models", found=str(error)) from None
 
 
 def _parameters(card: ModelCard) -> int:

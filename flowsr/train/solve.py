@@ -33,9 +33,6 @@ def solve(model: Upscaler, pairs: Sequence[Path], patches: PatchPair, schedule: 
         patches: that its losses are taken on.
         schedule: the loss, and the size of the patches that are seen.
         folder: receives ``history.jsonl``.
-
-    Raises:
-        ValueError: a group that the planes of the data do not have.
     """
     start = time.perf_counter()
     solve_estimate(model, pairs, schedule)
@@ -53,9 +50,6 @@ def solve_estimate(model: Upscaler, pairs: Sequence[Path], schedule: Schedule) -
         pairs: folders of the ingest stage.
         schedule: says the size of the patches that are seen, and whether places between the cells are seen as well; the
             default, and all that has planes of its own, is the whole box.
-
-    Raises:
-        ValueError: a group that the planes of the data do not have.
     """
     estimate: Upscaler = model
     while not isinstance(estimate, LinearEstimate):

@@ -35,7 +35,7 @@ from flowsr.data.open import ReadOptions, read_options
 from flowsr.data.quality import CARRIED, Missing, carries_missing, refuse_doubled
 from flowsr.data.scales import FieldScales
 from flowsr.devices import machine_memory, processors, resolve_device
-from flowsr.errors import FlowsrError, missing_variable
+from flowsr.errors import BadValue, FlowsrError, missing_variable
 from flowsr.files import file_checksum
 from flowsr.grid import Grid, triple
 from flowsr.models import ModelCard, Upscaler, load_model, read_card
@@ -546,9 +546,13 @@ def tile_bytes(trial: Trial, grid: Grid, sides: tuple[int, int, int], halo: int 
 
 def try_tile(model: Upscaler, grid: Grid, device: str, dtype: np.dtype) -> Trial:
     """Run the model on one small box of noise, as large as a small field or smaller, and see what that takes."""
-    box = Grid(triple(min(16, n) for n in grid.shape), grid.spacing, grid.boundary)
-    if model.halo is None:
-        box = Grid(triple(min(32, n) for n in grid.shape), grid.spacing, grid.boundary)
+    sides = triple(min(16 if model.halo is not None else 32, n) for n in grid.shape)
+    box = Grid(sides, grid.spacing, grid.boundary)
+    try:
+        model.check_grid(box)
+    except ValueError:  # its weights are for all planes between the walls
+        between = zip(grid.shape, sides, grid.boundary)
+        box = replace(box, shape=triple(n if kind == "wall" else side for n, side, kind in between))
     cells = math.prod(box.shape)
     values = np.random.default_rng(0).normal(size=(1, model.frames * model.components, *box.shape)).astype(dtype)
     coarse = torch.as_tensor(values, device=device)
@@ -663,4 +667,8 @@ def field_to_upscale(dataset, variable: str, model: Upscaler, source: Path):
         raise FlowsrError(
             "the model is for another field type", file=source, variable=variable, expected=model.irreps, found=found
         )
+    try:
+        model.check_grid(grid_of(dataset, source))
+    except ValueError as error:
+        raise BadValue("this model cannot upscale this field", file=source, found=str(error)) from None
     return dataset[variable]

@@ -144,6 +144,25 @@ def test_planes_that_a_group_or_a_field_does_not_have_are_refused():
         model(torch.zeros(1, 3, 4, 8, 4), Grid((4, 8, 4), boundary=("periodic", "wall", "periodic")))
 
 
+def test_weights_by_plane_are_for_the_walls_that_they_were_made_between():
+    """In a cube every axis has as many cells: it is the walls that say which planes are which."""
+    cube, coarse = Grid((4, 4, 4), boundary=CHANNEL.boundary), torch.randn(1, 3, 4, 4, 4)
+    planes = {"planes": planes_of(cube)}
+    models = [build_model("linear", Task(2), **planes), build_model("planewise", Task(2), channels=1, **planes)]
+    models.append(build_model("cnn", Task(2), width=2, blocks=0, base=planes, average=MIRRORS))
+    for model in models:
+        found = EquivarianceError()(model, coarse, cube)["equivariance_error_per_element"].y
+        assert int(found.isfinite().sum()) == 16  # those that keep the walls
+        for across in ((), (0,), (0, 1)):
+            other = Grid((4, 4, 4), boundary=tuple("wall" if axis in across else "periodic" for axis in range(3)))
+            for refused in (model.check_grid, lambda grid, model=model: model(coarse, grid)):
+                with pytest.raises(ValueError, match="as many coarse cells between walls"):
+                    refused(other)
+    with pytest.raises(ValueError, match="Oh does not keep"):
+        build_model("cnn", Task(2), width=2, base=planes, average="Oh")
+    build_model("linear", Task(2)).check_grid(cube)  # one set of weights for all planes
+
+
 def test_an_average_over_a_group_is_exact_and_never_worse():
     """In units and frames of the field too, under constraints too; in training it is the network itself."""
     torch.manual_seed(0)
@@ -155,6 +174,7 @@ def test_an_average_over_a_group_is_exact_and_never_worse():
             parameter.normal_(std=0.2)
     assert_equivariant(model, MIRRORS, grid=CHANNEL)
     check_model(model)
+    assert build_model("relaxed", Task(2), group="C4 [001]", average="Oh").group.name == "C4 [001]"  # the network's own
     plain, coarse = model.model.model, torch.randn(4, 3, *CHANNEL.shape)
     with as_trained(model):
         torch.testing.assert_close(model.model(coarse, CHANNEL), plain(coarse, CHANNEL))
@@ -186,7 +206,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="6"):
         model(torch.zeros(1, 3, 4, 8, 4), Grid((4, 8, 4), boundary=CHANNEL.boundary))
     with pytest.raises(ValueError, match="planes"):
-        build_model("linear", Task(2), group="Oh", planes=(1, 6, 1)).solve([])
+        build_model("linear", Task(2), group="Oh", planes=(1, 6, 1))
     for options in ({"reach": 0}, {"planes": (1, 0, 1)}, {"planes": (1, 1)}, {"base": {"reach": 2}}):
         with pytest.raises(ValueError):
             build_model("linear", Task(2), **options)

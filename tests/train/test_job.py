@@ -170,7 +170,7 @@ def test_pairs_that_lost_a_shard_are_refused_in_one_line(pairs, tmp_path):
 
 def test_cells_that_a_network_cannot_see_are_refused_before_it_is_trained(pairs, tmp_path):
     card = resolve_networks({"a": Network("e3nn", {"radius": 1.2, "width": 2})}, pairs)["a"]
-    with pytest.raises(FlowsrError, match=r"cannot see such cells.*too long for filters of radius 0.7"):
+    with pytest.raises(FlowsrError, match=r"not for this box.*too long for filters of radius 0.7"):
         train_model(card, pairs, tmp_path / "model", SCHEDULE, seed=0)
 
 

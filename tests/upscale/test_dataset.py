@@ -10,6 +10,7 @@ from flowsr.data import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import ModelCard, Task, save_model
+from flowsr.upscale import plan_upscale
 from flowsr.windows import Window
 from tests.data.fields import random_field, store_field
 
@@ -100,15 +101,17 @@ def test_a_file_needs_an_output_and_a_dataset_has_none(stored, tmp_path):
     assert not (tmp_path / "fine.zarr").exists()
 
 
-@pytest.mark.parametrize("model", ["spectral", "linear"])
-def test_a_box_that_a_model_is_not_for_is_one_line_and_leaves_nothing(tmp_path, model):
-    """A model for periodic boxes, and one with weights for every plane, of another height."""
+@pytest.mark.parametrize(("model", "planes"), [("spectral", None), ("linear", [1, 8, 1]), ("linear", [4, 1, 1])])
+def test_a_box_that_a_model_is_not_for_is_one_line_and_leaves_nothing(tmp_path, model, planes):
+    """A model for periodic boxes, and ones with weights for every plane: of another height, between other walls."""
     grid = Grid((4, 6, 4), boundary=("periodic", "wall", "periodic"))
     store_field(random_field(grid, np.arange(1.0)), tmp_path / "coarse.zarr")
-    card = ModelCard(model, Task(2), {"planes": [1, 8, 1]} if model == "linear" else {})
+    card = ModelCard(model, Task(2), {"planes": planes} if planes else {})
     save_model(tmp_path / "model", card.build(), card)
     with pytest.raises(FlowsrError, match="this model cannot upscale this field"):
         flowsr.upscale(open_field(tmp_path / "coarse.zarr"), tmp_path / "model").load()
     with pytest.raises(FlowsrError, match="this model cannot upscale this field"):
         flowsr.upscale(tmp_path / "coarse.zarr", tmp_path / "model", tmp_path / "fine.zarr", force=True)
+    with pytest.raises(FlowsrError, match="this model cannot upscale this field"):
+        plan_upscale(tmp_path / "coarse.zarr", tmp_path / "model", tmp_path / "fine.zarr", trial=True)
     assert not (tmp_path / "fine.zarr").exists()

@@ -211,6 +211,7 @@ class DataSet:
         sources: run -> checksum of the file it was made of.
         licence: of the data.
         group: point group that the flow keeps; None where nobody said it and none was discovered.
+        discovered: what networks on a group found in it rest on, "group of own" -> words.
     """
 
     label: str
@@ -230,6 +231,7 @@ class DataSet:
     sources: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
     group: str | None = None
+    discovered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

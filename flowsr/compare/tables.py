@@ -44,6 +44,7 @@ from flowsr.compare.findings import (
 )
 from flowsr.compare.result import TRUTH, ComparisonResult, MeasuredRow, Row, rounded
 from flowsr.files import plain, write_json_atomic, write_text_atomic
+from flowsr.models.checkpoint import group_words
 from flowsr.progress import SILENT, Progress
 
 CARD_JSON, CARD_MARKDOWN, SYMMETRY = "card.json", "card.md", "symmetry.csv"
@@ -88,6 +89,7 @@ def markdown_table(result: ComparisonResult) -> str:
     if result.single:
         return "\n".join([_sheet(result, result.home, result.home).markdown(), *_symmetry_markdown(result)])
     parts = [f"# {result.name}\n", *(f"{sentence}\n" for sentence in verdict(result))]
+    parts += [f"{one.label}, {of}: {words}.\n" for one in result.data.values() for of, words in one.discovered.items()]
     parts += [_sheet(result, on, by).markdown("## ") for on in result.data for by in sources_of(result, on)]
     return "\n".join([*parts, *_symmetry_markdown(result), *_learning_markdown(result)])
 
@@ -431,7 +433,8 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     Args:
         folder: of ``model.safetensors``.
         card: ``name``, ``model``, ``options``; ``weights`` (file, sha256, licence); ``data``, ``training``, ``budget``,
-            ``metrics`` (data set -> metric -> mean), ``study`` and ``versions``.
+            ``metrics`` (data set -> metric -> mean), ``study`` and ``versions``; where its group was
+            discovered, ``discovered`` as in ``model.json``.
     """
     write_json_atomic(folder / CARD_JSON, card)
     write_text_atomic(folder / CARD_MARKDOWN, card_markdown(card))
@@ -455,6 +458,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"- Training: {data['training_snapshots']} snapshots, {training['epochs']} epochs, "
         f"best {training['best_epoch']}, seed {training['seed']}, {number(training['seconds'])} s.",
         f"- Options: {', '.join(f'{key} {value}' for key, value in card['options'].items())}.",
+        *([f"- Group: {group_words(card['discovered'])}."] if "discovered" in card else []),
         "",
         "Means over the held-out snapshots:",
         "",

@@ -81,6 +81,14 @@ class ModelCard:
         return cls(str(values["model"]), task, dict(values["options"]), dict(values["training"]), home)
 
 
+def group_words(found: Mapping[str, Any]) -> str:
+    """What a card has under ``training.discovered`` in words: the group, its p, and what it was found in."""
+    p = "exact data" if found["p"] is None else f"p = {found['p']:.2g}"
+    seen = f", from {found['snapshots']} independent snapshots of {found['runs']} runs" if "snapshots" in found else ""
+    rate = f"no larger group is allowed at a false alarm rate of {found['rate']:g}"
+    return f"{found['group']}, discovered in the training pairs ({p}{seen}; {rate})"
+
+
 def pretrained() -> dict[str, Path]:
     """Name to folder of the models that come with the package."""
     return {path.parent.name: path.parent for path in sorted(PRETRAINED.glob(f"*/{CARD}"))}

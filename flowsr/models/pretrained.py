@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
-from flowsr.models.checkpoint import ModelCard, pretrained, read_card
+from flowsr.models.checkpoint import ModelCard, group_words, pretrained, read_card
 from flowsr.models.home import TRAITS, Verdict, compare_with_home, widened
 
 
@@ -38,6 +38,8 @@ def info_lines(folder: Path) -> list[str]:
         f"parameters: {training.get('parameters', 'unknown')}, seed {training.get('seed', 'unknown')}",
         f"weights: sha256 {training.get('weights_sha256', 'unknown')}",
     ]
+    if "discovered" in training:
+        lines.append(f"group: {group_words(training['discovered'])}")
     if card.task.scale is not None:
         lines.append(
             f"units: an older model, for fields of RMS near {card.task.scale:.4g} in one frame; train it again"

@@ -397,10 +397,10 @@ class Plan:
             card = {name: card[name] for name in ("model", "task", "options")}
             beside = {"models", "frames", "target_frame", *CIRCUMSTANCES}
             kept = {name: value for name, value in shared.items() if name not in beside}
-            pairs, notes = self._part(source, row.size).pairs, {}
+            pairs, notes, decides = self._part(source, row.size).pairs, {}, {}
             if row.model in self.discovering:
-                found = self.discovery(source)
-                notes["discovered"] = {"group": found.surviving.name, "p": found.p, "rate": found.false_alarm_rate}
+                notes["discovered"] = found = self.discovery(source).card
+                decides["discovered"] = {name: found[name] for name in ("group", "p", "rate")}
             yield (
                 row,
                 Step(
@@ -408,7 +408,7 @@ class Plan:
                     record=folder / "run.json",
                     outputs=(folder / WEIGHTS, folder / CARD, folder / HISTORY),
                     scratch=(folder / "checkpoints", (folder / HISTORY).with_suffix(".csv")),
-                    settings={**card, "augment": network.augment, "seed": row.seed, **kept, **notes},
+                    settings={**card, "augment": network.augment, "seed": row.seed, **kept, **decides},
                     inputs=self.finished["ingest"][row.data] if whole else self.finished["subsets"][row.data, row.size],
                     about=self.about,
                     call=work.train,

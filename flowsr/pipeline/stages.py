@@ -30,7 +30,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import read_json, write_text_atomic
 from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
-from flowsr.models.checkpoint import WEIGHTS, publish_model
+from flowsr.models.checkpoint import WEIGHTS, group_words, publish_model
 from flowsr.pipeline.plan import Plan, Source
 from flowsr.pipeline.steps import Done, Step, damage_in, do, perform, recorded
 from flowsr.pipeline.verify import within
@@ -313,6 +313,7 @@ def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult
             sources={run: one.sha256 for run, one in all_runs.items()},
             licence=source.licence,
             group=plan.group(source),
+            discovered=_discovered(plan, source),
         )
     return ComparisonResult.assemble(
         plan.settings.name,
@@ -330,13 +331,9 @@ def _assembled(plan: Plan, measured: dict[Any, MeasuredRow]) -> ComparisonResult
 
 def _discovered(plan: Plan, source: Source) -> dict[str, str]:
     """What networks on a discovered group rest on."""
-    if not plan.discovering:
+    if not plan.discovering or source not in plan.trained:
         return {}
-    found = plan.discovery(source)
-    p = "exact data" if found.p is None else f"p = {found.p:.2g}"
-    rate = f"no larger group is allowed at a false alarm rate of {found.false_alarm_rate:g}"
-    networks = ", ".join(plan.discovering)
-    return {f"group of {networks}": f"{found.surviving.name}, discovered in the training pairs ({p}; {rate})"}
+    return {f"group of {', '.join(plan.discovering)}": group_words(plan.discovery(source).card)}
 
 
 def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
@@ -358,7 +355,7 @@ def _write_experiment_page(plan: Plan, result: ComparisonResult) -> None:
         versions=versions(),
         seeds={"networks and patches": experiment.seed, "simulations": ", ".join(map(str, experiment.simulate.seeds))},
         checksums=(read_json(source.pairs / "run.json") or {}).get("inputs", {}),
-        notes=_discovered(plan, source),
+        notes=result.data[source.name].discovered,
     )
     slices = _slices(plan, source, networks, result)
     histories = {name: read_history(plan.output / "train" / name / HISTORY) for name in networks}
@@ -422,6 +419,8 @@ def _card(plan: Plan, found: MeasuredRow, source: Source, fresh: bool) -> None:
         "study": study.name,
         "versions": versions(),
     }
+    if row.model in plan.discovering:
+        card["discovered"] = plan.discovery(source).card
     outputs = (folder / "card.json", folder / "card.md")
     step = Step("card", folder / "card.run.json", outputs, settings=card, about=plan.about)
     perform(step, lambda: write_card(folder, card), fresh=fresh)

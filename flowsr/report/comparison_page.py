@@ -228,6 +228,7 @@ def _study_facts(result: ComparisonResult) -> list[tuple[str, str]]:
         flow = "" if reynolds is None else f", Re_λ {reynolds:.0f}"
         shape = f"{size_text(data.coarse_shape)} to {size_text(data.fine_shape)}"
         facts.append((data.label, f"{shape}{flow}; {role}; {data.blocks} independent test blocks"))
+        facts += [(f"{data.label}, {of}", words) for of, words in data.discovered.items()]
     seconds = sum(fit.seconds for model in result.models.values() for fit in model.fits)
     return [*facts, ("Training in all", f"{seconds / 60:.0f} processor minutes")] if seconds else facts
 

@@ -264,6 +264,12 @@ class Discovery:
         return next(c.p for c in self.candidates if c.name == self.surviving.name)
 
     @property
+    def card(self) -> dict[str, Any]:
+        """What cards of networks on the surviving group say of it; in words: `flowsr.models.checkpoint.group_words`."""
+        group = {"group": self.surviving.name, "p": self.p, "rate": self.false_alarm_rate}
+        return {**group, "snapshots": self.snapshots, "runs": self.runs}
+
+    @property
     def config_line(self) -> str:
         """The line of an experiment's ``train.models`` that builds a network on the surviving group."""
         return f'own: {{model: strict, options: {{group: "{self.surviving.name}"}}}}'

@@ -12,6 +12,7 @@ from flowsr.config.study import parse_experiment
 from flowsr.errors import FlowsrError
 from flowsr.models import load_model
 from flowsr.pipeline import stages
+from flowsr.symmetry.result import Discovery
 from flowsr.testing import assert_equivariant
 from tests.symmetry.maps import white
 from tests.symmetry.stores import velocity_store
@@ -48,10 +49,7 @@ def stated(inputs, output):
             "decorrelation_turnovers": 2.0,
         },
         "train": {
-            "models": {
-                "own": {"model": "strict", "options": {"group": "discovered", "channels": 1}},
-                "cube": {"model": "strict", "options": {"group": "Oh", "channels": 1}},
-            },
+            "models": {"own": {"model": "strict", "options": {"group": "discovered", "channels": 1}}},
             "samples_per_epoch": 2,
             "batch_size": 2,
             "max_epochs": 1,
@@ -76,12 +74,34 @@ def test_the_group_is_found_used_and_told(tmp_path, layered, capsys):
     assert own.group.name == TRUTH and own.group.order == 16
     assert_equivariant(own, TRUTH)
     card = json.loads((tmp_path / "run/train/own/model.json").read_text())
-    assert card["training"]["discovered"] == {"group": TRUTH, "p": p, "rate": 0.05}
-    assert "discovered" not in json.loads((tmp_path / "run/train/cube/model.json").read_text())["training"]
+    assert card["training"]["discovered"] == {"group": TRUTH, "p": p, "rate": 0.05, "snapshots": 30, "runs": 3}
     page = (tmp_path / "run/report.html").read_text()
     assert f"{TRUTH}, discovered in the training pairs (p = {p:.2g}" in page and f"own, on {TRUTH}" in page
     again = stages.stage("train", parse_experiment(yaml.safe_load(config.read_text())))
     assert all(done.reused for done in again) and "discover symmetry" in [done.step.title for done in again]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_study_and_its_cards_say_what_was_found(tmp_path, layered, capsys):
+    study = stated(layered[:1], tmp_path / "study")
+    models = {"nearest": None, **study["train"].pop("models")}
+    shared = {name: study.pop(name) for name in ("name", "output", "device", "threads", "discover", "train")}
+    data = {"layered": {"ingest": study["ingest"]}}
+    compared = {"metrics": ["nrmse"], "resamples": 100, "references": ["nearest"]}
+    more = {"workers": 1, "seeds": [0, 1], "data": data, "models": models, "compare": compared}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**shared, **more}))
+    assert main(["compare", str(tmp_path / "study.yaml")]) == 0
+    found = Discovery.from_json(json.loads((tmp_path / "study/data/layered/symmetry/discovery.json").read_text()))
+    words = (
+        f"{found.surviving.name}, discovered in the training pairs (p = {found.p:.2g}, from 10 independent snapshots"
+    )
+    folder = tmp_path / "study/data/layered/train/own.seed_0"
+    for file in (tmp_path / "study/report.html", tmp_path / "study/compare/table.md", folder / "card.md"):
+        assert words in file.read_text(), file
+    own = json.loads((folder / "card.json").read_text())["discovered"]
+    assert own == json.loads((folder / "model.json").read_text())["training"]["discovered"]
+    capsys.readouterr()
+    assert main(["model", "info", str(folder)]) == 0 and f"group: {words}" in capsys.readouterr().out
 
 
 def test_a_factor_that_is_no_part_of_the_pairs_is_refused(tmp_path, layered):

@@ -25,7 +25,7 @@ from flowsr.errors import FlowsrError, missing_file
 from flowsr.files import read_json
 from flowsr.grid import Grid
 from flowsr.metrics import chosen_metrics
-from flowsr.models import MODELS, ModelCard
+from flowsr.models import MODELS, ModelCard, Upscaler
 from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.pipeline import work
@@ -282,9 +282,19 @@ class Plan:
 
         def fits(other: Source) -> bool:
             same = all(getattr(other.statistics, key) == getattr(own, key) for key in ("factor", "irreps", "operator"))
-            return same and self.suits(row.model, other)
+            return same and other.name in self._takes[row.model, source.name]
 
         return [source, *(other for other in self.sources.values() if other != source and fits(other))]
+
+    @cached_property
+    def _takes(self) -> dict[tuple[str, str], list[str]]:
+        """A network and the data set that it is trained on, to all data sets with boxes that it is for."""
+        found = {}
+        for own in self.trained:
+            for name in self.networks if len(self.sources) > 1 else ():
+                model = self.card(name, own.name).build()
+                found[name, own.name] = [one.name for one in self.sources.values() if _is_for(model, one.coarse_grid)]
+        return found
 
     def network_folder(self, row: Row) -> Path:
         """Where a network's weights lie."""
@@ -555,6 +565,14 @@ class Plan:
             name: replace(cards[name], options={**cards[name].options, **width}) for name, width in widths.items()
         }
         return cards | matched
+
+
+def _is_for(model: Upscaler, grid: Grid) -> bool:
+    try:
+        model.check_grid(grid)
+    except ValueError:
+        return False
+    return True
 
 
 def _file(row: Row, source: Source) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowsr.compare import Entry
-from flowsr.config.study import Experiment
+from flowsr.config.study import Experiment, Study
 from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
 from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.data.patches import OctahedralAugmentation
@@ -84,6 +84,19 @@ def test_an_experiments_settings_reach_the_training_step(pairs, tmp_path):
     assert a["task"]["window"] == {"frames": 3, "target": 1} and b["task"]["window"] == {"frames": 1, "target": 0}
     assert a["options"]["constraints"] == {"data_consistency": {"operator": "block_mean"}, "solenoidal": {}}
     assert "constraints" not in b["options"] and not {"frames", "target_frame", "models"} & a.keys()
+
+
+def test_a_network_of_a_study_is_tested_on_the_boxes_that_it_is_for(pairs, tmp_path):
+    """Weights by plane, under a network too: not where there are no such walls; any other network everywhere."""
+    write_pairs(tmp_path / "data/walls/ingest", ("periodic", "wall", "periodic"))
+    (tmp_path / "data/box").mkdir()
+    (tmp_path / "data/box/ingest").symlink_to(pairs)
+    models = {"linear": {}, "cnn": {"options": CNN}, "based": {"model": "cnn", "options": CNN, "base": {}}}
+    data = {"walls": {}, "box": {}}
+    plan = Plan(Study.model_validate({"name": "x", "output": str(tmp_path), "data": data, "models": models}))
+    tested = {(row.model, row.data): [one.name for one in plan.tested_on(row, source)] for row, source in plan.rows}
+    assert all(tested[name, "box"] == ["box", "walls"] for name in models)
+    assert [tested[name, "walls"] for name in models] == [["walls"], ["walls", "box"], ["walls"]]
 
 
 @pytest.mark.parametrize(

@@ -345,4 +345,7 @@ def _matched(card: ModelCard, parameters: int) -> ModelCard:
     def of(width: int) -> ModelCard:
         return replace(card, options={**card.options, option: width})
 
-    return of(matching_width(lambda width: of(width).build(), parameters))
+    try:
+        return of(matching_width(lambda width: of(width).build(), parameters))
+    except (TypeError, ValueError) as error:
+        raise _refused(card.model, error) from None

@@ -48,12 +48,22 @@ def test_what_can_be_is_let_through(tmp_path, overrides):
     Plan(load_experiment(write_tiny(tmp_path), overrides)).check()
 
 
-def test_networks_for_periodic_boxes_are_not_trained_between_walls(tmp_path):
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ({"model": "fno"}, "wall"),
+        ({"model": "linear", "options": {"group": "Oh"}}, "Oh does not keep the (1, 8, 1) planes"),
+        ({"model": "strict", "base": {"reach": 1}}, "O does not keep the (1, 8, 1) planes"),
+        ({"model": "linear", "average": "O"}, "O does not keep the (1, 8, 1) planes"),
+        ({"model": "linear", "options": {"planes": [8, 1, 1]}}, "between walls, got 8 periodic, 8 wall"),
+    ],
+)
+def test_networks_for_other_boxes_and_groups_are_not_trained_between_walls(tmp_path, network, told):
     values = {**TINY, "output": str(tmp_path / "run"), "simulate": CHANNEL, "compare": {"baselines": ["nearest"]}}
     Plan(parse_experiment(values)).check()
     with pytest.raises(FlowsrError) as refused:
-        Plan(parse_experiment({**values, "train": {"models": {"a": {"model": "fno"}}}})).check()
-    assert refused.value.variable == "train.models.a" and "wall" in str(refused.value)
+        Plan(parse_experiment({**values, "train": {"models": {"a": network}}})).check()
+    assert refused.value.variable == "train.models.a" and told in str(refused.value)
 
 
 def test_a_study_is_refused_by_the_name_of_its_data_set(tmp_path):

@@ -198,6 +198,10 @@ def test_models_that_need_the_whole_box_are_refused_for_patches_and_walls(pairs,
     fitted(walled, tmp_path / "b", ["solenoidal"])
     with pytest.raises(FlowsrError, match="for periodic boxes"):
         fitted(walled, tmp_path / "c", ["solenoidal", "data_consistency"])
+    estimate = Network("strict", base={})
+    for networks in ({"a": estimate}, {"a": replace(estimate, match_parameters="b"), "b": Network("cnn", CNN)}):
+        with pytest.raises(FlowsrError, match="O does not keep"):
+            resolve_networks(networks, walled)
     with pytest.raises(FlowsrError, match=r"does not take these options.*one vector field"):
         scalar = shutil.copytree(pairs, tmp_path / "scalar")
         write_statistics(scalar, replace(read_statistics(pairs), irreps="0e"))

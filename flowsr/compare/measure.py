@@ -53,6 +53,7 @@ from flowsr.metrics import (
     physical_unit,
     shared_work,
 )
+from flowsr.models.averaged import GroupAverage, as_trained
 from flowsr.models.base import Upscaler, state_viscosity
 from flowsr.models.missing import around_missing
 from flowsr.progress import SILENT, Progress
@@ -88,6 +89,7 @@ class SymmetryTest:
     Args:
         snapshots: number of coarse snapshots, spread over all of them; each costs 49 calls of the model.
         precision: ``float32`` or ``float64``, of fields and weights.
+        group: point group that the flow keeps; None where it is not known.
 
     Raises:
         FlowsrError: another precision.
@@ -95,6 +97,7 @@ class SymmetryTest:
 
     snapshots: int = 1
     precision: str = "float32"
+    group: str | None = None
 
     def __post_init__(self):
         known = " or ".join(PRECISIONS)
@@ -389,13 +392,23 @@ def _add_model_scores(scores: _Scores, cls: type[ModelMetric], model: Upscaler, 
         return tensor.to(precision) if tensor.is_floating_point() else tensor
 
     model = copy.deepcopy(model)._apply(converted)
+    averages = [module.over.name for module in model.modules() if isinstance(module, GroupAverage)]
+    group = averages[0] if averages else held_out.symmetry.group
     snapshots = list(every_snapshot(held_out.runs))
     count = min(held_out.symmetry.snapshots, len(snapshots))
     for place in (i * len(snapshots) // count for i in range(count)):
         run, number = snapshots[place]
         metric = cls(irreps=model.irreps_in, irreps_out=model.irreps).to(held_out.device)
         coarse = run.read_coarse(number, model.window).to(held_out.device, precision)
-        scores.add(place, metric(model, coarse, run.coarse_grid))
+        if not cls.needs_truth:
+            scores.add(place, metric(model, coarse, run.coarse_grid))
+            continue
+        if group is None:
+            scores.add(place, dict.fromkeys(cls.scalars, math.nan))
+            continue
+        with as_trained(model):
+            target = run.read_fine(number).to(coarse)
+            scores.add(place, metric(model, coarse, run.coarse_grid, target, group))
 
 
 def _flow(held_out: HeldOut) -> dict[str, float | None]:

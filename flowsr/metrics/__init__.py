@@ -37,6 +37,7 @@ from flowsr.metrics.equivariance import (
     EquivarianceError,
     SymmetryBreaking,
     SymmetryBreakingError,
+    SymmetryShare,
     equivariance_error,
     equivariance_error_per_irrep,
     equivariance_error_per_shell,
@@ -122,6 +123,7 @@ _REGISTERED: dict[str, type[PooledMetric]] = {
     "ssim": StructuralSimilarity,
     "component_ssim": ComponentSimilarity,
     "symmetry_breaking": SymmetryBreakingError,
+    "symmetry_share": SymmetryShare,
     "consistency": ConsistencyError,
     "enstrophy": EnstrophyCaptured,
     "helicity": Helicity,
@@ -169,5 +171,5 @@ __all__ += ["FlowScales", "SpectralMoments", "flow_scales", "flow_statistics", "
 # Walls, and symmetry.
 __all__ += ["ReynoldsAnisotropy", "WallProfiles", "WallUnits", "anisotropy", "is_channel", "lumley_invariants"]
 __all__ += ["reynolds_stress", "wall_profiles"]
-__all__ += ["EquivarianceError", "SymmetryBreaking", "SymmetryBreakingError", "equivariance_error"]
+__all__ += ["EquivarianceError", "SymmetryBreaking", "SymmetryBreakingError", "SymmetryShare", "equivariance_error"]
 __all__ += ["equivariance_error_per_irrep", "equivariance_error_per_shell", "error_per_class", "symmetry_breaking"]

@@ -289,7 +289,14 @@ class InputMetric(PooledMetric):
 
 
 class ModelMetric(PooledMetric):
-    """Measures a model, not its output on one field alone: ``update(model, field, grid)``."""
+    """Measures a model, not its output on one field alone: ``update(model, field, grid)``.
+
+    Attributes:
+        needs_truth: ``update`` takes two more, the true field on the output's grid and the group that it is about; a
+            model that is averaged over a group when it is used is measured without that.
+    """
+
+    needs_truth: ClassVar[bool] = False
 
 
 METRICS: Registry[type[PooledMetric]] = Registry("metric", group="flowsr.metrics")

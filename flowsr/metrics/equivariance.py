@@ -27,9 +27,19 @@ import torch
 from torch import Tensor
 
 from flowsr.grid import Grid
-from flowsr.group import octahedral_group, split_by_irrep
+from flowsr.group import PointGroup, octahedral_group, point_group, split_by_irrep
 from flowsr.group.fields import transform_field, transform_grid
-from flowsr.metrics.base import Curve, CurveQuantity, ModelMetric, Quantity, check_on_grid, on_device, sum_over_space
+from flowsr.metrics.base import (
+    Curve,
+    CurveQuantity,
+    ModelMetric,
+    Quantity,
+    check_on_grid,
+    check_same_grid,
+    on_device,
+    sum_over_space,
+    volume_sum,
+)
 from flowsr.metrics.spectra import over_truth, shell_axes, shell_energy, shells_of, shown_shells, spectrum_quantity
 
 Model = Callable[[Tensor, Grid], Tensor]
@@ -242,6 +252,57 @@ class SymmetryBreakingError(EquivarianceError):
         return {**result, "equivariance_error_per_class": Curve(classes, per_class)}
 
 
+class SymmetryShare(ModelMetric):
+    """Share of a model's squared error that is due to imperfect symmetry: what averaging over the group takes off.
+
+    With m(g) = g^-1.M(g.x), <m> its mean over the group and y the truth, the mean over the group of ||m(g) - y||^2 is
+    ||<m> - y||^2 and the mean of ||m(g) - <m>||^2: the share is that last part over the whole. Sums run over
+    the volume, and over snapshots before the ratio is taken. The group is the one that a model is averaged over when it
+    is used (``average``), and of the others the one that the flow keeps; without either there is none.
+
+    Args:
+        irreps: e3nn irreps of the model's input.
+        irreps_out: those of its output; default: as the input.
+    """
+
+    needs_truth = True
+    scalars: ClassVar = {
+        "symmetry_share": Quantity(
+            "Share of the squared error due to imperfect symmetry",
+            "1",
+            "lower",
+            "1 - ||<m> - y||^2 / <||m(g) - y||^2>, m(g) = g^-1.M(g.x); Elesedy & Zaidi 2021, arXiv 2102.10333",
+        )
+    }
+
+    def __init__(self, irreps: str = "1o", irreps_out: str | None = None, **options):
+        super().__init__(**options)
+        self.irreps, self.irreps_out = irreps, irreps_out
+
+    def update(self, model: Model, field: Tensor, grid: Grid, target: Tensor, group: str) -> None:
+        """Take in a batch of inputs.
+
+        Args:
+            target: (batch, component, x, y, z), the true field on the output's grid.
+            group: name of a point group; one call of the model per element.
+            others: as in :func:`equivariance_error`.
+        """
+        within = point_group(group)
+        passes = orbit_errors(model, field, grid, self.irreps, self.irreps_out or self.irreps, within)
+        output = next(passes)
+        fine = grid.refined(tuple(out // into for out, into in zip(output.shape[2:], field.shape[2:])))
+        check_same_grid(output, target, fine)
+        sum_, squares = torch.zeros_like(output), 0.0
+        for moved in passes:
+            sum_, squares = sum_ + moved, squares + volume_sum(moved**2, fine)
+        mean = sum_ / within.order
+        spread = (squares / within.order - volume_sum(mean**2, fine)).clamp_min(0)  # of rounding, below
+        self.pool({"spread": spread, "averaged": volume_sum((output + mean - target) ** 2, fine)})
+
+    def finish(self, spread, averaged):
+        return {"symmetry_share": spread / (spread + averaged)}
+
+
 def rotation_elements() -> list[int]:
     """Numbers of the 24 proper rotations among the 48 elements of ``octahedral_group("Oh")``."""
     operations = octahedral_group("Oh").operations
@@ -249,18 +310,20 @@ def rotation_elements() -> list[int]:
 
 
 @torch.no_grad()
-def orbit_errors(model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str) -> Iterator[Tensor]:
-    """The output M(x), and then for every g of O_h how far it moves: d(g) = g^-1.M(g.x) - M(x).
+def orbit_errors(
+    model: Model, field: Tensor, grid: Grid, irreps: str, irreps_out: str, group: PointGroup | None = None
+) -> Iterator[Tensor]:
+    """The output M(x), and then for every g of a group, O_h by default, how far it moves: d(g) = g^-1.M(g.x) - M(x).
 
     NaN where M refuses the turned box, of other sides or boundaries. The error is M(g.x) - g.M(x), turned back: of the
     same norm, and on the grid of M(x) for every element. One call of the model each, made when the next error is asked
     for. Arguments and errors as in :func:`equivariance_error`.
 
     Yields:
-        (batch, component, x, y, z), 49 times.
+        (batch, component, x, y, z), once more than the group has elements.
     """
     check_on_grid(field, grid)
-    group = octahedral_group("Oh")
+    group = group or octahedral_group("Oh")
     output = model(field, grid)
     yield output
     for element in range(group.order):

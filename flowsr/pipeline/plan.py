@@ -24,7 +24,7 @@ from flowsr.devices import cores, processes_of, resolve_device
 from flowsr.errors import FlowsrError, missing_file
 from flowsr.files import read_json
 from flowsr.grid import Grid
-from flowsr.metrics import chosen_metrics
+from flowsr.metrics import METRICS, chosen_metrics
 from flowsr.models import MODELS, ModelCard, Upscaler
 from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import CARD, WEIGHTS
@@ -472,6 +472,9 @@ class Plan:
         asked, folder = self.settings.compare, self.output / ("compare/rows" if self.single else "rows")
         snapshots = 1 if self.single else asked.equivariance_snapshots
         windows = sorted({card.task.window for card in self._cards["data"].values()}, key=str) if self.single else []
+        # a row is measured anew for its flow's group only where something is made of that
+        by_group = any(getattr(METRICS[name], "needs_truth", False) for name in chosen_metrics(asked.metrics))
+        groups = {one.name: self.group(one) for one in tests} if by_group else {}
         measuring = work.Measuring(
             {one.name: (one.tests, one.ingest.variable) for one in tests},
             asked.metrics,
@@ -479,6 +482,7 @@ class Plan:
             resolve_device(self.settings.device),
             [window for window in windows if window != Window()],
             self._reach if any(one.ingest.may_miss for one in tests) else 0,
+            groups,
         )
         shas = {
             f"{one.name} {split}": self.finished["ingest"][one.name][split] for one in tests for split in one.splits
@@ -489,6 +493,7 @@ class Plan:
             "windows": [asdict(window) for window in measuring.windows],
             "reach": measuring.reach,
             "versions": versions(),
+            **({"groups": groups} if groups else {}),
         }
         return Step(
             title=title,

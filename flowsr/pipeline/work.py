@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,6 +144,7 @@ class Measuring:
         device: a torch device.
         windows: of other models that are judged on the same snapshots.
         reach: the largest halo of other models that are judged in the same cells, where values are missing.
+        groups: data set -> point group that the flow keeps, where it is known.
     """
 
     tests: dict[str, tuple[Sequence[Path], str]]
@@ -152,6 +153,7 @@ class Measuring:
     device: str
     windows: Sequence[Window] = ()
     reach: int = 0
+    groups: Mapping[str, str | None] = field(default_factory=dict)
 
     def held_out(self, data: str, models: Sequence[Upscaler], progress: Progress) -> HeldOut:
         """The snapshots of a data set that these models, and those of the other windows, can make."""
@@ -159,7 +161,8 @@ class Measuring:
         others = [SimpleNamespace(window=window, frame_spacing=None, halo=self.reach) for window in windows]
         runs = judged_by_all(open_runs(*self.tests[data]), [*models, *others])
         tick = progress.steps(sum(run.snapshots for run in runs), "snapshots")
-        symmetry, metrics = SymmetryTest(self.equivariance_snapshots), applicable_metrics(self.metrics, runs[0])
+        symmetry = SymmetryTest(self.equivariance_snapshots, group=self.groups.get(data))
+        metrics = applicable_metrics(self.metrics, runs[0])
         return HeldOut(runs, metrics, symmetry, torch.device(self.device), lambda: tick(f"testing on {data}"))
 
 

@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from flowsr.compare import Entry
+from flowsr.compare.measure import HeldOut, SymmetryTest, measure_model
+from flowsr.compare.runs import open_runs
 from flowsr.data import open_field
 from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
+from flowsr.group import point_group
+from flowsr.group.fields import transform_field, transform_grid
 from flowsr.metrics import energy_spectrum, nrmse
 from flowsr.models import Task, build_model
+from flowsr.models.averaged import GroupAverage
 from flowsr.progress import Progress
 from tests.compare.stores import FACTOR, FINE, Learned, Repeated, velocity, write
 from tests.compare.stores import compared as compare
@@ -234,3 +239,25 @@ def test_what_does_not_fit_is_said_in_one_line(arrange, says, tests, tmp_path):
         compare(stores, models, tmp_path / "out", **options)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_the_share_of_the_error_that_averaging_over_the_group_takes_off(tests):
+    """By its definition, and the same of an averaged model as of the one inside it under the group of the flow."""
+    run, inside, group = open_runs(tests[:1], "velocity")[0], Learned((1.0, 1.5, 0.6)).double(), point_group("C3 [111]")
+    truth, coarse, grid = run.read_fine(0).double(), run.read_coarse(0).double(), run.coarse_grid
+    errors = []
+    for g in range(group.order):
+        made = inside(transform_field(coarse, g, "1o", group), transform_grid(grid, g, group))
+        back = transform_field(made, int(group.inverse[g]), "1o", group)
+        errors.append((back - truth).square().sum().item())
+    averaged = GroupAverage(inside, group.name)
+    expected = 1 - (averaged(coarse, grid) - truth).square().sum().item() / np.mean(errors)
+    assert 0.05 < expected < 0.95
+    for model, of_flow, found in (
+        (averaged, "Oh", [expected]),
+        (inside, group.name, [expected]),
+        (inside, None, [np.nan]),
+    ):
+        test = SymmetryTest(precision="float64", group=of_flow)
+        measured = measure_model(Entry("m", "m", model), HeldOut([run], ["symmetry_share"], test))
+        assert measured.values.value.tolist() == pytest.approx(found, rel=1e-9, nan_ok=True)

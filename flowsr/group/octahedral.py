@@ -204,12 +204,13 @@ def octahedral_group(name: str) -> PointGroup:
     return PointGroup(name, _frozen(matrices[:order]), order)
 
 
-def point_group(name: str) -> PointGroup:
+def point_group(name: str, variable: str = "group") -> PointGroup:
     """O, O_h or any other of the 98 subgroups of O_h; always the same object.
 
     Args:
         name: ``O``, ``Oh``, or a :attr:`~flowsr.group.Subgroup.label`, with or without blanks: ``C4v [001]``,
             ``C2v(100;100)[100]``; the name alone where no other subgroup has it: ``Td``.
+        variable: the setting that it is from, for messages.
 
     Raises:
         BadValue: another name, or one that several subgroups share.
@@ -224,7 +225,7 @@ def point_group(name: str) -> PointGroup:
         near = found or [s for s in subgroups if s.schoenflies == wanted.partition("[")[0].partition("(")[0]]
         raise BadValue(
             "several subgroups have this name" if found else "unknown group",
-            variable="group",
+            variable=variable,
             expected=" or ".join(s.label for s in near) or "O, Oh or a subgroup of Oh, such as C4v [001]",
             found=repr(name),
         )

@@ -39,9 +39,9 @@ class Network:
     """Average the trained network's result over this group: O, Oh or a subgroup; default: as it is."""
 
     def __post_init__(self) -> None:
-        for group in (self.augment, self.average):
-            if group is not None:
-                point_group(group)
+        for name in ("augment", "average"):
+            if (group := getattr(self, name)) is not None:
+                point_group(group, name)
 
 
 @dataclass(frozen=True)

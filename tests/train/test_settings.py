@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowsr.compare import Entry
-from flowsr.config.study import Experiment, Study
+from flowsr.config.study import Experiment, Study, parse_experiment
 from flowsr.data import DEGRADE_OPERATORS, create_store, field_template, open_field
 from flowsr.data.pairs import read_statistics, write_statistics
 from flowsr.data.patches import OctahedralAugmentation
@@ -108,13 +108,14 @@ def test_a_network_of_a_study_is_tested_on_the_boxes_that_it_is_for(pairs, tmp_p
         ({"loss": {"l1": 0}}, "at least 1 loss"),
         ({"loss": {"l1": float("nan")}}, "loss.l1 must be 0 or more"),
         ({"loss": {"l1": -1}}, "loss.l1 must be 0 or more"),
-        ({"models": {"a": {"model": "cnn", "augment": "C5"}}}, "subgroup of Oh"),
+        ({"models": {"a": {"model": "cnn", "augment": "C5"}}}, r"models\.a\.augment'; expected: .*subgroup of Oh"),
+        ({"models": {"a": {"model": "cnn", "average": "C4"}}}, r"models\.a\.average'; expected: C4 \[100\] or"),
         ({"models": {"a": {"model": "cnn", "constraints": ["positive"]}}}, "'solenoidal'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(train, says):
-    with pytest.raises(ValueError, match=says):
-        Experiment.model_validate({"name": "x", "output": "x", "train": train})
+    with pytest.raises(FlowsrError, match=says):
+        parse_experiment({"name": "x", "output": "x", "train": train})
 
 
 def test_the_loss_of_the_settings_is_the_one_made_small(pairs, tmp_path):

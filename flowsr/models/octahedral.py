@@ -87,6 +87,17 @@ class OctahedralNetwork(LearnedUpscaler):
                 numbers = torch.arange(len(numbers)) if kept is None else torch.tensor(right_cosets(self.group, kept))
             self.walls, self.halo = nn.ModuleList(WallWeights(numbers, wall_functions) for _ in range(blocks + 1)), None
 
+    def check_grid(self, grid: Grid) -> None:
+        super().check_grid(grid)
+        if self.wall_functions and "wall" not in grid.boundary:
+            raise ValueError(f"wall_functions are for boxes with a wall, got {grid.boundary}")
+
+    @property
+    def wall_layers(self) -> list[tuple[WallWeights, RelaxedLayer]]:
+        """The weights by wall distance, and the layer whose features each of them multiplies."""
+        makers = [self.lifting, *(block.convolutions[-1] for block in self.blocks)]
+        return list(zip(self.walls, makers, strict=True)) if self.wall_functions else []
+
     def correction(self, coarse: Tensor, grid: Grid, reynolds: Tensor | None = None) -> Tensor:
         features = self.lifting(coarse, grid.boundary)
         if self.reynolds_lifting is not None:
@@ -218,18 +229,27 @@ def breaking_power(model: nn.Module) -> dict[str, Tensor]:
     """How much of the relaxed weights lies in each irrep but the trivial one, over that, summed over layers.
 
     Of a layer it is the mean over its filter banks of the squared length of the part in an irrep, over the squared
-    length of the mean.
+    length of the mean. So it is of the weights 1 + sum_k a_k(g) cos(2 k t) that depend on the distance to a wall, with
+    squared lengths that are means over t (:func:`flowsr.nn.pointwise.wall_functions`): of a cosine 1/2, and 0 across.
 
     Returns:
         irrep of the network's group to a scalar, differentiable.
     """
     found: dict[str, Tensor] = {}
+
+    def powers(weights: Tensor, layer: RelaxedLayer) -> tuple[dict[str, Tensor], Tensor]:
+        parts = split_by_irrep(weights @ layer.tables.fourier.to(weights.dtype).T, layer.group)
+        power = {name: part.square().sum((-2, -1)) for name, part in parts.items()}
+        trivial = power.pop(layer.group.irreps[0].name)
+        return power, trivial
+
     for layer in model.modules():
         if isinstance(layer, RelaxedLayer):
-            weights = layer.weights()
-            parts = split_by_irrep(weights @ layer.tables.fourier.to(weights.dtype).T, layer.group)
-            power = {name: part.square().sum((-2, -1)) for name, part in parts.items()}
-            trivial = power.pop(layer.group.irreps[0].name)
+            power, trivial = powers(layer.weights(), layer)
             for name, of_irrep in power.items():
                 found[name] = found.get(name, 0) + (of_irrep / trivial).mean()
+        for walls, maker in layer.wall_layers if isinstance(layer, OctahedralNetwork) else ():
+            power, trivial = powers(walls.weights[:, walls.numbers], maker)
+            for name, of_irrep in power.items():
+                found[name] = found.get(name, 0) + of_irrep.sum() / (2 * layer.group.order + trivial.sum())
     return found

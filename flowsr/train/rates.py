@@ -6,6 +6,7 @@ import math
 
 from torch import nn
 
+from flowsr.models.octahedral import OctahedralNetwork
 from flowsr.nn.layer import RelaxedLayer
 
 #: The sum that the learning rate is stated for: 16 channels of 3 x 3 x 3 cells.
@@ -39,7 +40,8 @@ def groups_by_fan_in(model: nn.Module, learning_rate: float, matched: bool = Fal
     That leaves relaxed weights behind: they are 1, filters of a sum of N are about 1/sqrt(N), and with their step a
     filter changes by a share that is sqrt(N) times REFERENCE_FAN_IN / N that of a relaxed weight. ``matched`` gives a
     relaxed weight the step that changes it by the same share as a filter of its layer: the filters' step over their
-    standard deviation at the start.
+    standard deviation at the start. A weight of a wall function multiplies features as the relaxed weight does of the
+    layer that made them, and has its step.
 
     Args:
         model: whose trainable parameters are grouped.
@@ -57,6 +59,9 @@ def groups_by_fan_in(model: nn.Module, learning_rate: float, matched: bool = Fal
             rates[id(filters)] = learning_rate * REFERENCE_FAN_IN / products
             if matched and isinstance(layer, RelaxedLayer):
                 rates[id(layer.relaxed_weights)] = rates[id(filters)] / layer.deviation
+    for network in model.modules() if matched else ():
+        for walls, maker in network.wall_layers if isinstance(network, OctahedralNetwork) else ():
+            rates[id(walls.weights)] = rates[id(maker.relaxed_weights)]
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault(rates.get(id(parameter), learning_rate), []).append(parameter)

@@ -75,7 +75,7 @@ class Schedule:
     rates: Literal["equal", "by_fan_in", "matched"] = "equal"
     """by_fan_in: step sizes over what a layer sums; matched: and relaxed weights move by the same share as filters."""
     penalty: Mapping[str, float] = field(default_factory=dict)
-    """On what relaxed weights break: weight by irrep of the network's group, or under `all`; none by default."""
+    """On what relaxed weights, and those of wall functions, break: weight by irrep of the group, or under `all`."""
     seconds: float | None = None
     """Instead of max_epochs: seconds of training steps, of CPU time on a CPU; the learning rate falls over them."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"

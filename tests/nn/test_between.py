@@ -154,3 +154,26 @@ def test_weights_that_know_the_distance_to_a_wall_keep_what_the_walls_keep(name,
     if name == "relaxed":
         assert min(error(model, g) for g in range(48) if g not in kept) > 1e-6
     assert model.halo is None  # the distance is known in whole fields only
+
+
+def test_penalty_and_matched_steps_reach_the_weights_of_wall_functions():
+    model = network(spread=0.0, wall_functions=2)
+    with torch.no_grad():
+        model.walls[1].weights[0] = torch.tensor(WHOLE.irrep("T1u").matrices[:, 0, 0])
+        model.walls[1].weights[1] = 2.0  # the same for all elements: nothing is broken by it
+    found = breaking_power(model)
+    # of 1 + a_1(g) cos(2t) + 2 cos(4t): the mean over g and t of a_1^2 cos^2 over that of the rest squared
+    assert found["T1u"].item() == pytest.approx((1 / 3 / 2) / (1 + 4 / 2))
+    assert sum(power.item() for power in found.values()) == pytest.approx(found["T1u"].item())
+    found["T1u"].backward()
+    assert float(model.walls[1].weights.grad[0].norm()) > 0
+    rates = {id(p): group["lr"] for group in groups_by_fan_in(model, 0.1, matched=True) for p in group["params"]}
+    for walls, maker in zip(model.walls, (model.lifting, model.blocks[0].convolutions[1]), strict=True):
+        assert rates[id(walls.weights)] == rates[id(maker.relaxed_weights)] > 0.1
+
+
+def test_wall_functions_are_refused_where_there_is_no_wall():
+    model = build_model("strict", Task(2), group="Oh", channels=1, wall_functions=1)
+    model.check_grid(GRID)
+    with pytest.raises(ValueError, match=r"boxes with a wall, .*'open'"):
+        model.check_grid(Grid((2, 3, 4), boundary=("periodic", "open", "periodic")))

@@ -551,10 +551,12 @@ def symmetry(
     _logs()
     with shown() as progress:
         found = discover_symmetry(settings, fresh=fresh, verify=verify, progress=progress)
-    _say(*found.sentences, f"To build a network on it: {found.discovery.config_line}")
+    _say(*found.sentences)
     for what, path in (("numbers", found.path), ("report", found.path.with_name("report.html"))):
         if path.exists():
             _say(f"{what}: {path}")
+    use = "No network should be built on it." if found.discovery.blind else "To build a network on it, as train.models:"
+    _say(use, *(() if found.discovery.blind else [found.discovery.config_line]))
 
 
 @app.command

@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -23,8 +24,10 @@ from flowsr.data.patches import fit_patch, patch_grid
 from flowsr.devices import resolve_device
 from flowsr.errors import FlowsrError, missing_file, require
 from flowsr.grid import Grid
+from flowsr.group import octahedral_group
+from flowsr.group.fields import axis_action
 from flowsr.metrics import METRICS, chosen_metrics
-from flowsr.models import MODELS, options_of
+from flowsr.models import MODELS, Upscaler, options_of
 from flowsr.registry import suggestion
 from flowsr.simulate import Simulation
 from flowsr.simulate.job import template_of
@@ -32,6 +35,7 @@ from flowsr.train import Network, Training, card_for
 from flowsr.train.fit import check_loggers, check_penalty
 from flowsr.train.losses import LOSSES, Objective
 from flowsr.train.ranks import launched
+from flowsr.windows import Window
 
 #: The option ``group`` of a network that is built on what is found in its training data.
 DISCOVERED = "discovered"
@@ -115,14 +119,7 @@ def _check_fit(name: str, network: Network, training: Training, pairing: _Pairin
     box = pairing.box
     with _named("train.patch", patch=True):
         patch, halo = fit_patch(box, training.patch, training.patch_halo)
-    with _named(f"train.models.{name}"):
-        card = card_for(network, pairing, training.window)
-        if card.options.get("group") == DISCOVERED:
-            return
-        try:
-            model = card.build()
-        except (TypeError, ValueError) as error:
-            raise FlowsrError(f"model '{card.model}' does not take these options", found=error) from None
+    model = built(name, network, pairing, training.window, box)
     whole, where = patch == box.shape, f"train.models.{name}"
     message = f"network '{name}' needs whole boxes"
     require(model.halo is not None or whole, message, variable="train.patch", expected="null", found=training.patch)
@@ -136,7 +133,30 @@ def _check_fit(name: str, network: Network, training: Training, pairing: _Pairin
         needed = f"more than {2 * ((model.halo or 0) - edge)}, or a larger patch_halo"
         require(seen > 0, message, variable="train.patch", expected=needed, found=f"{length} and a halo of {edge}")
     Objective(training.loss, patch_grid(box.refined(pairing.factor), [n * pairing.factor for n in patch]), model.irreps)
-    check_penalty(model, training)
+    if network.options.get("group") != DISCOVERED:  # whose irreps are not known yet
+        check_penalty(model, training)
+
+
+def built(name: str, network: Network, pairs: Path | _Pairing, window: Window, box: Grid) -> Upscaler:
+    """A network with fresh weights; in place of a group still to be discovered it has all of O_h that keeps the walls.
+
+    Args:
+        pairs: their folder, or what is known before.
+        box: coarse.
+
+    Raises:
+        FlowsrError: options that it does not take, under its name.
+    """
+    if network.options.get("group") == DISCOVERED:
+        group, sides = octahedral_group("Oh"), box.boundary
+        kept = [g for g in range(group.order) if tuple(sides[a] for a in axis_action(g, group)[0]) == sides]
+        network = replace(network, options={**network.options, "group": group.subgroup(kept).label})
+    with _named(f"train.models.{name}"):
+        card = card_for(network, pairs, window)
+        try:
+            return card.build()
+        except (TypeError, ValueError) as error:
+            raise FlowsrError(f"model '{card.model}' does not take these options", found=error) from None
 
 
 @contextmanager
@@ -206,6 +226,12 @@ def _check_network(entry: Network, variable: str) -> None:
     """Look up names of a registered model's options, and refuse those that the data decide."""
     decided = sorted({"factor", "irreps", "scale"} & entry.options.keys())
     require(not decided, "these options follow from the data", variable=variable, found=", ".join(decided))
+    said = {f"options.{name}": value for name, value in entry.options.items() if name != "group"}
+    said |= {f"base.{name}": value for name, value in (entry.base or {}).items()}
+    for name, value in said.items():
+        message, hint = "a group is discovered for options.group alone", "a base without a group takes over that one"
+        where = f"{variable.removesuffix('options')}{name}"
+        require(value != DISCOVERED, message, variable=where, expected="the name of a group", found=value, hint=hint)
     known = [*options_of(entry.model), "frames", "target_frame"]
     for option in entry.options:
         message, expected = f"model '{entry.model}' has no option '{option}'", "one of " + ", ".join(known)

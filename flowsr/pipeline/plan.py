@@ -21,7 +21,7 @@ from flowsr.data import grid_of, open_field
 from flowsr.data.content import Content
 from flowsr.data.pairs import SPLITS, STATISTICS, Ingest, Input, Statistics, pair_stores, read_statistics
 from flowsr.devices import cores, processes_of, resolve_device
-from flowsr.errors import FlowsrError, missing_file
+from flowsr.errors import FlowsrError, missing_file, require
 from flowsr.files import read_json
 from flowsr.grid import Grid
 from flowsr.metrics import METRICS, chosen_metrics
@@ -29,11 +29,11 @@ from flowsr.models import MODELS, ModelCard, Upscaler
 from flowsr.models.budget import multiply_adds
 from flowsr.models.checkpoint import CARD, WEIGHTS
 from flowsr.pipeline import work
-from flowsr.pipeline.check import DISCOVERED, check_names, check_simulated, check_training
+from flowsr.pipeline.check import DISCOVERED, built, check_names, check_simulated, check_training
 from flowsr.pipeline.steps import Step
 from flowsr.provenance import versions
 from flowsr.simulate import Simulation
-from flowsr.symmetry.result import Discovery
+from flowsr.symmetry.result import NOTHING, Discovery
 from flowsr.train import HISTORY, Network, Training, card_for, resolve_networks
 from flowsr.train.ranks import launched
 from flowsr.train.settings import CIRCUMSTANCES
@@ -168,6 +168,8 @@ class Plan:
             check_training(training, self.settings.device)
         for source in self.sources.values():
             one_factor = isinstance(source.ingest.factor, int)
+            if one_factor and self.discovering and source in self.trained:
+                self.settings.discover.spare(source.ingest.factor, source.ingest.operator)
             if source.ingest.inputs is None and one_factor:  # of three factors there is something else to say
                 trained = networks if source in self.trained else {}
                 check_simulated(source.simulate, source.ingest, trained, f"data.{source.name}." if source.title else "")
@@ -308,8 +310,20 @@ class Plan:
         return [name for name, network in self.networks.items() if network.options.get("group") == DISCOVERED]
 
     def discovery(self, source: Source) -> Discovery:
-        """What was found in the training pairs of a data set."""
-        return Discovery.from_json(read_json(source.symmetry / work.DISCOVERY))
+        """What was found in the training pairs of a data set.
+
+        Raises:
+            FlowsrError: networks that explain nothing, which are no ground to build on.
+        """
+        found = Discovery.from_json(read_json(source.symmetry / work.DISCOVERY))
+        message, hint = (
+            "the discovery explains nothing of its target, so its group means nothing",
+            ("name a group in options.group, or give discover more: training.epochs, network.channels, more snapshots"),
+        )
+        share = {"expected": f"{NOTHING:.0%} of its power or more", "found": f"{found.fit['relaxed']:.2%}"}
+        page = source.symmetry / "report.html"
+        require(not found.blind, message, file=page, variable="group: discovered", **share, hint=hint)
+        return found
 
     def group(self, source: Source) -> str | None:
         """The group that a flow keeps, as the settings say or as it was discovered; None where neither did."""
@@ -379,6 +393,8 @@ class Plan:
         settings = self.settings.discover
         for source in self.trained if self.discovering else ():
             stores = pair_stores(source.pairs, "train")
+            for name in self.discovering:  # of fields simulated here that was known before
+                built(name, self.networks[name], source.pairs, self.training(name).window, source.coarse_grid)
             asked = replace(settings, device=resolve_device(self.settings.device))
             turnover = source.ingest.split.turnover_time
             yield (

@@ -98,6 +98,19 @@ class Discovering(Method):
         if not self.seeds or self.factor < 1 or not self.decorrelation_turnovers >= 0:
             raise ValueError("seeds are one or more, factor at least 1, decorrelation_turnovers not negative")
 
+    def spare(self, factor: int, operator: str | None = None) -> int:
+        """Of pairs with this factor, the fine cells along an axis that become one part.
+
+        Raises:
+            FlowsrError: the parts do not divide the coarse cells, or have nothing beyond them (of block means).
+        """
+        about = {"variable": "discover.factor", "expected": factor, "found": self.factor}
+        spare, rest = divmod(factor, self.factor) if self.factor < factor else (1, 0)
+        require(not rest, "not a part of the pairs' factor", **about)
+        message, hint = "block means have no smaller scales in one part of a coarse cell", "2 or more"
+        require(operator != "block_mean" or spare < factor, message, **about | {"expected": hint})
+        return spare
+
 
 def discover_in_pairs(
     stores: Sequence[Path],
@@ -121,8 +134,7 @@ def discover_in_pairs(
     apart = settings.decorrelation_turnovers
     asked = SampleSettings("superres", variable, decorrelation_turnovers=apart, turnover_time=turnover_time)
     samples = read_samples(stores, asked, progress.share(0, 0.05))
-    spare, rest = divmod(samples.factor, settings.factor) if settings.factor < samples.factor else (1, 0)
-    require(not rest, "not a part of the pairs' factor", variable="discover.factor", expected=samples.factor)
+    spare = settings.spare(samples.factor, samples.notes.get("degrade_operator"))
     if spare > 1:
         samples = replace(samples, targets=torch.nn.functional.avg_pool3d(samples.targets, spare))
     return discover_samples(samples, seeds=settings.seeds, method=settings, progress=progress.share(0.05, 1))
@@ -172,7 +184,13 @@ def discover_samples(
 
 
 def check_enough(samples: Samples, method: Method) -> None:
-    """Refuse (FlowsrError) fewer independent snapshots than it takes to reject anything at the rate asked for."""
+    """Refuse (FlowsrError) a target of rounding, and too few independent snapshots to reject anything at this rate."""
+    seen, wanted = (
+        float(torch.linalg.vector_norm(each)) / each.numel() ** 0.5 for each in (samples.inputs, samples.targets)
+    )
+    least = 0.0 if samples.task == "pair" else 10 * torch.finfo(samples.targets.dtype).eps * seen
+    about = {"variable": samples.task, "expected": f"more than {least:.2g} (r.m.s.)", "found": f"{wanted:.2g}"}
+    require(wanted > least, "the target is nothing but rounding: input and target are alike", **about)
     rate, found = method.significance.false_alarm_rate, len(samples.block_numbers)
     needed = randomization.least_blocks(rate)
     require(

@@ -22,6 +22,8 @@ from flowsr.symmetry.translation import AxisHomogeneity
 from flowsr.symmetry.weights import Scores
 
 GROUP = "Oh"
+#: Share of the target's power: networks that explain less explain nothing.
+NOTHING = 0.01
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,11 @@ class Discovery:
     def p(self) -> float | None:
         """Probability of weights as far from the surviving group, if it is a symmetry; None without a null."""
         return next(c.p for c in self.candidates if c.name == self.surviving.name)
+
+    @property
+    def blind(self) -> bool:
+        """Whether noisy data kept their group from networks that explain nothing, even relaxed: it means nothing."""
+        return not self.exact and self.fit["relaxed"] < NOTHING
 
     @property
     def card(self) -> dict[str, Any]:

@@ -34,9 +34,8 @@ def sentences(found: Discovery, notes: Mapping[str, Any]) -> tuple[str, ...]:
     surviving = found.surviving.subgroup
     said = [_headline(found)]
     if surviving.order == group.order:
-        said.append(
-            f"No irrep but A1g rises above {'rounding' if found.exact else 'the null'}: no direction is preferred."
-        )
+        preferred = "" if found.blind else ": no direction is preferred"
+        said.append(f"No irrep but A1g rises above {'rounding' if found.exact else 'the null'}{preferred}.")
     else:
         said += [f"What survives: {survivors(surviving)}.", f"What is broken: {losses(surviving)}.", *_irreps(found)]
     said += [_evidence(found), *_persistent(found), *_degraded(found, notes)]
@@ -50,6 +49,11 @@ def sentences(found: Discovery, notes: Mapping[str, Any]) -> tuple[str, ...]:
 def _headline(found: Discovery) -> str:
     name, order = found.surviving.name, found.surviving.order
     subject = {"dynamics": "The evolution of", "superres": "The small scales of", "pair": "The relation in"}[found.task]
+    if found.blind:
+        share = f"{100 * found.fit['relaxed']:.2g} % of its power"
+        held = "" if order == octahedral_group(GROUP).order else f", but that groups larger than {name} are rejected"
+        nothing = f"the network explains nothing of the target ({share}): nothing can be said of its symmetry"
+        return f"{subject} {found.variable}: {nothing}{held}."
     if order == octahedral_group(GROUP).order:
         return f"{subject} {found.variable}: all 48 symmetries of the cube (O_h) are allowed by the data."
     if order == 1:

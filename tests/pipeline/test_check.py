@@ -9,6 +9,7 @@ from flowsr.pipeline.plan import Plan
 from tests.experiments import TINY, write_tiny
 from tests.studies import TINY_STUDY
 
+FOUND = "train.models={a: {model: strict, options: {group: discovered}}}"
 CHANNEL = {"flow": "channel", "channel": {"cells": [16, 16, 16]}}
 
 
@@ -28,6 +29,12 @@ CHANNEL = {"flow": "channel", "channel": {"cells": [16, 16, 16]}}
         (["train.models={a: {model: fno}}", "train.patch=7"], "train.patch"),
         (["train.models={a: {model: relaxed, options: {group: D5}}}"], "train.models.a"),
         (["train.models={a: {model: cnn, options: {width: 0}}}"], "train.models.a"),
+        (["train.models={a: {model: strict, options: {group: discovered, channels: 0}}}"], "train.models.a"),
+        ([FOUND, "train.models.a.base={group: discovered}"], "train.models.a.base.group"),
+        ([FOUND, "train.models.a.options.relaxed_to=discovered"], "train.models.a.options.relaxed_to"),
+        ([FOUND, "train.patch=3"], "train.patch"),
+        ([FOUND, "ingest.factor=4", "discover.factor=3"], "discover.factor"),
+        ([FOUND, "discover.factor=1"], "discover.factor"),
         (["train.penalty={T9: 1}"], "train.penalty"),
         (["train.frames=17"], "train.frames"),
         (["train.nodes=2"], "train.nodes"),
@@ -61,6 +68,8 @@ def test_what_can_be_is_let_through(tmp_path, overrides):
 def test_networks_for_other_boxes_and_groups_are_not_trained_between_walls(tmp_path, network, told):
     values = {**TINY, "output": str(tmp_path / "run"), "simulate": CHANNEL, "compare": {"baselines": ["nearest"]}}
     Plan(parse_experiment(values)).check()
+    planes = {"model": "planewise", "options": {"group": "discovered"}}  # all of O_h would not keep them
+    Plan(parse_experiment({**values, "train": {"models": {"a": planes}}})).check()
     with pytest.raises(FlowsrError) as refused:
         Plan(parse_experiment({**values, "train": {"models": {"a": network}}})).check()
     assert refused.value.variable == "train.models.a" and told in str(refused.value)

@@ -1,6 +1,7 @@
 """`group: discovered`: an experiment finds the symmetry of its training pairs and builds networks on it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ import yaml
 from flowsr.cli import main
 from flowsr.config.study import parse_experiment
 from flowsr.errors import FlowsrError
+from flowsr.files import write_json_atomic
 from flowsr.models import load_model
 from flowsr.pipeline import stages
+from flowsr.pipeline.plan import Plan
+from flowsr.report.symmetry_page import render_symmetry_report
+from flowsr.symmetry import Method, NetworkShape, Training, discover_samples, pair_samples, superres_samples
 from flowsr.symmetry.result import Discovery
 from flowsr.testing import assert_equivariant
 from tests.symmetry.maps import white
@@ -84,6 +89,7 @@ def test_the_group_is_found_used_and_told(tmp_path, layered, capsys):
 @pytest.mark.usefixtures("blank_figures")
 def test_a_study_and_its_cards_say_what_was_found(tmp_path, layered, capsys):
     study = stated(layered[:1], tmp_path / "study")
+    study["discover"]["training"]["epochs"] = 10
     models = {"nearest": None, **study["train"].pop("models")}
     shared = {name: study.pop(name) for name in ("name", "output", "device", "threads", "discover", "train")}
     data = {"layered": {"ingest": study["ingest"]}}
@@ -102,6 +108,25 @@ def test_a_study_and_its_cards_say_what_was_found(tmp_path, layered, capsys):
     assert own == json.loads((folder / "model.json").read_text())["training"]["discovered"]
     capsys.readouterr()
     assert main(["model", "info", str(folder)]) == 0 and f"group: {words}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_nothing_is_built_on_networks_that_explain_nothing(tmp_path):
+    """Of noise with noise for a target O_h is not rejected: which says nothing, and is said so."""
+    fields, quick = white(12, 4, seed=0), Method(NetworkShape(channels=1), Training(epochs=1))
+    found = discover_samples(pair_samples(fields[:6], fields[6:], "1o"), seeds=1, method=quick)
+    assert found.fit["relaxed"] < 0.01 and found.surviving.name == "Oh" and found.blind
+    assert "explains nothing of the target" in found.sentences[0] and "nothing can be said" in found.sentences[0]
+    page = render_symmetry_report(replace(found, exact=True)), render_symmetry_report(found)
+    assert ["and nothing can be said" in each for each in page] == [False, True]
+    plan = Plan(parse_experiment(stated([tmp_path / "a.zarr"], tmp_path)))
+    write_json_atomic(tmp_path / "symmetry/discovery.json", found.to_json())
+    with pytest.raises(FlowsrError, match="explains nothing") as refused:
+        plan.discovery(plan.sources["data"])
+    assert refused.value.variable == "group: discovered" and refused.value.hint
+    fine = fields.repeat_interleave(2, -1).repeat_interleave(2, -2).repeat_interleave(2, -3) * (1 + 1e-8)
+    with pytest.raises(FlowsrError, match="nothing but rounding"):
+        discover_samples(superres_samples(fields.float(), fine.float()), method=quick)
 
 
 def test_a_factor_that_is_no_part_of_the_pairs_is_refused(tmp_path, layered):

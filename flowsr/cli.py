@@ -879,7 +879,7 @@ def model_info(model: TrainedModel):
 
 @model_app.command(name="verify")
 def model_verify(model: TrainedModel):
-    """Check what a trained model owes: its own weights, all 48 orientations, any unit, any frame, its reference output.
+    """Check what a trained model owes: its own weights, its own symmetry, any unit, any frame, its reference output.
 
     Exit code 2 where it does not keep one of its promises.
     """

@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum, fsync_folder, open_regular, read_regular, write_bytes_atomic, write_json_atomic
-from flowsr.models.base import Task, Upscaler
+from flowsr.group import Subgroup, octahedral_group, point_group
+from flowsr.models.base import MODELS, Task, Upscaler
 from flowsr.models.build import build_model
 from flowsr.models.home import Home
 from flowsr.windows import Window
@@ -58,13 +60,26 @@ class ModelCard:
         return build_model(self.model, self.task, **self.options)
 
     @property
+    def symmetry(self) -> Subgroup:
+        """The elements of O_h that the network it names commutes with whatever its weights: those that both it and what
+        it corrects are built on, or that it is averaged over."""
+        whole, options = octahedral_group("Oh"), self.options
+
+        def elements(group: str | None) -> set[int]:
+            return {whole.index(matrix) for matrix in point_group(group or "C1").matrices}
+
+        if self.model in ("strict", "planewise", "paper_strict", "linear"):
+            own = options.get("group", signature(MODELS[self.model]).parameters["group"].default)
+        else:
+            own = "Oh" if self.model == "e3nn" else options.get("relaxed_to")
+        base, averaged = options.get("base"), elements(options.get("average"))
+        kept = elements(own) if base is None else elements(own) & elements(base.get("group"))
+        return whole.subgroup(kept if averaged <= kept else averaged)
+
+    @property
     def equivariant(self) -> bool:
         """Whether it names a network that commutes with all 48 elements, whatever its weights."""
-        base = self.options.get("base")
-        on_symmetric = base is None or base.get("group") == "Oh"
-        named = self.model in ("strict", "planewise", "paper_strict", "linear") and self.options.get("group") == "Oh"
-        strict = named or self.model == "e3nn"
-        return self.options.get("average") == "Oh" or (strict and on_symmetric)
+        return self.symmetry.order == octahedral_group("Oh").order
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:

@@ -8,10 +8,12 @@ import torch
 from flowsr.errors import FlowsrError
 from flowsr.files import file_checksum
 from flowsr.models import ModelCard, Task, load_model, save_model
-from flowsr.models.verify import compare_models, reference_output, verify_model
+from flowsr.models.verify import compare_models, reference_input, reference_output, verify_model
 from flowsr.windows import Window
 
 CARD = ModelCard("strict", Task(2), {"channels": 1, "blocks": 0, "group": "Oh"})
+
+C2V = "C2v(100;100) [100]"
 
 
 def saved(folder, card=CARD, seed=0):
@@ -68,3 +70,23 @@ def test_what_differs_between_two_models(tmp_path):
     wider = saved(tmp_path / "d", replace(CARD, options={**CARD.options, "channels": 2}))
     found = {what: (first, second) for what, first, second in compare_models(one, wider)}
     assert found["options.channels"] == ("1", "2") and found["weights lifting.filters"][0].startswith("(")
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("strict", {"group": C2V, "wall_functions": 1}),
+        ("relaxed", {"group": "Oh", "relaxed_to": C2V, "wall_functions": 1}),
+        ("strict", {"group": "Oh", "base": {"group": C2V}}),
+        ("strict", {"group": "C1", "average": C2V}),
+    ],
+)
+def test_a_network_on_a_subgroup_is_exact_under_its_own_elements(tmp_path, model, options):
+    card = ModelCard(model, Task(2), {"channels": 1, "blocks": 0, **options})
+    folder = saved(tmp_path, card)
+    walls = reference_input(load_model(folder))[1].boundary.count("wall")
+    assert card.symmetry.label == C2V and walls == ("wall_functions" in options)
+    checks = {check.what: check for check in verify_model(folder)}
+    assert all(check.passed is not False for check in checks.values())
+    assert checks[f"equivariance, largest of the 4 of {C2V}"].passed
+    assert checks["equivariance, largest of 48 elements"].passed is None

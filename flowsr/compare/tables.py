@@ -458,6 +458,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"- Training: {data['training_snapshots']} snapshots, {training['epochs']} epochs, "
         f"best {training['best_epoch']}, seed {training['seed']}, {number(training['seconds'])} s.",
         f"- Options: {', '.join(f'{key} {value}' for key, value in card['options'].items())}.",
+        *([f"- Training patches: turned by {training['turned_by']}."] if "turned_by" in training else []),
         *([f"- Group: {group_words(card['discovered'])}."] if "discovered" in card else []),
         "",
         "Means over the held-out snapshots:",

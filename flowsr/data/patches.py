@@ -24,7 +24,7 @@ from flowsr.data.quality import any_within, carries_missing
 from flowsr.data.scales import FieldScales, measure_scales, normalized, scales_of
 from flowsr.errors import FlowsrError, require
 from flowsr.grid import Grid
-from flowsr.group import point_group
+from flowsr.group import octahedral_group, point_group
 from flowsr.group.fields import axis_action, transform_field
 from flowsr.windows import EQUAL_STEPS, Window
 
@@ -381,6 +381,13 @@ class OctahedralAugmentation:
         frames = coarse.unflatten(0, (-1, fine.shape[0]))
         coarse = transform_field(frames, element, self.irreps, group).flatten(0, 1)
         return coarse.contiguous(), transform_field(fine, element, self.irreps, group).contiguous()
+
+    def words(self, grid: Grid) -> str:
+        """The group whose elements are drawn on the grid of a patch: ``D2h(100), what the grid keeps of Oh``."""
+        group, whole = point_group(self.group), octahedral_group("Oh")
+        drawn = self._elements_that_keep(grid, self.group)
+        kept = whole.subgroup(whole.index(group.matrices[element]) for element in drawn).label
+        return kept if len(drawn) == group.order else f"{kept}, what the grid keeps of {self.group}"
 
     @staticmethod
     @lru_cache

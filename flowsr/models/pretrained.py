@@ -40,6 +40,8 @@ def info_lines(folder: Path) -> list[str]:
     ]
     if "discovered" in training:
         lines.append(f"group: {group_words(training['discovered'])}")
+    if "turned_by" in training:
+        lines.append(f"training patches: turned by {training['turned_by']}")
     if card.task.scale is not None:
         lines.append(
             f"units: an older model, for fields of RMS near {card.task.scale:.4g} in one frame; train it again"

@@ -30,7 +30,7 @@ from flowsr.errors import FlowsrError
 from flowsr.files import read_json, write_text_atomic
 from flowsr.metrics import chosen_metrics
 from flowsr.models import load_model, relaxed_weights
-from flowsr.models.checkpoint import WEIGHTS, group_words, publish_model
+from flowsr.models.checkpoint import WEIGHTS, group_words, publish_model, read_card
 from flowsr.pipeline.plan import Plan, Source
 from flowsr.pipeline.steps import Done, Step, damage_in, do, perform, recorded
 from flowsr.pipeline.verify import within
@@ -419,6 +419,9 @@ def _card(plan: Plan, found: MeasuredRow, source: Source, fresh: bool) -> None:
         "study": study.name,
         "versions": versions(),
     }
+    trained = read_card(folder).training
+    if "turned_by" in trained:
+        card["training"]["turned_by"] = trained["turned_by"]
     if row.model in plan.discovering:
         card["discovered"] = plan.discovery(source).card
     outputs = (folder / "card.json", folder / "card.md")

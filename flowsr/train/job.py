@@ -226,6 +226,8 @@ def _train(
         "versions": versions(),
         **(notes or {}),
     }
+    if augmentation is not None and not model.solved:
+        training["turned_by"] = augmentation.words(patches.train.grid)
     if fitted.diverged_epoch is not None:
         training["diverged_epoch"] = fitted.diverged_epoch
     card = replace(card, home=measure_home(pairs))

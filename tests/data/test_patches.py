@@ -210,6 +210,7 @@ def test_augmentation_turns_both_fields_alike(tmp_path, group):
 def test_augmentation_keeps_the_grid_of_the_patch(tmp_path):
     store, coarse, _ = pair(tmp_path / "a.zarr", sides=(4, 4, 4), spacing=(0.5, 0.5, 0.25), times=1)
     transformed = PatchPairs([store], samples=60, seed=0, augment=OctahedralAugmentation("Oh"))
+    assert transformed.augment.words(transformed.grid) == "D4h [001], what the grid keeps of Oh"
     squares = sorted((coarse[0, 2] ** 2).ravel())
     for index in range(60):
         np.testing.assert_array_equal(sorted((transformed[index][0][2] ** 2).ravel().tolist()), squares)

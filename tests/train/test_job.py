@@ -15,6 +15,7 @@ from flowsr.errors import FlowsrError
 from flowsr.grid import Grid
 from flowsr.models import Task, build_model, load_model, read_card
 from flowsr.models.linear import RIDGES
+from flowsr.models.pretrained import info_lines
 from flowsr.train import Network, Schedule, resolve_networks, train_model
 from flowsr.train.job import patch_pair
 from flowsr.train.solve import solve_estimate
@@ -93,7 +94,8 @@ def test_patches_depend_on_the_seed(pairs):
 
 def test_training_leaves_weights_card_and_history_and_nothing_else(pairs, tmp_path):
     wanted = resolve_networks({"a": Network("cnn", {"width": 3})}, pairs)["a"]
-    fitted = train_model(wanted, pairs, tmp_path, SCHEDULE, seed=4, device="cpu")
+    fitted = train_model(wanted, pairs, tmp_path, SCHEDULE, seed=4, augment="C4v[001]", device="cpu")
+    assert "training patches: turned by C4v [001]" in info_lines(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json", "history.jsonl", "history.csv"}
     card = read_card(tmp_path)
     assert replace(card, training={}, home=None) == wanted

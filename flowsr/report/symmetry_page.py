@@ -59,11 +59,9 @@ def _headline(discovery: Discovery) -> tuple[str, str]:
     """The one number, and the sentence that says what it is."""
     surviving, p = discovery.surviving, discovery.p
     if discovery.blind:
-        said = f"explain nothing of the target: {surviving.name} is only what nobody rejected, and nothing can be said."
-        return (
-            f"{100 * discovery.fit['relaxed']:.1f} %",
-            f"of the target's power is what the networks have. They {said}",
-        )
+        said = "of the target's power is all that the networks explain: nothing"
+        held = f"{surviving.name} is what is not rejected, and nothing can be said of it."
+        return f"{100 * discovery.fit['relaxed']:.1f} %", f"{said}. {held}"
     sure = "" if p is None else f"; of data with this symmetry, {100 * p:.0f} % depart from it as far"
     return f"{surviving.order} of 48", f"rotations and reflections of the cube survive: {surviving.name}{sure}."
 

@@ -23,6 +23,8 @@ SPECTRA = "directional spectra"
 
 #: Share of the squared length below which an octave is called isotropic.
 LEVEL = 0.05
+#: Blocks for an interval: of fewer, too many resamples are one block over and over.
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class ReturnToIsotropy:
         level: what the share has to fall below.
         scale: wavenumber from which on it stays below; None where it does not within the data. The first octave's
             where it is below from the start.
-        scale_low, scale_high: central 90 % of it; None where that lies beyond the data.
+        scale_low, scale_high: central 90 % of it; None where that lies beyond the data, or there are too few blocks.
         blocks: independent blocks.
+        shown: whether the octaves together are not isotropic at the rate of false alarms (Simes 1986, Biometrika 73,
+            751), and one that is not has more than the level.
     """
 
     wavenumbers: tuple[float, ...]
@@ -51,19 +55,21 @@ class ReturnToIsotropy:
     scale_low: float | None
     scale_high: float | None
     blocks: int
+    shown: bool = True
 
     @property
     def sentence(self) -> str:
         """The finding in words."""
         begin = f"Anisotropy by scale (share of the spectral tensor that prefers directions, {self.level:.0%} at most)"
+        if not self.shown:
+            return f"{begin}: no octave shows more beyond chance, from {self.blocks} blocks."
         if self.scale is None:
             return f"{begin}: it does not end within the data, {self.share[-1]:.2g} in the last octave."
-        if self.scale <= self.wavenumbers[0] and self.scale_high is not None and self.scale_high <= self.wavenumbers[0]:
-            return f"{begin}: none in any octave."
         band = " to ".join(
             "beyond the data" if each is None else f"{each:.3g}" for each in (self.scale_low, self.scale_high)
         )
-        return f"{begin}: isotropy returns at wavenumber {self.scale:.3g} (90 %: {band})."
+        about = f"90 %: {band}" if self.blocks >= FEWEST else f"{self.blocks} blocks are too few for an interval"
+        return f"{begin}: isotropy returns at wavenumber {self.scale:.3g} ({about})."
 
 
 def return_to_isotropy(
@@ -103,12 +109,15 @@ def return_to_isotropy(
     every = np.array(shares)  # (octaves, 1 + resamples)
     scales = np.array([_crossing(wavenumbers, one, level) for one in every.T])
     low, high = np.nanquantile(every[:, 1:], (0.05, 0.95), axis=1)
-    first, last = np.quantile(scales[1:], (0.05, 0.95), method="nearest")
+    first, last = np.quantile(scales[1:], (0.05, 0.95), method="nearest") if len(means) >= FEWEST else (np.inf, np.inf)
+    rate = significance.false_alarm_rate
+    together = any(np.sort(p_values) <= rate * (1 + np.arange(count)) / count)
     return ReturnToIsotropy(
         *(tuple(float(v) for v in values) for values in (wavenumbers, every[:, 0], low, high, p_values)),
         level,
         *(float(value) if np.isfinite(value) else None for value in (scales[0], first, last)),
         len(means),
+        together and any(p <= rate and share >= level for p, share in zip(p_values, every[:, 0], strict=True)),
     )
 
 

@@ -32,9 +32,22 @@ def test_isotropy_returns_where_it_was_put():
     assert "isotropy returns at wavenumber" in found.sentence
 
 
+def test_what_chance_does_is_no_return_and_few_blocks_have_no_interval():
+    """Noise without directions, whose resamples go beyond the first octave; three blocks of what has them."""
+    torch.manual_seed(2)
+    noise, grid = torch.randn(8, 3, 16, 16, 16, dtype=torch.float64), Grid((16,) * 3, (2 * np.pi / 16,) * 3)
+    found = return_to_isotropy(noise, grid)
+    assert found.scale_high > found.wavenumbers[0]
+    assert "no octave shows more beyond chance, from 8 blocks" in found.sentence
+    three = return_to_isotropy(fields(8.0, runs=3), GRID)
+    assert three.shown and three.scale_high is None
+    assert "(3 blocks are too few for an interval)" in three.sentence
+
+
 def test_none_and_without_end():
     everywhere, nowhere = return_to_isotropy(fields(np.inf), GRID), return_to_isotropy(fields(0.0), GRID)
     assert everywhere.scale is None and everywhere.scale_high is None and "does not end" in everywhere.sentence
     assert nowhere.scale is not None and nowhere.scale < 8 and min(nowhere.p_values[1:]) > 0.05
+    assert not nowhere.shown and "no octave shows more beyond chance" in nowhere.sentence
     with pytest.raises(ValueError, match="cube"):
         return_to_isotropy(fields(0.0, 2)[..., :16], Grid((32, 32, 16), GRID.spacing))

@@ -245,6 +245,7 @@ class Rules:
         resamples: draws of the bootstrap.
         decorrelation_turnovers: least length of a block of snapshots, in eddy turnover times.
         budget: ``by``, ``like``, ``amount``, ``tolerance`` and ``free`` of the networks' equal cost; None for none.
+        study: whether a study asked, of however few data sets, seeds and sizes.
     """
 
     rank_by: str | None = "nrmse"
@@ -253,6 +254,7 @@ class Rules:
     resamples: int = 4000
     decorrelation_turnovers: float = 1.0
     budget: Mapping[str, Any] | None = None
+    study: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +334,7 @@ class ComparisonResult:
     @property
     def single(self) -> bool:
         """Whether this is an experiment's: one data set of fields on grids, one training of each network."""
-        if any(data.operator == PARTICLES for data in self.data.values()):
+        if self.rules.study or any(data.operator == PARTICLES for data in self.data.values()):
             return False
         return len(self.data) == 1 and all(len(model.fits) < 2 and model.rows < 2 for model in self.models.values())
 

@@ -241,7 +241,7 @@ class Plan:
         budget = self.settings.budget
         budget = None if budget is None else budget.model_dump(mode="json")
         asked_for = asked.rank_by, tuple(asked.references), asked.confidence, asked.resamples
-        return Rules(*asked_for, asked.decorrelation_turnovers, budget)
+        return Rules(*asked_for, asked.decorrelation_turnovers, budget, study=True)
 
     @property
     def about(self) -> dict[str, Any]:

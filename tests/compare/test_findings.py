@@ -235,5 +235,7 @@ def test_a_study_says_what_a_flow_keeps_and_a_group_that_is_none_is_refused(tmp_
     plan = Plan(load_study(write_tiny_study(tmp_path, data=data)))
     source = plan.sources["isotropic"]
     assert plan.group(source) == source.group == "C4v [001]"
+    alone = result(row("x", HARD, seed=0))  # a study of one data set, network and seed is one all the same
+    assert alone.single and not replace(alone, rules=plan.rules).single
     with pytest.raises(FlowsrError, match=r"'data.isotropic.group'.*C7"):
         load_study(write_tiny_study(tmp_path, data=data), ["data.isotropic.group=C7"])

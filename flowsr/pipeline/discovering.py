@@ -195,23 +195,29 @@ def _with_data(found: Discovery, samples: Samples, settings: SymmetrySettings, i
                 kept = octahedral_group("Oh").subgroup(both)
                 reversal = time_reversal(samples.inputs, later, samples.grid, kept, **how)
     provenance = {**found.provenance, "name": settings.name, "inputs": inputs}
-    order = _order_parameter(samples, settings) if settings.order_parameters else None
-    more = tuple(each.sentence for each in (order, isotropy, reversal) if each is not None)
+    curie = _order_parameter(samples, settings) if settings.order_parameters else None
+    order = curie if isinstance(curie, OrderFinding) else None
+    skipped = (f"Curie's principle is not asked: {curie}.",) if isinstance(curie, str) else ()
+    more = tuple(each.sentence for each in (order, isotropy, reversal) if each is not None) + skipped
     said = (*found.sentences[:-1], *more, found.sentences[-1])
     beside = {"data": data, "reversal": reversal, "isotropy": isotropy}
     beside |= {"translation": translation, "order": order}
     return replace(found, **beside, provenance=provenance, sentences=said)
 
 
-def _order_parameter(samples: Samples, settings: SymmetrySettings) -> OrderFinding | None:
-    """What an equivariant network lacks on one snapshot of each run or, of few runs, of each block; None off a periodic
-    grid."""
-    if settings.exact or samples.factor > 1 or samples.irreps_in != samples.irreps_out or not samples.grid.periodic:
-        return None
+def _order_parameter(samples: Samples, settings: SymmetrySettings) -> OrderFinding | str:
+    """What an equivariant network lacks on a snapshot of each run or, of few runs, of each block; or why not asked."""
     units = samples.runs if len(np.unique(samples.runs)) >= FEW else samples.blocks
     _, first = np.unique(units, return_index=True)
-    if len(first) < FEW:
-        return None
+    for reason, holds in (
+        ("the data are taken as exact", settings.exact),
+        ("the target is finer than the input", samples.factor > 1),
+        ("input and target are fields of different types", samples.irreps_in != samples.irreps_out),
+        ("the grid is not periodic", not samples.grid.periodic),
+        (f"it takes {FEW} independent snapshots, and there are {len(first)}", len(first) < FEW),
+    ):
+        if holds:
+            return reason
     chosen = first[:MOST_SAMPLES]
     scaled = samples.normalized(torch.float64)
     network = FieldNetwork(samples.irreps_in, samples.irreps_out, spacing=samples.grid.spacing)

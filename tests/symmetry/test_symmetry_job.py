@@ -54,6 +54,7 @@ def test_striding_is_caught_and_blamed_on_the_operator(tmp_path, smooth, capsys)
     assert "the point group C3v [111] survives, 6 of the 48" in said
     assert "made by the operator 'strided', which itself keeps only C3v [111]" in said
     assert "the degrade operator did it" in said
+    assert "Curie's principle is not asked: the target is finer than the input." in said
     found = json.loads((tmp_path / "out/symmetry/discovery.json").read_text())
     assert found["surviving"]["name"] == "C3v [111]" and found["surviving"]["order"] == 6
     assert sorted(found["surviving"]["operations"]) == sorted(

@@ -322,11 +322,19 @@ class _Regression(L.LightningModule):
         else:
             weights = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=rate)
+        warm_up = self.schedule.warm_up
         if self.budget is not None:
-            decay = torch.optim.lr_scheduler.LambdaLR(optimizer, self.budget.rate)
+            decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: share_of_rate(self.budget.done, warm_up))
+        elif warm_up:
+            decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step / self.steps, warm_up))
         else:
             decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+
+def share_of_rate(done: float, warm_up: float) -> float:
+    """Share of the learning rate after a share of the training: half a cosine, times a line up to ``warm_up``."""
+    return 0.5 * (1 + math.cos(math.pi * done)) * (min(1.0, done / warm_up) if warm_up else 1.0)
 
 
 class _Budget(Callback):
@@ -335,9 +343,10 @@ class _Budget(Callback):
     def __init__(self, seconds: float):
         self.seconds, self.spent = seconds, 0.0
 
-    def rate(self, step: int) -> float:
-        """Share of the learning rate: half a cosine over the seconds."""
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, self.spent / self.seconds)))
+    @property
+    def done(self) -> float:
+        """Share of the seconds that are spent."""
+        return min(1.0, self.spent / self.seconds)
 
     def _now(self, trainer) -> float:
         return time.process_time() if trainer.strategy.root_device.type == "cpu" else time.perf_counter()
@@ -392,7 +401,7 @@ class _History(Callback):
         rows.writerows(self.lines)
         write_text_atomic(self.path.with_suffix(".csv"), table.getvalue())
         budget = self.budget
-        done = min(1.0, budget.spent / budget.seconds) if budget else (trainer.current_epoch + 1) / trainer.max_epochs
+        done = budget.done if budget else (trainer.current_epoch + 1) / trainer.max_epochs
         loss = line["validation_loss"]
         said = "NaN or infinite, training diverged" if loss is None else f"{loss:.4f}"
         self.progress(done, f"epoch {line['epoch'] + 1}: validation loss {said}")

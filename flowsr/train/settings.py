@@ -72,6 +72,8 @@ class Schedule:
     """Epochs without a better validation loss before stopping early."""
     learning_rate: float = 2e-3
     """Adam's initial step size."""
+    warm_up: float = 0.0
+    """Share of the training over which the step size rises to that; 0.1 spares small strict networks a bad start."""
     rates: Literal["equal", "by_fan_in", "matched"] = "equal"
     """by_fan_in: step sizes over what a layer sums; matched: and relaxed weights move by the same share as filters."""
     penalty: Mapping[str, float] = field(default_factory=dict)
@@ -113,6 +115,8 @@ class Schedule:
             "nodes",
             "neighbours",
         )
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"warm_up must be 0 or more and below 1, got {self.warm_up}")
         for name in (*counts, "learning_rate", "seconds", "clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:

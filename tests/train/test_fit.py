@@ -88,6 +88,21 @@ def test_fitting_lowers_the_validation_loss_and_logs_every_epoch(tmp_path):
     assert fitted.history[-1]["learning_rate"] == pytest.approx(0, abs=1e-12)
 
 
+def test_a_warm_up_raises_the_step_size_to_where_the_cosine_is(tmp_path):
+    """In straight line over its share, of epochs or of seconds; a fit that is cut resumes to the same bits."""
+    schedule = replace(SCHEDULE, max_epochs=4, warm_up=0.5)
+    cosine = [0.5 * (1 + math.cos(math.pi * done)) for done in (0.25, 0.5, 0.75, 1.0)]
+    fitted = fit(network(), patches(), schedule, tmp_path / "whole", device="cpu")
+    found = [line["learning_rate"] / schedule.learning_rate for line in fitted.history]
+    assert found == pytest.approx([0.5 * cosine[0], *cosine[1:]], abs=1e-12)
+    with pytest.raises(Cut):
+        fit(network(), patches(), schedule, tmp_path / "cut", device="cpu", progress=cut_after(2))
+    resumed = fit(network(), patches(), schedule, tmp_path / "cut", device="cpu")
+    assert [line["validation_loss"] for line in resumed.history] == [line["validation_loss"] for line in fitted.history]
+    with pytest.raises(ValueError, match="warm_up must be 0 or more and below 1, got 1"):
+        replace(SCHEDULE, warm_up=1)
+
+
 def test_steps_by_fan_in_are_another_fit_at_the_same_learning_rate(tmp_path):
     equal, scaled = network(), network()
     expected = fit(equal, patches(), SCHEDULE, tmp_path / "equal", device="cpu")

@@ -486,7 +486,7 @@ def _against(result: ComparisonResult, names: Sequence[str], reference: str) -> 
             groups.setdefault(found.verdict, []).append(result.models[name].label)
             against = against or result.models[found.against.model].label
     words = {AHEAD: "ahead", BEHIND: "behind", LEVEL: "no difference shown for"}
-    parts = [f"{words.get(verdict, verdict + ':')} {', '.join(labels)}" for verdict, labels in groups.items()]
+    parts = [f"{words.get(verdict, verdict + ':')} {_some(labels)}" for verdict, labels in groups.items()]
     return f"Against {against}: {'; '.join(parts)}." if parts else None
 
 
@@ -499,8 +499,14 @@ def _data_hunger(result: ComparisonResult) -> list[str]:
     if curves and not falling:
         return [f"No network's {label} is shown to fall with more training data."]
     falling.sort(key=lambda curve: curve.slope.estimate)
-    slopes = ", ".join(f"n^{slope_text(one.slope)} for {result.models[one.model].label}" for one in falling)
+    slopes = _some([f"n^{slope_text(one.slope)} for {result.models[one.model].label}" for one in falling])
     return [f"With more training data {label} falls like {slopes}."] if falling else []
+
+
+def _some(labels: Sequence[str], most: int = 8) -> str:
+    """So many at the most, the first of them, and how many others."""
+    rest = len(labels) - most + 1
+    return ", ".join(labels) if rest <= 1 else f"{', '.join(labels[: most - 1])} and {rest} others"
 
 
 def number(value: float | None, digits: int = 3, *, page: bool = False) -> str:

@@ -152,6 +152,16 @@ def test_the_verdict_says_who_is_ahead_of_whom_and_on_how_much_evidence():
     assert data.startswith("With more training data NRMSE falls like n^-0.1") and data.endswith("for Loose.")
 
 
+def test_a_sentence_names_the_first_of_many_and_counts_the_others():
+    many = [each for i in range(9) for each in network(f"net{i}", 0.30 + 0.001 * i)]
+    (sentence,) = (
+        each
+        for each in verdict(result(row("plain", HARD), *many, references=(BEST_INTERPOLATION,)))
+        if each.startswith("Against")
+    )
+    assert sentence == "Against Plain: ahead Net0, Net1, Net2, Net3, Net4, Net5, Net6 and 2 others."
+
+
 def test_little_evidence_is_said():
     assert "only large differences can show" in verdict(study(blocks=4.0))[0]
     alone = verdict(result(*network("net", 0.3), truth_snapshots=SNAPSHOTS[:1], blocks=4.0))

@@ -4,6 +4,7 @@ saw."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def ranking_figure(
         axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
         for row, name in enumerate(names):
             _difference(axes, row, compared(result, result.row(name, home), reference, home, metric))
-        axes.set_xlabel(f"difference to {plain(label)} [%]")
+        axes.set_xlabel(fill(f"difference to {plain(label)} [%]", 100 // len(references)))
         axes.margins(x=0.12)
     return figure
 

@@ -169,7 +169,8 @@ class LinearEstimate(LearnedUpscaler):
         whole = sum(parts[1:], start=parts[0])
         shares = torch.ones(1) if volumes is None else volumes
         found, least = Solved(RIDGES[-1], DISTANCE_PENALTIES[-1], WIDTHS[0]), math.inf
-        for width in (WIDTHS if max(self.planes) > 1 else WIDTHS[:1]) if len(parts) > 1 else ():
+        widths = WIDTHS if max(self.planes) > 1 else WIDTHS[:1]
+        for width in widths if len(parts) > 1 else ():
             folds = [(self._widened(whole - part, width), part) for part in parts]
             strongest = DISTANCE_PENALTIES[-1]
             _, ridge = min((self._left(folds, tried, strongest, shares), tried) for tried in RIDGES)

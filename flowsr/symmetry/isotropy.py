@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from torch import Tensor
 
 from flowsr.grid import Grid
@@ -111,7 +112,7 @@ def return_to_isotropy(
     low, high = np.nanquantile(every[:, 1:], (0.05, 0.95), axis=1)
     first, last = np.quantile(scales[1:], (0.05, 0.95), method="nearest") if len(means) >= FEWEST else (np.inf, np.inf)
     rate = significance.false_alarm_rate
-    together = any(np.sort(p_values) <= rate * (1 + np.arange(count)) / count)
+    together = bool(stats.false_discovery_control(p_values).min() <= rate)
     return ReturnToIsotropy(
         *(tuple(float(v) for v in values) for values in (wavenumbers, every[:, 0], low, high, p_values)),
         level,

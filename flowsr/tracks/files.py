@@ -411,11 +411,9 @@ def _points(table: pd.DataFrame, path: Path, units: dict[str, str], *, lower, up
     felt = f"({speed})^2/({length})"
     for kind, of, unit in (("acceleration", ("ax", "ay", "az"), felt), ("uncertainty", ("uncertainty",), speed)):
         said = units.get(kind, unit)
-        if (
-            (converted := conversion(said, unit)) is None
-            and (is_known(said) or is_known(unit))
-            and "1" not in (speed, length)
-        ):
+        converted = conversion(said, unit)
+        comparable = "1" not in (speed, length) and (is_known(said) or is_known(unit))
+        if converted is None and comparable:
             expected = f"a unit that is one of {unit}, as velocities and lengths have it"
             raise FlowsrError("units do not agree", file=path, variable=kind, expected=expected, found=said)
         factor, _ = converted or (1.0, 0.0)
